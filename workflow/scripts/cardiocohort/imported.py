@@ -1,0 +1,67 @@
+"""The user's own label maps as anatomies of a cohort. Owned by the generation stage, which they replace.
+
+A map is brought into the heart frame (translation only: the origin becomes the centroid of the
+structures that the anatomy is centred on) and measured; voxels are neither resampled nor relabelled.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import labelmap, moments
+from .anatomy import Anatomy
+from .errors import InputError
+from .labelmap import LabelMap
+
+
+def to_heart_frame(label_map: LabelMap, anatomy: Anatomy) -> LabelMap:
+    """`label_map` with its affine moved so that the heart's centroid is the origin.
+
+    Raises InputError if none of the structures that define the centre is there.
+    """
+    heart = tuple(anatomy.label(structure) for structure in anatomy.centred_on)
+    if not np.isin(label_map.labels, heart).any():
+        raise InputError(f"none of the structures {', '.join(anatomy.centred_on)} is in the label map")
+    centre = moments.measure_labels(label_map.labels, [heart], label_map.axes_mm).centroid_mm[0]
+    affine = label_map.affine.copy()
+    affine[:3, 3] -= centre
+    return LabelMap(label_map.labels, affine)
+
+
+def import_label_map(path: Path, payload: tuple[str, Anatomy]) -> dict:
+    """Write the canonical copy of the label map `source` to `path`; returns its moments by structure.
+
+    Raises InputError naming `source` if it is not a label map of the anatomy.
+    """
+    source, anatomy = payload
+    label_map = labelmap.read_label_map(source, anatomy)
+    try:
+        label_map = to_heart_frame(label_map, anatomy)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    labelmap.write_volume(path, label_map)
+    groups = [(anatomy.label(structure),) for structure in anatomy.structures]
+    measured = moments.measure_labels(label_map.labels, groups, label_map.axes_mm)
+    return {name: values.tolist() for name, values in moments.to_columns(measured).items()}
+
+
+def anatomies_table(records: list[dict], arm: str, anatomy: Anatomy) -> pd.DataFrame:
+    """The rows of `tables.ANATOMIES`, one a subject and structure, from `import_label_map`'s records."""
+    rows = [
+        {
+            "subject": record["subject"],
+            "arm": arm,
+            "structure": structure,
+            **{column: record[column][k] for column in moments.MOMENT_COLUMNS},
+            "constrained": "",
+            "plausibility": np.nan,
+            "attempts": 0,
+            "status": "imported",
+            "reason": "",
+            **{key: record[key] for key in ("file", "size", "sha256")},
+        }
+        for record in records
+        for k, structure in enumerate(anatomy.structures)
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,131 @@
+"""Reading and writing label maps as NIfTI. Owned by no stage; the form of every anatomy on disk.
+
+A label map is uint8, RAS+, isotropic voxels, origin anywhere (generated ones: centre of the field).
+"""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from .anatomy import Anatomy, Grid
+from .errors import InputError
+from .files import atomic_path
+
+MAX_VOXELS = 1024**3  # refuses dimension bombs before anything is allocated
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """labels (X, Y, Z) uint8 in RAS+ order; affine (4, 4) voxel index -> mm, axis-aligned."""
+
+    labels: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        return tuple(float(s) for s in np.diag(self.affine)[:3])
+
+    @property
+    def axes_mm(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return tuple(
+            self.affine[i, 3] + self.affine[i, i] * np.arange(n) for i, n in enumerate(self.labels.shape)
+        )
+
+
+def read_label_map(path: str | Path, anatomy: Anatomy) -> LabelMap:
+    """Read a NIfTI label map, reoriented to RAS+ (axes flipped or permuted, never resampled).
+
+    Raises InputError naming the file for: a missing, truncated or corrupt file, other than three
+    dimensions, a non-finite or oblique affine, non-integer values, labels the anatomy lacks.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such label map; expected a NIfTI file (.nii or .nii.gz)")
+    try:
+        image = nib.load(path)
+        if len(image.shape) != 3 or min(image.shape) < 2:
+            raise InputError(f"{path}: a label map has three dimensions, this file has shape {image.shape}")
+        if np.prod([int(n) for n in image.shape]) > MAX_VOXELS:
+            raise InputError(f"{path}: {image.shape} voxels are more than the {MAX_VOXELS} allowed")
+        affine = image.affine
+        off_scale = affine is None or not (np.abs(affine) < 1e6).all()  # NaN is off scale too
+        if off_scale or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise InputError(f"{path}: its affine is not an invertible matrix of finite numbers:\n{affine}")
+        image = nib.as_closest_canonical(image)
+        values = np.asanyarray(image.dataobj)
+    except InputError:
+        raise
+    except (
+        OSError, EOFError, ValueError, KeyError, gzip.BadGzipFile, zlib.error, OverflowError,
+        nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError,
+        nib.orientations.OrientationError, MemoryError,
+    ) as error:  # fmt: skip
+        raise InputError(f"{path}: not a readable NIfTI file, truncated or corrupt ({error})") from error
+    affine = image.affine
+    off_axis = np.abs(affine[:3, :3] - np.diag(np.diag(affine[:3, :3]))).max()
+    if off_axis > 1e-3 * np.diag(affine)[:3].max():
+        raise InputError(f"{path}: the volume is oblique; label maps in the convention are axis-aligned")
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"{path}: voxels of type {values.dtype}; expected whole numbers")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(f"{path}: the volume has values that are not finite")
+    labels = values.astype(np.int64)
+    if not np.array_equal(labels, values):
+        raise InputError(f"{path}: the volume has values that are not whole numbers; expected labels")
+    present = np.unique(labels)
+    wrong = present[(present < 0) | (present >= anatomy.n_channels)]
+    if wrong.size:
+        names = ", ".join(f"{i + 1} {name}" for i, name in enumerate(anatomy.structures))
+        raise InputError(f"{path}: label {wrong[0]} is not in the anatomy; allowed: 0 background, {names}")
+    return LabelMap(labels.astype(np.uint8), np.diag([*np.diag(affine)[:3], 1.0]) + _translation(affine))
+
+
+def _translation(affine: np.ndarray) -> np.ndarray:
+    out = np.zeros((4, 4))
+    out[:3, 3] = affine[:3, 3]
+    return out
+
+
+def to_grid(label_map: LabelMap, grid: Grid) -> LabelMap:
+    """`label_map` on `grid`, padded with background or cropped alike on both sides, never resampled.
+
+    The centre of its field becomes the grid's origin (odd differences round towards the low side).
+    Raises InputError if its spacing is not the grid's, or if cropping would cut a structure.
+    """
+    labels = label_map.labels
+    if not np.allclose(label_map.spacing_mm, grid.spacing_mm, rtol=1e-3):
+        found = " x ".join(f"{s:g}" for s in label_map.spacing_mm)
+        raise InputError(f"the label map has voxels of {found} mm; the grid has {grid.spacing_mm:g} mm")
+    offsets = [(n - m) // 2 for n, m in zip(grid.shape, labels.shape, strict=True)]
+    target = tuple(
+        slice(max(o, 0), min(o + m, n)) for o, m, n in zip(offsets, labels.shape, grid.shape, strict=True)
+    )
+    source = tuple(slice(t.start - o, t.stop - o) for t, o in zip(target, offsets, strict=True))
+    if np.count_nonzero(labels[source]) < np.count_nonzero(labels):
+        raise InputError(
+            f"the labels do not fit the grid: a field of {labels.shape} voxels is cropped to {grid.shape} "
+            "and structures lie outside; crop or recentre the label map"
+        )
+    out = np.zeros(grid.shape, np.uint8)
+    out[target] = labels[source]
+    return LabelMap(out, grid.affine())
+
+
+def write_label_map(path: str | Path, labels: np.ndarray, grid: Grid) -> None:
+    """Write labels (X, Y, Z) on `grid` as uint8 NIfTI, atomically, the same bytes every time."""
+    write_volume(path, LabelMap(labels, grid.affine()))
+
+
+def write_volume(path: str | Path, label_map: LabelMap) -> None:
+    """Write a label map of any spacing and origin as uint8 NIfTI, atomically, the same bytes every time."""
+    image = nib.Nifti1Image(np.ascontiguousarray(label_map.labels, dtype=np.uint8), label_map.affine)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        # nibabel's own .gz would stamp file name and time into the header
+        data = image.to_bytes()
+        with open(temporary, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+            packed.write(data)
