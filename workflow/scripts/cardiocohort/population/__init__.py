@@ -1,0 +1,1 @@
+"""From a reference population to the target moments of every subject. Owned by the population stage."""

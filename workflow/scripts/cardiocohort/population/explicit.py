@@ -1,0 +1,122 @@
+"""Targets that the user gives instead of having them drawn. Owned by the population stage.
+
+A table (TSV or Parquet) with a row a structure, as moments or as ellipsoids, of a whole arm or of
+one subject; docs/cohort-table.md tells the columns.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.spatial.transform import Rotation
+
+from .. import tables
+from ..anatomy import Anatomy
+from ..cohort import Arm, subject_name
+from ..errors import InputError
+from ..moments import MOMENT_COLUMNS, from_columns, from_ellipsoid, to_columns
+from .plausibility import Population
+from .reference import check_moments, check_structures, first_bad, where
+from .targets import Heart, apply_edits, tabulate
+
+KEYS = {"arm": "str", "structure": "str"}
+CENTRE = tuple(f"centre_{axis}_mm" for axis in "xyz")
+SEMI_AXES = tuple(f"semi_axis_{axis}_mm" for axis in "abc")
+ROTATION = tuple(f"rotation_{axis}_deg" for axis in "xyz")
+ELLIPSOID_COLUMNS = (*CENTRE, *SEMI_AXES, *ROTATION)
+
+
+def read_targets(path: str | Path, anatomy: Anatomy) -> pd.DataFrame:
+    """Read a targets table: columns subject ("" = every subject of the arm), arm, structure, moments.
+
+    Raises InputError naming file, row and column for what cannot be targets.
+    """
+    frame = tables.read_table(path, KEYS)
+    ellipsoids = any(name in frame.columns for name in ELLIPSOID_COLUMNS)
+    if ellipsoids and any(name in frame.columns for name in MOMENT_COLUMNS[1:]):
+        raise InputError(
+            f"{path}: it has columns of moments and of ellipsoids; keep one kind: either "
+            f"{', '.join(MOMENT_COLUMNS)}, or {', '.join(ELLIPSOID_COLUMNS)} and, optionally, volume_ml"
+        )
+    numbers = ELLIPSOID_COLUMNS if ellipsoids else MOMENT_COLUMNS
+    frame = tables.read_table(path, KEYS | dict.fromkeys(numbers, "float64"))
+    if frame.empty:
+        raise InputError(f"{path}: the targets table has no rows")
+    subject = frame["subject"] if "subject" in frame.columns else pd.Series("", index=frame.index)
+    frame["subject"] = subject.fillna("").astype(str)
+    _check_subjects(path, frame)
+    check_structures(path, frame, anatomy, unions=True)
+    frame["structure"] = ["+".join(sorted(n.split("+"), key=anatomy.label)) for n in frame["structure"]]
+    twice = frame.duplicated(["arm", "subject", "structure"])
+    first_bad(path, frame, "structure", twice, "new; it has a row for this arm and subject already")
+    if ellipsoids:
+        frame = frame.assign(**_moments_of_ellipsoids(path, frame))
+    check_moments(path, frame)
+    return frame[["subject", *KEYS, *MOMENT_COLUMNS]]
+
+
+def explicit_targets(
+    arm: Arm, indices: Iterable[int], seed: int, table: pd.DataFrame, population: Population | None
+) -> pd.DataFrame:
+    """The targets (columns: `targets.tabulate`) of the arm's subjects `indices`.
+
+    A subject has the rows of its own name, or else those of its arm without a name; relative edits
+    are applied. Raises InputError for a subject without rows and for edits that set a value.
+    """
+    for edit in arm.edits:
+        if edit.operation == "set":
+            raise InputError(
+                f"arm {arm.name!r}, column 'edits': {edit.structure}.{edit.quantity} is set to a value, "
+                "but the arm's targets come from the targets table; write the value there"
+            )
+    rows_of = dict(list(table[table["arm"] == arm.name].groupby("subject")))
+    constrained = dict(arm.constraints)
+
+    def heart(index: int, person) -> Heart:
+        subject = subject_name(arm.name, index)
+        rows = rows_of.get(subject, rows_of.get(""))
+        if rows is None:
+            raise InputError(
+                f"the targets table has no rows for subject {subject!r}; write rows with arm "
+                f"{arm.name!r} and this subject, or with an empty subject for the whole arm"
+            )
+        # unions nobody asks for would only be reported as targets that were missed
+        rows = rows[[name in constrained or "+" not in name for name in rows["structure"]]]
+        names = tuple(rows["structure"])
+        for edit in arm.edits:
+            if edit.structure not in names:
+                raise InputError(
+                    f"arm {arm.name!r}, column 'edits': the targets table has no {edit.structure} for "
+                    f"{subject!r}; it has {', '.join(names)}"
+                )
+        return names, apply_edits(from_columns(rows), names, arm.edits)
+
+    return tabulate(arm, indices, seed, population, heart)
+
+
+def _check_subjects(path, frame: pd.DataFrame) -> None:
+    for row, (subject, arm) in enumerate(zip(frame["subject"], frame["arm"], strict=True)):
+        number = subject.removeprefix(f"{arm}-")
+        if subject and (
+            number == subject or not number.isdecimal() or subject_name(arm, int(number)) != subject
+        ):
+            raise InputError(
+                f"{where(path, row)}, column 'subject': {subject!r} is not a subject of arm {arm!r}; "
+                f"allowed: {subject_name(arm, 0)!r} and so on, or empty for every subject of the arm"
+            )
+
+
+def _moments_of_ellipsoids(path, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    for name in ELLIPSOID_COLUMNS:
+        first_bad(path, frame, name, ~np.isfinite(frame[name]), "a finite number")
+    for name in SEMI_AXES:
+        first_bad(path, frame, name, ~(frame[name] > 0), "a length above 0 mm")
+    rotation = Rotation.from_rotvec(frame[list(ROTATION)].to_numpy(), degrees=True).as_matrix()
+    solid = from_ellipsoid(frame[list(CENTRE)].to_numpy(), frame[list(SEMI_AXES)].to_numpy(), rotation)
+    columns = to_columns(solid)
+    if "volume_ml" in frame.columns:  # of a shell such as the myocardium, which no solid ellipsoid has
+        given = pd.to_numeric(frame["volume_ml"], errors="coerce")
+        first_bad(path, frame, "volume_ml", given.isna() & frame["volume_ml"].notna(), "a number or empty")
+        columns["volume_ml"] = given.fillna(pd.Series(columns["volume_ml"], index=frame.index)).to_numpy()
+    return columns

@@ -1,0 +1,142 @@
+"""How far targets lie from the reference population, and what to tell the user of it.
+
+Owned by the population stage. Judged is the target as it goes out, edits included: plausibility is
+the chi-square tail probability of the squared Mahalanobis distance of a structure's ten entries,
+among people with the subject's covariates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2
+
+from ..anatomy import Grid
+from ..cohort import Arm
+from ..moments import Moments, from_columns, to_ellipsoid, to_vector
+from .covariates import check_arm
+from .model import ENTRIES, Person, PopulationModel, fit, marginal, squared_distance
+from .reference import Reference
+
+FAR = 1e-3  # a median plausibility below this deserves a warning
+
+
+@dataclass(frozen=True)
+class Population:
+    """The reference population as one arm needs it: the joint model, and one of each of its unions."""
+
+    reference: Reference
+    joint: PopulationModel
+    unions: dict[str, PopulationModel]
+
+
+def population_for(arm: Arm, reference: Reference) -> Population:
+    """Fit the models an arm needs; InputError if the reference population cannot answer the arm."""
+    check_arm(arm, reference)
+    known = set(reference.structures)
+    unions = [name for name, _ in arm.constraints if "+" in name and known.issuperset(name.split("+"))]
+    return Population(
+        reference,
+        fit(reference, reference.structures),
+        {name: fit(reference, (name,)) for name in unions},
+    )
+
+
+def judge(population: Population, person: Person, names: tuple[str, ...], moments: Moments) -> dict:
+    """Plausibility and Mahalanobis distance by name (K,), and the plausibility of the whole heart.
+
+    NaN for a structure that the reference population does not have.
+    """
+    vectors = dict(zip(names, to_vector(moments), strict=True))
+    joint = population.joint.given(person)
+    members = [name for name in names if name in population.joint.names]
+    squared = np.full(len(names), np.nan)
+    for k, name in enumerate(names):
+        if name in members:
+            squared[k] = squared_distance(marginal(joint, population.joint.entries(name)), vectors[name])
+        elif name in population.unions:
+            squared[k] = squared_distance(population.unions[name].given(person), vectors[name])
+    whole = np.nan
+    if members:
+        index = np.concatenate([population.joint.entries(name) for name in members])
+        heart = np.concatenate([vectors[name] for name in members])
+        whole = chi2.sf(squared_distance(marginal(joint, index), heart), len(heart))
+    return {
+        "plausibility": chi2.sf(squared, ENTRIES),
+        "mahalanobis": np.sqrt(squared),
+        "heart_plausibility": whole,
+    }
+
+
+def warnings_of(arm: Arm, frame: pd.DataFrame, population: Population | None, grid: Grid) -> list[str]:
+    """What a user should know of an arm's targets: how far from the population, where, what is in vain."""
+    found = [*_far(frame), *_extrapolated(frame, population), *_unreachable(frame, grid), *_idle(arm)]
+    return [f"arm {arm.name!r}: {text}" for text in found]
+
+
+def _far(frame: pd.DataFrame) -> list[str]:
+    hearts = frame.drop_duplicates("subject")
+    usual = np.sqrt(chi2.ppf(0.95, ENTRIES))
+    found = [
+        f"{name} lies far outside the reference population, at Mahalanobis distance "
+        f"{rows['mahalanobis'].median():.1f} where 95 % of people are below {usual:.1f}; "
+        f"plausibility {rows['plausibility'].median():.1e} (medians of {len(rows)} subjects)"
+        for name, rows in frame.groupby("structure", sort=False)
+        if rows["plausibility"].median() < FAR
+    ]
+    together = hearts["heart_plausibility"].median()
+    if together < FAR:
+        found.append(
+            f"the structures together make hearts far outside the reference population; plausibility "
+            f"{together:.1e} (median of {len(hearts)} subjects)"
+        )
+    return found
+
+
+def _extrapolated(frame: pd.DataFrame, population: Population | None) -> list[str]:
+    found = []
+    hearts = frame.drop_duplicates("subject")
+    table = pd.DataFrame() if population is None else population.reference.covariates
+    for column in (name for name in ("age_years", "bsa_m2") if name in table.columns):
+        low, high = table[column].min(), table[column].max()
+        outside = int((~hearts[column].between(low, high)).sum())
+        if outside:
+            found.append(
+                f"{column} of {outside} of {len(hearts)} subjects is outside the reference population's "
+                f"{low:.4g} to {high:.4g}; their hearts are extrapolated"
+            )
+    return found
+
+
+def _unreachable(frame: pd.DataFrame, grid: Grid) -> list[str]:
+    asked = frame[frame["constrained"] != ""]
+    if asked.empty:
+        return []
+    centre, half_axes, rotation = to_ellipsoid(from_columns(asked))
+    # half the width of an ellipsoid along x, y, z
+    reach = np.sqrt(np.einsum("kij,kj->ki", rotation**2, half_axes**2))
+    field = np.array(grid.shape) * grid.spacing_mm / 2.0
+    outside = (np.abs(centre) + reach > field).any(axis=-1)
+    return [
+        f"the target of {name} of {len(rows)} subjects reaches out of the field "
+        f"({' x '.join(f'{2 * f:g}' for f in field)} mm about the heart's centre) and cannot be met there"
+        for name, rows in asked[outside].groupby("structure", sort=False)
+    ]
+
+
+def _idle(arm: Arm) -> list[str]:
+    if not arm.constraints:
+        return ["nothing is constrained, so its anatomies will not follow the targets"]
+    steered = {
+        (part, attribute)
+        for name, attributes in arm.constraints
+        for part in name.split("+")
+        for attribute in attributes
+    }
+    attribute_of = {edit: "size" if edit.quantity == "volume" else "position" for edit in arm.edits}
+    return [
+        f"{edit.structure}.{edit.quantity} is edited, but {edit.structure}'s {attribute} is not constrained, "
+        "so its anatomies will not follow the edit"
+        for edit, attribute in attribute_of.items()
+        if edit.operation != "set" and (edit.structure, attribute) not in steered
+    ]

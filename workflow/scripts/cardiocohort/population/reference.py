@@ -1,0 +1,152 @@
+"""The reference population: a table of moments and covariates, read and checked.
+
+Owned by the population stage. One row a subject and structure; the columns are told in
+docs/cohort-table.md. Positions are in the heart frame.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import tables
+from ..anatomy import Anatomy
+from ..cohort import CONDITION_NAME, LIMITS
+from ..errors import InputError
+from ..moments import MOMENT_COLUMNS, Moments, from_columns
+from .unions import select
+
+COLUMNS = {"subject": "str", "structure": "str"} | dict.fromkeys(MOMENT_COLUMNS, "float64")
+COVARIATES = {"sex": "str", "age_years": "float64", "bsa_m2": "float64", "condition": "str"}
+SEXES = ("female", "male")
+MAX_OFFSET_MM = 10.0  # of the heart's centre from the origin; voxel rounding makes less than 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """N subjects with K structures each, in the anatomy's order; `moments` are (N, K).
+
+    `covariates` has a row a subject and those columns of COVARIATES that the table has.
+    """
+
+    structures: tuple[str, ...]
+    moments: Moments
+    covariates: pd.DataFrame
+
+
+def read_reference(path: str | Path, anatomy: Anatomy) -> Reference:
+    """Read a reference table (Parquet or TSV).
+
+    Subjects are sorted by name, so that the order of rows means nothing. Raises InputError naming
+    file, row and column for all that cannot be moments or covariates of whole hearts.
+    """
+    frame = tables.read_table(path, COLUMNS)
+    if frame.empty:
+        raise InputError(f"{path}: the reference table has no rows")
+    present = [name for name in COVARIATES if name in frame.columns]
+    frame = frame[[*COLUMNS, *present]]
+    check_structures(path, frame, anatomy, unions=False)
+    check_moments(path, frame)
+    for name in present:
+        frame[name] = _covariate(path, frame, name)
+    structures = tuple(name for name in anatomy.structures if name in set(frame["structure"]))
+    _check_complete(path, frame, structures)
+
+    order = frame["structure"].map(structures.index)
+    frame = frame.assign(order=order).sort_values(["subject", "order"], kind="stable")
+    shape = (frame["subject"].nunique(), len(structures))
+    moments = from_columns({name: frame[name].to_numpy().reshape(shape) for name in MOMENT_COLUMNS})
+    _check_frame(path, moments, structures, anatomy)
+    covariates = frame.iloc[:: len(structures)][present].reset_index(drop=True)
+    return Reference(structures, moments, covariates)
+
+
+def check_structures(path, frame: pd.DataFrame, anatomy: Anatomy, unions: bool) -> None:
+    """Every cell of `structure` names a structure (or a union, where allowed) of the anatomy."""
+    for row, name in frame["structure"].drop_duplicates().items():
+        try:
+            labels = anatomy.labels_of(name)
+        except InputError as error:
+            raise InputError(f"{where(path, row)}, column 'structure': {error}") from None
+        if len(labels) > 1 and not unions:
+            raise InputError(
+                f"{where(path, row)}, column 'structure': {name!r} is a union; give its parts instead"
+            )
+
+
+def check_moments(path, frame: pd.DataFrame) -> None:
+    """Volumes positive, everything finite, covariances positive definite."""
+    for name in MOMENT_COLUMNS:
+        first_bad(path, frame, name, ~np.isfinite(frame[name]), "a finite number")
+    first_bad(path, frame, "volume_ml", ~(frame["volume_ml"] > 0), "a volume above 0 mL")
+    values = np.linalg.eigvalsh(from_columns(frame).covariance_mm2)
+    flat = ~(values[:, 0] > 1e-9 * values[:, 2])
+    if flat.any():
+        row = frame.index[np.argmax(flat)]
+        raise InputError(
+            f"{where(path, row)}, columns 'covariance_*_mm2': not a positive definite matrix (eigenvalues "
+            f"{', '.join(f'{v:.4g}' for v in values[np.argmax(flat)])} mm^2)"
+        )
+
+
+def where(path, row: int) -> str:
+    """File and row of a table's index: the line of a TSV file, below its header."""
+    return f"{path}, row {row + 2}" if Path(path).suffix != ".parquet" else f"{path}, row {row} (from 0)"
+
+
+def first_bad(path, frame, column, bad, allowed) -> None:
+    if bad.any():
+        row = frame.index[np.argmax(np.asarray(bad))]
+        raise InputError(f"{where(path, row)}, column {column!r}: {frame.at[row, column]!r} is not {allowed}")
+
+
+def _covariate(path, frame: pd.DataFrame, name: str) -> pd.Series:
+    try:
+        column = (
+            frame[name].fillna("").astype(str) if COVARIATES[name] == "str" else frame[name].astype(float)
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: column {name!r} does not hold numbers ({error})") from error
+    frame = frame.assign(**{name: column})
+    if name == "sex":
+        first_bad(path, frame, name, ~column.isin(SEXES), f"a sex; allowed: {', '.join(SEXES)}")
+    elif name == "condition":
+        bad = ~column.map(lambda text: bool(CONDITION_NAME.fullmatch(text)))
+        first_bad(path, frame, name, bad, "a condition; allowed: letters, digits and underscores")
+    else:
+        low, high = LIMITS[name.split("_")[0]]
+        allowed = f"in the range {low:g} to {high:g} (a column of unknown values is best left out)"
+        first_bad(path, frame, name, ~column.between(low, high), allowed)
+    differs = column != column.groupby(frame["subject"]).transform("first")
+    first_bad(path, frame, name, differs, "what the subject's first row says; a subject has one value")
+    return column
+
+
+def _check_complete(path, frame: pd.DataFrame, structures: tuple[str, ...]) -> None:
+    twice = frame.duplicated(["subject", "structure"])
+    first_bad(path, frame, "structure", twice, "new; this subject has a row of that structure already")
+    counts = frame.groupby("subject").size()
+    if (counts < len(structures)).any():
+        subject = counts.idxmin()
+        has = set(frame.loc[frame["subject"] == subject, "structure"])
+        lacks = [name for name in structures if name not in has]
+        raise InputError(
+            f"{path}: subject {subject!r} has no row of {', '.join(lacks)}; every subject needs the same "
+            "structures (leave out subjects, or structures, that are not complete)"
+        )
+
+
+def _check_frame(path, moments: Moments, structures: tuple[str, ...], anatomy: Anatomy) -> None:
+    if not set(anatomy.centred_on) <= set(structures):
+        return
+    centre = select(moments, structures, ("+".join(anatomy.centred_on),)).centroid_mm[:, 0]
+    offset = np.linalg.norm(centre, axis=-1)
+    if offset.max() > MAX_OFFSET_MM:
+        worst = int(np.argmax(offset))
+        raise InputError(
+            f"{path}: the hearts are not in the heart frame; the common centroid of "
+            f"{', '.join(anatomy.centred_on)} must be the origin (within {MAX_OFFSET_MM:g} mm), but of the "
+            f"subject sorted {worst + 1}th it is {np.round(centre[worst], 1).tolist()} mm; subtract it from "
+            "that subject's centroids"
+        )
