@@ -1,0 +1,1 @@
+"""The generative prior: reference population, autoencoder, denoiser, bundle (prior stage)."""

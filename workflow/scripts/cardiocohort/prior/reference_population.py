@@ -1,0 +1,161 @@
+"""The label maps a prior is trained on, from a source: deformed templates or a folder (prior stage).
+
+Every source is a list of tasks for `subjects.run_batch` and a `work` function that writes one heart
+in the bundle's convention and returns its record: moments, covariates, origin. A heart that fails the
+topology gate is never used.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import files, moments, topology
+from ..anatomy import Anatomy, Grid
+from ..errors import InputError, SubjectError
+from ..labelmap import read_label_map, to_grid, write_label_map
+from ..subjects import Task
+from . import virtual_patients
+from .deformation import DeformationSettings, Template, deform, make_template
+
+MAX_ATTEMPTS = 8
+COVARIATES = ("sex", "age_years", "bsa_m2", "condition")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a worker process needs, loaded once: anatomy, grid, gate, and the templates if any."""
+
+    anatomy: Anatomy
+    grid: Grid
+    rules: topology.Rules
+    reference: pd.DataFrame | None = None
+    templates: tuple[Template, ...] = ()
+    shares: tuple[float, ...] = ()
+    seed: int = 0
+
+
+_source: Source | None = None
+
+
+def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_path, seed) -> None:
+    """Initializer of a worker: `templates` maps label-map paths to their share of the population."""
+    global _source
+    torch.set_num_threads(1)
+    smoothing = DeformationSettings().smoothing_voxels
+    loaded = []
+    for path in templates:
+        labels = to_grid(read_label_map(path, anatomy), grid).labels
+        loaded.append(make_template(Path(path).name.split(".")[0], labels, anatomy, grid, smoothing))
+    shares = np.array(list(templates.values()), dtype=float)
+    _source = Source(
+        anatomy,
+        grid,
+        topology.load_rules(rules_path, anatomy),
+        pd.read_csv(values_path, sep="\t") if templates else None,
+        tuple(loaded),
+        tuple(shares / shares.sum()) if templates else (),
+        seed,
+    )
+
+
+def deformed_tasks(n: int, inputs: str) -> list[Task]:
+    """Tasks of the bundled source: `n` deformed templates named deformed-<index>."""
+    names = [f"deformed-{i:05d}" for i in range(n)]
+    return [Task(s, f"{s}.nii.gz", files.digest([inputs, s]), (i,)) for i, s in enumerate(names)]
+
+
+def folder_tasks(folder: str | Path, inputs: str) -> list[Task]:
+    """Tasks of a folder of label maps in the convention; InputError if there is none."""
+    paths = sorted(Path(folder).glob("*.nii.gz")) + sorted(Path(folder).glob("*.nii"))
+    if not paths:
+        raise InputError(f"{folder}: no label map (*.nii.gz or *.nii) to train on")
+    return [
+        Task(
+            name := path.name.split(".nii")[0],
+            f"{name}.nii.gz",
+            files.digest([inputs, files.sha256(path)]),
+            (str(path),),
+        )
+        for path in paths
+    ]
+
+
+def work_deformed(path: Path, payload: tuple[int]) -> dict:
+    """Deform a template until the gate accepts it; every refusal is in the record."""
+    (index,) = payload
+    s, refused = _source, []
+    for attempt in range(MAX_ATTEMPTS):
+        rng = np.random.default_rng(np.random.SeedSequence([s.seed, index, attempt]))
+        template = s.templates[rng.choice(len(s.templates), p=s.shares)]
+        vessels = tuple(n for n in s.anatomy.structures if n not in virtual_patients.CHAMBERS)
+        patient = virtual_patients.draw(rng, s.reference, vessels)
+        own = template.one_hot[0].sum((1, 2, 3)).double() * s.grid.voxel_volume_ml
+        growth = {s.anatomy.label(n): v for n, v in patient.volumes_ml.items()}
+        growth |= {
+            s.anatomy.label(n): f * float(own[s.anatomy.label(n)]) for n, f in patient.vessel_factors.items()
+        }
+        try:
+            labels = deform(template, growth, s.anatomy, rng, DeformationSettings())
+            record = _accept(path, labels)
+        except SubjectError as error:
+            refused.append(f"{template.name}: {error.reason}")
+            continue
+        covariates = {name: getattr(patient, name) for name in COVARIATES}
+        return record | covariates | {"origin": template.name, "refused": refused}
+    raise SubjectError("no deformation passed the topology gate", "; ".join(refused))
+
+
+def work_folder(path: Path, payload: tuple[str]) -> dict:
+    """Copy a user's label map in the convention, if the gate accepts it."""
+    (source,) = payload
+    labels = to_grid(read_label_map(source, _source.anatomy), _source.grid).labels
+    return _accept(path, labels) | {"origin": Path(source).name, "refused": []}
+
+
+def _accept(path: Path, labels: np.ndarray) -> dict:
+    s = _source
+    labels, repairs = topology.repair(labels, s.grid.spacing_mm, s.anatomy, s.rules)
+    verdict = topology.examine(labels, s.grid.spacing_mm, s.anatomy, s.rules)
+    if not verdict.accepted:
+        raise SubjectError("; ".join(verdict.reasons))
+    write_label_map(path, labels, s.grid)
+    measured = moments.measure_labels(
+        labels, [(k,) for k in range(1, s.anatomy.n_channels)], s.grid.axes_mm()
+    )
+    columns = {name: values.tolist() for name, values in moments.to_columns(measured).items()}
+    return {"verdict": "accepted", "reason": "", "repairs": list(repairs), "moments": columns}
+
+
+def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The reference table (a row a subject and structure) and the list of hearts with their split.
+
+    Every k-th accepted heart, k = 1 / held_out_share, is held out from training for figures.
+    """
+    accepted = [r for r in records if r["verdict"] == "accepted"]
+    rows = []
+    for record in accepted:
+        covariates = {name: record[name] for name in COVARIATES if name in record}
+        for i, structure in enumerate(anatomy.structures):
+            values = {name: column[i] for name, column in record["moments"].items()}
+            rows.append({"subject": record["subject"], "structure": structure, **values, **covariates})
+    every = round(1 / held_out_share)
+    hearts = pd.DataFrame(
+        {
+            "subject": r["subject"],
+            "verdict": r["verdict"],
+            "reason": r["reason"],
+            "origin": r.get("origin", ""),
+            "refused": "; ".join(r.get("refused", [])),
+            "repairs": "; ".join(r.get("repairs", [])),
+            "file": r["file"],
+            "size": r["size"],
+            "sha256": r["sha256"],
+        }
+        for r in records
+    )
+    order = hearts["verdict"].eq("accepted").cumsum()
+    hearts["split"] = np.where(order % every == 0, "held_out", "train")
+    return pd.DataFrame(rows), hearts
