@@ -1,0 +1,1 @@
+"""Guided generation of label maps: EDM sampler, moment guidance, attempts (generation stage)."""
