@@ -1,0 +1,11 @@
+"""The topology gate: is a label map a heart that can be meshed? Owned by the topology stage.
+
+Rules are data (`resources/topology/<anatomy>.tsv`), measures are code that knows no structure's name.
+"""
+
+from .batch import check_batch
+from .gate import Verdict, examine, repair
+from .rules import Rule, Rules
+from .table import load_rules
+
+__all__ = ["Rule", "Rules", "Verdict", "check_batch", "examine", "load_rules", "repair"]

@@ -1,0 +1,68 @@
+"""The gate: a label map against the rules of its anatomy. Owned by the topology stage.
+
+Used by generation and the prior too: the same `examine` decides everywhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..anatomy import Anatomy
+from .measures import KINDS
+from .repairs import REPAIRS
+from .rules import Rule, Rules
+from .scene import Scene
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """accepted; one reason per violated rule, in table order; every measure by rule id."""
+
+    accepted: bool
+    reasons: tuple[str, ...]
+    measures: dict[str, float]
+
+
+def examine(
+    labels: np.ndarray, spacing_mm: float | Sequence[float], anatomy: Anatomy, rules: Rules
+) -> Verdict:
+    """Measure labels (X, Y, Z) against every check of `rules`; spacing in mm, one number or per axis.
+
+    Pure: nothing is repaired here. A measure is NaN, and its rule violated, where a structure that
+    it needs is absent.
+    """
+    scene = _scene(labels, spacing_mm, anatomy)
+    measures = {rule.id: float(KINDS[rule.kind].measure(scene, rule)) for rule in rules.checks}
+    reasons = tuple(
+        _reason(rule, measures[rule.id])
+        for rule in rules.checks
+        if not rule.minimum <= measures[rule.id] <= rule.maximum
+    )
+    return Verdict(not reasons, reasons, measures)
+
+
+def repair(
+    labels: np.ndarray, spacing_mm: float | Sequence[float], anatomy: Anatomy, rules: Rules
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Apply the repairs of `rules` in table order: (repaired labels, one line a repair).
+
+    The labels given are not changed; without repairs they are returned as they are.
+    """
+    done = []
+    for rule in rules.repairs:
+        labels, notes = REPAIRS[rule.kind].apply(_scene(labels, spacing_mm, anatomy), rule)
+        done += notes
+    return labels, tuple(done)
+
+
+def _scene(labels: np.ndarray, spacing_mm, anatomy: Anatomy) -> Scene:
+    return Scene(labels, tuple(float(s) for s in np.broadcast_to(spacing_mm, 3)), anatomy)
+
+
+def _reason(rule: Rule, value: float) -> str:
+    if np.isnan(value):
+        return f"{rule.id}: not measurable, a structure is missing"
+    unit = "" if rule.unit == "count" else f" {rule.unit}"
+    side, bound = ("min", rule.minimum) if value < rule.minimum else ("max", rule.maximum)
+    return f"{rule.id}: {value:.4g}{unit}, {side} {bound:g}"

@@ -1,0 +1,176 @@
+"""The quantities that rules bound, one function a kind. Owned by the topology stage.
+
+Every measure is `(scene, rule) -> float`; NaN where it is undefined because a structure is absent,
+which no bound accepts. To add a kind, write a function and name it in `KINDS`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from .betti import COMPLEMENT, FOREGROUND
+from .rules import Rule
+from .scene import Scene
+
+
+class Kind(NamedTuple):
+    """A kind of rule: its measure, the unit, and the columns it needs besides `structure`."""
+
+    measure: Callable[[Scene, Rule], float]
+    unit: str
+    needs: tuple[str, ...] = ()
+
+
+def volume(scene: Scene, rule: Rule) -> float:
+    """Volume of the structure, mL."""
+    return float(scene.voxels[list(rule.structure)].sum()) * scene.voxel_ml
+
+
+def components(scene: Scene, rule: Rule) -> float:
+    return scene.betti(rule.structure).components
+
+
+def holes(scene: Scene, rule: Rule) -> float:
+    return scene.betti(rule.structure).holes
+
+
+def cavities(scene: Scene, rule: Rule) -> float:
+    return scene.betti(rule.structure).cavities
+
+
+def contact(scene: Scene, rule: Rule) -> float:
+    """Area of the voxel faces shared by structure and other, mm^2."""
+    return float(scene.faces_mm2[np.ix_(rule.structure, rule.other)].sum())
+
+
+def border(scene: Scene, rule: Rule) -> float:
+    """Area of the field's border that the structure touches, mm^2."""
+    area = 0.0
+    for axis in range(3):
+        face = math.prod(scene.spacing_mm) / scene.spacing_mm[axis]
+        ends = np.take(scene.labels, (0, -1), axis)
+        area += float(np.isin(ends, rule.structure).sum()) * face
+    return area
+
+
+def gap(scene: Scene, rule: Rule) -> float:
+    """Free distance from the structure's farthest piece to other, mm: 0 where voxel faces are shared.
+
+    Distance of voxel centres less one voxel; pieces are 26-connected.
+    """
+    labels = scene.labels[scene.box(rule.structure + rule.other)]
+    if not (np.isin(rule.structure, labels).any() and np.isin(rule.other, labels).any()):
+        return math.nan
+    distance = ndimage.distance_transform_edt(~np.isin(labels, rule.other), scene.spacing_mm)
+    inner = scene.box(rule.structure)
+    outer = scene.box(rule.structure + rule.other)
+    window = tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
+    pieces, n, _ = scene.pieces(rule.structure)
+    nearest = ndimage.minimum(distance[window], pieces, np.arange(1, n + 1))
+    return float(np.max(nearest)) - _voxel_mm(scene)
+
+
+def exposure(scene: Scene, rule: Rule) -> float:
+    """Share of the structure's surface that neither `other` (its wall) nor `openings` cover, %."""
+    surface = scene.faces_mm2[list(rule.structure)].sum(axis=0)
+    surface[list(rule.structure)] = 0.0
+    if surface.sum() == 0:
+        return math.nan
+    return float(100.0 * (1.0 - surface[list(rule.other + rule.openings)].sum() / surface.sum()))
+
+
+def leak(scene: Scene, rule: Rule) -> float:
+    """Area (mm^2) of the structure's surface that is bare (as in `breach`), away from the openings.
+
+    Away: more than `openings_mm` from every voxel of the structure that shares a face with
+    `openings`; everything is away if there are none. A leak of the smallest width counts.
+    """
+    box, inside = _surroundings(scene, rule.structure)
+    return _bare_area(scene, rule, box, inside & _away_from_openings(scene, rule, scene.labels[box], inside))
+
+
+def breach(scene: Scene, rule: Rule) -> float:
+    """Area (mm^2) of the structure's surface that is bare in a patch of its own, at any distance.
+
+    Bare: covered neither by `other` nor by `openings`. A patch of bare voxels, 26-connected, that
+    reaches a voxel at an opening is the opening's rim; one that does not is a hole in the wall.
+    """
+    box, inside = _surroundings(scene, rule.structure)
+    labels = scene.labels[box]
+    at_opening = _at_opening(rule, labels, inside)
+    bare = inside & ndimage.binary_dilation(
+        ~np.isin(labels, rule.structure + rule.other + rule.openings), COMPLEMENT
+    )
+    patches, _ = ndimage.label(bare | at_opening, FOREGROUND)
+    return _bare_area(scene, rule, box, bare & ~np.isin(patches, np.unique(patches[at_opening])))
+
+
+def wall_thickness(scene: Scene, rule: Rule) -> float:
+    """A percentile over the structure's surface of the wall's thickness, mm, away from the openings.
+
+    Estimator: for every surface voxel of the structure (blood) the distance of its centre to the
+    nearest centre outside blood and `other` (the wall), less one voxel; so a flat wall n voxels
+    thick counts n voxels, and bare blood 0. It is the minimal thickness seen from the cavity, exact
+    for flat axis-parallel walls, within a voxel otherwise; percentiles make it robust to that. A wall
+    thicker than its distance to an opening counts as that distance.
+    """
+    box, inside = _surroundings(scene, rule.structure + rule.other)
+    labels = scene.labels[box]
+    blood = np.isin(labels, rule.structure)
+    surface = blood & ~ndimage.binary_erosion(blood, COMPLEMENT, border_value=0)
+    surface &= _away_from_openings(scene, rule, labels, blood)
+    if not surface.any():
+        return math.nan
+    # beyond the field counts as outside
+    distance = ndimage.distance_transform_edt(np.pad(inside, 1), scene.spacing_mm)[1:-1, 1:-1, 1:-1]
+    return float(np.percentile(distance[surface], rule.percentile)) - _voxel_mm(scene)
+
+
+def _surroundings(scene: Scene, labels: tuple[int, ...]) -> tuple[tuple, np.ndarray]:
+    """The box of `labels` with the voxels around it, and their mask in there."""
+    box = scene.box(labels, margin=1)
+    return box, np.isin(scene.labels[box], labels)
+
+
+def _bare_area(scene: Scene, rule: Rule, box: tuple, where: np.ndarray) -> float:
+    """Area of the faces of the voxels `where` towards neither structure, `other` nor `openings`, mm^2."""
+    covered = np.isin(scene.labels[box], rule.structure + rule.other + rule.openings)
+    area = 0.0
+    for axis in range(3):
+        face = math.prod(scene.spacing_mm) / scene.spacing_mm[axis]
+        here, bare = np.moveaxis(where, axis, 0), np.moveaxis(~covered, axis, 0)
+        area += float((here[:-1] & bare[1:]).sum() + (here[1:] & bare[:-1]).sum()) * face
+    return area
+
+
+def _at_opening(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    return inside & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
+
+
+def _away_from_openings(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    at_opening = _at_opening(rule, labels, inside)
+    if not at_opening.any():
+        return np.ones_like(inside)
+    return ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) > rule.openings_mm
+
+
+def _voxel_mm(scene: Scene) -> float:
+    return float(np.mean(scene.spacing_mm))
+
+
+KINDS: dict[str, Kind] = {
+    "volume": Kind(volume, "mL"),
+    "components": Kind(components, "count"),
+    "holes": Kind(holes, "count"),
+    "cavities": Kind(cavities, "count"),
+    "contact": Kind(contact, "mm2", ("other",)),
+    "gap": Kind(gap, "mm", ("other",)),
+    "exposure": Kind(exposure, "%", ("other", "openings")),
+    "breach": Kind(breach, "mm2", ("other", "openings")),
+    "leak": Kind(leak, "mm2", ("other", "openings", "openings_mm")),
+    "wall_thickness": Kind(wall_thickness, "mm", ("other", "openings", "openings_mm", "percentile")),
+    "border": Kind(border, "mm2"),
+}

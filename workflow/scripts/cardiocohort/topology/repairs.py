@@ -1,0 +1,90 @@
+"""Small repairs of a label map: specks, pinholes, perforations. Owned by the topology stage.
+
+A repair acts on one structure and says what it did. Its rule bounds the volume that it may change,
+all places together; where that is not enough it changes nothing.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from skimage.measure import euler_number
+
+from .betti import COMPLEMENT, FOREGROUND
+from .rules import Rule
+from .scene import Scene
+
+
+class Repair(NamedTuple):
+    """A kind of repair: `(scene, rule) -> (labels, what was done)`, its unit and needed columns."""
+
+    apply: Callable[[Scene, Rule], tuple[np.ndarray, tuple[str, ...]]]
+    unit: str
+    needs: tuple[str, ...] = ()
+
+
+def remove_specks(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give 26-connected pieces that are small, and not the largest, the label around them."""
+    pieces, n, box = scene.pieces(rule.structure, margin=1)
+    sizes = np.bincount(pieces.ravel(), minlength=n + 1)
+    small = _small(scene, rule, sizes, [i for i in range(1, n + 1) if i != 1 + np.argmax(sizes[1:])])
+    labels, done = scene.labels.copy(), []
+    window = labels[box]
+    for i in small:
+        speck = pieces == i
+        around = np.bincount(window[ndimage.binary_dilation(speck, COMPLEMENT) & ~speck]).argmax()
+        window[speck] = around
+        done.append(_note(scene, rule, sizes[i], around))
+    return labels, tuple(done)
+
+
+def fill_pinholes(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give small cavities, whatever their labels, the label of the structure that encloses them."""
+    box = scene.box(rule.structure)
+    spaces, n = ndimage.label(np.pad(~np.isin(scene.labels[box], rule.structure), 1, constant_values=True))
+    sizes = np.bincount(spaces.ravel(), minlength=n + 1)
+    small = _small(scene, rule, sizes, [i for i in range(1, n + 1) if i != spaces[0, 0, 0]])
+    labels = scene.labels.copy()
+    labels[box][np.isin(spaces, small)[1:-1, 1:-1, 1:-1]] = rule.structure[0]
+    return labels, tuple(_note(scene, rule, sizes[i], rule.structure[0]) for i in small)
+
+
+def seal_perforations(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Fill holes through the structure that a closing by one voxel shuts with a small patch.
+
+    A patch is taken if it raises the Euler characteristic. That change is local: the cells which the
+    patch adds to the union of cubes lie within one voxel of it.
+    """
+    box = scene.box(rule.structure, margin=2)
+    mask = np.pad(np.isin(scene.labels[box], rule.structure), 1)
+    patches, n = ndimage.label(ndimage.binary_closing(mask, FOREGROUND) & ~mask, FOREGROUND)
+    sizes = np.bincount(patches.ravel(), minlength=n + 1)
+    shutting = []
+    for i, found in enumerate(ndimage.find_objects(patches), 1):
+        around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in found)
+        before, patch = mask[around], patches[around] == i
+        if euler_number(before | patch, connectivity=3) > euler_number(before, connectivity=3):
+            shutting.append(i)
+    small = _small(scene, rule, sizes, shutting)
+    labels = scene.labels.copy()
+    labels[box][np.isin(patches, small)[1:-1, 1:-1, 1:-1]] = rule.structure[0]
+    return labels, tuple(_note(scene, rule, sizes[i], rule.structure[0]) for i in small)
+
+
+def _small(scene: Scene, rule: Rule, sizes: np.ndarray, candidates: list[int]) -> list[int]:
+    """The candidates no larger than the rule allows; none if together they are."""
+    small = [i for i in candidates if sizes[i] * scene.voxel_ml <= rule.maximum]
+    return small if sizes[small].sum() * scene.voxel_ml <= rule.maximum else []
+
+
+def _note(scene: Scene, rule: Rule, voxels: int, label: int) -> str:
+    name = scene.anatomy.structures[label - 1] if label else "background"
+    return f"{rule.id}: {voxels} voxels ({voxels * scene.voxel_ml:.3f} mL) became {name}"
+
+
+REPAIRS: dict[str, Repair] = {
+    "speck": Repair(remove_specks, "mL"),
+    "pinhole": Repair(fill_pinholes, "mL"),
+    "perforation": Repair(seal_perforations, "mL"),
+}

@@ -1,0 +1,78 @@
+"""A label map as the gate sees it: what several rules share is computed once. Owned by the topology stage."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+
+from ..anatomy import Anatomy
+from .betti import FOREGROUND, Betti, betti
+
+
+@dataclass(frozen=True)
+class Scene:
+    """labels (X, Y, Z) uint8, spacing (3,) mm, and the anatomy that names the labels."""
+
+    labels: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    anatomy: Anatomy
+
+    @property
+    def voxel_ml(self) -> float:
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+    @cached_property
+    def voxels(self) -> np.ndarray:
+        """Voxels per label, (K + 1,)."""
+        return np.bincount(self.labels.ravel(), minlength=self.anatomy.n_channels)
+
+    @cached_property
+    def faces_mm2(self) -> np.ndarray:
+        """Area of the voxel faces that two labels share, (K + 1, K + 1), symmetric, diagonal 0."""
+        return contact_areas(self.labels, self.spacing_mm, self.anatomy.n_channels)
+
+    @cached_property
+    def _boxes(self) -> list:
+        return ndimage.find_objects(self.labels, self.anatomy.n_channels - 1)
+
+    @cached_property
+    def _betti(self) -> dict[tuple[int, ...], Betti]:
+        return {}
+
+    def box(self, labels: tuple[int, ...], margin: int = 0) -> tuple[slice, slice, slice]:
+        """Smallest box that holds `labels`, widened by `margin` voxels inside the array; empty if none."""
+        boxes = [self._boxes[k - 1] for k in labels if self._boxes[k - 1] is not None]
+        if not boxes:
+            return (slice(0, 0),) * 3
+        return tuple(
+            slice(max(min(b[i].start for b in boxes) - margin, 0), max(b[i].stop for b in boxes) + margin)
+            for i in range(3)
+        )
+
+    def mask(self, labels: tuple[int, ...]) -> np.ndarray:
+        """Mask of `labels`, cropped to their box."""
+        return np.isin(self.labels[self.box(labels)], labels)
+
+    def betti(self, labels: tuple[int, ...]) -> Betti:
+        if labels not in self._betti:
+            self._betti[labels] = betti(self.mask(labels))
+        return self._betti[labels]
+
+    def pieces(self, labels: tuple[int, ...], margin: int = 0) -> tuple[np.ndarray, int, tuple]:
+        """26-connected pieces of `labels`: numbers 1..n in their box, n, and the box."""
+        box = self.box(labels, margin)
+        return *ndimage.label(np.isin(self.labels[box], labels), FOREGROUND), box
+
+
+def contact_areas(labels: np.ndarray, spacing_mm: tuple[float, float, float], n: int) -> np.ndarray:
+    """Area (mm^2) of the voxel faces shared by each pair of the labels 0..n-1: (n, n), diagonal 0."""
+    areas = np.zeros((n, n))
+    for axis in range(3):
+        first = np.moveaxis(labels, axis, 0)
+        low, high = first[:-1], first[1:]
+        differ = low != high
+        pairs = low[differ].astype(np.int64) * n + high[differ]
+        face = float(np.prod(spacing_mm)) / spacing_mm[axis]
+        areas += np.bincount(pairs, minlength=n * n).reshape(n, n) * face
+    return areas + areas.T
