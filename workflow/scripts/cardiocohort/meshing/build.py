@@ -1,0 +1,80 @@
+"""From a label map to a checked biventricular mesh. Owned by the meshing stage."""
+
+import logging
+from dataclasses import asdict, replace
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ..anatomy import Anatomy
+from ..errors import SubjectError
+from ..labelmap import LabelMap
+from . import quality
+from .domain import domain
+from .model import FACETS, REGIONS, BiventricularModel
+from .settings import MeshSettings
+from .surface import surface
+from .tetrahedra import refine, tetrahedralize
+
+log = logging.getLogger(__name__)
+
+SURFACE_REACH = 0.12  # edge lengths that a surface node may move for the sake of a flat tet
+SMOOTHING_STEPS = (1.0, 1.5, 2.0)  # of the set smoothing, tried in turn
+
+
+def build(
+    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings
+) -> tuple[BiventricularModel, dict[str, float]]:
+    """Mesh of both ventricles, without microstructure, and its quality figures.
+
+    Label maps of 1 to 3 mm voxels. An anatomy that fails is tried again with more smoothing, which the
+    figures tell (`smoothing_mm`). Raises the first attempt's SubjectError where the anatomy cannot be
+    meshed or the mesh fails a gate (`quality.check`) every time.
+    """
+    first: SubjectError | None = None
+    for step in SMOOTHING_STEPS:
+        try:
+            return _build(labelmap, anatomy, replace(settings, smoothing_mm=step * settings.smoothing_mm))
+        except SubjectError as error:
+            log.info("smoothing of %g times the set one: %s (%s)", step, error.reason, error)
+            first = first or error
+    raise first
+
+
+def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings):
+    muscle = domain(labelmap, anatomy, settings)
+    skin = surface(muscle, settings.edge_length_mm)
+    points, tets = tetrahedralize(
+        skin.points_mm, skin.facets, settings.edge_length_mm, settings.tetgen_seconds
+    )
+    points, tets, facets, tag = refine(
+        points, tets, skin.facets, skin.tag, SURFACE_REACH * settings.edge_length_mm
+    )
+    model = BiventricularModel(
+        points_mm=points,
+        tets=tets,
+        region=region_of(points, tets, facets, tag),
+        facets=facets,
+        facet_tag=tag,
+        provenance={"meshing": asdict(settings)},
+    )
+    figures = quality.measure(model, labelmap, anatomy) | {
+        "lv_base_lowered_mm": muscle.lowered_mm[0],
+        "rv_base_lowered_mm": muscle.lowered_mm[1],
+        "pits_filled_ml": muscle.filled_ml,
+        "smoothing_mm": settings.smoothing_mm,
+    }
+    quality.check(model, figures, settings)
+    return model, figures
+
+
+def region_of(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarray) -> np.ndarray:
+    """(M,) region by the farthest of the three walls: the septum's is the epicardium, the LV's the RV's."""
+    centroids = points[tets].mean(axis=1)
+    farthest = {"septum": "epi", "lv": "rv_endo", "rv": "lv_endo"}
+    distance = []
+    for wall in farthest.values():
+        patch = facets[tag == FACETS[wall]]
+        sample = np.concatenate([points[np.unique(patch)], points[patch].mean(axis=1)])
+        distance.append(cKDTree(sample).query(centroids)[0])
+    return np.array([REGIONS[region] for region in farthest])[np.argmax(distance, axis=0)]

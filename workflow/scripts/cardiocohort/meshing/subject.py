@@ -1,0 +1,79 @@
+"""One subject's mesh with fibres, and the rows of the mesh table. Owned by the meshing stage."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ..anatomy import Anatomy
+from ..files import check_file
+from ..labelmap import read_label_map
+from ..microstructure.rule import FibreAngles, add_fibres
+from ..subjects import Task
+from . import storage
+from .build import build
+from .settings import MeshSettings
+
+FIGURES = (
+    "n_nodes", "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian", "wall_volume_ml", "rv_wall_mm",
+    "lv_cavity_ml", "rv_cavity_ml", "lv_volume_kept", "rv_volume_kept", "surface_distance_mean_mm",
+    "surface_distance_p95_mm", "openings", "lv_base_lowered_mm", "rv_base_lowered_mm", "pits_filled_ml",
+    "smoothing_mm",
+    "seconds",
+)  # fmt: skip
+
+
+def task(row: dict, folder: Path, anatomy: Anatomy, settings: MeshSettings, angles: FibreAngles, inputs: str):
+    """Task for `subjects.run_batch`; `row` (subject, file, size, sha256) lists the label map in `folder`."""
+    subject = row["subject"]
+    source = (str(folder / row["file"]), int(row["size"]), row["sha256"])
+    return Task(
+        subject, f"{subject}.vtu", inputs, (source, anatomy, settings, angles), (surface_name(subject),)
+    )
+
+
+def surface_name(subject: str) -> str:
+    return f"{subject}.surface.vtp"
+
+
+def mesh_subject(path: Path, payload: tuple) -> dict:
+    """Write the mesh at `path` and its surface beside it; the record holds the quality figures.
+
+    Raises InputError if the label map is not the listed one, SubjectError if it has no valid mesh.
+    """
+    start = time.perf_counter()
+    source, anatomy, settings, angles = payload
+    labelmap = read_label_map(check_file(*source), anatomy)
+    model, figures = build(labelmap, anatomy, settings)
+    model = add_fibres(model, angles)
+    surface = path.with_name(surface_name(path.stem))
+    storage.write_surface(surface, model)
+    storage.write_volume(path, model)
+    seconds = round(time.perf_counter() - start, 1)
+    return {"verdict": "accepted", "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
+
+
+def table_row(record: dict) -> dict:
+    """The mesh table's row of a record, finished or failed."""
+    surface = (record.get("files") or [{"file": "", "size": None, "sha256": ""}])[0]
+    verdict = {"failed": "rejected"}.get(record["verdict"], record["verdict"])
+    return {
+        "subject": record["subject"],
+        "verdict": verdict,
+        "reason": record["reason"],
+        **{name: record.get(name, np.nan) for name in FIGURES},
+        **{name: record.get(name) for name in ("file", "size", "sha256")},
+        **{f"surface_{name}": value for name, value in surface.items()},
+    }
+
+
+def skipped(subject: str, reason: str) -> dict:
+    """The record of a subject that an earlier stage refused."""
+    return {
+        "subject": subject,
+        "verdict": "skipped",
+        "reason": reason,
+        "file": "",
+        "size": None,
+        "sha256": "",
+    }

@@ -1,0 +1,193 @@
+"""Tetrahedra inside a closed surface, and their improvement. Owned by the meshing stage.
+
+TetGen (Si, ACM TOMS 2015) fills the surface without touching it; what it leaves flat is mended by moving
+interior nodes.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import SubjectError
+from . import tetgen_child
+from .model import FACETS
+from .surface import edges_of
+from .tets import EDGES, FACES, boundary_facets, row_keys, scaled_jacobian
+
+MIN_RATIO, MIN_DIHEDRAL = 1.4, 15.0  # radius-edge ratio and degrees that TetGen is asked for
+VOLUME_FACTOR = 1.3  # of the regular tetrahedron: TetGen halves what is larger
+GOOD, BAD = 0.2, 0.12  # scaled Jacobian below which a tet is mended, and with surface nodes too
+ROUNDS = 4  # of mending; most of the gain is in the first two
+
+
+def tetrahedralize(points_mm: np.ndarray, facets: np.ndarray, edge_length_mm: float, seconds: float):
+    """Points (N', 3) and tets (M, 4) inside a closed surface whose points come first, unmoved.
+
+    Runs in a process of its own; SubjectError if that fails, crashes or exceeds `seconds`.
+    """
+    with tempfile.TemporaryDirectory(prefix="tetgen-") as folder:
+        source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
+        np.savez(
+            source,
+            points=points_mm,
+            facets=facets,
+            min_ratio=MIN_RATIO,
+            min_dihedral=MIN_DIHEDRAL,
+            max_volume=VOLUME_FACTOR * edge_length_mm**3 / (6 * np.sqrt(2)),
+        )
+        try:
+            done = subprocess.run(
+                [sys.executable, tetgen_child.__file__, str(source), str(target)],
+                capture_output=True, text=True, timeout=seconds, check=False,
+                cwd=folder,  # TetGen drops files where it runs
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise SubjectError("tetgen timed out", f"no result within {seconds:g} s") from error
+        if done.returncode != 0 or not target.is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise SubjectError("tetgen failed", f"exit status {done.returncode}: {last}")
+        with np.load(target) as found:
+            return found["points"].astype(float), found["tets"].astype(np.int64)
+
+
+def refine(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarray, reach_mm: float):
+    """Points, tets, facets and tags of the mesh mended: no tet clamped to one endocardium, no flat ones.
+
+    Flat tets with two facets on one patch are peeled off, those that span the wall from surface to
+    surface get a node inside, and nodes of poor tets are moved, those of the surface by no more than
+    `reach_mm`.
+    """
+    anchor = points
+    for _ in range(ROUNDS):
+        tets, facets, tag = peel(points, tets, facets, tag)
+        on_surface = np.isin(tets, facets).all(axis=1)
+        flat = on_surface & (scaled_jacobian(points[tets]) < GOOD)
+        points, tets, _ = bisect(points, tets, flat | clamped(tets, facets, tag))
+        points = improve(points, tets, anchor, reach_mm)
+    while (bad := clamped(tets, facets, tag)).any():
+        points, tets, n = bisect(points, tets, bad)
+        if n == 0:
+            raise SubjectError("tet on one endocardium", "a tetrahedron has all its edges on the surface")
+        points = improve(points, tets, anchor, reach_mm)
+    outward, _ = boundary_facets(tets)  # clustering leaves a facet the wrong way round now and then
+    return points, tets, outward, _tags_of(outward, facets, tag, len(points))
+
+
+def _tags_of(faces: np.ndarray, facets: np.ndarray, tag: np.ndarray, n: int) -> np.ndarray:
+    """Tags of `faces`, which are `facets` in another order and other turns."""
+    key = row_keys(np.sort(facets, axis=1), n)
+    order = np.argsort(key)
+    return tag[order[np.searchsorted(key[order], row_keys(np.sort(faces, axis=1), n))]]
+
+
+def clamped(tets: np.ndarray, facets: np.ndarray, tag: np.ndarray) -> np.ndarray:
+    """(M,) whether all four nodes of a tet lie on one endocardium, whose conditions would hold it whole."""
+    both = [np.isin(tets, facets[tag == FACETS[name]]).all(axis=1) for name in ("lv_endo", "rv_endo")]
+    return both[0] | both[1]
+
+
+def peel(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarray):
+    """Tets, facets and tags without the flat tets that have two facets on one patch.
+
+    Such a tet is two triangles of the surface over two others; taking it off swaps the pair's diagonal.
+    """
+    faces, owner = boundary_facets(tets)
+    tag_of = _tags_of(faces, facets, tag, len(points))
+    surface_edges = np.unique(row_keys(edges_of(facets)[0], len(points)))
+    uses = np.bincount(tets.ravel(), minlength=len(points))
+    poor = (scaled_jacobian(points[tets]) < GOOD) & (np.bincount(owner, minlength=len(tets)) == 2)
+    taken = np.zeros(len(points), dtype=bool)
+    gone, old, new, new_tag = [], [], [], []
+    for tet in np.flatnonzero(poor):
+        own = np.flatnonzero(owner == tet)
+        shared = np.intersect1d(faces[own[0]], faces[own[1]])
+        opposite = np.setdiff1d(tets[tet], shared)
+        on_surface = np.isin(row_keys(opposite[None], len(points)), surface_edges)[0]
+        if tag_of[own[0]] != tag_of[own[1]] or on_surface or taken[tets[tet]].any() or uses[shared].min() < 2:
+            continue
+        taken[tets[tet]] = True
+        gone.append(tet)
+        old.extend(row_keys(np.sort(faces[own], axis=1), len(points)))
+        inner = [face for face in tets[tet][FACES] if not np.isin(shared, face).all()]
+        new.extend(face[::-1] for face in inner)  # outward of the tet that stays
+        new_tag.extend([tag_of[own[0]]] * 2)
+    if not gone:
+        return tets, facets, tag
+    kept = ~np.isin(row_keys(np.sort(facets, axis=1), len(points)), old)
+    return (
+        np.delete(tets, gone, axis=0),
+        np.concatenate([facets[kept], new]),
+        np.concatenate([tag[kept], new_tag]),
+    )
+
+
+def bisect(points: np.ndarray, tets: np.ndarray, chosen: np.ndarray):
+    """Points and tets with the longest interior edge of `chosen` tets (M,) halved, and how many were.
+
+    An edge is halved in all tets around it; of chosen tets that share neighbours one is left for later.
+    """
+    surface_edges = np.unique(row_keys(edges_of(boundary_facets(tets)[0])[0], len(points)))
+    around = _around(tets, len(points))
+    busy = np.zeros(len(tets), dtype=bool)
+    middles, children = [], []
+    for tet in np.flatnonzero(chosen):
+        edges = np.sort(tets[tet][EDGES], axis=1)
+        inner = edges[~np.isin(row_keys(edges, len(points)), surface_edges)]
+        if not len(inner):
+            continue
+        a, b = inner[np.argmax(np.linalg.norm(points[inner[:, 0]] - points[inner[:, 1]], axis=1))]
+        ring = np.intersect1d(around(a), around(b))
+        if not busy[ring].any():
+            busy[ring] = True
+            middle = len(points) + len(middles)
+            middles.append((points[a] + points[b]) / 2)
+            children += [np.where(tets[ring] == end, middle, tets[ring]) for end in (a, b)]
+    if not middles:
+        return points, tets, 0
+    return np.vstack([points, middles]), np.concatenate([tets[~busy], *children]), len(middles)
+
+
+def improve(points: np.ndarray, tets: np.ndarray, anchor: np.ndarray, reach_mm: float) -> np.ndarray:
+    """Points with the nodes of poor tets moved to where their worst tet is best.
+
+    Each node in turn tries the middle of its neighbours and steps of shrinking length along a fixed
+    set of directions; a move counts only if the worst scaled Jacobian around the node grows. Interior
+    nodes of tets below GOOD move freely; nodes of the surface, the first of `points`, only for tets
+    below BAD and only within `reach_mm` of their place in `anchor` (S, 3).
+    """
+    points = points.copy()
+    on_surface = np.zeros(len(points), dtype=bool)
+    on_surface[boundary_facets(tets)[0]] = True
+    directions = np.concatenate([np.eye(3), -np.eye(3), _corners()])
+    around = _around(tets, len(points))
+    for step in 0.3 * 0.5 ** np.arange(4):
+        quality = scaled_jacobian(points[tets])
+        inner, outer = np.unique(tets[quality < GOOD]), np.unique(tets[quality < BAD])
+        for node in np.concatenate([inner[~on_surface[inner]], outer[on_surface[outer]]]):
+            ring = tets[around(node)]
+            others = points[np.unique(ring[ring != node])]
+            size = np.linalg.norm(others - points[node], axis=1).mean()
+            trials = np.vstack([points[node], others.mean(axis=0), points[node] + step * size * directions])
+            if on_surface[node]:
+                near = np.linalg.norm(trials - anchor[node], axis=1) <= reach_mm
+                trials = np.vstack([points[node], trials[near]])
+            corners = np.repeat(points[ring][None], len(trials), axis=0)
+            corners[:, ring == node] = trials[:, None]
+            worst = scaled_jacobian(corners).min(axis=1)
+            points[node] = trials[np.argmax(worst)]
+    return points
+
+
+def _around(tets: np.ndarray, n: int):
+    """A function node -> sorted indices of the tets that have it."""
+    order = np.argsort(tets.ravel(), kind="stable")
+    start = np.searchsorted(tets.ravel()[order], np.arange(n + 1))
+    return lambda node: order[start[node] : start[node + 1]] // 4
+
+
+def _corners() -> np.ndarray:
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
+    return signs / np.sqrt(3)
