@@ -1,0 +1,94 @@
+"""Solver inputs from a `BiventricularModel`, one module a format. Owned by the inputs stage.
+
+A module of this package registers its writer under the name that the config uses:
+
+    @register("vtu")
+    def write(model: BiventricularModel, folder: Path) -> list[Path]: ...
+
+It writes into `folder` (there, empty) and returns the files it wrote. Adding a format is adding a module.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import InputError
+from ..files import check_file, remove
+from ..meshing.model import BiventricularModel
+from ..meshing.storage import read_model
+from ..tables import FILE_COLUMNS
+
+MESH_FILES = FILE_COLUMNS | {f"surface_{name}": kind for name, kind in FILE_COLUMNS.items()}
+
+Writer = Callable[[BiventricularModel, Path], list[Path]]
+_WRITERS: dict[str, Writer] = {}
+
+
+def register(name: str) -> Callable[[Writer], Writer]:
+    """Decorator that makes a writer known by `name`; ValueError if the name is taken."""
+
+    def keep(writer: Writer) -> Writer:
+        if name in _WRITERS:
+            raise ValueError(f"two exporters are registered as {name!r}")
+        _WRITERS[name] = writer
+        return writer
+
+    return keep
+
+
+def available() -> dict[str, Writer]:
+    """All writers by name, alphabetically."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_WRITERS.items()))
+
+
+def writer(name: str) -> Writer:
+    """The writer of a format; InputError listing the formats there are."""
+    writers = available()
+    if name not in writers:
+        raise InputError(f"inputs.formats: {name!r} is not a known format; allowed: {', '.join(writers)}")
+    return writers[name]
+
+
+def listed_files(mesh: dict, folder: Path) -> tuple[tuple, tuple]:
+    """Path, size and sha256 of volume and surface, from a row of the mesh table with files in `folder`."""
+    return tuple(
+        (str(folder / mesh[f"{part}file"]), int(mesh[f"{part}size"]), mesh[f"{part}sha256"])
+        for part in ("", "surface_")
+    )
+
+
+def skipped(mesh: dict) -> dict:
+    """The row of a subject that has no mesh."""
+    reason = f"mesh {mesh['verdict']}: {mesh['reason']}"
+    row = {"subject": mesh["subject"], "verdict": "skipped", "reason": reason, "format": ""}
+    return row | {"file": "", "size": None, "sha256": ""}
+
+
+def deck_rows(record: dict) -> list[dict]:
+    """One row a file, from a record of `write_deck`."""
+    head = {name: record.get(name, "") for name in ("subject", "verdict", "reason", "format")}
+    last = {name: record[name] for name in ("file", "size", "sha256")}
+    return [head | listed for listed in (*record.get("files", []), last)]
+
+
+def write_deck(path: Path, payload: tuple[str, tuple, tuple]) -> dict:
+    """Write one subject's deck of one format into the folder of `path`, its README.txt, which comes last.
+
+    payload: format, and path, size and sha256 of the mesh's volume and surface files. The record's
+    `files` are all but the README, relative to the batch folder <batch>/<subject>/<format>/README.txt.
+    """
+    name, volume, surface = payload
+    model = read_model(check_file(*volume), check_file(*surface))
+    remove(path.parent)
+    path.parent.mkdir(parents=True)
+    written = writer(name)(model, path.parent)
+    batch = path.parents[2]
+    return {
+        "verdict": "accepted",
+        "reason": "",
+        "format": name,
+        "files": [file.relative_to(batch).as_posix() for file in written if file != path],
+    }

@@ -1,0 +1,25 @@
+"""VTK files, for ParaView, PyVista, meshio and whatever reads them. Owned by the inputs stage."""
+
+from pathlib import Path
+
+from ..files import write_text
+from ..meshing.model import FACETS, REGIONS, BiventricularModel
+from ..meshing.storage import write_surface, write_volume
+from . import register
+
+README = f"""Biventricular mesh, coordinates in mm. Load in ParaView, or: pyvista.read("mesh.vtu")
+mesh.vtu     tetrahedra; cell array region {REGIONS}; cell and point arrays f0, s0, n0
+surface.vtp  all boundary triangles, normals outward; cell array facet {FACETS};
+             point array node is the index in mesh.vtu
+f0 fibre, s0 sheet, n0 sheet normal; unit vectors
+"""
+
+
+@register("vtu")
+def write(model: BiventricularModel, folder: Path) -> list[Path]:
+    """mesh.vtu, surface.vtp and README.txt in `folder`."""
+    files = [folder / "mesh.vtu", folder / "surface.vtp", folder / "README.txt"]
+    write_volume(files[0], model)
+    write_surface(files[1], model)
+    write_text(files[2], README)
+    return files
