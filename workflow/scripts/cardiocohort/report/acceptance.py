@@ -1,0 +1,105 @@
+"""Who was accepted, why others were not, and what that does to the population. Owned by the report stage."""
+
+import json
+
+import pandas as pd
+
+from .agreement import constrained_in
+from .manifest import STATUSES
+
+FAR = 1e-3  # a median plausibility below this deserves a warning
+BIASED = 0.2  # standard deviations: a small effect by Cohen's (1988) convention
+MANY = 30  # subjects from which a difference of means is told as a bias
+
+
+def by_arm(manifest: pd.DataFrame) -> pd.DataFrame:
+    """arm, requested, accepted, rejected, failed, accepted_percent, attempts a subject (mean)."""
+    counts = pd.crosstab(manifest["arm"], manifest["status"]).reindex(columns=list(STATUSES), fill_value=0)
+    table = counts.reindex(manifest["arm"].unique())
+    table.insert(0, "requested", table.sum(axis=1))
+    table["accepted_percent"] = 100.0 * table["accepted"] / table["requested"]
+    table["attempts_mean"] = manifest.groupby("arm")["attempts"].mean().astype(float)
+    return table.rename_axis("arm").reset_index()
+
+
+def by_reason(manifest: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
+    """reason, stage, subjects (ended by it) and attempts (refused by it, those made good later included).
+
+    A topology reason is counted under its rule's name; several rules may refuse one heart.
+    """
+    ended = manifest[manifest["status"] != "accepted"]
+    pairs = [
+        (stage, name) for stage, reason in zip(ended["stage"], ended["reason"], strict=True)
+        for name in _names(reason.split("; ") if stage == "topology" else [reason])
+    ]  # fmt: skip
+    subjects = pd.Series(pairs, dtype=object).value_counts()
+    tried = anatomies.drop_duplicates("subject").get("tried", pd.Series(dtype=str))
+    refusals = [
+        ("generation" if name == "sampling diverged" else "topology", name)
+        for text in tried.dropna()
+        for attempt in json.loads(text or "[]")
+        for name in _names(attempt["reasons"])
+    ]
+    attempts = pd.Series(refusals, dtype=object).value_counts()
+    table = pd.DataFrame({"subjects": subjects, "attempts": attempts}).fillna(0).astype(int)
+    rows = [{"stage": s, "reason": r, **table.loc[[(s, r)]].iloc[0]} for s, r in table.index]
+    frame = pd.DataFrame(rows, columns=["stage", "reason", "subjects", "attempts"])
+    return frame.sort_values(["subjects", "attempts"], ascending=False, ignore_index=True)
+
+
+def _names(reasons: list[str]) -> list[str]:
+    """Names of the rules in `rule: value, bound` reasons, each once."""
+    return list(dict.fromkeys(reason.split(": ")[0] for reason in reasons))
+
+
+def selection(targets: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Target volumes of all requested against those of the accepted, per arm and structure.
+
+    Rows whose size is constrained. Columns: arm, structure, and for each of requested and accepted n,
+    mean and sd (mL; the sample's, NaN for one); shift, the difference of the means in requested sd.
+    """
+    rows = targets[constrained_in(targets, "size")]
+    good = rows["subject"].isin(manifest.loc[manifest["status"] == "accepted", "subject"])
+    keys = ["arm", "structure"]
+    statistics = {"n": "count", "mean": "mean", "sd": "std"}
+    parts = []
+    for name, part in (("requested", rows), ("accepted", rows[good])):
+        found = part.groupby(keys, sort=False)["volume_ml"].agg(list(statistics.values()))
+        parts.append(found.rename(columns={old: f"{name}_{new}" for new, old in statistics.items()}))
+    table = parts[0].join(parts[1])
+    table["accepted_n"] = table["accepted_n"].fillna(0).astype(int)
+    table["shift"] = (table["accepted_mean"] - table["requested_mean"]) / table["requested_sd"]
+    return table.reset_index()
+
+
+def warnings(targets: pd.DataFrame, manifest: pd.DataFrame, shifts: pd.DataFrame) -> list[str]:
+    """What a reader must know before using the cohort, a sentence each."""
+    return [*_far(targets), *_lost(manifest), *_shifted(shifts)]
+
+
+def _far(targets: pd.DataFrame) -> list[str]:
+    medians = targets.groupby(["arm", "structure"], sort=False)["plausibility"].median()
+    return [
+        f"Arm {arm}: the targets of {structure} lie far outside the reference population "
+        f"(median plausibility {value:.1e})."
+        for (arm, structure), value in medians[medians < FAR].items()
+    ]
+
+
+def _lost(manifest: pd.DataFrame) -> list[str]:
+    return [
+        f"Arm {row.arm}: {row.requested - row.accepted} of {row.requested} subjects were not accepted."
+        for row in by_arm(manifest).itertuples()
+        if row.accepted < row.requested
+    ]
+
+
+def _shifted(shifts: pd.DataFrame) -> list[str]:
+    if shifts.empty:
+        return []
+    told = shifts[(shifts["shift"].abs() > BIASED) & (shifts["accepted_n"] >= MANY)]
+    return [
+        f"Arm {row.arm}: the accepted hearts' target volume of {row.structure} is on average "
+        f"{row.shift:+.2f} SD from that of all requested."
+        for row in told.itertuples()
+    ]

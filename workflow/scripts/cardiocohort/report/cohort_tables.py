@@ -1,0 +1,70 @@
+"""The stage tables of all batches, joined. Owned by the report stage."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from .. import tables
+from ..errors import InputError
+
+MESHES = tables.MESHES | tables.FILE_COLUMNS
+
+
+@dataclass(frozen=True)
+class CohortTables:
+    """One frame a stage, over all batches, each with a column `batch`.
+
+    `targets` and `anatomies` have a row a subject and structure, `inputs` a row a file, the others a
+    row a subject. Without generation (the user's own label maps) `targets` is empty.
+    """
+
+    targets: pd.DataFrame
+    anatomies: pd.DataFrame
+    topology: pd.DataFrame
+    meshes: pd.DataFrame
+    inputs: pd.DataFrame
+
+    @property
+    def subjects(self) -> pd.DataFrame:
+        """subject, arm, batch of everyone requested, in the order of the batches."""
+        source = self.anatomies if self.targets.empty else self.targets
+        return source[["subject", "arm", "batch"]].drop_duplicates("subject").reset_index(drop=True)
+
+
+def read_cohort_tables(
+    targets: Iterable[str],
+    anatomies: Iterable[str],
+    topology: Iterable[str],
+    meshes: Iterable[str],
+    inputs: Iterable[str],
+) -> CohortTables:
+    """Read the tables of all batches; InputError naming table and subject where they do not fit together."""
+    found = CohortTables(
+        _joined(targets, tables.TARGETS),
+        _joined(anatomies, tables.ANATOMIES),
+        _joined(topology, tables.TOPOLOGY),
+        _joined(meshes, MESHES),
+        _joined(inputs, tables.INPUTS),
+    )
+    everyone = set(found.subjects["subject"])
+    for stage in ("anatomies", "topology", "meshes", "inputs"):
+        own = set(getattr(found, stage)["subject"])
+        if own != everyone:
+            subject = min(own ^ everyone)
+            raise InputError(
+                f"subject {subject!r} is {'not' if subject in everyone else 'only'} in the {stage} tables; "
+                "they are of different runs: delete the tables of that stage to remake them"
+            )
+    return found
+
+
+def _joined(paths: Iterable[str], columns: dict[str, str]) -> pd.DataFrame:
+    frames = [tables.read_table(path, columns).assign(batch=Path(path).stem) for path in paths]
+    if not frames:
+        return pd.DataFrame(columns=[*columns, "batch"])
+    # a column without a value has no type of its own and must not decide that of the whole
+    return pd.concat([frame.dropna(axis=1, how="all") for frame in frames], ignore_index=True).reindex(
+        columns=list(dict.fromkeys(name for frame in frames for name in frame.columns))
+    )

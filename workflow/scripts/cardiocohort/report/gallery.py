@@ -1,0 +1,93 @@
+"""Which hearts are pictured, and their pictures. Owned by the report stage."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from ..anatomy import Anatomy
+from ..files import check_file
+from ..labelmap import LabelMap, read_label_map
+from ..meshing.storage import read_model
+from . import portraits
+from .cohort_tables import CohortTables
+
+log = logging.getLogger(__name__)
+PER_ARM, MOST = 4, 24
+SHEET_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A subject's row of the manifest and its pictures by name (`portraits.label_map_pictures`, mesh)."""
+
+    row: dict
+    pictures: dict[str, Image.Image]
+
+
+def chosen(manifest: pd.DataFrame, per_arm: int = PER_ARM, most: int = MOST) -> list[str]:
+    """Subjects to picture: the first accepted ones of every arm, then rejected ones that have an anatomy.
+
+    Arms take turns, so that many arms share the places fairly; at most `most` in all. Rejected hearts
+    take at most half of the places that the accepted ones leave free, and never none if there is one.
+    """
+    drawable = manifest[manifest["anatomy"] != ""]
+    good = drawable[drawable["status"] == "accepted"].groupby("arm", sort=False).head(per_arm)
+    bad = drawable[drawable["status"] != "accepted"]
+    turns = [rows.assign(turn=rows.groupby("arm", sort=False).cumcount()) for rows in (good, bad)]
+    good, bad = (rows.sort_values("turn", kind="stable")["subject"].tolist() for rows in turns)
+    room = max(most - len(good), most // 4)
+    bad = bad[:room]
+    return good[: most - len(bad)] + bad
+
+
+def portray(
+    subjects: list[str], cohort: Path, tables: CohortTables, manifest: pd.DataFrame, anatomy: Anatomy
+) -> Iterator[Portrait]:
+    """Draw the subjects, in the manifest's order; their files are read below the folder `cohort`.
+
+    Raises InputError naming a file that is missing or not the one its table lists.
+    """
+    rows = manifest[manifest["subject"].isin(subjects)]
+    listed = tables.anatomies.drop_duplicates("subject").set_index("subject").loc[rows["subject"]]
+    meshes = tables.meshes.set_index("subject")
+
+    def read(row: dict) -> LabelMap:
+        own = listed.loc[row["subject"]]
+        return read_label_map(check_file(cohort / row["anatomy"], own["size"], own["sha256"]), anatomy)
+
+    rows = rows.to_dict("records")
+    # scans can be large: each is read twice rather than all kept
+    window = portraits.window_around([portraits.extent(read(row)) for row in rows]) if rows else None
+    for row in rows:
+        label_map = read(row)
+        own = tables.targets[tables.targets["subject"] == row["subject"]]
+        wanted = portraits.outlines(own, anatomy) if len(own) else []
+        pictures = portraits.label_map_pictures(label_map, anatomy, wanted, window)
+        if row["mesh"]:
+            own_mesh = meshes.loc[row["subject"]]
+            volume = check_file(cohort / row["mesh"], own_mesh["size"], own_mesh["sha256"])
+            model = read_model(volume, volume.with_suffix(".surface.vtp"))
+            pictures["mesh"] = portraits.mesh_picture(model, window)
+        log.info("drawn: %s", row["subject"])
+        yield Portrait(row, pictures)
+
+
+def contact_sheet(found: list[Portrait]) -> Image.Image:
+    """Anterior views of all portraits on one sheet, with their names."""
+    size, text = portraits.SIZE_PX, 26
+    rows = max(1, -(-len(found) // SHEET_COLUMNS))
+    sheet = Image.new("RGB", (min(len(found), SHEET_COLUMNS) * size or size, rows * (size + text)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for k, portrait in enumerate(found):
+        x, y = k % SHEET_COLUMNS * size, k // SHEET_COLUMNS * (size + text)
+        sheet.paste(portrait.pictures["anterior"], (x, y + text))
+        status = portrait.row["status"]
+        name = portrait.row["subject"] + ("" if status == "accepted" else f" ({status})")
+        pen.text((x + size / 2, y + text / 2), name, fill=portraits.INK, font=font, anchor="mm")
+    if not found:
+        pen.text((size / 2, text), "no anatomy to draw", fill=portraits.INK, font=font, anchor="mm")
+    return sheet

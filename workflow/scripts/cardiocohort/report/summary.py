@@ -1,0 +1,80 @@
+"""All that the page tells of a cohort in numbers. Owned by the report stage."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from . import acceptance
+from .agreement import ERRORS, agreement, constrained_in, error_table
+from .cohort_tables import CohortTables
+from .reference_values import compare
+
+MESH_SUMMARY = {
+    "n_tets": "median",
+    "min_scaled_jacobian": "min",
+    "p1_scaled_jacobian": "min",
+    "wall_volume_ml": "median",
+    "rv_wall_mm": "median",
+    "lv_volume_kept": "median",
+    "surface_distance_p95_mm": "median",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Frames as told in the modules that make them; `errors` holds the headline's medians by column.
+
+    `generated` is False for the user's own label maps, which have no targets: then agreement, selection
+    and errors are empty.
+    """
+
+    generated: bool
+    arms: pd.DataFrame
+    reasons: pd.DataFrame
+    agreement: pd.DataFrame
+    error_table: pd.DataFrame
+    errors: dict[str, float]
+    selection: pd.DataFrame
+    volumes: pd.DataFrame
+    comparison: pd.DataFrame
+    meshes: pd.DataFrame
+    warnings: list[str]
+
+
+def summarise(tables: CohortTables, manifest: pd.DataFrame, reference_values: pd.DataFrame) -> Summary:
+    """Compare and count: errors over all written label maps, volumes over accepted hearts."""
+    accepted = manifest.loc[manifest["status"] == "accepted", "subject"]
+    volumes = tables.anatomies.loc[
+        tables.anatomies["subject"].isin(accepted) & (tables.anatomies["volume_ml"] > 0),
+        ["subject", "arm", "structure", "volume_ml"],
+    ]
+    generated = not tables.targets.empty
+    rows = agreement(tables.targets, tables.anatomies) if generated else pd.DataFrame()
+    shifts = acceptance.selection(tables.targets, manifest) if generated else pd.DataFrame()
+    return Summary(
+        generated=generated,
+        arms=acceptance.by_arm(manifest),
+        reasons=acceptance.by_reason(manifest, tables.anatomies),
+        agreement=rows,
+        error_table=error_table(rows) if generated else pd.DataFrame(),
+        errors=_medians(rows) if generated else {},
+        selection=shifts,
+        volumes=volumes,
+        comparison=compare(volumes, tables.targets, reference_values),
+        meshes=_mesh_summary(tables.meshes, manifest),
+        warnings=acceptance.warnings(tables.targets, manifest, shifts),
+    )
+
+
+def _medians(rows: pd.DataFrame) -> dict[str, float]:
+    return {
+        column: float(rows.loc[constrained_in(rows, attribute), column].abs().median())
+        for attribute, column in ERRORS.items()
+    }
+
+
+def _mesh_summary(meshes: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """A row an arm: meshes made, and of every figure the median or, for the gates, the worst."""
+    made = meshes[meshes["verdict"] == "accepted"].reindex(columns=["subject", *MESH_SUMMARY])
+    groups = made.merge(manifest[["subject", "arm"]], on="subject").groupby("arm", sort=False)
+    return groups.agg(MESH_SUMMARY).assign(n=groups.size()).reset_index()
