@@ -1,0 +1,37 @@
+# Stage 3, generation: anatomies that meet the targets, by guided diffusion.
+# in  <cohort>/targets/<batch>.parquet, the bundle, the topology rules (which decide about another attempt)
+# out <cohort>/anatomies/<batch>.parquet: achieved moments; label maps in <cohort>/anatomies/<batch>/
+
+
+rule generate_anatomies:
+    input:
+        targets="<cohort>/targets/{batch}.parquet",
+        bundle=ancient(BUNDLE),
+        weights=ancient(WEIGHTS),
+        rules=ancient(RULES),
+    output:
+        table="<cohort>/anatomies/{batch}.parquet",
+    log:
+        "<cohort>/logs/generation/{batch}.log",
+    benchmark:
+        "<cohort>/benchmarks/generation/{batch}.tsv"
+    conda:
+        "../../envs/generation.yaml"
+    threads: SETTINGS["threads"]["generation"]
+    resources:
+        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        mem_mb=2000 + 1500 * SETTINGS["threads"]["generation"],
+        runtime=240,
+    params:
+        seed=of_batch("seed"),
+        guidance=SETTINGS["guidance"],
+        max_attempts=SETTINGS["max_attempts"],
+        device=SETTINGS["device"],
+        bundle_sha256=WEIGHTS_SHA256,
+        anatomy=ANATOMY_DIGEST,
+        rules_sha256=RULES_SHA256,
+        library=library("generate_anatomies.py"),
+    message:
+        "Generating the anatomies of {wildcards.batch}"
+    script:
+        "../scripts/generate_anatomies.py"

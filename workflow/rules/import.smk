@@ -1,0 +1,27 @@
+# In place of stages 1 and 3: label maps of the user's own (config key `label_maps`).
+# in  the label maps of the batch
+# out <cohort>/anatomies/<batch>.parquet: their moments; canonical copies in <cohort>/anatomies/<batch>/
+
+
+rule import_anatomies:
+    input:
+        label_maps=lambda wildcards: list(map(str, BATCHES[wildcards.batch].values())),
+        bundle=ancient(BUNDLE),
+    output:
+        table="<cohort>/anatomies/{batch}.parquet",
+    log:
+        "<cohort>/logs/import/{batch}.log",
+    conda:
+        "../../envs/topology.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        subjects=lambda wildcards: list(BATCHES[wildcards.batch]),
+        arm=SETTINGS["cohort"],
+        anatomy=ANATOMY_DIGEST,
+        library=library("import_anatomies.py"),
+    message:
+        "Importing the label maps of {wildcards.batch}"
+    script:
+        "../scripts/import_anatomies.py"

@@ -1,0 +1,26 @@
+# Stage 6, inputs: decks that cardiac solvers load.
+# in  <cohort>/meshes/<batch>.tsv and the meshes behind it
+# out <cohort>/inputs/<batch>.tsv: every file; decks in <cohort>/inputs/<batch>/<subject>/<format>/
+
+
+rule write_inputs:
+    input:
+        meshes="<cohort>/meshes/{batch}.tsv",
+    output:
+        table="<cohort>/inputs/{batch}.tsv",
+    log:
+        "<cohort>/logs/inputs/{batch}.log",
+    benchmark:
+        "<cohort>/benchmarks/inputs/{batch}.tsv"
+    conda:
+        "../../envs/inputs.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        formats=SETTINGS["formats"],
+        library=library("write_inputs.py"),
+    message:
+        "Writing the solver inputs of {wildcards.batch}"
+    script:
+        "../scripts/write_inputs.py"

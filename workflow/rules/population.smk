@@ -1,0 +1,33 @@
+# Stage 1, population: what every virtual patient's heart should be.
+# in  the arm's row of the cohort table (params), the reference table or explicit targets
+# out <cohort>/targets/<batch>.parquet: moments of every subject and structure, with plausibility
+
+
+rule draw_targets:
+    input:
+        **TARGET_SOURCE,
+        reference=ancient(REFERENCE),
+        bundle=ancient(BUNDLE),
+    output:
+        table="<cohort>/targets/{batch}.parquet",
+    log:
+        "<cohort>/logs/population/{batch}.log",
+    conda:
+        "../../envs/population.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        arm=of_batch("arm"),
+        first=of_batch("first"),
+        last=of_batch("last"),
+        seed=of_batch("seed"),
+        truncation=SETTINGS["truncation"],
+        reference_sha256=REFERENCE_SHA256,
+        targets_sha256=TARGETS_SHA256,
+        anatomy=ANATOMY_DIGEST,
+        library=library("draw_targets.py"),
+    message:
+        "Drawing the targets of {wildcards.batch}"
+    script:
+        "../scripts/draw_targets.py"

@@ -1,0 +1,239 @@
+# The generative prior, made once a data set: `snakemake prior`. The trained one ships in resources/priors/.
+# in  templates (deformed at random) or a folder of label maps, the anatomy, the topology rules
+# out results/prior/<name>/: population/ with hearts.tsv and reference_moments.parquet, autoencoder/, denoiser/,
+#     bundle/ (what config key `bundle` names), card/ (figures on held-out hearts and on a left-out template)
+
+
+PRIOR = SETTINGS["prior"]
+
+
+pathvars:
+    prior=f"results/prior/{PRIOR['name']}",
+
+
+localrules:
+    prior,
+
+
+with plain_errors():
+    PRIOR_ANATOMY = str(
+        locate(PRIOR["anatomy"], "prior.anatomy", Path.cwd(), REPOSITORY)
+    )
+    PRIOR_RULES = located("topology_rules")
+    PRIOR_TEMPLATES = {
+        str(locate(path, "prior.templates", Path.cwd(), REPOSITORY)): share
+        for path, share in ({} if PRIOR["label_maps"] else PRIOR["templates"]).items()
+    }
+    PRIOR_CHANNELS = len(bundle_card.read_anatomy(PRIOR_ANATOMY)[0].structures) + 1
+    PRIOR_CELLS = bundle_card.read_anatomy(PRIOR_ANATOMY)[1].shape[0] // 2
+
+PRIOR_RECORD = (
+    "n",
+    "focus",
+    "leave_out",
+    "seed",
+    "label_maps",
+    "templates",
+    "autoencoder",
+    "autoencoder_left_out",
+    "denoiser",
+    "machine",
+)
+NETWORKS = {"channels": PRIOR_CHANNELS, "cells": PRIOR_CELLS} | PRIOR["networks"]
+
+
+rule prior:
+    input:
+        "<prior>/bundle/bundle.json",
+        "<prior>/card/card.json",
+
+
+rule make_reference_population:
+    input:
+        anatomy=ancient(PRIOR_ANATOMY),
+        rules=ancient(PRIOR_RULES),
+        values=ancient(str(REPOSITORY / "resources/reference/reference_values.tsv")),
+        templates=ancient(list(PRIOR_TEMPLATES)),
+    output:
+        reference="<prior>/population/reference_moments.parquet",
+        hearts="<prior>/population/hearts.tsv",
+    log:
+        "<prior>/logs/population.log",
+    benchmark:
+        "<prior>/benchmarks/population.tsv"
+    conda:
+        "../../envs/prior.yaml"
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, threads: 1500 * threads,
+        runtime=600,
+    params:
+        label_maps=PRIOR["label_maps"],
+        covariates=PRIOR["covariates"],
+        shares=list(PRIOR_TEMPLATES.values()),
+        n=PRIOR["n"],
+        seed=PRIOR["seed"],
+        held_out_share=PRIOR["held_out_share"],
+        digests=[files.sha256(path) for path in [PRIOR_RULES, *PRIOR_TEMPLATES]],
+        library=library("make_reference_population.py"),
+    message:
+        "Making the reference population of the prior"
+    script:
+        "../scripts/make_reference_population.py"
+
+
+rule train_autoencoder:
+    input:
+        anatomy=ancient(PRIOR_ANATOMY),
+        hearts="<prior>/population/hearts.tsv",
+    output:
+        weights="<prior>/autoencoder/weights.safetensors",
+        losses="<prior>/autoencoder/losses.tsv",
+        figure="<prior>/autoencoder/losses.png",
+    log:
+        "<prior>/logs/autoencoder.log",
+    benchmark:
+        "<prior>/benchmarks/autoencoder.tsv"
+    conda:
+        "../../envs/prior.yaml"
+    threads: 2
+    resources:
+        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        mem_mb=8000,
+        runtime=1440,
+    params:
+        networks=NETWORKS,
+        fit=PRIOR["autoencoder"] | {"seed": PRIOR["seed"]},
+        leave_out=[],
+        device=SETTINGS["device"],
+        library=library("train_autoencoder.py"),
+    message:
+        "Training the autoencoder"
+    script:
+        "../scripts/train_autoencoder.py"
+
+
+use rule train_autoencoder as train_autoencoder_left_out with:
+    output:
+        weights="<prior>/autoencoder_left_out/weights.safetensors",
+        losses="<prior>/autoencoder_left_out/losses.tsv",
+        figure="<prior>/autoencoder_left_out/losses.png",
+    log:
+        "<prior>/logs/autoencoder_left_out.log",
+    benchmark:
+        "<prior>/benchmarks/autoencoder_left_out.tsv"
+    params:
+        networks=NETWORKS,
+        fit=PRIOR["autoencoder_left_out"] | {"seed": PRIOR["seed"]},
+        leave_out=PRIOR["leave_out"],
+        device=SETTINGS["device"],
+        library=library("train_autoencoder.py"),
+    message:
+        "Training an autoencoder that has not seen the left-out template"
+
+
+rule train_denoiser:
+    input:
+        anatomy=ancient(PRIOR_ANATOMY),
+        hearts="<prior>/population/hearts.tsv",
+        autoencoder="<prior>/autoencoder/weights.safetensors",
+    output:
+        weights="<prior>/denoiser/weights.safetensors",
+        losses="<prior>/denoiser/losses.tsv",
+        figure="<prior>/denoiser/losses.png",
+    log:
+        "<prior>/logs/denoiser.log",
+    benchmark:
+        "<prior>/benchmarks/denoiser.tsv"
+    conda:
+        "../../envs/prior.yaml"
+    threads: 2
+    resources:
+        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        mem_mb=8000,
+        runtime=1440,
+    params:
+        networks=NETWORKS,
+        fit=PRIOR["denoiser"] | {"seed": PRIOR["seed"]},
+        focus=PRIOR["focus"],
+        device=SETTINGS["device"],
+        library=library("train_denoiser.py"),
+    message:
+        "Training the denoiser"
+    script:
+        "../scripts/train_denoiser.py"
+
+
+rule write_bundle:
+    input:
+        anatomy=ancient(PRIOR_ANATOMY),
+        reference="<prior>/population/reference_moments.parquet",
+        hearts="<prior>/population/hearts.tsv",
+        autoencoder="<prior>/autoencoder/weights.safetensors",
+        denoiser="<prior>/denoiser/weights.safetensors",
+    output:
+        card="<prior>/bundle/bundle.json",
+        weights="<prior>/bundle/weights.safetensors",
+        reference="<prior>/bundle/reference_moments.parquet",
+    log:
+        "<prior>/logs/bundle.log",
+    conda:
+        "../../envs/prior.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        name=PRIOR["name"],
+        networks=NETWORKS,
+        training={key: PRIOR[key] for key in PRIOR_RECORD},
+        library=library("write_bundle.py"),
+    message:
+        "Writing the bundle"
+    script:
+        "../scripts/write_bundle.py"
+
+
+rule measure_prior:
+    input:
+        bundle="<prior>/bundle/bundle.json",
+        weights="<prior>/bundle/weights.safetensors",
+        hearts="<prior>/population/hearts.tsv",
+        rules=ancient(PRIOR_RULES),
+        left_out=(
+            "<prior>/autoencoder_left_out/weights.safetensors"
+            if PRIOR["leave_out"]
+            else []
+        ),
+        templates=ancient(
+            [
+                path
+                for path in PRIOR_TEMPLATES
+                if Path(path).name.split(".")[0] in PRIOR["leave_out"]
+            ]
+        ),
+    output:
+        card="<prior>/card/card.json",
+        page="<prior>/card/CARD.md",
+        reconstructions="<prior>/card/reconstructions.png",
+        samples="<prior>/card/unguided_samples.png",
+    log:
+        "<prior>/logs/card.log",
+    benchmark:
+        "<prior>/benchmarks/card.tsv"
+    conda:
+        "../../envs/prior.yaml"
+    threads: 2
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    params:
+        networks=NETWORKS,
+        leave_out=PRIOR["leave_out"],
+        focus=PRIOR["focus"],
+        samples=PRIOR["card_samples"],
+        seed=PRIOR["seed"],
+        library=library("measure_prior.py"),
+    message:
+        "Measuring the prior for its card"
+    script:
+        "../scripts/measure_prior.py"

@@ -1,0 +1,98 @@
+# Stage 8, report: who came out of the trial and how well, for people; and how it was made.
+# in  the tables of all stages and batches
+# out <cohort>/manifest.tsv, <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/provenance.json
+
+
+localrules:
+    write_config,
+    write_manifest,
+    write_provenance,
+
+
+rule write_config:
+    output:
+        config="<cohort>/config.resolved.yaml",
+    log:
+        "<cohort>/logs/report/config.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        settings=SETTINGS,
+        library=library("write_config.py"),
+    message:
+        "Writing the config with its defaults"
+    script:
+        "../scripts/write_config.py"
+
+
+rule write_manifest:
+    input:
+        **STAGE_TABLES,
+    output:
+        table="<cohort>/manifest.tsv",
+    log:
+        "<cohort>/logs/report/manifest.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        seeds=SEEDS,
+        library=library("write_manifest.py"),
+    message:
+        "Writing the manifest"
+    script:
+        "../scripts/write_manifest.py"
+
+
+rule write_report:
+    input:
+        **STAGE_TABLES,
+        manifest="<cohort>/manifest.tsv",
+        reference_values=ancient(REFERENCE_VALUES),
+        bundle=ancient(BUNDLE),
+        provenance="<cohort>/provenance.json",
+    output:
+        **REPORT_FIGURES,
+        page=report(
+            "<cohort>/report/cohort.html", category="Cohort", labels={"page": "report"}
+        ),
+    log:
+        "<cohort>/logs/report/report.log",
+    benchmark:
+        "<cohort>/benchmarks/report.tsv"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        config=SETTINGS,
+        reference_values_sha256=files.sha256(REFERENCE_VALUES),
+        template=files.sha256(PAGE_TEMPLATE),
+        library=library("write_report.py"),
+    message:
+        "Writing the report"
+    script:
+        "../scripts/write_report.py"
+
+
+rule write_provenance:
+    input:
+        manifest="<cohort>/manifest.tsv",
+        config="<cohort>/config.resolved.yaml",
+        bundle=ancient(BUNDLE),
+        environments=ancient(ENVIRONMENTS),
+    output:
+        provenance="<cohort>/provenance.json",
+    log:
+        "<cohort>/logs/report/provenance.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        weights_sha256=WEIGHTS_SHA256,
+        reference_sha256=REFERENCE_SHA256,
+        rules_sha256=RULES_SHA256,
+        library=library("write_provenance.py"),
+    message:
+        "Recording the provenance"
+    script:
+        "../scripts/write_provenance.py"

@@ -1,0 +1,27 @@
+"""What `make run` does: unlock the working directory if a killed run left it locked, then Snakemake.
+
+Arguments go to Snakemake as they are.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "scripts"))
+
+from cardiocohort import run_owner  # noqa: E402 - the library is not installed
+
+
+def main(arguments: list[str]) -> None:
+    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")]
+    if run_owner.left_locked(Path.cwd()):
+        print("The last run here was killed; removing its lock.", file=sys.stderr)
+        subprocess.run([*snakemake, "--unlock", *arguments], check=True)
+    # exec: Ctrl-C and the exit code are Snakemake's own
+    os.execv(sys.executable, [*snakemake, *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

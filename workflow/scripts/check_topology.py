@@ -1,0 +1,20 @@
+"""Rule check_topology: the verdict on every anatomy of one batch, with reasons and measures."""
+
+from pathlib import Path
+
+from cardiocohort import script, tables, topology
+from cardiocohort.bundle_card import read_anatomy
+
+
+def main(snakemake):
+    anatomy, _ = read_anatomy(snakemake.input.bundle)
+    rules = topology.load_rules(snakemake.input.rules, anatomy)
+    source = Path(snakemake.input.anatomies)
+    anatomies = tables.read_table(source, tables.ANATOMIES)
+    verdicts = topology.check_batch(anatomies, source.with_suffix(""), anatomy, rules)
+    tables.write_table(snakemake.output.table, verdicts, tables.TOPOLOGY)
+
+
+if __name__ == "__main__":
+    with script.session(snakemake):
+        main(snakemake)

@@ -1,0 +1,38 @@
+"""Rule draw_targets: target moments of one batch of an arm, drawn from the population or given by the user.
+
+Inputs: bundle (bundle.json) and reference (moments and covariates), or
+targets_table (explicit targets; a reference beside it lets them be judged). Params: arm
+(`Arm.to_dict()`), first and last (subject indices, both included), seed, truncation.
+"""
+
+import logging
+
+from cardiocohort import script, tables
+from cardiocohort.bundle_card import read_anatomy
+from cardiocohort.cohort import Arm
+from cardiocohort.population.explicit import explicit_targets, read_targets
+from cardiocohort.population.plausibility import population_for, warnings_of
+from cardiocohort.population.reference import read_reference
+from cardiocohort.population.targets import drawn_targets
+
+
+def main(snakemake):
+    inputs, p = snakemake.input, snakemake.params
+    anatomy, grid = read_anatomy(inputs.bundle)
+    arm = Arm.from_dict(p.arm)
+    indices = range(p.first, p.last + 1)
+    reference = inputs.get("reference")
+    population = population_for(arm, read_reference(reference, anatomy)) if reference else None
+    if inputs.get("targets_table"):
+        table = read_targets(inputs.targets_table, anatomy)
+        targets = explicit_targets(arm, indices, p.seed, table, population)
+    else:
+        targets = drawn_targets(arm, indices, p.seed, population, p.truncation)
+    for warning in warnings_of(arm, targets, population, grid):
+        logging.warning(warning)
+    tables.write_table(snakemake.output.table, targets, tables.TARGETS)
+    logging.info("%s: targets of %d subjects", snakemake.output.table, len(indices))
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

@@ -1,0 +1,76 @@
+"""Rule measure_prior: the figures of the card, on held-out hearts, a left-out template, unguided samples."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cardiocohort import files, script, topology
+from cardiocohort.labelmap import read_label_map, to_grid
+from cardiocohort.prior import card, figures, training
+from cardiocohort.prior.bundle import load_prior
+from cardiocohort.prior.networks import Autoencoder, NetworkSettings
+
+
+def main(snakemake):
+    inputs, p, out = snakemake.input, snakemake.params, snakemake.output
+    prior = load_prior(Path(inputs.bundle).parent, "cpu")
+    anatomy = prior.anatomy
+    rules = topology.load_rules(inputs.rules, anatomy)
+    hearts = pd.read_csv(inputs.hearts, sep="\t", keep_default_na=False)
+    hearts = hearts[hearts["verdict"] == "accepted"].set_index("subject")
+
+    def read(rows):
+        return {
+            s: read_label_map(Path(inputs.hearts).parent / "hearts" / f, anatomy).labels
+            for s, f in rows["file"].items()
+        }
+
+    focus = hearts["origin"].isin(p.focus) if p.focus else hearts["origin"].notna()
+    held_out = read(hearts[hearts["split"] == "held_out"])
+    alike = read(hearts[focus & (hearts["split"] == "held_out")])
+    train = list(read(hearts[focus & (hearts["split"] == "train")]).values())
+    reconstructed = {
+        s: card.reconstruct(prior.autoencoder, labels, anatomy.n_channels) for s, labels in held_out.items()
+    }
+    samples = card.unguided(prior, p.samples, p.seed)
+    unguided = card.gate_table(samples, prior, rules)
+    kept = card.gate_table([reconstructed[s] for s in alike], prior, rules)
+    result = {
+        "weights_sha256": prior.card["weights_sha256"],
+        "held_out_hearts": len(held_out),
+        "reconstruction_dice_held_out": card.mean_dice(held_out, reconstructed, anatomy),
+        "reconstruction_pass_share": float(kept["repaired"].mean()),
+        "reconstruction_reasons": kept.loc[~kept["repaired"], "reasons"].tolist(),
+        "unguided_samples": p.samples,
+        "unguided_pass_share": float(unguided["raw"].mean()),
+        "unguided_pass_share_after_repairs": float(unguided["repaired"].mean()),
+        "unguided_reasons": unguided.loc[~unguided["repaired"], "reasons"].tolist(),
+        "nearest_training_dice_samples": _quartiles(card.nearest_dice(samples, train, anatomy)),
+        "nearest_training_dice_held_out": _quartiles(card.nearest_dice(list(alike.values()), train, anatomy)),
+    }
+    if p.leave_out:
+        left = Autoencoder(NetworkSettings(**p.networks))
+        training.load_network(Path(inputs.left_out), left)
+        templates = {
+            Path(t).name.split(".")[0]: to_grid(read_label_map(t, anatomy), prior.grid).labels
+            for t in inputs.templates
+        }
+        deformed = read(hearts[hearts["origin"].isin(p.leave_out) & (hearts["split"] == "held_out")])
+        for name, unseen in (("left_out", templates), ("left_out_deformed", deformed)):
+            again = {s: card.reconstruct(left, labels, anatomy.n_channels) for s, labels in unseen.items()}
+            result[f"reconstruction_dice_{name}"] = card.mean_dice(unseen, again, anatomy)
+    files.write_text(out.card, files.readable_json(result))
+    files.write_text(out.page, card.markdown(result, prior.card))
+    pairs = [m for s in list(held_out)[:4] for m in (held_out[s], reconstructed[s])]
+    titles = ["held out", "reconstruction"] * (len(pairs) // 2)
+    figures.write_slices(pairs, titles, out.reconstructions, anatomy)
+    figures.write_slices(samples[:8], [f"sample {i}" for i in range(len(samples[:8]))], out.samples, anatomy)
+
+
+def _quartiles(values: np.ndarray) -> dict[str, float]:
+    return {f"q{q}": float(np.percentile(values, q).round(4)) for q in (25, 50, 75, 100)}
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

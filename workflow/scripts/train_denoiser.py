@@ -1,0 +1,39 @@
+"""Rule train_denoiser: EDM denoiser of the autoencoder's standardised latents."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from cardiocohort import script
+from cardiocohort.bundle_card import read_anatomy
+from cardiocohort.prior import figures, training
+from cardiocohort.prior.device import resolve_device
+from cardiocohort.prior.networks import Autoencoder, Denoiser, NetworkSettings
+
+
+def main(snakemake):
+    p, out = snakemake.params, snakemake.output
+    device = resolve_device(p.device)
+    torch.set_num_threads(snakemake.threads)
+    anatomy, _ = read_anatomy(snakemake.input.anatomy)
+    hearts = pd.read_csv(snakemake.input.hearts, sep="\t", keep_default_na=False)
+    used = hearts[(hearts["split"] == "train") & (hearts["verdict"] == "accepted")]
+    counts = training.load_occupancies(Path(snakemake.input.hearts).parent / "hearts", used, anatomy)
+    networks = NetworkSettings(**p.networks)
+    autoencoder = Autoencoder(networks)
+    training.load_network(Path(snakemake.input.autoencoder), autoencoder)
+    latents = training.encode_all(autoencoder.to(device), counts, device)
+    mean, spread = training.standardise(latents)
+    torch.manual_seed(p.fit["seed"])
+    network = Denoiser(networks).to(device)
+    settings = training.FitSettings(**p.fit | {"cycles": tuple(p.fit["cycles"])})
+    scaled = (latents - mean) / spread
+    focus = scaled[used["origin"].isin(p.focus).to_numpy()] if p.focus else None
+    ema, losses = training.train_denoiser(network, scaled, settings, Path(out.weights).parent, device, focus)
+    training.save_network(Path(out.weights), ema, {"mean": mean, "spread": spread})
+    figures.write_losses(losses, out.losses, out.figure, "denoiser")
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

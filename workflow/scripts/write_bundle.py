@@ -1,0 +1,40 @@
+"""Rule write_bundle: weights, card and reference moments of a trained prior, as one folder."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cardiocohort import files, script
+from cardiocohort.bundle_card import read_anatomy
+from cardiocohort.prior import bundle, training
+from cardiocohort.prior.networks import Autoencoder, Denoiser, NetworkSettings
+from cardiocohort.prior.spread import moment_spread
+
+
+def main(snakemake):
+    inputs, p = snakemake.input, snakemake.params
+    anatomy, grid = read_anatomy(inputs.anatomy)
+    networks = NetworkSettings(**p.networks)
+    autoencoder, denoiser = Autoencoder(networks), Denoiser(networks)
+    training.load_network(Path(inputs.autoencoder), autoencoder)
+    scale = training.load_network(Path(inputs.denoiser), denoiser, ("mean", "spread"))
+    reference = pd.read_parquet(inputs.reference)
+    if p.training["focus"]:
+        hearts = pd.read_csv(inputs.hearts, sep="\t", keep_default_na=False).set_index("subject")
+        reference = reference[reference["subject"].map(hearts["origin"]).isin(p.training["focus"])]
+    card = {
+        "name": p.name,
+        "anatomy": {"structures": anatomy.structures, "centred_on": anatomy.centred_on},
+        "grid": {"shape": grid.shape, "spacing_mm": grid.spacing_mm},
+        "networks": networks.to_dict(),
+        "moment_spread": moment_spread(reference, anatomy),
+        "training": p.training,
+    }
+    folder = Path(snakemake.output.card).parent
+    with files.atomic_path(snakemake.output.reference) as path:
+        reference.to_parquet(path, index=False)
+    bundle.save_bundle(folder, card, autoencoder, denoiser, scale["mean"], scale["spread"])
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

@@ -1,0 +1,34 @@
+"""Rule write_inputs: solver decks of one batch, one folder a subject and format."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cardiocohort import exporters, files, script, subjects, tables
+
+
+def main(snakemake):
+    p, source = snakemake.params, Path(snakemake.input.meshes)
+    meshes = tables.read_table(source, tables.MESHES | exporters.MESH_FILES)
+    for name in p.formats:
+        exporters.writer(name)  # an unknown format is told before any work
+    tasks, records = [], {}
+    for mesh in meshes.to_dict("records"):
+        subject = mesh["subject"]
+        if mesh["verdict"] != "accepted":
+            records[subject] = [exporters.skipped(mesh)]
+            continue
+        listed = exporters.listed_files(mesh, source.with_suffix(""))
+        for name in p.formats:
+            deck = f"{subject}/{name}"
+            inputs = files.digest([p.library, name, mesh["sha256"], mesh["surface_sha256"]])
+            tasks.append(subjects.Task(subject, f"{deck}/README.txt", inputs, (name, *listed), (deck,)))
+    table = Path(snakemake.output.table)
+    for record in subjects.run_batch(table.with_suffix(""), tasks, exporters.write_deck):
+        records.setdefault(record["subject"], []).extend(exporters.deck_rows(record))
+    rows = [row for subject in meshes["subject"] for row in records[subject]]
+    tables.write_table(table, pd.DataFrame(rows), tables.INPUTS)
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

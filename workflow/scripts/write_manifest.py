@@ -1,0 +1,20 @@
+"""Rule write_manifest: one row a requested subject over all batches and stages."""
+
+import logging
+
+from cardiocohort import script, tables
+from cardiocohort.report.cohort_tables import read_cohort_tables
+from cardiocohort.report.manifest import COLUMNS, STATUSES, manifest
+
+
+def main(snakemake):
+    i = snakemake.input
+    found = read_cohort_tables(i.get("targets", []), i.anatomies, i.topology, i.meshes, i.inputs)
+    frame = manifest(found, snakemake.params.seeds)
+    tables.write_table(snakemake.output.table, frame, COLUMNS)
+    counts = frame["status"].value_counts()
+    logging.info("%s", ", ".join(f"{counts.get(status, 0)} {status}" for status in STATUSES))
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

@@ -1,0 +1,39 @@
+"""Rule write_report: the page of the cohort, and its figures as files."""
+
+import json
+from pathlib import Path
+
+from cardiocohort import files, script, tables
+from cardiocohort.bundle_card import read_anatomy, read_card
+from cardiocohort.report import charts, gallery, page
+from cardiocohort.report.cohort_tables import read_cohort_tables
+from cardiocohort.report.manifest import COLUMNS
+from cardiocohort.report.reference_values import read_reference_values
+from cardiocohort.report.summary import summarise
+
+
+def main(snakemake):
+    i, o, p = snakemake.input, snakemake.output, snakemake.params
+    found = read_cohort_tables(i.get("targets", []), i.anatomies, i.topology, i.meshes, i.inputs)
+    manifest = tables.read_table(i.manifest, COLUMNS)
+    anatomy, _ = read_anatomy(i.bundle)
+    summary = summarise(found, manifest, read_reference_values(i.reference_values))
+    drawn = charts.all_charts(summary, found.targets, anatomy)
+    chosen = gallery.chosen(manifest)
+    portraits = list(gallery.portray(chosen, Path(i.manifest).parent, found, manifest, anatomy))
+    made = {
+        "bundle": {"name": None, "weights_sha256": None, **read_card(i.bundle)},
+        "config": p.config,
+        "provenance": json.loads(Path(i.provenance).read_text(encoding="utf-8")),
+        "seeds": sorted(manifest["seed"].dropna().unique()),
+    }
+    pictures = {name: page.png(chart) for name, chart in drawn.items()}
+    pictures["gallery"] = page.jpeg(gallery.contact_sheet(portraits))
+    for name, content in pictures.items():
+        with files.atomic_path(o[name]) as path:
+            path.write_bytes(content)
+    files.write_text(o.page, page.html(p.config["cohort"], summary, drawn, portraits, anatomy, made))
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)
