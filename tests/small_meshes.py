@@ -1,0 +1,72 @@
+"""Small tetrahedral models for tests of meshing, fibres and exporters."""
+
+import itertools
+
+import numpy as np
+
+from cardiocohort.meshing.model import BiventricularModel, Microstructure
+from cardiocohort.meshing.tets import boundary_facets
+
+# a cube's six tets around its diagonal (Kuhn); the same in every cube, so that neighbours conform
+STEPS = [
+    np.cumsum([np.zeros(3, int), *np.eye(3, dtype=int)[list(p)]], 0) for p in itertools.permutations(range(3))
+]
+
+
+def lattice_tets(shape, periodic=(False, False, False)):
+    """Tets (M, 4), positive for right-handed coordinates, on a lattice of `shape` nodes."""
+    cells = [range(n if loop else n - 1) for n, loop in zip(shape, periodic, strict=True)]
+    corner = np.stack(np.meshgrid(*cells, indexing="ij"), -1).reshape(-1, 1, 3)
+    found = []
+    for steps in STEPS:
+        index = (corner + steps) % shape
+        tets = np.ravel_multi_index(np.moveaxis(index, -1, 0), shape)
+        positive = np.linalg.det(np.diff(steps, axis=0)) > 0
+        found.append(tets if positive else tets[:, [0, 2, 1, 3]])
+    return np.concatenate(found)
+
+
+def box(shape=(3, 4, 5), spacing=1.5, seed=0):
+    """A block of tets with random regions, facet tags and orthonormal directions."""
+    rng = np.random.default_rng(seed)
+    points = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3) * spacing
+    tets = lattice_tets(shape)
+    facets, _ = boundary_facets(tets)
+    directions = [np.linalg.qr(rng.normal(size=(n, 3, 3)))[0] for n in (len(tets), len(points))]
+    return BiventricularModel(
+        points_mm=points + rng.normal(scale=0.05, size=points.shape),
+        tets=tets,
+        region=rng.integers(1, 4, len(tets)),
+        facets=facets,
+        facet_tag=rng.integers(1, 5, len(facets)),
+        microstructure=Microstructure(*(d[..., i] for d in directions for i in range(3))),
+        provenance={"seed": seed},
+    )
+
+
+def truncated_ellipsoid(
+    shape=(6, 33, 48), inner=(20.0, 40.0), outer=(30.0, 50.0), apex_deg=0.3, base_deg=115.0
+):
+    """A left ventricle alone: nodes on (depth, polar angle from the apex, azimuth), azimuth periodic.
+
+    Semi-axes (short, long) in mm. A pinhole is left at the apex, where the lattice would be flat.
+    """
+    depth, polar, azimuth = (
+        np.linspace(0, 1, shape[0]),
+        np.radians(np.linspace(apex_deg, base_deg, shape[1])),
+        np.linspace(0, 2 * np.pi, shape[2], endpoint=False),
+    )
+    d, p, a = np.meshgrid(depth, polar, azimuth, indexing="ij")
+    short, long = ((1 - d) * i + d * o for i, o in zip(inner, outer, strict=True))
+    points = np.stack([short * np.sin(p) * np.cos(a), short * np.sin(p) * np.sin(a), -long * np.cos(p)], -1)
+    tets = lattice_tets(shape, (False, False, True))
+    index = np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), -1)
+    points = points.reshape(-1, 3)
+    if np.linalg.det(points[tets[0, 1:]] - points[tets[0, 0]]) < 0:
+        tets = tets[:, [0, 2, 1, 3]]
+    facets, _ = boundary_facets(tets)
+    sides = {3: index[:, 0] == 0, 1: index[:, 0] == shape[0] - 1, 2: index[:, 1] == shape[1] - 1}
+    tag = np.zeros(len(facets), dtype=int)
+    for value, nodes in sides.items():
+        tag[nodes[facets].all(axis=1)] = value
+    return BiventricularModel(points, tets, np.ones(len(tets), int), facets[tag > 0], tag[tag > 0])

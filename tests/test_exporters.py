@@ -1,0 +1,168 @@
+"""Exporters: what is written reads back, by readers that are not ours or follow the format's rules alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import meshio
+import numpy as np
+import pytest
+import pyvista
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_meshes import box
+
+from cardiocohort import exporters, files
+from cardiocohort.errors import InputError
+from cardiocohort.meshing.model import FACETS
+from cardiocohort.meshing.storage import read_model, write_surface, write_volume
+
+models = st.builds(box, st.tuples(*[st.integers(2, 4)] * 3), st.floats(0.5, 20), st.integers(0, 2**32 - 1))
+many = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def export(name, model, tmp_path_factory) -> tuple[Path, list[Path]]:
+    folder = tmp_path_factory.mktemp("deck")
+    return folder, exporters.writer(name)(model, folder)
+
+
+def test_the_formats_there_are():
+    assert {"opencarp", "vtu"} <= set(exporters.available())
+
+
+def test_an_unknown_format_is_told_with_those_there_are():
+    with pytest.raises(InputError, match=r"'febio4'.*opencarp, .*vtu"):
+        exporters.writer("febio4")
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="'vtu'"):
+        exporters.register("vtu")(lambda model, folder: [])
+
+
+@pytest.mark.parametrize("name", ["opencarp", "vtu"])
+def test_every_file_is_listed_and_tells_how_to_load_it(name, tmp_path_factory):
+    folder, written = export(name, box(), tmp_path_factory)
+    assert sorted(written) == sorted(folder.iterdir())
+    assert written[-1].name == "README.txt"
+    assert written[-1].read_text().strip()
+
+
+@many
+@given(model=models)
+def test_vtu_reads_back_with_meshio(model, tmp_path_factory):
+    folder, _ = export("vtu", model, tmp_path_factory)
+    mesh = meshio.read(folder / "mesh.vtu")
+    assert np.array_equal(mesh.points, model.points_mm)
+    assert [block.type for block in mesh.cells] == ["tetra"]
+    assert np.array_equal(mesh.cells[0].data, model.tets)
+    assert np.array_equal(mesh.cell_data["region"][0], model.region)
+    for name in ("f0", "s0", "n0"):
+        assert np.allclose(mesh.cell_data[name][0], getattr(model.microstructure, name), atol=1e-7)
+        assert np.allclose(mesh.point_data[name], getattr(model.microstructure, f"node_{name}"), atol=1e-7)
+    surface = pyvista.read(folder / "surface.vtp")
+    assert np.array_equal(surface["node"][surface.regular_faces], model.facets)
+    assert np.array_equal(surface.points, model.points_mm[surface["node"]])
+    assert np.array_equal(surface.cell_data["facet"], model.facet_tag)
+
+
+@many
+@given(model=models)
+def test_the_stored_mesh_is_the_model(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mesh")
+    write_volume(folder / "a.vtu", model)
+    write_surface(folder / "a.surface.vtp", model)
+    back = read_model(folder / "a.vtu", folder / "a.surface.vtp")
+    for name in ("points_mm", "tets", "region", "facets", "facet_tag"):
+        assert np.array_equal(getattr(back, name), getattr(model, name))
+    assert back.provenance == model.provenance
+    assert back.units == "mm"
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.vtu", box())
+        write_surface(tmp_path / f"{name}.vtp", box())
+    assert files.sha256(tmp_path / "a.vtu") == files.sha256(tmp_path / "b.vtu")
+    assert files.sha256(tmp_path / "a.vtp") == files.sha256(tmp_path / "b.vtp")
+
+
+def test_another_vtk_file_is_no_mesh_of_ours(tmp_path):
+    pyvista.Sphere().save(tmp_path / "a.vtp")
+    pyvista.ImageData(dimensions=(2, 2, 2)).cast_to_unstructured_grid().save(tmp_path / "a.vtu")
+    with pytest.raises(InputError, match=r"a\.vtu"):
+        read_model(tmp_path / "a.vtu", tmp_path / "a.vtp")
+    with pytest.raises(InputError, match="no such mesh"):
+        read_model(tmp_path / "b.vtu", tmp_path / "a.vtp")
+
+
+def rows(path: Path, heads: int) -> tuple[list[str], list[list[str]]]:
+    """Header lines and rows of an openCARP text file, which must end with a newline and have no blanks."""
+    text = path.read_text(encoding="ascii")
+    assert text.endswith("\n")
+    assert "\n\n" not in text
+    lines = text.splitlines()
+    return lines[:heads], [line.split(" ") for line in lines[heads:]]
+
+
+def read_counted(path: Path, word: str | None, n: int) -> np.ndarray:
+    (head,), body = rows(path, 1)
+    assert int(head) == len(body)
+    if word:
+        assert {row[0] for row in body} <= {word}
+        body = [row[1:] for row in body]
+    assert {len(row) for row in body} <= {n}
+    return np.array(body, dtype=float).reshape(-1, n)
+
+
+@many
+@given(model=models)
+def test_opencarp_reads_back_by_the_rules_of_the_format(model, tmp_path_factory):
+    folder, _ = export("opencarp", model, tmp_path_factory)
+    points = read_counted(folder / "heart.pts", None, 3)
+    assert np.allclose(points, model.points_mm * 1000, atol=1e-3)  # micrometres
+    elements = read_counted(folder / "heart.elem", "Tt", 5).astype(int)
+    assert np.array_equal(elements, np.column_stack([model.tets, model.region]))
+    assert elements[:, :4].min() == 0
+    (fibres,), lon = rows(folder / "heart.lon", 1)
+    lon = np.array(lon, dtype=float)
+    assert fibres == "2"
+    assert lon.shape == (len(elements), 6)
+    assert np.allclose(lon, np.hstack([model.microstructure.f0, model.microstructure.s0]), atol=1e-6)
+    read = {}
+    for name in ("epi", "base", "lvendo", "rvendo", "rvsept", "rvendo_nosept"):
+        read[name] = read_counted(folder / f"heart.{name}.surf", "Tr", 3).astype(int)
+        (count, domain), nodes = rows(folder / f"heart.{name}.vtx", 2)
+        assert int(count) == len(nodes)
+        assert domain == "intra"
+        assert [int(n) for (n,) in nodes] == np.unique(read[name]).tolist()
+    for name, tag in {"epi": "epi", "base": "base", "lvendo": "lv_endo", "rvendo": "rv_endo"}.items():
+        assert np.array_equal(read[name], model.facets[model.facet_tag == FACETS[tag]])
+    parts = np.concatenate([read["rvsept"], read["rvendo_nosept"]])
+    assert sorted(map(tuple, parts)) == sorted(map(tuple, read["rvendo"]))
+    of_facet = {
+        frozenset(t) - {n}: r for t, r in zip(model.tets.tolist(), model.region, strict=True) for n in t
+    }
+    owner = {f: of_facet[frozenset(f)] for f in map(tuple, read["rvendo"].tolist())}
+    assert {owner[tuple(f)] for f in read["rvsept"].tolist()} <= {3}
+    assert 3 not in {owner[tuple(f)] for f in read["rvendo_nosept"].tolist()}
+
+
+def test_without_fibres_opencarp_has_no_lon(tmp_path_factory):
+    folder, _ = export("opencarp", replace(box(), microstructure=None), tmp_path_factory)
+    assert not (folder / "heart.lon").exists()
+
+
+def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
+    model, batch = box(), tmp_path / "inputs"
+    write_volume(tmp_path / "a.vtu", model)
+    write_surface(tmp_path / "a.vtp", model)
+    listed = [(str(p), p.stat().st_size, files.sha256(p)) for p in (tmp_path / "a.vtu", tmp_path / "a.vtp")]
+    deck = batch / "s" / "vtu"
+    deck.mkdir(parents=True)
+    (deck / "old.txt").write_text("from another version")
+    record = exporters.write_deck(deck / "README.txt", ("vtu", *listed))
+    assert record["files"] == ["s/vtu/mesh.vtu", "s/vtu/surface.vtp"]
+    assert sorted(p.name for p in deck.iterdir()) == ["README.txt", "mesh.vtu", "surface.vtp"]
+    (tmp_path / "a.vtp").write_bytes(b"changed")
+    with pytest.raises(InputError, match=r"a\.vtp"):
+        exporters.write_deck(deck / "README.txt", ("vtu", *listed))

@@ -1,0 +1,309 @@
+"""Parts of the meshing stage against analytic truths: fields, planes, tags, tetrahedra, the model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import pyvista
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.transform import Rotation
+from small_meshes import box, lattice_tets
+
+from cardiocohort.anatomy import HEART
+from cardiocohort.errors import InputError, SubjectError
+from cardiocohort.labelmap import LabelMap
+from cardiocohort.meshing import fields, tets
+from cardiocohort.meshing.domain import domain, n_openings, valve_plane
+from cardiocohort.meshing.model import FACETS, BiventricularModel, all_boundary_tagged
+from cardiocohort.meshing.settings import MeshSettings
+from cardiocohort.meshing.surface import clean_tags, is_closed, patches
+from cardiocohort.meshing.tetrahedra import bisect, improve, peel, tetrahedralize
+
+REGULAR = np.array([[1, -1, -1], [1, 1, 1], [-1, 1, -1], [-1, -1, 1]], dtype=float)
+
+
+def grid(shape=(40, 40, 40), spacing=2.0):
+    axes = [(np.arange(n) - (n - 1) / 2) * spacing for n in shape]
+    affine = np.diag([spacing] * 3 + [1.0])
+    affine[:3, 3] = [a[0] for a in axes]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1), affine
+
+
+@pytest.mark.parametrize("spacing", [1.0, 2.0, 3.0])
+def test_smooth_distance_of_a_ball(spacing):
+    n = int(60 / spacing)
+    x, affine = grid((n, n, n), spacing)
+    radius = np.linalg.norm(x, axis=-1)
+    field = fields.smooth_distance(radius < 20, affine[:3, 3], [spacing] * 3, 1.0, max(1.5, 0.75 * spacing))
+    assert (field.values < 0).sum() == pytest.approx((radius < 20).sum() * spacing**3, rel=0.005)
+    exact = np.linalg.norm(field.points(), axis=-1) - 20
+    near = np.abs(exact) < 8
+    error = np.abs(field.values - exact)[near]
+    assert error.mean() < 0.15 * spacing
+    assert error.max() < 0.6 * spacing
+
+
+def test_redistance_leaves_the_surface_where_it_is():
+    x, _ = grid((30, 30, 30), 1.0)
+    normal = np.array([1.0, 2.0, -0.5]) / np.linalg.norm([1, 2, -0.5])
+    exact = x @ normal - 0.37
+    inner = (slice(6, -6),) * 3  # the distance does not know what lies beyond the border
+    assert np.abs(fields.redistance(3 * exact, 1.0) - exact)[inner].max() < 0.15
+
+
+def test_round_edges_removes_a_blade_and_keeps_a_ball():
+    x, _ = grid((50, 50, 50), 1.0)
+    ball = np.linalg.norm(x, axis=-1) - 12
+    blade = np.maximum(np.abs(x[..., 0]) - 0.8, np.abs(x[..., 1]) - 20)
+    rounded = fields.round_edges(np.minimum(ball, blade), 2.0, 1.0)
+    far = np.abs(x[..., 1]) > 16
+    assert not (rounded < 0)[far].any()
+    assert np.abs(rounded - ball)[np.abs(ball) < 3].mean() < 0.3
+
+
+def test_field_gradient_of_a_linear_field():
+    x, _ = grid((10, 10, 10), 1.5)
+    field = fields.Field(x @ [0.5, -1.0, 2.0], x[0, 0, 0], 1.5)
+    points = np.random.default_rng(0).uniform(-4, 4, (20, 3))
+    assert np.allclose(field(points), points @ [0.5, -1.0, 2.0])
+    assert np.allclose(field.gradient(points), [0.5, -1.0, 2.0])
+
+
+def cup(normal, level):
+    """A ball of LV blood whose part above a plane is atrium: the valve lies in that plane."""
+    x, affine = grid()
+    labels = np.zeros(x.shape[:3], dtype=np.uint8)
+    ball = np.linalg.norm(x, axis=-1) < 30
+    above = x @ normal > level
+    labels[ball & ~above] = HEART.label("left_ventricle")
+    labels[ball & above] = HEART.label("left_atrium")
+    return LabelMap(labels, affine)
+
+
+@pytest.mark.parametrize("normal", [(0, 0, 1), (1, 2, 2), (-2, 1, 0.5)])
+def test_the_valve_plane_is_found(normal):
+    normal = np.array(normal) / np.linalg.norm(normal)
+    plane = valve_plane(cup(normal, 5.0), HEART, "left_ventricle", 0.1)
+    assert np.degrees(np.arccos(plane.normal @ normal)) < 5
+    assert abs(plane.offset_mm - 5.0) < 2.5
+
+
+def test_a_ventricle_without_valve_ends_the_subject():
+    with pytest.raises(SubjectError, match="no contact with left_atrium or aorta"):
+        valve_plane(cup(np.array([0, 0, 1.0]), 40.0), HEART, "left_ventricle", 0.1)
+
+
+def test_a_missing_ventricle_ends_the_subject():
+    with pytest.raises(SubjectError) as caught:
+        domain(cup(np.array([0, 0, 1.0]), 5.0), HEART, MeshSettings())
+    assert caught.value.reason == "right_ventricle is missing"
+
+
+def test_openings_joined_by_a_slit_count_as_two():
+    x, _ = grid((60, 40, 20), 1.0)
+    two = np.minimum(*(np.linalg.norm(x[..., :2] - [c, 0], axis=-1) - 8 for c in (-12, 12)))
+    slit = np.maximum(np.abs(x[..., 1]) - 1.0, np.abs(x[..., 0]) - 12)
+    passage = np.maximum(np.abs(x[..., 1]) - 5.0, np.abs(x[..., 0]) - 12)
+    base = x[..., 2]
+    assert n_openings(two, base) == 2
+    assert n_openings(np.minimum(two, slit), base) == 2
+    assert n_openings(np.minimum(two, passage), base) == 1
+
+
+def test_scaled_jacobian_of_known_tets():
+    assert tets.scaled_jacobian(REGULAR) == pytest.approx(1)
+    assert tets.scaled_jacobian(REGULAR[[1, 0, 2, 3]]) == pytest.approx(-1)
+    flat = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], dtype=float)
+    assert tets.scaled_jacobian(flat) == pytest.approx(0)
+    corner = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=float)
+    mesh = pyvista.UnstructuredGrid({pyvista.CellType.TETRA: np.arange(4)[None]}, corner)
+    by_verdict = mesh.cell_quality("scaled_jacobian")["scaled_jacobian"][0]
+    assert tets.scaled_jacobian(corner) == pytest.approx(by_verdict)
+
+
+@given(arrays(float, (4, 3), elements=st.floats(-1, 1)), st.integers(0, 1000), st.floats(0.1, 10))
+def test_scaled_jacobian_is_invariant_to_pose_and_size(corners, seed, size):
+    rotation = Rotation.random(rng=np.random.default_rng(seed)).as_matrix()
+    moved = size * corners @ rotation.T + 3.0
+    assert tets.scaled_jacobian(moved) == pytest.approx(tets.scaled_jacobian(corners), abs=1e-6)
+
+
+def test_boundary_facets_enclose_the_volume_outward():
+    model = box()
+    facets, owner = tets.boundary_facets(model.tets)
+    a, b, c = (model.points_mm[facets[:, i]] for i in range(3))
+    enclosed = np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6
+    assert enclosed == pytest.approx(model.tet_volumes_mm3.sum())
+    assert is_closed(facets)
+    assert all(set(f) <= set(t) for f, t in zip(facets.tolist(), model.tets[owner].tolist(), strict=True))
+
+
+def test_the_cavity_of_a_cup():
+    """The part of a ball below a height, whose wall is all endocardium."""
+    cup = pyvista.Sphere(radius=20, theta_resolution=90, phi_resolution=90, start_phi=60, end_phi=180).clean()
+    corners = np.asarray(cup.points)[cup.regular_faces]
+    inward = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) < 0
+    facets = np.where(inward[:, None], cup.regular_faces, cup.regular_faces[:, ::-1])
+    model = BiventricularModel(
+        np.asarray(cup.points, dtype=float),
+        np.arange(4)[None],
+        np.ones(1, int),
+        facets,
+        np.full(len(facets), 3),
+    )
+    height = 20 + 20 * np.cos(np.radians(60))
+    exact = np.pi * height**2 * (60 - height) / 3 / 1000
+    assert model.cavity_volume_ml("lv") == pytest.approx(exact, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("block", "wrong", "says"),
+    [
+        ("region", np.ones(3, int), r"region: shape \(3,\)"),
+        ("facet_tag", np.full(104, 7), "facet_tag: value 7"),
+        ("tets", np.full((144, 4), 1000), "tets: node indices"),
+        ("points_mm", np.full((60, 3), np.nan), "points_mm: not all"),
+    ],
+)
+def test_a_model_names_the_block_that_is_wrong(block, wrong, says):
+    with pytest.raises(ValueError, match=says):
+        replace(box(), **{block: wrong})
+
+
+def test_all_boundary_tagged_sees_a_facet_more_or_less():
+    model = box()
+    assert all_boundary_tagged(model)
+    less = replace(model, facets=model.facets[1:], facet_tag=model.facet_tag[1:])
+    twice = np.r_[0, np.arange(1, len(model.facets)), 0]
+    assert not all_boundary_tagged(less)
+    assert not all_boundary_tagged(
+        replace(model, facets=model.facets[twice], facet_tag=model.facet_tag[twice])
+    )
+
+
+def ball():
+    sphere = pyvista.Icosphere(radius=10, nsub=3)
+    return np.asarray(sphere.points, dtype=float), sphere.regular_faces.astype(int)
+
+
+def test_islands_and_ears_go_and_patches_stay():
+    points, facets = ball()
+    truth = np.where(points[facets].mean(axis=1)[:, 2] > 2, FACETS["base"], FACETS["epi"])
+    noisy = truth.copy()
+    noisy[np.random.default_rng(3).choice(len(facets), 25, replace=False)] = FACETS["base"]
+    cleaned = clean_tags(facets, noisy)
+    assert [len(patches(facets, cleaned, v)) for v in np.unique(cleaned)] == [1, 1]
+    assert (cleaned != truth).mean() < 0.02
+
+
+def test_no_node_is_left_on_epicardium_and_endocardium():
+    points, facets = ball()
+    height = points[facets].mean(axis=1)[:, 2]
+    tag = np.where(height > 0, FACETS["lv_endo"], FACETS["epi"])
+    cleaned = clean_tags(facets, tag)
+    epi, endo = (np.unique(facets[cleaned == FACETS[name]]) for name in ("epi", "lv_endo"))
+    assert not np.intersect1d(epi, endo).size
+    assert (cleaned == FACETS["base"]).any()
+
+
+def test_tetgen_fills_a_ball_and_keeps_its_surface():
+    points, facets = ball()
+    nodes, filled = tetrahedralize(points, facets, 3.0, 60)
+    assert np.allclose(nodes[: len(points)], points)
+    assert tets.signed_volumes(nodes, filled).min() > 0
+    assert set(map(frozenset, tets.boundary_facets(filled)[0].tolist())) == set(
+        map(frozenset, facets.tolist())
+    )
+
+
+def test_tetgen_out_of_time_ends_the_subject():
+    with pytest.raises(SubjectError, match=r"0\.01 s"):
+        tetrahedralize(*ball(), 3.0, 0.01)
+
+
+def test_tetgen_failing_ends_the_subject(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    points, facets = ball()
+    crossing = np.concatenate([points, points + np.array([7.0, 0.3, 0.2])])
+    with pytest.raises(SubjectError, match="exit status"):
+        tetrahedralize(crossing, np.concatenate([facets, facets + len(points)]), 3.0, 60)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bisecting_keeps_volume_surface_and_conformity():
+    model = box((4, 4, 4))
+    chosen = np.zeros(len(model.tets), dtype=bool)
+    chosen[::17] = True
+    points, split, n = bisect(model.points_mm, model.tets, chosen)
+    assert n > 0
+    assert len(points) == len(model.points_mm) + n
+    volumes = tets.signed_volumes(points, split)
+    assert volumes.min() > 0
+    assert volumes.sum() == pytest.approx(model.tet_volumes_mm3.sum())
+    same = [np.unique(np.sort(tets.boundary_facets(t)[0], axis=1), axis=0) for t in (model.tets, split)]
+    assert np.array_equal(*same)
+
+
+def test_improving_moves_interior_nodes_only_and_never_lowers_the_worst():
+    model = box((6, 6, 6), spacing=1.0)
+    points = model.points_mm.copy()
+    inner = np.setdiff1d(np.arange(len(points)), model.facets)
+    points[inner] += np.random.default_rng(5).uniform(-0.3, 0.3, (len(inner), 3))
+    better = improve(points, model.tets, points, 0.0)
+    before, after = (tets.scaled_jacobian(p[model.tets]) for p in (points, better))
+    assert after.min() > before.min()
+    assert (after < 0.2).sum() < 0.5 * (before < 0.2).sum()
+    assert np.array_equal(np.delete(better, inner, axis=0), np.delete(points, inner, axis=0))
+
+
+def test_peeling_takes_a_flat_tet_off_and_keeps_the_rest_closed():
+    points = (
+        np.stack(np.meshgrid(range(4), range(4), range(3), indexing="ij"), -1).reshape(-1, 3).astype(float)
+    )
+    cells = lattice_tets((4, 4, 3))
+    facets, _ = tets.boundary_facets(cells)
+    top = facets[(points[facets][:, :, 2] == 2).all(axis=1)]
+    a, b, c = next(
+        f for f in top if (points[f].mean(axis=0)[:2] > 1).all() and (points[f].mean(axis=0)[:2] < 2).all()
+    )
+    other = next(f for f in top if len(set(f) & {a, b, c}) == 2 and (points[f].mean(axis=0)[:2] < 2).all()
+                 and (points[f].mean(axis=0)[:2] > 1).all())  # fmt: skip
+    (d,) = set(other) - {a, b, c}
+    shared = sorted({a, b, c} & set(other))
+    points[shared, 2] -= 0.02  # a groove along the diagonal of the pair: a flat tet fits into it
+    flat = np.array([*shared, *sorted(({a, b, c} | {d}) - set(shared))])
+    if tets.signed_volumes(points, flat[None])[0] < 0:
+        flat = flat[[1, 0, 2, 3]]
+    # put the flat tet on top: the surface there becomes its two upper triangles
+    with_flat = np.concatenate([cells, flat[None]])
+    surface, _ = tets.boundary_facets(with_flat)
+    tag = np.ones(len(surface), dtype=int)
+    if not is_closed(surface):
+        pytest.fail("the seeded mesh is not closed")
+    peeled, after, after_tag = peel(points, with_flat, surface, tag)
+    assert len(peeled) == len(with_flat) - 1
+    assert len(after) == len(after_tag)
+    expected = np.unique(np.sort(tets.boundary_facets(peeled)[0], axis=1), axis=0)
+    assert np.array_equal(np.unique(np.sort(after, axis=1), axis=0), expected)
+    outward = (
+        np.einsum("ij,ij->i", points[after[:, 0]], np.cross(points[after[:, 1]], points[after[:, 2]])).sum()
+        / 6
+    )
+    assert outward == pytest.approx(tets.signed_volumes(points, peeled).sum())
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"rv_wall": 3.5}, "rv_wall: no such setting"),
+        ({"rv_wall_mm": -1}, "rv_wall_mm"),
+        ({"edge_length_mm": 0}, "edge_length_mm"),
+        ({"edge_length_mm": 4.0}, "below rv_wall_mm 3.5"),
+        ({"smoothing_mm": "1"}, "smoothing_mm"),
+    ],
+)
+def test_wrong_settings_are_named(values, named):
+    with pytest.raises(InputError, match=named):
+        MeshSettings.of(values)

@@ -1,0 +1,182 @@
+"""What would be run, for small configs; and one clear message where nothing can be run."""
+
+import subprocess
+import sys
+
+import pytest
+from workflow_runs import (
+    COLUMNS,
+    REPOSITORY,
+    command,
+    environment,
+    job_counts,
+    make_bundle,
+    make_cohort_table,
+    snakemake,
+)
+
+DRY = ("--dry-run", "--quiet", "rules", "--cores", "1")
+ONCE = {"all": 1, "write_config": 1, "write_manifest": 1, "write_provenance": 1, "write_report": 1}
+
+
+def stages(n_batches: int) -> dict[str, int]:
+    names = ("draw_targets", "generate_anatomies", "check_topology", "build_meshes", "write_inputs")
+    return dict.fromkeys(names, n_batches)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A folder elsewhere than the repository, with a bundle and two arms of 4 and 5."""
+    make_bundle(tmp_path / "bundle")
+    make_cohort_table(tmp_path / "trial.tsv", {"small": 4, "large": 5})
+    return tmp_path
+
+
+def dry(workdir, *config: str, target: str | None = None):
+    targets = [target] if target else []
+    own = {"bundle": "bundle", "cohort_table": "trial.tsv"} | dict(pair.split("=", 1) for pair in config)
+    pairs = [f"{key}={value}" for key, value in own.items()]
+    return snakemake(workdir, *targets, *DRY, "--config", *pairs)
+
+
+@pytest.mark.parametrize(
+    ("config", "target", "expected"),
+    [
+        ([], None, stages(3) | ONCE),
+        (["batch_size=5"], None, stages(2) | ONCE),
+        (["batch_size=1"], None, stages(9) | ONCE),
+        (["batch_size=50", "formats=[vtu]", "device=cuda"], "inputs", stages(2) | {"inputs": 1}),
+    ],
+)
+def test_jobs_of_a_cohort_table(workdir, config, target, expected):
+    run = dry(workdir, *config, target=target)
+    assert run.returncode == 0, run.stdout
+    assert job_counts(run.stdout) == expected
+
+
+def test_jobs_of_the_users_own_label_maps(workdir):
+    (workdir / "maps").mkdir()
+    for name in ("p1.nii.gz", "p2.nii", "p3.nii.gz", "notes.txt"):
+        (workdir / "maps" / name).touch()
+    run = dry(workdir, "label_maps=maps", "cohort=mine", "batch_size=2")
+    assert run.returncode == 0, run.stdout
+    expected = {"import_anatomies": 2, "check_topology": 2, "build_meshes": 2, "write_inputs": 2} | ONCE
+    assert job_counts(run.stdout) == expected
+
+
+def test_the_shipped_config_from_elsewhere(tmp_path):
+    """The demo's two arms of four, with the repository's config and tables."""
+    make_bundle(tmp_path / "bundle")
+    run = snakemake(tmp_path, *DRY, "--config", "bundle=bundle")
+    assert run.returncode == 0, run.stdout
+    assert job_counts(run.stdout) == stages(2) | ONCE
+
+
+def test_a_config_file_in_the_working_directory_replaces_the_repositorys(workdir):
+    (workdir / "config").mkdir()
+    (workdir / "config/config.yaml").write_text("bundle: bundle\ncohort_table: trial.tsv\nbatch_size: 3\n")
+    run = snakemake(workdir, *DRY)
+    assert job_counts(run.stdout) == stages(4) | ONCE, run.stdout
+
+
+RESOURCES = """
+import sys
+from pathlib import Path
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+snakefile, device = sys.argv[1:]
+config = {"bundle": "bundle", "cohort_table": "trial.tsv", "device": device}
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    workflow = api.workflow(
+        ResourceSettings(cores=1), ConfigSettings(config=config), snakefile=Path(snakefile),
+        workdir=Path.cwd(),
+    )
+    workflow.dag()
+    for rule in workflow._workflow.rules:
+        if "gpu" in rule.resources and rule.resources["gpu"].value:
+            print(rule.name)
+"""
+
+
+@pytest.mark.parametrize(("device", "expected"), [("auto", False), ("cpu", False), ("cuda", True)])
+def test_a_gpu_is_asked_for_only_where_the_config_insists(workdir, device, expected):
+    run = subprocess.run(
+        [sys.executable, "-c", RESOURCES, str(REPOSITORY / "workflow/Snakefile"), device],
+        cwd=workdir, capture_output=True, text=True, check=True, env=environment(),
+    )  # fmt: skip
+    rules = run.stdout.split()
+    assert ("generate_anatomies" in rules) == expected
+    assert not {"draw_targets", "check_topology", "build_meshes"} & set(rules)
+
+
+BAD = {
+    "unknown key": (["batchsize=3"], ["'batchsize'", "batch_size"]),
+    "unknown format": (["formats=[stl]"], ["'formats'", "'stl'", "opencarp", "vtu"]),
+    "no such bundle": (["bundle=nowhere"], ["'bundle'", "'nowhere'", "looked for"]),
+    "bundle without weights": (["bundle=empty"], ["bundle", "weights.safetensors"]),
+    "bundle of another format": (["bundle=odd"], ["bundle.json", "format"]),
+    "no such table": (["cohort_table=no.tsv"], ["'cohort_table'", "no.tsv"]),
+    "unsafe arm": (["cohort_table=unsafe.tsv"], ["unsafe.tsv", "row 2", "'arm'", "../x"]),
+    "no subjects": (["cohort_table=none.tsv"], ["none.tsv", "row 2", "'n'"]),
+    "no such rules": (["topology_rules=no.tsv"], ["'topology_rules'", "no.tsv"]),
+    "no label maps": (["label_maps=maps", "cohort=mine"], ["maps", ".nii.gz"]),
+    "no such folder": (["label_maps=nomaps", "cohort=mine"], ["'label_maps'", "nomaps"]),
+    "unsafe label map": (["label_maps=odd_maps", "cohort=mine"], ["a b.nii", "letters"]),
+    "twice the same subject": (["label_maps=twice", "cohort=mine"], ["p1.nii", "second"]),
+}
+
+
+@pytest.mark.parametrize(("config", "told"), BAD.values(), ids=BAD)
+def test_bad_input_ends_in_one_message(workdir, config, told):
+    for folder, names in {"maps": [], "odd_maps": ["a b.nii"], "twice": ["p1.nii", "P1.nii.gz"]}.items():
+        (workdir / folder).mkdir()
+        for name in names:
+            (workdir / folder / name).touch()
+    make_bundle(workdir / "empty")
+    (workdir / "empty/weights.safetensors").unlink()
+    make_bundle(workdir / "odd")
+    (workdir / "odd/bundle.json").write_text("{}")
+    (workdir / "unsafe.tsv").write_text(f"{COLUMNS}\n../x\t4\t\t\t\t\t\t\t\n")
+    (workdir / "none.tsv").write_text(f"{COLUMNS}\nx\t0\t\t\t\t\t\t\t\n")
+
+    run = dry(workdir, *config)
+    assert run.returncode != 0
+    for part in told:
+        assert part in run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (workdir / "results").exists()
+
+
+def test_the_prior_is_made_without_a_bundle(tmp_path):
+    make_cohort_table(tmp_path / "trial.tsv", {"small": 4})
+    run = snakemake(tmp_path, "prior", *DRY, "--config", "bundle=nowhere")
+    assert run.returncode == 0, run.stdout
+    assert "train_denoiser" in job_counts(run.stdout)
+
+
+LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss, flush=True)
+sys.exit(code)
+"""
+
+
+def test_ten_thousand_subjects_are_planned_in_five_seconds_of_cpu_and_200_mb(workdir):
+    make_cohort_table(workdir / "trial.tsv", {"women": 5000, "men": 5000})
+    (workdir / "config").mkdir()
+    (workdir / "config/config.yaml").write_text("bundle: bundle\ncohort_table: trial.tsv\nbatch_size: 50\n")
+    seconds, megabytes = [], []
+    while not seconds or (min(seconds) > 5.0 and len(seconds) < 3):  # other work slows a shared core down
+        # a fresh interpreter starts it: a child begins with the memory of whoever forks it, and counts it
+        launcher = [sys.executable, "-c", LAUNCHER, *command(workdir, *DRY)]
+        run = subprocess.run(launcher, capture_output=True, text=True, env=environment())
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert job_counts(run.stdout + run.stderr) == stages(200) | ONCE
+        cpu, memory = (float(word) for word in run.stdout.splitlines()[-1].split())
+        seconds.append(cpu)
+        megabytes.append(memory * (1 if sys.platform == "darwin" else 1024) / 1024**2)
+    assert min(seconds) <= 5.0
+    assert max(megabytes) <= 200
