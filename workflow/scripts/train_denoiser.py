@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from cardiocohort import script
@@ -17,13 +16,11 @@ def main(snakemake):
     device = resolve_device(p.device)
     torch.set_num_threads(snakemake.threads)
     anatomy, _ = read_anatomy(snakemake.input.anatomy)
-    hearts = pd.read_csv(snakemake.input.hearts, sep="\t", keep_default_na=False)
-    used = hearts[(hearts["split"] == "train") & (hearts["verdict"] == "accepted")]
-    counts = training.load_occupancies(Path(snakemake.input.hearts).parent / "hearts", used, anatomy)
+    used, blocks = training.read_hearts(Path(snakemake.input.hearts), anatomy)
     networks = NetworkSettings(**p.networks)
     autoencoder = Autoencoder(networks)
     training.load_network(Path(snakemake.input.autoencoder), autoencoder)
-    latents = training.encode_all(autoencoder.to(device), counts, device)
+    latents = training.encode_all(autoencoder.to(device), blocks, anatomy.n_channels, device)
     mean, spread = training.standardise(latents)
     torch.manual_seed(p.fit["seed"])
     network = Denoiser(networks).to(device)

@@ -16,7 +16,7 @@ from ..bundle_card import FORMAT, read_anatomy, read_card
 from ..errors import InputError
 from . import edm
 from .device import autocast
-from .networks import REFINEMENT, Autoencoder, Denoiser, NetworkSettings, to_labels
+from .networks import REFINEMENT, Autoencoder, Denoiser, NetworkSettings
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Prior:
 
     def labels(self, z: torch.Tensor) -> torch.Tensor:
         """Label maps (B, X, Y, Z) uint8 of clean latents."""
-        return to_labels(self.logits(z))
+        with autocast(self.device):
+            return self.autoencoder.labels(z * self.spread + self.mean)
 
     @property
     def cell_axes_mm(self):

@@ -8,8 +8,7 @@ from .. import topology
 from ..anatomy import Anatomy
 from . import edm
 from .bundle import Prior
-from .networks import to_labels
-from .training import as_occupancy, count_cells
+from .networks import to_blocks, to_occupancy
 
 
 def dice(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> np.ndarray:
@@ -25,8 +24,9 @@ def dice(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> np.ndarray:
 def reconstruct(autoencoder, labels: np.ndarray, channels: int) -> np.ndarray:
     """Label map decoded from its own latent mean, (X, Y, Z)."""
     with torch.no_grad():
-        mean, _ = autoencoder.encode(as_occupancy(count_cells(labels, channels)[None]))
-        return to_labels(autoencoder.decode(mean))[0].numpy()
+        blocks = to_blocks(torch.from_numpy(labels)[None])
+        mean, _ = autoencoder.encode(to_occupancy(blocks, channels))
+        return autoencoder.labels(mean)[0].numpy()
 
 
 def mean_dice(hearts: dict[str, np.ndarray], others: dict[str, np.ndarray], anatomy: Anatomy) -> dict:

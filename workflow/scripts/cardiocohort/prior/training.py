@@ -26,10 +26,12 @@ from ..errors import InputError
 from ..labelmap import read_label_map
 from . import edm
 from .device import autocast
-from .networks import REFINEMENT, Autoencoder, Denoiser
+from .networks import CERTAIN, Autoencoder, Denoiser, to_blocks, to_occupancy
 
 log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 120
+DETAIL_CELLS = 2048  # refined in a step, a heart
+DETAIL_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,25 @@ class FitSettings:
         return self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / length)))
 
 
-def load_occupancies(folder: Path, hearts: pd.DataFrame, anatomy) -> np.ndarray:
-    """Occupancies of the listed hearts as counts of fine voxels, (N, K+1, n, n, n) uint8.
+def read_hearts(table: Path, anatomy, leave_out: tuple[str, ...] = ()) -> tuple[pd.DataFrame, torch.Tensor]:
+    """The hearts to train on, from hearts.tsv: their rows and their voxels as blocks (N, R^3, n, n, n) uint8.
 
-    Raises InputError for a file that is not the one its table lists.
+    leave_out: origins that are not used. Raises InputError for a file that is not the one the table lists.
     """
+    hearts = pd.read_csv(table, sep="\t", keep_default_na=False)
+    used = hearts[(hearts["split"] == "train") & (hearts["verdict"] == "accepted")]
+    used = used[~used["origin"].isin(leave_out)]
+    if used.empty:
+        raise InputError(f"{table}: no heart to train on; column 'reason' says why each was refused")
+    used = used.assign(size=pd.to_numeric(used["size"]).astype(int))  # refused hearts have none
     out = None
-    for i, row in enumerate(hearts.itertuples()):
-        path = files.check_file(folder / row.file, row.size, row.sha256)
-        counts = count_cells(read_label_map(path, anatomy).labels, anatomy.n_channels)
+    for i, row in enumerate(used.itertuples()):
+        path = files.check_file(table.parent / "hearts" / row.file, row.size, row.sha256)
+        blocks = to_blocks(torch.from_numpy(read_label_map(path, anatomy).labels)[None])[0]
         if out is None:
-            out = np.empty((len(hearts), *counts.shape), dtype=np.uint8)
-        out[i] = counts
-    if out is None:
-        raise InputError(f"{folder}: no heart to train on; see hearts.tsv beside it for the reasons")
-    return out
+            out = torch.empty((len(used), *blocks.shape), dtype=torch.uint8)
+        out[i] = blocks
+    return used, out
 
 
 def save_network(path: Path, network, extra: dict[str, torch.Tensor] | None = None) -> None:
@@ -93,36 +99,37 @@ def load_network(path: Path, network, extra: tuple[str, ...] = ()) -> dict[str, 
     return kept
 
 
-def count_cells(labels: np.ndarray, channels: int) -> np.ndarray:
-    """Voxels of each label in every cell of REFINEMENT^3 voxels: (channels, n, n, n) uint8."""
-    r = REFINEMENT
-    blocks = labels.reshape(*(part for n in labels.shape for part in (n // r, r)))
-    blocks = blocks.transpose(0, 2, 4, 1, 3, 5).reshape(*(n // r for n in labels.shape), r**3)
-    return np.stack([(blocks == k).sum(-1, dtype=np.uint8) for k in range(channels)])
-
-
-def as_occupancy(counts: np.ndarray) -> torch.Tensor:
-    """Counts (B, C, n, n, n) uint8 -> occupancies float32 in [0, 1], channels last in memory."""
-    tensor = torch.from_numpy(np.ascontiguousarray(counts)).float() / REFINEMENT**3
-    return tensor.contiguous(memory_format=torch.channels_last_3d)
-
-
-def train_autoencoder(network: Autoencoder, counts: np.ndarray, s: FitSettings, folder: Path, device: str):
-    """Minimise cross-entropy on soft occupancies + 0.5 soft Dice + 1e-3 KL; returns the EMA network."""
+def train_autoencoder(
+    network: Autoencoder, blocks: torch.Tensor, channels: int, s: FitSettings, folder: Path, device: str
+):
+    """Minimise cross-entropy on soft occupancies + 0.5 soft Dice + 1e-3 KL + DETAIL_WEIGHT cross-entropy of
+    voxels in cells that are mixed or uncertain; returns the EMA network.
+    """
 
     def objective(step: int) -> torch.Tensor:
         rng = np.random.default_rng([s.seed, step])
-        target = as_occupancy(counts[rng.choice(len(counts), s.batch)]).to(device)
+        voxels = blocks[rng.choice(len(blocks), s.batch)].to(device)
+        target = to_occupancy(voxels, channels)
         with autocast(device):
             mean, log_variance = network.encode(target)
             noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32)).to(device)
-            logits = network.decode(mean + (0.5 * log_variance).exp() * noise)
-        cross_entropy = -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
-        occupancy = logits.softmax(1)
+            latent = mean + (0.5 * log_variance).exp() * noise
+            logits, features = network.decode_with_features(latent)
+        log_occupancy = F.log_softmax(logits, dim=1)
+        occupancy = log_occupancy.exp()
+        cross_entropy = -(target * log_occupancy).sum(1).mean()
         overlap = 2 * (occupancy * target).sum((2, 3, 4)) + 1
         dice = 1 - (overlap / (occupancy.sum((2, 3, 4)) + target.sum((2, 3, 4)) + 1)).mean()
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
-        return cross_entropy + 0.5 * dice + 1e-3 * divergence
+
+        certain = torch.minimum(target.amax(1), occupancy.detach().amax(1)) >= CERTAIN
+        cells = torch.nonzero(~certain)
+        cells = cells[torch.from_numpy(rng.integers(len(cells), size=s.batch * DETAIL_CELLS)).to(device)]
+        b, x, y, z = cells.unbind(1)
+        with autocast(device):
+            detail = network.detail(features, logits, (b, x, y, z))
+        fine = F.cross_entropy(detail.flatten(0, 1), voxels[b, :, x, y, z].flatten().long())
+        return cross_entropy + 0.5 * dice + 1e-3 * divergence + DETAIL_WEIGHT * fine
 
     return _fit(network, objective, s, folder)
 
@@ -155,12 +162,12 @@ def train_denoiser(
     return _fit(network, objective, s, folder)
 
 
-def encode_all(network: Autoencoder, counts: np.ndarray, device: str) -> torch.Tensor:
+def encode_all(network: Autoencoder, blocks: torch.Tensor, channels: int, device: str) -> torch.Tensor:
     """Latent means (N, L, m, m, m) float32 on the CPU."""
     out = []
     with torch.no_grad(), autocast(device):
-        for start in range(0, len(counts), 8):
-            out.append(network.encode(as_occupancy(counts[start : start + 8]).to(device))[0].float().cpu())
+        for some in blocks.split(8):
+            out.append(network.encode(to_occupancy(some.to(device), channels))[0].float().cpu())
     return torch.cat(out)
 
 
