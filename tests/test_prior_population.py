@@ -78,9 +78,7 @@ def test_growth_reaches_the_volumes_asked_for(template):
     out = deformation.deform(heart, wanted, HEART, np.random.default_rng(0), still)
     for k, volume in wanted.items():
         name = HEART.structures[k - 1]
-        # vessels of a few voxels' width lose some to the smoothing of the template
-        within = 0.06 if name in virtual_patients.CHAMBERS else 0.15
-        assert np.sum(out == k) * voxel == pytest.approx(volume, rel=within), name
+        assert np.sum(out == k) * voxel == pytest.approx(volume, rel=0.03), name
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -22,7 +22,8 @@ from torch.nn.functional import grid_sample, interpolate
 from ..anatomy import Anatomy, Grid
 from ..errors import SubjectError
 
-FACTOR = 2  # cells of the map per voxel edge: 4 mm on the 2 mm grid
+FACTOR = 2  # voxels per cell edge of the map: 4 mm cells on the 2 mm grid
+HARD_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,17 @@ def deform(
     )
     position = _affine(cells, rng, settings)
     position = _compose(position, _exponential(_random_velocity(cells, rng, settings), grid), grid)
-    # two last flows mend what the finite steps before them left
-    for remaining in (*range(settings.growth_steps, 0, -1), 1, 1):
+    cell_ml = grid.voxel_volume_ml * FACTOR**3
+    for remaining in range(settings.growth_steps, 0, -1):
         occupancy = _pull(template.coarse, position, grid)[0]
-        position = _compose(
-            position, _exponential(_growth(occupancy, growth_ml, remaining, grid), grid), grid
-        )
+        volumes_ml = occupancy.sum((1, 2, 3)) * cell_ml
+        position = _grow(position, occupancy, volumes_ml, growth_ml, remaining, grid)
+    # Last flows mend what finite steps left, by the volumes of the labels themselves: smoothing makes
+    # the argmax of a thin vessel smaller than its occupancy.
+    for _ in range(HARD_STEPS):
+        occupancy = _pull(template.coarse, position, grid)[0]
+        voxels = np.bincount(_labels(template, position).ravel(), minlength=anatomy.n_channels)
+        position = _grow(position, occupancy, voxels * grid.voxel_volume_ml, growth_ml, 1, grid)
     position = _centred(template, position, cells, anatomy)
     smallest = float(_jacobian(position, grid).min())
     if smallest <= 0:
@@ -111,15 +117,21 @@ def _random_velocity(cells, rng, settings):
     return velocity
 
 
-def _growth(occupancy, growth_ml, remaining, grid):
-    """Velocity grad phi (3, X, Y, Z) mm with Laplacian phi = sum_k a_k p_k, a_k the log growth left."""
-    cell_ml = grid.voxel_volume_ml * FACTOR**3
-    source = torch.zeros(occupancy.shape[1:])
+def _grow(position, occupancy, volumes_ml, growth_ml, remaining, grid):
+    """Follow one of the `remaining` growth flows from the present volumes (K + 1,) to growth_ml."""
+    log_growth = {}
     for label, target in growth_ml.items():
-        volume = float(occupancy[label].sum()) * cell_ml
-        if volume <= 0:
+        if volumes_ml[label] <= 0:
             raise SubjectError("deformation loses a structure", f"label {label} vanished")
-        source += occupancy[label] * np.log(target / volume) / remaining
+        log_growth[label] = np.log(target / float(volumes_ml[label])) / remaining
+    return _compose(position, _exponential(_growth(occupancy, log_growth, grid), grid), grid)
+
+
+def _growth(occupancy, log_growth, grid):
+    """Velocity grad phi (3, X, Y, Z) mm with Laplacian phi = sum_k a_k p_k, a_k the log growth."""
+    source = torch.zeros(occupancy.shape[1:])
+    for label, growth in log_growth.items():
+        source += occupancy[label] * growth
     spacing = grid.spacing_mm * FACTOR
     k = [2 * np.pi * torch.fft.fftfreq(n, d=spacing) for n in source.shape]
     kx, ky, kz = torch.meshgrid(*(a.float() for a in k), indexing="ij")
@@ -190,6 +202,15 @@ def _jacobian(position, grid):
 
 def _labels(template, position):
     """Argmax over channels of the template pulled back at full resolution, (X, Y, Z) uint8."""
-    fine = interpolate(position[None], size=template.grid.shape, mode="trilinear", align_corners=False)[0]
+    grid = template.grid
+    # most of the field is background: only the box of the cells that hold a structure is looked up
+    held = _pull(template.coarse[:, 1:], position, grid)[0].amax(0) > 0
+    box = tuple(
+        slice(max(int(at.min()) - 1, 0) * FACTOR, (int(at.max()) + 2) * FACTOR) for at in torch.where(held)
+    )
+    fine = interpolate(position[None], size=grid.shape, mode="trilinear", align_corners=False)[0]
     # beyond the template every channel is zero, and argmax then gives 0, background
-    return _pull(template.one_hot, fine, template.grid)[0].argmax(0).to(torch.uint8).numpy()
+    values = _pull(template.one_hot, fine[:, *box], grid)[0].movedim(0, -1).contiguous()
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    labels[box] = values.argmax(-1).to(torch.uint8).numpy()
+    return labels
