@@ -1,4 +1,4 @@
-"""Rule reference_population: the label maps that a prior is trained on, and their moments."""
+"""Rule make_reference_population: the label maps that a prior is trained on, and their moments."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ def main(snakemake):
     anatomy, grid = read_anatomy(snakemake.input.anatomy)
     p, folder = snakemake.params, Path(snakemake.output.hearts).parent / "hearts"
     templates = dict(zip(snakemake.input.get("templates", []), p.shares, strict=True))
-    inputs = files.digest([p.library, p.seed, files.sha256(snakemake.input.rules), dict(p.digests)])
+    inputs = files.digest([p.library, p.seed, files.sha256(snakemake.input.rules), list(p.digests)])
     if templates:
         tasks, work = population.deformed_tasks(p.n, inputs), population.work_deformed
     else:
-        tasks, work = population.folder_tasks(snakemake.input.label_maps, inputs), population.work_folder
+        tasks, work = population.folder_tasks(p.label_maps, inputs), population.work_folder
     initargs = (anatomy, grid, snakemake.input.rules, templates, snakemake.input.values, p.seed)
     records = subjects.run_batch(
         folder, tasks, work, snakemake.threads, initializer=population.open_source, initargs=initargs
