@@ -70,7 +70,7 @@ def gap(scene: Scene, rule: Rule) -> float:
     window = tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
     pieces, n, _ = scene.pieces(rule.structure)
     nearest = ndimage.minimum(distance[window], pieces, np.arange(1, n + 1))
-    return float(np.max(nearest)) - _voxel_mm(scene)
+    return float(np.max(nearest)) - voxel_mm(scene)
 
 
 def exposure(scene: Scene, rule: Rule) -> float:
@@ -117,21 +117,25 @@ def wall_thickness(scene: Scene, rule: Rule) -> float:
     for flat axis-parallel walls, within a voxel otherwise; percentiles make it robust to that. A wall
     thicker than its distance to an opening counts as that distance.
     """
-    box, inside = _surroundings(scene, rule.structure + rule.other)
+    _, surface, thickness = thickness_map(scene, rule)
+    return float(np.percentile(thickness[surface], rule.percentile)) if surface.any() else math.nan
+
+
+def thickness_map(scene: Scene, rule: Rule, margin: int = 1) -> tuple[tuple, np.ndarray, np.ndarray]:
+    """Box of blood and wall, mask of the endocardium away from the openings, thickness (mm) in the box."""
+    box, inside = _surroundings(scene, rule.structure + rule.other, margin)
     labels = scene.labels[box]
     blood = np.isin(labels, rule.structure)
     surface = blood & ~ndimage.binary_erosion(blood, COMPLEMENT, border_value=0)
     surface &= _away_from_openings(scene, rule, labels, blood)
-    if not surface.any():
-        return math.nan
     # beyond the field counts as outside
     distance = ndimage.distance_transform_edt(np.pad(inside, 1), scene.spacing_mm)[1:-1, 1:-1, 1:-1]
-    return float(np.percentile(distance[surface], rule.percentile)) - _voxel_mm(scene)
+    return box, surface, distance - voxel_mm(scene)
 
 
-def _surroundings(scene: Scene, labels: tuple[int, ...]) -> tuple[tuple, np.ndarray]:
-    """The box of `labels` with the voxels around it, and their mask in there."""
-    box = scene.box(labels, margin=1)
+def _surroundings(scene: Scene, labels: tuple[int, ...], margin: int = 1) -> tuple[tuple, np.ndarray]:
+    """The box of `labels` with `margin` voxels around it, and their mask in there."""
+    box = scene.box(labels, margin)
     return box, np.isin(scene.labels[box], labels)
 
 
@@ -157,7 +161,7 @@ def _away_from_openings(scene: Scene, rule: Rule, labels: np.ndarray, inside: np
     return ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) > rule.openings_mm
 
 
-def _voxel_mm(scene: Scene) -> float:
+def voxel_mm(scene: Scene) -> float:
     return float(np.mean(scene.spacing_mm))
 
 

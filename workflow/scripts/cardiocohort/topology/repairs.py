@@ -1,4 +1,4 @@
-"""Small repairs of a label map: specks, pinholes, perforations. Owned by the topology stage.
+"""Small repairs of a label map: specks, pinholes, perforations, thin spots. Owned by the topology stage.
 
 A repair acts on one structure and says what it did. Its rule bounds the volume that it may change,
 all places together; where that is not enough it changes nothing.
@@ -12,8 +12,11 @@ from scipy import ndimage
 from skimage.measure import euler_number
 
 from .betti import COMPLEMENT, FOREGROUND
+from .measures import thickness_map, voxel_mm
 from .rules import Rule
 from .scene import Scene
+
+THIN_VOXELS = 1.2  # a wall of one voxel is thin; what is two voxels thick along a diagonal is not
 
 
 class Repair(NamedTuple):
@@ -72,6 +75,25 @@ def seal_perforations(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, 
     return labels, tuple(_note(scene, rule, sizes[i], rule.structure[0]) for i in small)
 
 
+def thicken_thin_spots(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give the wall the background voxels behind places where it is one voxel thick.
+
+    A neighbouring structure behind the wall is left alone, and so are the surroundings of openings.
+    """
+    box, surface, thickness = thickness_map(scene, rule, margin=3)
+    labels = scene.labels.copy()
+    thin = surface & (thickness < THIN_VOXELS * voxel_mm(scene))
+    if not thin.any():
+        return labels, ()
+    reach = ndimage.distance_transform_edt(~thin, scene.spacing_mm) - voxel_mm(scene)
+    behind = (reach < THIN_VOXELS * voxel_mm(scene)) & (labels[box] == 0)
+    spots, n = ndimage.label(behind, FOREGROUND)
+    sizes = np.bincount(spots.ravel(), minlength=n + 1)
+    small = _small(scene, rule, sizes, list(range(1, n + 1)))
+    labels[box][np.isin(spots, small)] = rule.other[0]
+    return labels, tuple(_note(scene, rule, sizes[i], rule.other[0]) for i in small)
+
+
 def _small(scene: Scene, rule: Rule, sizes: np.ndarray, candidates: list[int]) -> list[int]:
     """The candidates no larger than the rule allows; none if together they are."""
     small = [i for i in candidates if sizes[i] * scene.voxel_ml <= rule.maximum]
@@ -87,4 +109,5 @@ REPAIRS: dict[str, Repair] = {
     "speck": Repair(remove_specks, "mL"),
     "pinhole": Repair(fill_pinholes, "mL"),
     "perforation": Repair(seal_perforations, "mL"),
+    "thin_spot": Repair(thicken_thin_spots, "mL", ("other", "openings", "openings_mm")),
 }
