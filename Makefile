@@ -1,5 +1,6 @@
 # make run    the cohort of config/config.yaml, from nothing to solver decks and report
 # make test   environment, style, lint, dry run, all tests
+# make bench  seconds and memory of sampling and planning into results/bench/, on a quiet machine
 # Variables: CORES (default all), ARGS (for Snakemake, e.g. ARGS="--configfile mine.yaml"), PYTHON.
 
 CORES ?= all
@@ -8,12 +9,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test environment style dry-run tests
+.PHONY: run test bench environment style dry-run tests
 
 run: environment
 	@$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete $(ARGS)
 
 test: environment style dry-run tests
+
+bench: environment
+	@$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete $(ARGS) bench
 
 # The lock file's copy is written last: an installation that was cut off is done again. Modules are compiled
 # when they are first imported, which is a small part of them.
