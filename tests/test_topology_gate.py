@@ -6,7 +6,7 @@ table, so that a rule of a kind without two defects, or with bounds that let the
 
 import json
 import runpy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -523,6 +523,31 @@ def test_perforations_are_sealed_and_openings_stay(rule):
     wide[2:12, 2:12, 2:5] = rule.structure[0]
     wide[5:9, 5:9, 2:5] = 0
     assert checked(wide, rule)[1] == ()
+
+
+def thinned(labels, rule, width):
+    """A square patch of the wall, `width` voxels wide below the apex, cut to one voxel from outside."""
+    blood = of(labels, rule.structure)
+    x, y, z = np.argwhere(blood)[np.argmin(np.argwhere(blood)[:, 2])]
+    patch = np.zeros_like(blood)
+    patch[x : x + width, y : y + width, : z + 1] = True
+    return put(labels, of(labels, rule.other) & patch & ~near(blood, 1), 0)
+
+
+@pytest.mark.parametrize("rule", of_kind("thin_spot"))
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name[:2])
+def test_thin_spots_are_mended_and_a_missing_wall_stays(rule, template):
+    labels = heart(template)
+    assert checked(labels, rule)[1] == ()
+    spot = thinned(labels, rule, 3)
+    measure = next(r for r in RULES.checks if r.id.startswith("wall_thin"))
+    thinnest = Rules((replace(measure, percentile=0.0),), ())
+    assert not examine(spot, 2.0, HEART, thinnest).accepted
+    out, notes = checked(spot, rule)
+    assert notes
+    assert examine(out, 2.0, HEART, thinnest).accepted
+    assert np.all(out[out != spot] == rule.other[0])
+    assert checked(thinned(labels, rule, 12), rule)[1] == ()
 
 
 def test_every_kind_of_repair_is_in_the_table():

@@ -164,19 +164,29 @@ sys.exit(code)
 """
 
 
-def test_ten_thousand_subjects_are_planned_in_five_seconds_of_cpu_and_200_mb(workdir):
-    make_cohort_table(workdir / "trial.tsv", {"women": 5000, "men": 5000})
-    (workdir / "config").mkdir()
-    (workdir / "config/config.yaml").write_text("bundle: bundle\ncohort_table: trial.tsv\nbatch_size: 50\n")
-    seconds, megabytes = [], []
-    while not seconds or (min(seconds) > 5.0 and len(seconds) < 3):  # other work slows a shared core down
-        # a fresh interpreter starts it: a child begins with the memory of whoever forks it, and counts it
-        launcher = [sys.executable, "-c", LAUNCHER, *command(workdir, *DRY)]
-        run = subprocess.run(launcher, capture_output=True, text=True, env=environment())
-        assert run.returncode == 0, run.stdout + run.stderr
-        assert job_counts(run.stdout + run.stderr) == stages(200) | ONCE
-        cpu, memory = (float(word) for word in run.stdout.splitlines()[-1].split())
-        seconds.append(cpu)
-        megabytes.append(memory * (1 if sys.platform == "darwin" else 1024) / 1024**2)
-    assert min(seconds) <= 5.0
-    assert max(megabytes) <= 200
+def cost_of_planning(workdir, table: str) -> tuple[float, float, str]:
+    """CPU seconds, MB and output of a dry run of a cohort table at batch_size 50."""
+    (workdir / "config").mkdir(exist_ok=True)
+    config = f"bundle: bundle\ncohort_table: {table}\nbatch_size: 50\n"
+    (workdir / "config/config.yaml").write_text(config)
+    # a fresh interpreter starts it: a child begins with the memory of whoever forks it, and counts it
+    launcher = [sys.executable, "-c", LAUNCHER, *command(workdir, *DRY)]
+    run = subprocess.run(launcher, capture_output=True, text=True, env=environment())
+    assert run.returncode == 0, run.stdout + run.stderr
+    cpu, memory = (float(word) for word in run.stdout.splitlines()[-1].split())
+    return cpu, memory * (1 if sys.platform == "darwin" else 1024) / 1024**2, run.stdout + run.stderr
+
+
+def test_ten_thousand_subjects_are_planned_at_the_cost_of_starting_snakemake_and_within_200_mb(workdir):
+    """Seconds are for a bench (`make bench`); what a test can hold is their ratio, on any machine.
+
+    Starting Snakemake on two batches took 1.7 CPU s where 5 CPU s are the bar for all 200: at most 2.9x.
+    """
+    make_cohort_table(workdir / "two.tsv", {"women": 50, "men": 50})
+    make_cohort_table(workdir / "all.tsv", {"women": 5000, "men": 5000})
+    small = [cost_of_planning(workdir, "two.tsv") for _ in range(3)]
+    large = [cost_of_planning(workdir, "all.tsv") for _ in range(3)]  # other work slows a shared core down
+    for _, megabytes, output in large:
+        assert job_counts(output) == stages(200) | ONCE
+        assert megabytes <= 200
+    assert min(cpu for cpu, *_ in large) <= 2.9 * min(cpu for cpu, *_ in small)
