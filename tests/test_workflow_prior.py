@@ -57,8 +57,6 @@ def trained(tmp_path_factory):
         "name": "tube",
         "anatomy": "tube.json",
         "label_maps": "maps",
-        "focus": [],
-        "leave_out": [],
         "held_out_share": 0.1,
         "card_samples": 4,
         "networks": {

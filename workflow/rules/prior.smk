@@ -5,6 +5,8 @@
 
 
 PRIOR = SETTINGS["prior"]
+if PRIOR["label_maps"]:  # these name templates, and there are none
+    PRIOR = PRIOR | {"leave_out": [], "focus": []}
 
 
 pathvars:
@@ -186,6 +188,7 @@ rule write_bundle:
         name=PRIOR["name"],
         networks=NETWORKS,
         training={key: PRIOR[key] for key in PRIOR_RECORD},
+        repository=str(REPOSITORY),
         library=library("write_bundle.py"),
     message:
         "Writing the bundle"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cardiocohort import files, script
+from cardiocohort import files, provenance, script
 from cardiocohort.bundle_card import read_anatomy
 from cardiocohort.prior import bundle, training
 from cardiocohort.prior.networks import Autoencoder, Denoiser, NetworkSettings
@@ -28,7 +28,7 @@ def main(snakemake):
         "grid": {"shape": grid.shape, "spacing_mm": grid.spacing_mm},
         "networks": networks.to_dict(),
         "moment_spread": moment_spread(reference, anatomy),
-        "training": p.training,
+        "training": p.training | {"commit": provenance.commit(p.repository)},
     }
     folder = Path(snakemake.output.card).parent
     with files.atomic_path(snakemake.output.reference) as path:

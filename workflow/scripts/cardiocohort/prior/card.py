@@ -98,6 +98,7 @@ distributions do. Not for clinical use. Weights sha256 `{figures["weights_sha256
 
 {focus}Optimiser steps: autoencoder {_run(training["autoencoder"])},
 denoiser {_run(training["denoiser"])}; {training["machine"]}.
+Code: commit `{training["commit"] or "not recorded"}`.
 
 ## Reconstruction, Dice at full resolution
 
@@ -106,8 +107,7 @@ denoiser {_run(training["denoiser"])}; {training["machine"]}.
 {table}
 
 Of the reconstructions of held-out hearts like those that are sampled,
-{100 * figures["reconstruction_pass_share"]:.0f} % pass the topology gate after its repairs:
-the 4 mm representation keeps no more.
+{100 * figures["reconstruction_pass_share"]:.0f} % pass the topology gate after its repairs.
 
 ## Unguided samples
 
