@@ -1,0 +1,32 @@
+"""Small tables of anatomical rules with named structures. Owned by the segmentations stage."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from ..anatomy import Anatomy
+from ..errors import InputError
+
+
+def read_rows(
+    path: str | Path, columns: tuple[str, ...], anatomy: Anatomy, structures: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, cells by column) of a TSV table; the cells of `structures` name structures of the anatomy.
+
+    Raises InputError naming file, line and column otherwise.
+    """
+    try:
+        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False).fillna("")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable table ({error})") from error
+    if tuple(frame.columns) != columns:
+        raise InputError(f"{path}: its columns are {', '.join(frame.columns)}; expected {', '.join(columns)}")
+    for line, row in enumerate(frame.to_dict("records"), 2):
+        for column in structures:
+            if row[column] not in anatomy.structures:
+                raise InputError(
+                    f"{path}, line {line}, column {column!r}: {row[column]!r} is no structure; "
+                    f"allowed: {', '.join(anatomy.structures)}"
+                )
+        yield line, row
