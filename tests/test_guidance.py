@@ -88,6 +88,17 @@ def test_fast_rule_acts_only_inside_its_window(prior):
         assert torch.equal(steered(z, sigma), prior.denoise(z, sigma)) != acts
 
 
+def test_fast_rule_can_act_on_every_other_level_and_always_on_the_last(prior):
+    sigmas = [20.0, 5.0, 1.0, 0.1, 0.02, 0.0]
+    z, acted = torch.randn(1, *prior.latent_shape), []
+    steered = guided(
+        prior, [constraint([50.0])], GuidanceSettings(every=2), sigmas, lambda s: acted.append(s.sigma)
+    )
+    for level in sigmas[:-1]:
+        steered(z, torch.tensor([level]))
+    assert acted == [20.0, 1.0, 0.02]
+
+
 def test_constraints_follow_the_target_rows(prior):
     one = pd.concat([target_rows("a-0", 50.0, "size"), target_rows("a-0", 40.0, "", "cavity")])
     two = pd.concat([target_rows("a-1", 70.0, "position"), target_rows("a-1", 40.0, "shape", "cavity")])

@@ -25,8 +25,8 @@ from ..prior.networks import REFINEMENT
 class GuidanceSettings:
     """How sampling is steered; `weight` is the paper's w (rule `dps` only).
 
-    lambda_*: weights of the attributes. fraction, trust, sigma_from, sigma_to: rule `fast`; guidance
-    acts while sigma_to <= sigma <= sigma_from.
+    lambda_*: weights of the attributes. fraction, trust, every, sigma_from, sigma_to: rule `fast`;
+    guidance acts on every `every`-th level, counted back from the last, with sigma_to <= sigma <= sigma_from.
     """
 
     method: str = "fast"
@@ -39,6 +39,7 @@ class GuidanceSettings:
     lambda_shape: float = 1.0
     fraction: float = 0.5
     trust: float = 0.1
+    every: int = 1
     sigma_from: float = 30.0
     sigma_to: float = 0.02
 
@@ -125,12 +126,13 @@ def guided(
 
         return unguided
     following = dict(pairwise(sigmas))
+    acting = {level for level in sigmas[-2 :: -s.every] if s.sigma_to <= level <= s.sigma_from}
     loss_of = unit_cube_loss if s.method == "dps" else standardised_loss
 
     def denoise(z, sigma):
         level = float(sigma[0])
         level = min(following, key=lambda known: abs(known - level))  # float32 round-off of the schedule
-        if s.method == "fast" and not s.sigma_to <= level <= s.sigma_from:
+        if s.method == "fast" and level not in acting:
             with torch.no_grad():
                 return prior.denoise(z, sigma)
         with torch.enable_grad():
