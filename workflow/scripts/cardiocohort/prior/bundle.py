@@ -16,7 +16,7 @@ from ..bundle_card import FORMAT, read_anatomy, read_card
 from ..errors import InputError
 from . import edm
 from .device import autocast
-from .networks import REFINEMENT, Autoencoder, Denoiser, NetworkSettings
+from .networks import REFINEMENT, Autoencoder, Denoiser, NetworkSettings, trilinear_weights
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def load_prior(folder: str | Path, device: str) -> Prior:
                 tensors[name] = archive.get_tensor(name).to(torch.float32)
     except (SafetensorError, KeyError, TypeError, OSError) as error:
         raise InputError(f"{folder}: not a usable bundle ({error!r})") from error
+    autoencoder.detail.trilinear = trilinear_weights()  # not saved, and on the meta device so far
     for name, network in (("autoencoder.", autoencoder), ("denoiser.", denoiser)):
         state = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
         network.load_state_dict(state, assign=True)
