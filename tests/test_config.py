@@ -13,6 +13,7 @@ from cardiocohort import exporters
 from cardiocohort.config import check_together, complete, locate, read_schema
 from cardiocohort.errors import InputError
 from cardiocohort.generation.guidance import GuidanceSettings
+from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.microstructure.rule import FibreAngles
 
@@ -62,7 +63,12 @@ def test_the_shipped_config_states_defaults_only():
 
 @pytest.mark.parametrize(
     ("section", "settings"),
-    [("meshing", MeshSettings()), ("guidance", GuidanceSettings()), ("microstructure", FibreAngles())],
+    [
+        ("meshing", MeshSettings()),
+        ("guidance", GuidanceSettings()),
+        ("microstructure", FibreAngles()),
+        ("mechanics", Mechanics()),
+    ],
 )
 def test_defaults_are_those_of_the_code(section, settings):
     assert complete({}, SCHEMA)[section] == asdict(settings)
@@ -96,6 +102,9 @@ def test_given_values_stay_and_the_rest_is_default(batch_size, wall):
         ({"cohort": "../x"}, ["'cohort'", "'../x'", "underscores"]),
         ({"cohort": "a-b"}, ["'cohort'"]),
         ({"meshing": None}, ["'meshing'", "object"]),
+        ({"mechanics": {"material": "hookean"}}, ["'mechanics.material'", "guccione", "neo_hooke"]),
+        ({"mechanics": {"guccione": {"b_f": 0}}}, ["'mechanics.guccione.b_f'", "0"]),
+        ({"mechanics": {"lv_pressure": 1}}, ["'mechanics.lv_pressure'", "lv_pressure_kpa"]),
         ({"label_maps": 3}, ["'label_maps'", "string or null"]),
     ],
 )

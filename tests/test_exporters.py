@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from small_meshes import box
 
 from cardiocohort import exporters, files
-from cardiocohort.errors import InputError
+from cardiocohort.errors import InputError, SubjectError
+from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.meshing.model import FACETS
 from cardiocohort.meshing.storage import read_model, write_surface, write_volume
 
@@ -20,31 +21,52 @@ models = st.builds(box, st.tuples(*[st.integers(2, 4)] * 3), st.floats(0.5, 20),
 many = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+FORMATS = ["calculix", "febio", "fenicsx", "opencarp", "svmultiphysics", "vtu"]
+
+
 def export(name, model, tmp_path_factory) -> tuple[Path, list[Path]]:
     folder = tmp_path_factory.mktemp("deck")
-    return folder, exporters.writer(name)(model, folder)
+    return folder, exporters.writer(name)(model, folder, Mechanics())
 
 
 def test_the_formats_there_are():
-    assert {"opencarp", "vtu"} <= set(exporters.available())
+    assert list(exporters.available()) == FORMATS
 
 
 def test_an_unknown_format_is_told_with_those_there_are():
-    with pytest.raises(InputError, match=r"'febio4'.*opencarp, .*vtu"):
+    with pytest.raises(InputError, match=f"'febio4'.*allowed: {', '.join(FORMATS)}"):
         exporters.writer("febio4")
 
 
 def test_a_name_is_registered_once():
     with pytest.raises(ValueError, match="'vtu'"):
-        exporters.register("vtu")(lambda model, folder: [])
+        exporters.register("vtu")(lambda model, folder, mechanics: [])
 
 
-@pytest.mark.parametrize("name", ["opencarp", "vtu"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_every_file_is_listed_and_tells_how_to_load_it(name, tmp_path_factory):
     folder, written = export(name, box(), tmp_path_factory)
-    assert sorted(written) == sorted(folder.iterdir())
+    assert sorted(written) == sorted(path for path in folder.rglob("*") if path.is_file())
     assert written[-1].name == "README.txt"
-    assert written[-1].read_text().strip()
+    assert "Run with: " in written[-1].read_text() or name == "vtu"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_model_gives_the_same_deck(name, tmp_path_factory):
+    one, two = (export(name, box(), tmp_path_factory)[0] for _ in range(2))
+    digests = [
+        {path.relative_to(folder): files.sha256(path) for path in folder.rglob("*") if path.is_file()}
+        for folder in (one, two)
+    ]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("name", ["febio", "fenicsx", "svmultiphysics"])
+def test_a_fibre_law_needs_fibres(name, tmp_path):
+    without = replace(box(), microstructure=None)
+    with pytest.raises(SubjectError, match="holzapfel_ogden"):
+        exporters.writer(name)(without, tmp_path, Mechanics())
+    assert exporters.writer(name)(without, tmp_path, Mechanics(material="neo_hooke"))
 
 
 @many
@@ -160,9 +182,9 @@ def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
     deck = batch / "s" / "vtu"
     deck.mkdir(parents=True)
     (deck / "old.txt").write_text("from another version")
-    record = exporters.write_deck(deck / "README.txt", ("vtu", *listed))
+    record = exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
     assert record["files"] == ["s/vtu/mesh.vtu", "s/vtu/surface.vtp"]
     assert sorted(p.name for p in deck.iterdir()) == ["README.txt", "mesh.vtu", "surface.vtp"]
     (tmp_path / "a.vtp").write_bytes(b"changed")
     with pytest.raises(InputError, match=r"a\.vtp"):
-        exporters.write_deck(deck / "README.txt", ("vtu", *listed))
+        exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))

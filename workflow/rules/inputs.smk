@@ -19,6 +19,7 @@ rule write_inputs:
         runtime=60,
     params:
         formats=SETTINGS["formats"],
+        mechanics=SETTINGS["mechanics"],
         library=library("write_inputs.py"),
     message:
         "Writing the solver inputs of {wildcards.batch}"

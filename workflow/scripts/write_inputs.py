@@ -5,10 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 from cardiocohort import exporters, files, script, subjects, tables
+from cardiocohort.mechanics.settings import Mechanics
 
 
 def main(snakemake):
     p, source = snakemake.params, Path(snakemake.input.meshes)
+    mechanics = Mechanics.of(p.mechanics)
     meshes = tables.read_table(source, tables.MESHES | exporters.MESH_FILES)
     for name in p.formats:
         exporters.writer(name)  # an unknown format is told before any work
@@ -21,8 +23,9 @@ def main(snakemake):
         listed = exporters.listed_files(mesh, source.with_suffix(""))
         for name in p.formats:
             deck = f"{subject}/{name}"
-            inputs = files.digest([p.library, name, mesh["sha256"], mesh["surface_sha256"]])
-            tasks.append(subjects.Task(subject, f"{deck}/README.txt", inputs, (name, *listed), (deck,)))
+            inputs = files.digest([p.library, name, p.mechanics, mesh["sha256"], mesh["surface_sha256"]])
+            payload = (name, *listed, mechanics)
+            tasks.append(subjects.Task(subject, f"{deck}/README.txt", inputs, payload, (deck,)))
     table = Path(snakemake.output.table)
     for record in subjects.run_batch(table.with_suffix(""), tasks, exporters.write_deck):
         records.setdefault(record["subject"], []).extend(exporters.deck_rows(record))

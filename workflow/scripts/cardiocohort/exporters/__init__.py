@@ -3,9 +3,10 @@
 A module of this package registers its writer under the name that the config uses:
 
     @register("vtu")
-    def write(model: BiventricularModel, folder: Path) -> list[Path]: ...
+    def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]: ...
 
-It writes into `folder` (there, empty) and returns the files it wrote. Adding a format is adding a module.
+It writes into `folder` (there, empty) and returns the files it wrote; a format that is a mesh alone has no
+use for `mechanics`. Adding a format is adding a module; names with an underscore are not formats.
 """
 
 import importlib
@@ -15,13 +16,14 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import check_file, remove
+from ..mechanics.settings import Mechanics
 from ..meshing.model import BiventricularModel
 from ..meshing.storage import read_model
 from ..tables import FILE_COLUMNS
 
 MESH_FILES = FILE_COLUMNS | {f"surface_{name}": kind for name, kind in FILE_COLUMNS.items()}
 
-Writer = Callable[[BiventricularModel, Path], list[Path]]
+Writer = Callable[[BiventricularModel, Path, Mechanics], list[Path]]
 _WRITERS: dict[str, Writer] = {}
 
 
@@ -40,7 +42,8 @@ def register(name: str) -> Callable[[Writer], Writer]:
 def available() -> dict[str, Writer]:
     """All writers by name, alphabetically."""
     for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{__name__}.{module.name}")
     return dict(sorted(_WRITERS.items()))
 
 
@@ -74,17 +77,18 @@ def deck_rows(record: dict) -> list[dict]:
     return [head | listed for listed in (*record.get("files", []), last)]
 
 
-def write_deck(path: Path, payload: tuple[str, tuple, tuple]) -> dict:
+def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict:
     """Write one subject's deck of one format into the folder of `path`, its README.txt, which comes last.
 
-    payload: format, and path, size and sha256 of the mesh's volume and surface files. The record's
-    `files` are all but the README, relative to the batch folder <batch>/<subject>/<format>/README.txt.
+    payload: format, path, size and sha256 of the mesh's volume and of its surface file, and the passive
+    inflation that the deck describes. The record's `files` are all but the README, relative to the batch
+    folder <batch>/<subject>/<format>/README.txt.
     """
-    name, volume, surface = payload
+    name, volume, surface, mechanics = payload
     model = read_model(check_file(*volume), check_file(*surface))
     remove(path.parent)
     path.parent.mkdir(parents=True)
-    written = writer(name)(model, path.parent)
+    written = writer(name)(model, path.parent, mechanics)
     batch = path.parents[2]
     return {
         "verdict": "accepted",

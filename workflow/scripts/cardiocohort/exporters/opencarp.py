@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic_path, write_text
+from ..mechanics.settings import Mechanics
 from ..meshing.model import FACETS, REGIONS, BiventricularModel
 from . import register
 
@@ -18,7 +19,7 @@ SURFACES = {"epi": "epi", "base": "base", "lv_endo": "lvendo", "rv_endo": "rvend
 
 
 @register("opencarp")
-def write(model: BiventricularModel, folder: Path) -> list[Path]:
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
     """heart.pts/.elem/.lon, heart.<surface>.surf/.vtx and README.txt in `folder`.
 
     Surfaces: epi, base, lvendo, rvendo and the parts of rvendo, rvsept (on septal tets) and rvendo_nosept,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..files import write_text
+from ..mechanics.settings import Mechanics
 from ..meshing.model import FACETS, REGIONS, BiventricularModel
 from ..meshing.storage import write_surface, write_volume
 from . import register
@@ -16,7 +17,7 @@ f0 fibre, s0 sheet, n0 sheet normal; unit vectors
 
 
 @register("vtu")
-def write(model: BiventricularModel, folder: Path) -> list[Path]:
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
     """mesh.vtu, surface.vtp and README.txt in `folder`."""
     files = [folder / "mesh.vtu", folder / "surface.vtp", folder / "README.txt"]
     write_volume(files[0], model)

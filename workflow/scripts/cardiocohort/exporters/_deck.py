@@ -1,0 +1,53 @@
+"""What the decks of several solvers share. Owned by the inputs stage."""
+
+import numpy as np
+
+from ..errors import SubjectError
+from ..mechanics.settings import Mechanics
+from ..meshing.model import FACETS, BiventricularModel
+from ..meshing.second_order import second_order
+from ..meshing.tets import FACES, row_keys
+
+ENDOCARDIA = ("lv_endo", "rv_endo")
+
+
+def pressures_kpa(mechanics: Mechanics) -> dict[str, float]:
+    """Cavity pressure by the facet tag that it acts on."""
+    return dict(zip(ENDOCARDIA, (mechanics.lv_pressure_kpa, mechanics.rv_pressure_kpa), strict=True))
+
+
+def need_fibres(model: BiventricularModel, mechanics: Mechanics) -> None:
+    """SubjectError if the material has directions that the model lacks."""
+    if mechanics.material != "neo_hooke" and model.microstructure is None:
+        raise SubjectError(
+            "no fibres", f"material {mechanics.material} needs fibre and sheet directions, the mesh has none"
+        )
+
+
+def mesh_of_order(model: BiventricularModel, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points, tets and facets of the model with corner nodes only (1) or midside nodes too (2)."""
+    if order == 2:
+        return second_order(model.points_mm, model.tets, model.facets)
+    return model.points_mm, model.tets, model.facets
+
+
+def behind_facets(model: BiventricularModel) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the tetrahedron behind each facet of the model, and which node (0..3) of it lies opposite."""
+    n = len(model.points_mm)
+    keys = row_keys(np.sort(model.tets[:, FACES].reshape(-1, 3), axis=1), n)
+    order = np.argsort(keys)
+    wanted = row_keys(np.sort(model.facets, axis=1), n)
+    found = order[np.searchsorted(keys, wanted, sorter=order)]
+    return found // 4, found % 4
+
+
+def patches(model: BiventricularModel, facets: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows of `facets`, which go with the model's, by tag; tags without facets are left out."""
+    found = {name: facets[model.facet_tag == tag] for name, tag in FACETS.items()}
+    return {name: part for name, part in found.items() if len(part)}
+
+
+def text_rows(form: str, *columns: np.ndarray) -> str:
+    """One formatted row an entry of `columns`, arrays (n,) or (n, k); `%d` takes whole numbers."""
+    table = np.column_stack(columns)
+    return (form * len(table)) % tuple(table.ravel().tolist())

@@ -1,0 +1,217 @@
+"""FEBio's input file, specification 4.0. Owned by the inputs stage.
+
+Format: FEBio user manual, chapter 3, and the readers of FEBio's source (FEBioXML/FEBioMesh*Section4.cpp):
+elements and nodes count from 1, MeshDomains stands behind Mesh, MeshData behind MeshDomains, `lid` counts
+the elements of a part from 1. Units are mm, kg and s, in which a pressure is in kPa. One part and one
+material a region, so that regions can be given different ones.
+
+What differs from the settings: FEBio has no term in I8fs, the shear between fibre and sheet of Holzapfel and
+Ogden's energy; it is left out.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..files import write_text
+from ..mechanics.settings import Guccione, HolzapfelOgden, Mechanics, NeoHooke
+from ..meshing.model import FACETS, REGIONS, BiventricularModel
+from . import register
+from ._deck import mesh_of_order, need_fibres, patches, pressures_kpa, text_rows
+
+NAME = "heart"
+TET_KINDS = {4: "tet4", 10: "tet10"}
+TRIANGLE_KINDS = {3: "tri3", 6: "tri6"}
+RUN = f"febio4 -i {NAME}.feb"
+
+
+@register("febio")
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
+    """heart.feb, a complete passive inflation, and README.txt in `folder`."""
+    need_fibres(model, mechanics)
+    files = [folder / f"{NAME}.feb", folder / "README.txt"]
+    write_text(files[0], _document(model, mechanics))
+    write_text(files[1], _readme(mechanics))
+    return files
+
+
+def _document(model: BiventricularModel, mechanics: Mechanics) -> str:
+    points, tets, facets = mesh_of_order(model, mechanics.element_order)
+    surfaces = patches(model, facets)
+    parts = {name: np.flatnonzero(model.region == tag) for name, tag in REGIONS.items()}
+    parts = {name: rows for name, rows in parts.items() if len(rows)}
+    sections = [
+        '<?xml version="1.0" encoding="ISO-8859-1"?>\n'
+        f"<!-- Passive inflation of both ventricles; mm, kg, s, kPa. Run: {RUN} -->\n"
+        '<febio_spec version="4.0">\n',
+        '<Module type="solid">\n<units>mm-kg-s</units>\n</Module>\n',
+        _control(mechanics.load_steps),
+        "<Material>\n",
+        *(_material(number, name, mechanics) for number, name in enumerate(parts, start=1)),
+        "</Material>\n",
+        "<Mesh>\n",
+        f'<Nodes name="{NAME}">\n',
+        text_rows('<node id="%d">%.10g,%.10g,%.10g</node>\n', np.arange(1, len(points) + 1), points),
+        "</Nodes>\n",
+        *(_elements(name, tets, rows) for name, rows in parts.items()),
+        *(_surface(name, rows) for name, rows in surfaces.items()),
+        *(_node_set(name, rows) for name, rows in surfaces.items()),
+        "</Mesh>\n",
+        "<MeshDomains>\n",
+        *(f'<SolidDomain name="{name}" mat="{name}_muscle"/>\n' for name in parts),
+        "</MeshDomains>\n",
+    ]
+    if model.microstructure is not None and mechanics.material != "neo_hooke":
+        sections += [
+            "<MeshData>\n",
+            *(_axes(name, model, rows) for name, rows in parts.items()),
+            "</MeshData>\n",
+        ]
+    sections += [*_supports_and_loads(mechanics, surfaces), _load_curve(), _output(), "</febio_spec>\n"]
+    return "".join(sections)
+
+
+def _control(steps: int) -> str:
+    step = 1.0 / steps
+    return (
+        "<Control>\n<analysis>STATIC</analysis>\n"
+        f"<time_steps>{steps}</time_steps>\n<step_size>{step:.10g}</step_size>\n"
+        '<time_stepper type="default">\n<max_retries>10</max_retries>\n<opt_iter>12</opt_iter>\n'
+        f"<dtmin>{step / 1000:.10g}</dtmin>\n<dtmax>{step:.10g}</dtmax>\n</time_stepper>\n"
+        # a pressure that follows the surface has a tangent that is not symmetric
+        '<solver type="solid">\n<symmetric_stiffness>non-symmetric</symmetric_stiffness>\n'
+        '<max_refs>25</max_refs>\n<qn_method type="full Newton"/>\n</solver>\n'
+        "</Control>\n"
+    )
+
+
+def _material(number: int, part: str, mechanics: Mechanics) -> str:
+    kind, content = _LAWS[mechanics.material](getattr(mechanics, mechanics.material))
+    return (
+        f'<material id="{number}" name="{part}_muscle" type="{kind}">\n'
+        f"<k>{mechanics.bulk_modulus_kpa:.10g}</k>\n"
+        # 2 is U = k/2 (J - 1)^2
+        f"<pressure_model>2</pressure_model>\n{content}</material>\n"
+    )
+
+
+def _holzapfel_ogden(law: HolzapfelOgden) -> tuple[str, str]:
+    matrix = f"{law.a_kpa:.10g}/(2*{law.b:.10g})*(exp({law.b:.10g}*(I1-3))-1)"
+    return "uncoupled solid mixture", (
+        f'<solid type="uncoupled hyperelastic">\n<W>{matrix}</W>\n</solid>\n'
+        + _fibres(law.a_f_kpa, law.b_f, "1,0,0")
+        + _fibres(law.a_s_kpa, law.b_s, "0,1,0")
+    )
+
+
+def _fibres(stress_kpa: float, exponent: float, direction: str) -> str:
+    # ksi / (alpha beta) (exp(alpha (I4 - 1)^beta) - 1), in tension only; direction in the material's axes
+    return (
+        f'<solid type="fiber-exp-pow-uncoupled">\n<alpha>{exponent:.10g}</alpha>\n<beta>2</beta>\n'
+        f'<ksi>{stress_kpa:.10g}</ksi>\n<mu>0</mu>\n<fiber type="vector">{direction}</fiber>\n</solid>\n'
+    )
+
+
+def _guccione(law: Guccione) -> tuple[str, str]:
+    """FEBio's orthotropic Fung material: its moduli are C times the exponents, its Poisson ratios 0.
+
+    With these FEBio's c Q = sum 2 mu_a (E^2)_aa + lambda_ab E_aa E_bb is C times Guccione's Q.
+    """
+    c = law.c_kpa
+    moduli = {
+        "E1": c * law.b_f, "E2": c * law.b_t, "E3": c * law.b_t,
+        "G12": c * law.b_fs / 2, "G23": c * law.b_t / 2, "G31": c * law.b_fs / 2,
+        "v12": 0.0, "v23": 0.0, "v31": 0.0, "c": c,
+    }  # fmt: skip
+    return "Fung orthotropic", "".join(f"<{name}>{value:.10g}</{name}>\n" for name, value in moduli.items())
+
+
+def _neo_hooke(law: NeoHooke) -> tuple[str, str]:
+    return "Mooney-Rivlin", f"<c1>{law.mu_kpa / 2:.10g}</c1>\n<c2>0</c2>\n"
+
+
+_LAWS = {"holzapfel_ogden": _holzapfel_ogden, "guccione": _guccione, "neo_hooke": _neo_hooke}
+
+
+def _elements(part: str, tets: np.ndarray, rows: np.ndarray) -> str:
+    form = '<elem id="%d">' + ",".join(["%d"] * tets.shape[1]) + "</elem>\n"
+    return (
+        f'<Elements type="{TET_KINDS[tets.shape[1]]}" name="{part}">\n'
+        + text_rows(form, rows + 1, tets[rows] + 1)
+        + "</Elements>\n"
+    )
+
+
+def _surface(name: str, facets: np.ndarray) -> str:
+    kind = TRIANGLE_KINDS[facets.shape[1]]
+    form = f'<{kind} id="%d">' + ",".join(["%d"] * facets.shape[1]) + f"</{kind}>\n"
+    rows = text_rows(form, np.arange(1, len(facets) + 1), facets + 1)
+    return f'<Surface name="{name}">\n{rows}</Surface>\n'
+
+
+def _node_set(name: str, facets: np.ndarray) -> str:
+    nodes = ",".join(map(str, (np.unique(facets) + 1).tolist()))
+    return f'<NodeSet name="{name}_nodes">{nodes}</NodeSet>\n'
+
+
+def _axes(part: str, model: BiventricularModel, rows: np.ndarray) -> str:
+    """First axis along the fibre; the second is what of `d` is normal to it: the sheet direction."""
+    form = '<e lid="%d"><a>%.8g,%.8g,%.8g</a><d>%.8g,%.8g,%.8g</d></e>\n'
+    micro = model.microstructure
+    data = text_rows(form, np.arange(1, len(rows) + 1), micro.f0[rows], micro.s0[rows])
+    return f'<ElementData type="mat_axis" elem_set="{part}">\n{data}</ElementData>\n'
+
+
+def _supports_and_loads(mechanics: Mechanics, surfaces: dict[str, np.ndarray]) -> list[str]:
+    fixed = springs = ""
+    if mechanics.base == "fixed" and "base" in surfaces:
+        fixed = (
+            '<Boundary>\n<bc name="base" node_set="base_nodes" type="zero displacement">\n'
+            "<x_dof>1</x_dof>\n<y_dof>1</y_dof>\n<z_dof>1</z_dof>\n</bc>\n</Boundary>\n"
+        )
+    elif "base" in surfaces:
+        springs = (
+            '<surface_load name="base" surface="base" type="traction Robin BC">\n'
+            f"<spring_eps>{mechanics.base_stiffness_kpa_per_mm:.10g}</spring_eps>\n"
+            "<dashpot_eps>0</dashpot_eps>\n</surface_load>\n"
+        )
+    loads = "".join(
+        # against the normal, which points out of the muscle
+        f'<surface_load name="{name}" surface="{name}" type="pressure">\n'
+        f'<pressure lc="1">{kpa:.10g}</pressure>\n<symmetric_stiffness>0</symmetric_stiffness>\n'
+        "<linear>0</linear>\n</surface_load>\n"
+        for name, kpa in pressures_kpa(mechanics).items()
+        if name in surfaces
+    )
+    return [fixed, f"<Loads>\n{springs}{loads}</Loads>\n"]
+
+
+def _load_curve() -> str:
+    return (
+        '<LoadData>\n<load_controller id="1" type="loadcurve">\n<interpolate>LINEAR</interpolate>\n'
+        "<extend>CONSTANT</extend>\n<points>\n<pt>0,0</pt>\n<pt>1,1</pt>\n</points>\n"
+        "</load_controller>\n</LoadData>\n"
+    )
+
+
+def _output() -> str:
+    kinds = ("displacement", "stress", "relative volume")
+    return (
+        '<Output>\n<plotfile type="febio">\n'
+        + "".join(f'<var type="{kind}"/>\n' for kind in kinds)
+        + "</plotfile>\n</Output>\n"
+    )
+
+
+def _readme(mechanics: Mechanics) -> str:
+    left_out = {
+        "holzapfel_ogden": "FEBio has no shear term between fibre and sheet (a_fs, b_fs): it is left out.\n"
+    }
+    return (
+        f"FEBio 4 model '{NAME}.feb': passive inflation, mm, kg, s, kPa.\n"
+        f"Run with: {RUN}\n"
+        f"Parts: {', '.join(REGIONS)}, a material each ({mechanics.material}); element ids are those of the\n"
+        "mesh table's .vtu plus 1. Material axes: fibre, sheet, sheet normal.\n"
+        f"Surfaces: {', '.join(FACETS)}, normals outward; the same names with _nodes are node sets.\n"
+        + left_out.get(mechanics.material, "")
+    )

@@ -1,0 +1,212 @@
+"""svMultiPhysics' input: mesh-complete folder, fibre files and solver.xml. Owned by the inputs stage.
+
+Format: the readers in svMultiPhysics' source (vtk_xml_parser.cpp, read_msh.cpp, load_msh.cpp, read_files.cpp,
+FourierInterpolation.cpp). GlobalNodeID and GlobalElementID are Int32 and count from 1; a face carries the
+ids of its nodes and of the tetrahedra behind its triangles, and its coordinates are the mesh's to the last
+bit, since the solver finds nodes by them. A fibre file is a mesh with the cell array FIB_DIR (Float64), first
+fibres, then sheets. The solver has no units: mm, kg and s are consistent with kPa.
+
+The equation is `ustruct`, displacement and pressure on four-node tetrahedra with stabilisation, which does
+not lock where displacements alone would (Liu & Marsden, Comput Methods Appl Mech Eng 337:549, 2018).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyvista
+
+from ..files import atomic_path, write_text
+from ..mechanics.settings import Mechanics
+from ..meshing.model import FACETS, REGIONS, BiventricularModel
+from . import register
+from ._deck import ENDOCARDIA, behind_facets, need_fibres, pressures_kpa
+
+MESH = "mesh-complete"
+DIRECTIONS = {"f0": "fibres_f0.vtu", "s0": "fibres_s0.vtu"}
+# Vinnakota & Bassingthwaighte, Am J Physiol Heart Circ Physiol 286:H1742 (2004)
+DENSITY_KG_PER_MM3 = 1.053e-6
+POISSON_RATIO = 0.49
+RAMP_S = 1.0  # pressures rise this slowly, so that inertia does not count
+RUN = "svmultiphysics solver.xml"
+
+
+@register("svmultiphysics")
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
+    """solver.xml, one pressure curve a cavity, mesh-complete/ with fibres, and README.txt in `folder`."""
+    need_fibres(model, mechanics)
+    mesh = folder / MESH
+    names = [name for name, tag in FACETS.items() if (model.facet_tag == tag).any()]
+    owner, _ = behind_facets(model)
+    files = [mesh / f"{MESH}.mesh.vtu", mesh / f"{MESH}.exterior.vtp"]
+    _write_volume(files[0], model)
+    _write_face(files[1], model, np.arange(len(model.facets)), owner)
+    for name in names:
+        files.append(mesh / "mesh-surfaces" / f"{name}.vtp")
+        _write_face(files[-1], model, np.flatnonzero(model.facet_tag == FACETS[name]), owner)
+    if model.microstructure is not None:
+        for direction, file in DIRECTIONS.items():
+            files.append(mesh / file)
+            _write_directions(files[-1], model, getattr(model.microstructure, direction))
+    for name, kpa in pressures_kpa(mechanics).items():
+        if name in names:
+            files.append(folder / f"{name}_pressure.dat")
+            # number of points and of Fourier coefficients, then time and value: a ramp
+            write_text(files[-1], f"2 1\n0.0 0.0\n{RAMP_S} {kpa:.10g}\n")
+    files += [folder / "solver.xml", folder / "README.txt"]
+    write_text(files[-2], _solver(model, mechanics, names))
+    write_text(files[-1], _readme(mechanics, names))
+    return files
+
+
+def _write_volume(path: Path, model: BiventricularModel) -> None:
+    grid = _grid(model)
+    grid.point_data["GlobalNodeID"] = np.arange(1, len(model.points_mm) + 1, dtype=np.int32)
+    grid.cell_data["GlobalElementID"] = np.arange(1, len(model.tets) + 1, dtype=np.int32)
+    grid.cell_data["ModelRegionID"] = model.region.astype(np.int32)
+    _save(path, grid)
+
+
+def _write_face(path: Path, model: BiventricularModel, rows: np.ndarray, owner: np.ndarray) -> None:
+    nodes, compact = np.unique(model.facets[rows], return_inverse=True)
+    face = pyvista.PolyData.from_regular_faces(model.points_mm[nodes], compact.reshape(-1, 3))
+    face.point_data["GlobalNodeID"] = (nodes + 1).astype(np.int32)
+    face.cell_data["GlobalElementID"] = (owner[rows] + 1).astype(np.int32)
+    face.cell_data["ModelFaceID"] = model.facet_tag[rows].astype(np.int32)
+    _save(path, face)
+
+
+def _write_directions(path: Path, model: BiventricularModel, directions: np.ndarray) -> None:
+    grid = _grid(model)
+    grid.cell_data["FIB_DIR"] = np.asarray(directions, dtype=np.float64)
+    _save(path, grid)
+
+
+def _grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
+    return pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
+
+
+def _save(path: Path, data: pyvista.DataSet) -> None:
+    with atomic_path(path) as temporary:
+        data.save(temporary)
+
+
+def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str]) -> str:
+    fibres = "".join(
+        f"  <Fiber_direction_file_path> {MESH}/{file} </Fiber_direction_file_path>\n"
+        for file in (DIRECTIONS.values() if model.microstructure is not None else ())
+    )
+    faces = "".join(
+        f'  <Add_face name="{name}">\n'
+        f"    <Face_file_path> {MESH}/mesh-surfaces/{name}.vtp </Face_file_path>\n  </Add_face>\n"
+        for name in names
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8" ?>\n'
+        f"<!-- Passive inflation of both ventricles; mm, kg, s, kPa. Run: {RUN} -->\n"
+        '<svMultiPhysicsFile version="0.1">\n'
+        "<GeneralSimulationParameters>\n"
+        "  <Continue_previous_simulation> false </Continue_previous_simulation>\n"
+        "  <Number_of_spatial_dimensions> 3 </Number_of_spatial_dimensions>\n"
+        f"  <Number_of_time_steps> {mechanics.load_steps} </Number_of_time_steps>\n"
+        f"  <Time_step_size> {RAMP_S / mechanics.load_steps:.10g} </Time_step_size>\n"
+        "  <Spectral_radius_of_infinite_time_step> 0.5 </Spectral_radius_of_infinite_time_step>\n"
+        "  <Searched_file_name_to_trigger_stop> STOP_SIM </Searched_file_name_to_trigger_stop>\n"
+        "  <Save_results_to_VTK_format> true </Save_results_to_VTK_format>\n"
+        "  <Name_prefix_of_saved_VTK_files> result </Name_prefix_of_saved_VTK_files>\n"
+        "  <Increment_in_saving_VTK_files> 1 </Increment_in_saving_VTK_files>\n"
+        "  <Start_saving_after_time_step> 1 </Start_saving_after_time_step>\n"
+        f"  <Increment_in_saving_restart_files> {mechanics.load_steps} </Increment_in_saving_restart_files>\n"
+        "  <Convert_BIN_to_VTK_format> false </Convert_BIN_to_VTK_format>\n"
+        "  <Verbose> true </Verbose>\n  <Warning> true </Warning>\n  <Debug> false </Debug>\n"
+        "</GeneralSimulationParameters>\n"
+        '<Add_mesh name="msh">\n'
+        f"  <Mesh_file_path> {MESH}/{MESH}.mesh.vtu </Mesh_file_path>\n{faces}{fibres}"
+        "</Add_mesh>\n"
+        '<Add_equation type="ustruct">\n'
+        "  <Coupled> true </Coupled>\n  <Min_iterations> 3 </Min_iterations>\n"
+        "  <Max_iterations> 20 </Max_iterations>\n  <Tolerance> 1e-8 </Tolerance>\n"
+        f"{_material(mechanics)}"
+        '  <Output type="Spatial">\n    <Displacement> true </Displacement>\n'
+        "    <Pressure> true </Pressure>\n    <Jacobian> true </Jacobian>\n"
+        "    <Cauchy_stress> true </Cauchy_stress>\n    <Def_grad> true </Def_grad>\n  </Output>\n"
+        '  <LS type="GMRES">\n    <Linear_algebra type="fsils">\n'
+        "      <Preconditioner> fsils </Preconditioner>\n    </Linear_algebra>\n"
+        "    <Tolerance> 1e-9 </Tolerance>\n    <Max_iterations> 1000 </Max_iterations>\n"
+        "    <Krylov_space_dimension> 50 </Krylov_space_dimension>\n  </LS>\n"
+        f"{_conditions(mechanics, names)}"
+        "</Add_equation>\n</svMultiPhysicsFile>\n"
+    )
+
+
+def _material(mechanics: Mechanics) -> str:
+    """Energy and the moduli that scale the stabilisation (and, for neo_hooke, the shear modulus itself)."""
+    shear, law = _LAWS[mechanics.material](mechanics)
+    return (
+        f"  <Density> {DENSITY_KG_PER_MM3:.10g} </Density>\n"
+        f"  <Elasticity_modulus> {2 * shear * (1 + POISSON_RATIO):.10g} </Elasticity_modulus>\n"
+        f"  <Poisson_ratio> {POISSON_RATIO} </Poisson_ratio>\n{law}"
+        # K/2 (J - 1)^2
+        "  <Dilational_penalty_model> quad </Dilational_penalty_model>\n"
+        f"  <Penalty_parameter> {mechanics.bulk_modulus_kpa:.10g} </Penalty_parameter>\n"
+    )
+
+
+def _constitutive(kind: str, values: dict[str, float]) -> str:
+    rows = "".join(f"    <{name}> {value:.10g} </{name}>\n" for name, value in values.items())
+    return f'  <Constitutive_model type="{kind}">\n{rows}  </Constitutive_model>\n'
+
+
+def _holzapfel_ogden(mechanics: Mechanics) -> tuple[float, str]:
+    law = mechanics.holzapfel_ogden
+    values = {
+        "a": law.a_kpa, "b": law.b, "a4f": law.a_f_kpa, "b4f": law.b_f, "a4s": law.a_s_kpa, "b4s": law.b_s,
+        "afs": law.a_fs_kpa, "bfs": law.b_fs,
+        # steepness of the smoothed switch that leaves fibres out in compression, as in the solver's tests
+        "k": 100.0,
+    }  # fmt: skip
+    # along the fibres the tangent at rest is about 4 a_f: a third of it as shear modulus
+    return max(law.a_kpa, 4 * law.a_f_kpa / 3), _constitutive("HolzapfelOgden", values)
+
+
+def _guccione(mechanics: Mechanics) -> tuple[float, str]:
+    law = mechanics.guccione
+    values = {"c": law.c_kpa, "bf": law.b_f, "bt": law.b_t, "bfs": law.b_fs}
+    return law.c_kpa * max(law.b_f, law.b_t, law.b_fs) / 2, _constitutive("Guccione", values)
+
+
+def _neo_hooke(mechanics: Mechanics) -> tuple[float, str]:
+    return mechanics.neo_hooke.mu_kpa, _constitutive("neoHookean", {})
+
+
+_LAWS = {"holzapfel_ogden": _holzapfel_ogden, "guccione": _guccione, "neo_hooke": _neo_hooke}
+
+
+def _conditions(mechanics: Mechanics, names: list[str]) -> str:
+    pressures = "".join(
+        f'  <Add_BC name="{name}">\n    <Type> Neu </Type>\n'
+        "    <Time_dependence> Unsteady </Time_dependence>\n"
+        f"    <Temporal_values_file_path> {name}_pressure.dat </Temporal_values_file_path>\n"
+        "    <Ramp_function> true </Ramp_function>\n"
+        "    <Follower_pressure_load> true </Follower_pressure_load>\n  </Add_BC>\n"
+        for name in ENDOCARDIA
+        if name in names
+    )
+    if "base" not in names:
+        return pressures
+    support = (
+        "    <Type> Dirichlet </Type>\n    <Value> 0.0 </Value>\n"
+        if mechanics.base == "fixed"
+        else "    <Type> Robin </Type>\n"
+        f"    <Stiffness> {mechanics.base_stiffness_kpa_per_mm:.10g} </Stiffness>\n"
+        "    <Damping> 0.0 </Damping>\n"
+    )
+    return f'{pressures}  <Add_BC name="base">\n{support}  </Add_BC>\n'
+
+
+def _readme(mechanics: Mechanics, names: list[str]) -> str:
+    return (
+        "svMultiPhysics case: passive inflation, mm, kg, s, kPa.\n"
+        f"Run with: {RUN}   (or mpiexec -n 4 {RUN})\n"
+        f"{MESH}/: mesh, faces ({', '.join(names)}; ModelFaceID {FACETS}), fibre and sheet directions;\n"
+        f"ModelRegionID {REGIONS}. Material: {mechanics.material}. Pressures rise over {RAMP_S:g} s.\n"
+    )

@@ -1,0 +1,1 @@
+"""Passive mechanics: material, pressures, support of the base. Owned by the inputs stage."""
