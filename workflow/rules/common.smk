@@ -17,6 +17,7 @@ from cardiocohort import bundle_card, cohort, files, label_map_folder, run_owner
 from cardiocohort.code_digest import library_digest
 from cardiocohort.config import check_together, complete, locate, read_schema
 from cardiocohort.errors import InputError
+from cardiocohort.segmentations import cases
 
 
 configfile: str(locate("config/config.yaml", "configfile", Path.cwd(), REPOSITORY))
@@ -74,6 +75,31 @@ def batches_of_label_maps():
     return {batch.name: dict(found[batch.first : batch.last + 1]) for batch in batches}
 
 
+def segmented_scans(wildcards):
+    """The folder of the data set that is to be made label maps."""
+    with plain_errors():
+        folder = SETTINGS["segmentations"]["folder"]
+        if folder is None:
+            raise InputError(
+                "config key 'segmentations.folder' is null; name the folder that holds one folder a case"
+            )
+        return str(locate(folder, "segmentations.folder", Path.cwd(), REPOSITORY))
+
+
+def segmented_files(wildcards):
+    """The files of all its cases that a source names."""
+    settings = SETTINGS["segmentations"]
+    with plain_errors():
+        anatomy, _ = bundle_card.read_anatomy(SEGMENTATION_TABLES["anatomy"])
+        sources = cases.parse_sources(settings["sources"], anatomy.structures)
+        sources[""] = [cases.parse_source(text) for text in settings["whole_heart"]]
+        return [
+            str(path)
+            for case in cases.find_cases(segmented_scans(wildcards))
+            for path in cases.source_files(case, sources)
+        ]
+
+
 def of_batch(key):
     """A params function: what the batch of a job holds under `key`."""
     return lambda wildcards: BATCHES[wildcards.batch][key]
@@ -99,11 +125,11 @@ with plain_errors():
     SETTINGS = complete(config, read_schema(WORKFLOW / "schemas/config.schema.yaml"))
     check_together(SETTINGS, sorted(path.stem for path in EXPORTERS))
 
-# The cohort needs a bundle, the target `prior` makes one. Jobs parse this file too, after a main
-# process that has found nothing wrong.
+# The cohort needs a bundle; the target `prior` makes one, `label_maps` needs none. Jobs parse this file
+# too, after a main process that has found nothing wrong.
 WITH_COHORT = (
     workflow.is_main_process
-    and "prior" not in sys.argv
+    and not {"prior", "label_maps"} & set(sys.argv)
     or any((place / SETTINGS["bundle"]).exists() for place in (Path.cwd(), REPOSITORY))
 )
 

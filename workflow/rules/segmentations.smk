@@ -1,0 +1,79 @@
+# Label maps from a data set of segmented scans (target `label_maps`, docs/own-data.md).
+# in  the masks and label files of every case, a folder each in the folder `segmentations.folder`
+# out results/label_maps/<name>/: a label map (.nii.gz) an accepted case, cases.tsv with every case's verdict,
+#     pictures/ of all cases, covariates.tsv (of the accepted cases, if a covariates table is given)
+
+
+SEGMENTATIONS = SETTINGS["segmentations"]
+
+
+pathvars:
+    maps=f"results/label_maps/{SEGMENTATIONS['name']}",
+
+
+localrules:
+    label_maps,
+
+
+with plain_errors():
+    # rules of the anatomy, each a table that may be left out but for the first two
+    SEGMENTATION_TABLES = {
+        key: (
+            str(locate(path, f"segmentations.{key}", Path.cwd(), REPOSITORY))
+            if path
+            else []
+        )
+        for key, path in SEGMENTATIONS.items()
+        if key in ("anatomy", "vessels", "positions", "covariates")
+    }
+    SEGMENTATION_TABLES["rules"] = located("topology_rules")
+
+
+# a mistake is told here in one message; an input function would tell it with Snakemake's traceback
+if "label_maps" in sys.argv:
+    segmented_files(None)
+
+
+rule label_maps:
+    input:
+        "<maps>/cases.tsv",
+
+
+rule make_label_maps:
+    input:
+        **{key: ancient(path) for key, path in SEGMENTATION_TABLES.items()},
+        sources=segmented_files,
+    output:
+        **(
+            {"covariates": "<maps>/covariates.tsv"}
+            if SEGMENTATIONS["covariates"]
+            else {}
+        ),
+        cases="<maps>/cases.tsv",
+    log:
+        f"results/label_maps/{SEGMENTATIONS['name']}.log",
+    conda:
+        "../../envs/topology.yaml"
+    threads: SETTINGS["threads"]["segmentations"]
+    resources:
+        mem_mb=3000 * SETTINGS["threads"]["segmentations"],
+        runtime=600,
+    params:
+        folder=segmented_scans,
+        sources=SEGMENTATIONS["sources"],
+        whole_heart=SEGMENTATIONS["whole_heart"],
+        tables_sha256={
+            key: files.sha256(path)
+            for key, path in SEGMENTATION_TABLES.items()
+            if path and key != "covariates"
+        },
+        covariates_sha256=(
+            files.sha256(SEGMENTATION_TABLES["covariates"])
+            if SEGMENTATIONS["covariates"]
+            else None
+        ),
+        library=library("make_label_maps.py"),
+    message:
+        "Making label maps of the segmented scans"
+    script:
+        "../scripts/make_label_maps.py"
