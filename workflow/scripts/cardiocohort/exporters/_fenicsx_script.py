@@ -3,7 +3,7 @@
 INFLATE = '''"""Passive inflation of both ventricles with fenicsx-pulse; see README.txt.
 
     mpirun -n 4 python3 inflate.py          solve; displacement.bp, pressure_volume.tsv
-    python3 inflate.py --save-geometry      write the mesh with its fibres as cardiac-geometries does
+    python3 inflate.py --save-geometry      write the mesh with its fibres as cardiac-geometries does (adios2)
 """
 
 import json
@@ -106,7 +106,7 @@ def inflate(comm):
         if step:
             problem.solve()
         writer.write(share)
-        # without the opening's lid: with a fixed base the differences of these volumes are right
+        # closed by a flat lid as the opening lies at rest
         volumes = [comm.allreduce(geometry.volume(name, u=problem.u)) / 1000 for name in aims]
         rows.append("\\t".join(map(str, [step, *(share * kpa for kpa in aims.values()), *volumes])))
         if comm.rank == 0:

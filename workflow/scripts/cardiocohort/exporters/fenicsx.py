@@ -118,11 +118,11 @@ def _values(name: str, n: int) -> str:
 def _readme(mechanics: Mechanics) -> str:
     return (
         "FEniCSx case: passive inflation, mm and kPa.\n"
-        f"Run with: {RUN}   (needs DOLFINx 0.10 or newer, fenicsx-pulse, cardiac-geometries, h5py)\n"
+        f"Run with: {RUN}   (needs DOLFINx 0.11, fenicsx-pulse 0.12, cardiac-geometriesx, h5py)\n"
         "mesh.xdmf, mesh.h5: mesh, cell tags, facet tags; markers.json names the tags. Read the folder with\n"
         "cardiac_geometries.geometry.Geometry.from_folder. microstructure.h5: f0, s0, n0 by cell and by\n"
-        "node of mesh.h5, which inflate.py puts into functions; with --save-geometry it writes them as\n"
-        "cardiac-geometries does.\n"
+        "node of mesh.h5, which inflate.py puts into functions; with --save-geometry (and ADIOS2's Python\n"
+        "module) it writes them as cardiac-geometries does.\n"
         f"mechanics.json: material ({mechanics.material}), pressures, base. Volumetric energy:\n"
         "fenicsx-pulse's kappa/4 (J^2 - 1 - 2 ln J) instead of kappa/2 (J - 1)^2.\n"
     )
