@@ -185,6 +185,10 @@ def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
     record = exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
     assert record["files"] == ["s/vtu/mesh.vtu", "s/vtu/surface.vtp"]
     assert sorted(p.name for p in deck.iterdir()) == ["README.txt", "mesh.vtu", "surface.vtp"]
+    nested = exporters.write_deck(
+        batch / "s" / "svmultiphysics" / "README.txt", ("svmultiphysics", *listed, Mechanics())
+    )
+    assert "s/svmultiphysics/mesh-complete/mesh-surfaces/lv_endo.vtp" in nested["files"]
     (tmp_path / "a.vtp").write_bytes(b"changed")
     with pytest.raises(InputError, match=r"a\.vtp"):
         exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))

@@ -108,7 +108,7 @@ def _fibres(stress_kpa: float, exponent: float, direction: str) -> str:
     # ksi / (alpha beta) (exp(alpha (I4 - 1)^beta) - 1), in tension only; direction in the material's axes
     return (
         f'<solid type="fiber-exp-pow-uncoupled">\n<alpha>{exponent:.10g}</alpha>\n<beta>2</beta>\n'
-        f'<ksi>{stress_kpa:.10g}</ksi>\n<mu>0</mu>\n<fiber type="vector">{direction}</fiber>\n</solid>\n'
+        f'<ksi>{stress_kpa:.10g}</ksi>\n<fiber type="vector">{direction}</fiber>\n</solid>\n'
     )
 
 
