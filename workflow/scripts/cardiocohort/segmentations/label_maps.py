@@ -167,16 +167,19 @@ def resample(
     centre = np.average([masks[name].centroid_mm for name in central], axis=0, weights=volumes)
     group = tuple(anatomy.label(name) for name in central)
     empty = np.zeros(grid.shape, np.float32)
+    nearest = np.inf
     for _ in range(MAX_CENTRINGS):
         shares = [
             occupancy(masks[name], grid, centre) if name in masks else empty for name in anatomy.structures
         ]
         labels, dropped = drop_strays(to_labels(shares), grid, anatomy, rules)
         offset = moments.measure_labels(labels, [group], grid.axes_mm()).centroid_mm[0]
-        if np.linalg.norm(offset) <= CENTRE_MM:
+        if np.linalg.norm(offset) < nearest:
+            nearest, best = np.linalg.norm(offset), (labels, dropped)
+        if nearest <= CENTRE_MM:
             break
         centre = centre + offset
-    return labels, dropped
+    return best
 
 
 def drop_strays(
