@@ -1,7 +1,5 @@
 """Training: cells and their voxels, resuming from a kill, determinism, a loss that falls."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -139,17 +137,27 @@ def test_denoiser_learns_latents_better_than_their_mean(tmp_path):
     mean, spread = training.standardise(latents)
     scaled = (latents - mean) / spread
     np.testing.assert_allclose(scaled.transpose(0, 1).flatten(1).std(1), 1.0, rtol=1e-4)
-    _, losses = training.train_denoiser(make(Denoiser), scaled, fit(150, batch=8), tmp_path, "cpu")
+    _, losses = training.train_denoiser(make(Denoiser), [scaled], fit(150, batch=8), tmp_path, "cpu")
     assert np.mean(losses[-30:]) < 0.8
 
 
-def test_the_last_cycle_sees_only_the_focus(tmp_path):
-    """With a focus of one latent the last cycle draws nothing else."""
-    latents = torch.randn(6, 4, 8, 8, 8)
-    spied = SpiedLatents(latents[:1])
-    network = make(lambda settings: Denoiser(replace(settings, cells=32)))
-    training.train_denoiser(network, latents, fit(0, cycles=(2, 3)), tmp_path, "cpu", spied)
-    assert spied.draws == 3
+def test_each_cycle_draws_from_its_own_latents(tmp_path):
+    pools = [SpiedLatents(torch.randn(6, 4, 4, 4, 4)), SpiedLatents(torch.randn(1, 4, 4, 4, 4))]
+    training.train_denoiser(make(Denoiser), pools, fit(0, cycles=(2, 3)), tmp_path, "cpu")
+    assert [pool.draws for pool in pools] == [2, 3]
+
+
+def test_a_finished_run_trained_on_is_the_run_of_both_cycles(blocks, tmp_path):
+    both, losses = training.train_autoencoder(
+        make(Autoencoder), blocks, 3, fit(0, cycles=(2, 3)), tmp_path / "a", "cpu"
+    )
+    training.train_autoencoder(make(Autoencoder), blocks, 3, fit(2), tmp_path / "b", "cpu")
+    on, again = training.train_autoencoder(
+        make(Autoencoder), blocks, 3, fit(0, cycles=(2, 3)), tmp_path / "b", "cpu"
+    )
+    assert again == losses
+    for a, b in zip(both.parameters(), on.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 class SpiedLatents:

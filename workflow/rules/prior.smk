@@ -18,6 +18,13 @@ localrules:
 
 
 with plain_errors():
+    if PRIOR["focus"] and len(PRIOR["focus"]) != len(PRIOR["denoiser"]["cycles"]):
+        raise InputError(
+            "config key 'prior.focus' has a list of templates for each cycle of the denoiser, or is empty: "
+            f"it has {len(PRIOR['focus'])}, 'prior.denoiser.cycles' {len(PRIOR['denoiser']['cycles'])}"
+        )
+    # what is sampled in the end: the bundle's reference moments and the card's figures are of the like
+    PRIOR_FOCUS = PRIOR["focus"][-1] if PRIOR["focus"] else []
     PRIOR_ANATOMY = str(
         locate(PRIOR["anatomy"], "prior.anatomy", Path.cwd(), REPOSITORY)
     )
@@ -188,6 +195,7 @@ rule write_bundle:
         name=PRIOR["name"],
         networks=NETWORKS,
         training={key: PRIOR[key] for key in PRIOR_RECORD},
+        focus=PRIOR_FOCUS,
         repository=str(REPOSITORY),
         library=library("write_bundle.py"),
     message:
@@ -232,7 +240,7 @@ rule measure_prior:
     params:
         networks=NETWORKS,
         leave_out=PRIOR["leave_out"],
-        focus=PRIOR["focus"],
+        focus=PRIOR_FOCUS,
         samples=PRIOR["card_samples"],
         seed=PRIOR["seed"],
         library=library("measure_prior.py"),

@@ -26,8 +26,9 @@ def main(snakemake):
     network = Denoiser(networks).to(device)
     settings = training.FitSettings(**p.fit | {"cycles": tuple(p.fit["cycles"])})
     scaled = (latents - mean) / spread
-    focus = scaled[used["origin"].isin(p.focus).to_numpy()] if p.focus else None
-    ema, losses = training.train_denoiser(network, scaled, settings, Path(out.weights).parent, device, focus)
+    origins = p.focus or [[]] * len(settings.cycles)
+    pools = [scaled[used["origin"].isin(own).to_numpy()] if own else scaled for own in origins]
+    ema, losses = training.train_denoiser(network, pools, settings, Path(out.weights).parent, device)
     training.save_network(Path(out.weights), ema, {"mean": mean, "spread": spread})
     figures.write_losses(losses, out.losses, out.figure, "denoiser")
 

@@ -19,9 +19,9 @@ def main(snakemake):
     training.load_network(Path(inputs.autoencoder), autoencoder)
     scale = training.load_network(Path(inputs.denoiser), denoiser, ("mean", "spread"))
     reference = pd.read_parquet(inputs.reference)
-    if p.training["focus"]:
+    if p.focus:
         hearts = pd.read_csv(inputs.hearts, sep="\t", keep_default_na=False).set_index("subject")
-        reference = reference[reference["subject"].map(hearts["origin"]).isin(p.training["focus"])]
+        reference = reference[reference["subject"].map(hearts["origin"]).isin(p.focus)]
     card = {
         "name": p.name,
         "anatomy": {"structures": anatomy.structures, "centred_on": anatomy.centred_on},

@@ -82,10 +82,11 @@ def markdown(figures: dict, card: dict) -> str:
         )
     rows = [f"| {name} | " + " | ".join(f"{c[name]:.3f}" for c in columns.values()) + " |" for name in names]
     table = "\n".join([f"| structure | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|", *rows])
+    cycles = [", ".join(names) or "all" for names in training["focus"]]
     focus = (
-        "The last cycle of the denoiser, and with it what is sampled, and the reference moments take\n"
-        f"deformations of {', '.join(training['focus'])} alone.\n\n"
-        if training["focus"]
+        f"Deformations that the denoiser's cycles took: {'; then '.join(cycles)}. What is sampled resembles\n"
+        "the last, and the reference moments are of those.\n\n"
+        if cycles
         else ""
     )
     near, held = (figures[f"nearest_training_dice_{k}"] for k in ("samples", "held_out"))

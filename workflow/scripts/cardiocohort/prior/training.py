@@ -52,12 +52,14 @@ class FitSettings:
     def steps(self) -> int:
         return sum(self.cycles)
 
+    def cycle(self, step: int) -> int:
+        """The cycle that a step belongs to, both 0-based."""
+        return int(np.searchsorted(np.cumsum(self.cycles), step, side="right"))
+
     def rate(self, step: int) -> float:
         """Learning rate of a step, 0-based."""
-        for length in self.cycles:
-            if step < length:
-                break
-            step -= length
+        cycle = self.cycle(step)
+        length, step = self.cycles[cycle], step - sum(self.cycles[:cycle])
         warm = min(1.0, (step + 1) / max(20, length // 50))
         return self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / length)))
 
@@ -134,25 +136,17 @@ def train_autoencoder(
     return _fit(network, objective, s, folder)
 
 
-def train_denoiser(
-    network: Denoiser,
-    latents: torch.Tensor,
-    s: FitSettings,
-    folder: Path,
-    device: str,
-    focus: torch.Tensor | None = None,
-):
-    """EDM training on standardised latents (N, L, m, m, m); returns the EMA network.
+def train_denoiser(network: Denoiser, pools: list[torch.Tensor], s: FitSettings, folder: Path, device: str):
+    """EDM training on standardised latents; returns the EMA network.
 
-    `focus` (M, L, m, m, m) replaces the latents in the last cycle: a prior that is first trained on all
-    hearts, then on those it is to resemble.
+    `pools` are the latents (N, L, m, m, m) of each cycle: a prior can first be trained on all hearts, then on
+    those that it is to resemble.
     """
     denoise = edm.precondition(network)
-    focus_from = s.steps if focus is None else s.steps - s.cycles[-1]
 
     def objective(step: int) -> torch.Tensor:
         rng = np.random.default_rng([s.seed, step])
-        seen = latents if step < focus_from else focus
+        seen = pools[s.cycle(step)]
         clean = seen[rng.choice(len(seen), s.batch)].to(device)
         sigma = np.exp(edm.NOISE_MEAN + edm.NOISE_SD * rng.standard_normal(s.batch)).astype(np.float32)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
@@ -220,11 +214,19 @@ def _save(path, network, ema, optimiser, s, losses):
 
 
 def _resume(path, network, ema, optimiser, s, losses: list) -> int:
-    """Load a checkpoint of the same settings, if there is one; returns the step to go on from."""
+    """Load a checkpoint of the same settings, if there is one; returns the step to go on from.
+
+    More cycles after those of the checkpoint are no other settings: they train a finished run on.
+    """
     try:
         with safe_open(path, framework="pt") as checkpoint:
             header = checkpoint.metadata()
-            if header["settings"] != json.dumps(asdict(s)):
+            saved = json.loads(header["settings"])
+            cycles = tuple(saved.pop("cycles"))
+            if (
+                saved != {k: v for k, v in asdict(s).items() if k != "cycles"}
+                or s.cycles[: len(cycles)] != cycles
+            ):
                 return 0
             tensors = {k: checkpoint.get_tensor(k) for k in checkpoint.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError, KeyError, ValueError):
