@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import numpy as np
 import torch
 
 from cardiocohort import script
@@ -27,7 +29,7 @@ def main(snakemake):
     settings = training.FitSettings(**p.fit | {"cycles": tuple(p.fit["cycles"])})
     scaled = (latents - mean) / spread
     origins = p.focus or [[]] * len(settings.cycles)
-    pools = [scaled[used["origin"].isin(own).to_numpy()] if own else scaled for own in origins]
+    pools = [scaled[np.flatnonzero(used["origin"].isin(own))] if own else scaled for own in origins]
     ema, losses = training.train_denoiser(network, pools, settings, Path(out.weights).parent, device)
     training.save_network(Path(out.weights), ema, {"mean": mean, "spread": spread})
     figures.write_losses(losses, out.losses, out.figure, "denoiser")
