@@ -37,9 +37,9 @@ class GuidanceSettings:
     lambda_size: float = 1.0
     lambda_position: float = 1.0
     lambda_shape: float = 1.0
-    fraction: float = 0.5
+    fraction: float = 1.0
     trust: float = 0.1
-    every: int = 1
+    every: int = 2
     sigma_from: float = 30.0
     sigma_to: float = 0.02
 
