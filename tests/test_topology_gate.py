@@ -526,11 +526,11 @@ def test_perforations_are_sealed_and_openings_stay(rule):
 
 
 def thinned(labels, rule, width):
-    """A square patch of the wall, `width` voxels wide below the apex, cut to one voxel from outside."""
+    """The wall below and beside the apex, `width` voxels wide, cut to one voxel from outside."""
     blood = of(labels, rule.structure)
     x, y, z = np.argwhere(blood)[np.argmin(np.argwhere(blood)[:, 2])]
     patch = np.zeros_like(blood)
-    patch[x : x + width, y : y + width, : z + 1] = True
+    patch[x : x + width, y : y + width, : z + width // 3] = True
     return put(labels, of(labels, rule.other) & patch & ~near(blood, 1), 0)
 
 
@@ -548,6 +548,11 @@ def test_thin_spots_are_mended_and_a_missing_wall_stays(rule, template):
     assert examine(out, 2.0, HEART, thinnest).accepted
     assert np.all(out[out != spot] == rule.other[0])
     assert checked(thinned(labels, rule, 12), rule)[1] == ()
+    pierced = spot.copy()
+    blood = of(labels, rule.structure)
+    x, y, z = np.argwhere(blood)[np.argmin(np.argwhere(blood)[:, 2])]
+    pierced[x, y, :z][np.isin(pierced[x, y, :z], rule.other)] = 0
+    assert checked(pierced, rule)[1] == ()
 
 
 def test_every_kind_of_repair_is_in_the_table():

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import numpy as np
 import torch
 
 from cardiocohort import script

@@ -78,12 +78,13 @@ def seal_perforations(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, 
 def thicken_thin_spots(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
     """Give the wall the background voxels behind places where it is one voxel thick.
 
-    A neighbouring structure behind the wall is left alone, and so are the surroundings of openings.
+    A neighbouring structure behind the wall is left alone, and so are the surroundings of openings. Where
+    blood lies bare the wall is not thin but pierced: nothing is done, the gate says so.
     """
     box, surface, thickness = thickness_map(scene, rule, margin=3)
     labels = scene.labels.copy()
     thin = surface & (thickness < THIN_VOXELS * voxel_mm(scene))
-    if not thin.any():
+    if not thin.any() or (thickness[thin] <= 0).any():
         return labels, ()
     reach = ndimage.distance_transform_edt(~thin, scene.spacing_mm) - voxel_mm(scene)
     behind = (reach < THIN_VOXELS * voxel_mm(scene)) & (labels[box] == 0)
