@@ -24,6 +24,7 @@ from cardiocohort.moments import MOMENT_COLUMNS
 from cardiocohort.topology import Rules, check_batch, examine, load_rules, repair
 from cardiocohort.topology.betti import betti
 from cardiocohort.topology.repairs import REPAIRS
+from cardiocohort.topology.scene import Scene
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 SCRIPT = Path(__file__).parents[1] / "workflow" / "scripts" / "check_topology.py"
@@ -523,6 +524,23 @@ def test_perforations_are_sealed_and_openings_stay(rule):
     wide[2:12, 2:12, 2:5] = rule.structure[0]
     wide[5:9, 5:9, 2:5] = 0
     assert checked(wide, rule)[1] == ()
+
+
+@pytest.mark.parametrize("rule", of_kind("parting"))
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name[:2])
+def test_chambers_that_touch_are_parted_and_a_septal_defect_stays(rule, template):
+    """A voxel of the wall beside the left ventricle belongs to the right one, or all within 12 mm of it."""
+    labels = heart(template)
+    assert checked(labels, rule)[1] == ()
+    first, last = sorted(rule.other)
+    wall = labels == rule.structure[0]
+    beside = np.argwhere(wall & near(labels == first, 1) & near(labels == last, 6))
+    spot = np.zeros_like(wall)
+    spot[tuple(beside[len(beside) // 2])] = True
+    for defect, mended in ((spot, True), (wall & near(spot, 6), False)):
+        out, notes = checked(put(labels, defect, last), rule)
+        assert bool(notes) == mended
+        assert (Scene(out, (2.0, 2.0, 2.0), HEART).faces_mm2[first, last] == 0) == mended
 
 
 def thinned(labels, rule, width):

@@ -1,4 +1,4 @@
-"""Small repairs of a label map: specks, pinholes, perforations, thin spots. Owned by the topology stage.
+"""Small repairs of a label map: what a voxel or a dozen are wrong by. Owned by the topology stage.
 
 A repair acts on one structure and says what it did. Its rule bounds the volume that it may change,
 all places together; where that is not enough it changes nothing.
@@ -95,6 +95,22 @@ def thicken_thin_spots(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str,
     return labels, tuple(_note(scene, rule, sizes[i], rule.other[0]) for i in small)
 
 
+def part_neighbours(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give the wall the voxels where the structures in `other`, which it parts, share a face.
+
+    Of two such voxels that of the later structure is taken.
+    """
+    first, *_, last = sorted(rule.other)
+    box = scene.box(rule.other, margin=1)
+    labels = scene.labels.copy()
+    touching = (labels[box] == last) & ndimage.binary_dilation(labels[box] == first, COMPLEMENT)
+    places, n = ndimage.label(touching, FOREGROUND)
+    sizes = np.bincount(places.ravel(), minlength=n + 1)
+    small = _small(scene, rule, sizes, list(range(1, n + 1)))
+    labels[box][np.isin(places, small)] = rule.structure[0]
+    return labels, tuple(_note(scene, rule, sizes[i], rule.structure[0]) for i in small)
+
+
 def _small(scene: Scene, rule: Rule, sizes: np.ndarray, candidates: list[int]) -> list[int]:
     """The candidates no larger than the rule allows; none if together they are."""
     small = [i for i in candidates if sizes[i] * scene.voxel_ml <= rule.maximum]
@@ -110,5 +126,6 @@ REPAIRS: dict[str, Repair] = {
     "speck": Repair(remove_specks, "mL"),
     "pinhole": Repair(fill_pinholes, "mL"),
     "perforation": Repair(seal_perforations, "mL"),
+    "parting": Repair(part_neighbours, "mL", ("other",)),
     "thin_spot": Repair(thicken_thin_spots, "mL", ("other", "openings", "openings_mm")),
 }
