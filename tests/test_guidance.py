@@ -72,7 +72,7 @@ def test_paper_rule_moves_the_estimate_against_the_gradient_by_weight_times_vari
 def test_fast_rule_never_moves_the_latent_further_than_its_trust_region(prior):
     sigmas = [2.0, 1.5, 0.0]
     z, sigma = torch.randn(2, *prior.latent_shape), torch.full((2,), 2.0)
-    settings = GuidanceSettings(trust=0.05, fraction=100.0)
+    settings = GuidanceSettings(trust=0.05, fraction=100.0, every=1)
     steered = guided(prior, [constraint([1.0, 900.0])], settings, sigmas)(z, sigma)
     shift = (steered - prior.denoise(z, sigma)) * (2.0 - 1.5) / 2.0
     bound = 0.05 * 2.0 * np.sqrt(z[0].numel())
@@ -82,7 +82,9 @@ def test_fast_rule_never_moves_the_latent_further_than_its_trust_region(prior):
 def test_fast_rule_acts_only_inside_its_window(prior):
     sigmas = [20.0, 5.0, 0.01, 0.0]
     z = torch.randn(1, *prior.latent_shape)
-    steered = guided(prior, [constraint([50.0])], GuidanceSettings(sigma_from=10.0, sigma_to=1.0), sigmas)
+    steered = guided(
+        prior, [constraint([50.0])], GuidanceSettings(sigma_from=10.0, sigma_to=1.0, every=1), sigmas
+    )
     for level, acts in ((20.0, False), (5.0, True), (0.01, False)):
         sigma = torch.tensor([level])
         assert torch.equal(steered(z, sigma), prior.denoise(z, sigma)) != acts

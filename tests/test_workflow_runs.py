@@ -73,7 +73,7 @@ def finished(tmp_path_factory):
     copied = [
         "workflow",
         "envs",
-        *(f"resources/{n}" for n in ("templates", "topology", "anatomies", "reference")),
+        *(f"resources/{n}" for n in ("templates", "topology", "anatomies", "reference", "segmentations")),
     ]
     for name in copied:
         shutil.copytree(REPOSITORY / name, repository / name)
