@@ -205,7 +205,7 @@ def contents(project: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    project = label_map_project(tmp_path_factory.mktemp("undisturbed"), copies=5)
+    project = label_map_project(tmp_path_factory.mktemp("undisturbed"), copies=12)
     assert rerun(project).returncode == 0
     return contents(project)
 
@@ -213,7 +213,7 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["kill -9 of all", "kill -9 of Snakemake alone", "Ctrl-C"])
 def test_the_same_command_resumes_after(how, tmp_path, undisturbed):
-    project = label_map_project(tmp_path, copies=5)
+    project = label_map_project(tmp_path, copies=12)
     process = start(project)
     done = {p: p.stat().st_mtime_ns for p in (project / COHORT / "anatomies").rglob("[!.]*.nii.gz.json")}
     table = project / COHORT / "anatomies/mine-0000.parquet"
@@ -235,7 +235,7 @@ def test_the_same_command_resumes_after(how, tmp_path, undisturbed):
 
 @pytest.mark.long
 def test_the_lock_of_a_living_run_is_respected(tmp_path):
-    project = label_map_project(tmp_path, copies=5)
+    project = label_map_project(tmp_path, copies=12)
     process = start(project)
     try:
         second = rerun(project)
