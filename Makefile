@@ -1,6 +1,7 @@
 # make run    the cohort of config/config.yaml, from nothing to solver decks and report
 # make test   environment, style, lint, dry run, all tests
 # make bench  seconds and memory of sampling and planning into results/bench/, on a quiet machine
+# make bench-scale  costs of large trials, under SLURM too where it is installed, into results/bench/scale.tsv
 # Variables: CORES (default all), ARGS (for Snakemake, e.g. ARGS="--configfile mine.yaml"), PYTHON.
 
 CORES ?= all
@@ -9,7 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test bench environment style dry-run tests
+.PHONY: run test bench bench-scale environment style dry-run tests
 
 run: environment
 	@$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete $(ARGS)
@@ -17,7 +18,10 @@ run: environment
 test: environment style dry-run tests
 
 bench: environment
-	@$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete $(ARGS) bench
+	@$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete bench $(ARGS)
+
+bench-scale: environment
+	@PYTHONPATH=workflow/scripts $(BIN)/python tests/bench_scale.py
 
 # The lock file's copy is written last: an installation that was cut off is done again. Modules are compiled
 # when they are first imported, which is a small part of them.

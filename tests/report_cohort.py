@@ -8,6 +8,7 @@ import pandas as pd
 from cardiocohort import moments, tables
 from cardiocohort.anatomy import HEART
 from cardiocohort.files import sha256
+from cardiocohort.heart_segments import WALL_COLUMNS
 from cardiocohort.imported import to_heart_frame
 from cardiocohort.labelmap import read_label_map, write_volume
 from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
@@ -44,6 +45,11 @@ def write_cohort(
 
 def read(folder: Path, **options) -> CohortTables:
     return read_cohort_tables(**write_cohort(folder, **options))
+
+
+def wall_mm(arm: str, index: int, segment: int) -> float:
+    """Wall thickness of a meshed subject: another one for every arm, subject and segment."""
+    return 6.0 + ARMS.index(arm) + 0.5 * index + 0.1 * segment
 
 
 def _arm(folder: Path, arm: str, n: int, volume_factor: float, shift_mm: float) -> dict[str, pd.DataFrame]:
@@ -108,6 +114,7 @@ def _arm(folder: Path, arm: str, n: int, volume_factor: float, shift_mm: float) 
         }
         mesh |= {"sha256": "", "n_tets": 90000 + index if meshed else None}
         mesh |= {"min_scaled_jacobian": 0.1 + 0.01 * index if meshed else None}
+        mesh |= {column: wall_mm(arm, index, k) if meshed else None for k, column in WALL_COLUMNS.items()}
         rows["meshes"].append(mesh)
         deck = {"subject": subject, "verdict": "accepted" if meshed else "skipped", "reason": "", "size": 1}
         rows["inputs"] += [

@@ -181,7 +181,7 @@ def test_duplicate_arms(tmp_path, second):
     [
         ("", "empty"),
         ("\t".join(COLUMNS) + "\n", "no arms"),
-        ("\t".join((*COLUMNS, "base")) + "\n", "unknown column 'base'; the columns are"),
+        ("\t".join((*COLUMNS, "colour")) + "\n", "unknown column 'colour'; the columns are"),
         ("\t".join((*COLUMNS, "sex")) + "\n", "'sex' occurs twice"),
         ("\t".join(COLUMNS) + "\n" + "\t".join(GOOD.values()) + "\tmore\n", "row 2: more cells"),
         (",".join(COLUMNS) + "\n" + ",".join(GOOD.values()) + "\n", "separated by tabs"),

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from cardiocohort import exporters
 from cardiocohort.config import check_together, complete, locate, read_schema
 from cardiocohort.errors import InputError
-from cardiocohort.generation.guidance import GuidanceSettings
+from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.microstructure.rule import FibreAngles
+from cardiocohort.simulation.settings import SimulationSettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
@@ -38,6 +39,7 @@ def test_every_key_has_description_default_and_bounds(key, part):
         "string": {"pattern", "minLength"},
         "number": {"maximum", "exclusiveMaximum"},
         "integer": {"maximum"},
+        "boolean": {"type"},  # which is bound enough
     }
     kinds = part.get("type")
     if kinds is None:
@@ -68,10 +70,32 @@ def test_the_shipped_config_states_defaults_only():
         ("guidance", GuidanceSettings()),
         ("microstructure", FibreAngles()),
         ("mechanics", Mechanics()),
+        ("simulation", SimulationSettings()),
     ],
 )
 def test_defaults_are_those_of_the_code(section, settings):
     assert complete({}, SCHEMA)[section] == asdict(settings)
+
+
+def test_numbers_that_came_as_text_are_numbers_again():
+    """What Snakemake makes of --config 'guidance={steps: 20, ...}' and the like."""
+    text = {
+        "guidance": {"steps": "20", "sigma_min": "1e-2", "method": "dps", "dps": {"weight": "2.5"}},
+        "prior": {
+            "templates": {"a.nii.gz": "0.5"},
+            "denoiser": {"cycles": ["10", "5"]},
+            "warm_start": "null",
+        },
+    }
+    found = complete(text, SCHEMA)
+    assert (found["guidance"]["steps"], found["guidance"]["sigma_min"]) == (20, 0.01)
+    assert (found["guidance"]["method"], found["guidance"]["dps"]["weight"]) == ("dps", 2.5)
+    assert found["prior"]["templates"] == {"a.nii.gz": 0.5}
+    assert found["prior"]["denoiser"]["cycles"] == [10, 5]
+    assert found["prior"]["warm_start"] is None
+    assert complete({"cohort": "12"}, SCHEMA)["cohort"] == "12"
+    with pytest.raises(InputError, match="'twenty' is not of type integer"):
+        complete({"guidance": {"steps": "twenty"}}, SCHEMA)
 
 
 @given(st.integers(1, 10000), st.floats(1.0, 15.0))
@@ -120,6 +144,7 @@ def test_mistakes_name_the_key_and_what_is_allowed(config, told):
     [
         ({"guidance": {"sigma_min": 3, "sigma_max": 3}}, ["'guidance.sigma_min'", "sigma_max"]),
         ({"meshing": {"edge_length_mm": 3.5}}, ["'meshing.edge_length_mm'", "rv_wall_mm", "3.5"]),
+        ({"meshing": {"rv_edge_length_mm": 4}}, ["'meshing.rv_edge_length_mm'", "rv_wall_mm", "3.5"]),
         ({"formats": ["vtu", "stl"]}, ["'formats'", "'stl'", "opencarp, vtu"]),
         ({"label_maps": "maps"}, ["'cohort'", "demo"]),
     ],
@@ -153,6 +178,7 @@ def test_paths_are_found_in_the_working_directory_first(tmp_path):
     assert locate("a.tsv", "cohort_table", workdir, root) == root / "a.tsv"
     (workdir / "a.tsv").touch()
     assert locate("a.tsv", "cohort_table", workdir, root) == Path("a.tsv")
+    assert locate("a.tsv", "cohort_table", root, root) == Path("a.tsv")
     with pytest.raises(InputError) as caught:
         locate("b.tsv", "cohort_table", workdir, root)
     for part in ("'cohort_table'", str(workdir / "b.tsv"), str(root / "b.tsv")):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from decks import block, export, inflations, isochoric_energy, many, models, stretches
 from hypothesis import given
+from pyfebio import model as pyfebio_model
 
 from cardiocohort.mechanics.settings import MATERIALS, Guccione, Mechanics
 from cardiocohort.meshing.model import FACETS, REGIONS
@@ -195,23 +196,24 @@ def test_loads_supports_and_steps(base, tmp_path_factory):
 
 def test_pyfebio_agrees_on_the_sections_it_models(tmp_path_factory):
     """Sections that pyfebio parses, conditions as it writes them; it lacks mat_axis data and the mixture."""
-    model = pytest.importorskip("pyfebio.model", reason="pyfebio is not installed: its models are not asked")
     with_base = block(side=lambda normal: 2 if normal == (0, 0, 1) else 3)
     mechanics = Mechanics()
     feb = Feb(export("febio", with_base, mechanics, tmp_path_factory) / "heart.feb")
     kinds = {
-        "Mesh": model.mesh.Mesh, "MeshDomains": model.meshdomains.MeshDomains,
-        "LoadData": model.loaddata.LoadData, "Control": model.control.Control,
+        "Mesh": pyfebio_model.mesh.Mesh, "MeshDomains": pyfebio_model.meshdomains.MeshDomains,
+        "LoadData": pyfebio_model.loaddata.LoadData, "Control": pyfebio_model.control.Control,
     }  # fmt: skip
     read = {name: kind.from_xml(ElementTree.tostring(feb.section[name])) for name, kind in kinds.items()}
     assert len(read["Mesh"].nodes[0].all_nodes) == len(feb.points)
     assert sum(len(part.all_elements) for part in read["Mesh"].elements) == len(feb.elements)
     assert {domain.name for domain in read["MeshDomains"].solid_domains} == set(feb.parts)
     assert read["Control"].time_steps == mechanics.load_steps
-    load = model.loads.Scale(lc=1, text=mechanics.lv_pressure_kpa)
+    load = pyfebio_model.loads.Scale(lc=1, text=mechanics.lv_pressure_kpa)
     written = {
-        "Boundary": model.boundary.BCZeroDisplacement(node_set="base_nodes", x_dof=1, y_dof=1, z_dof=1),
-        "Loads": model.loads.PressureLoad(surface="lv_endo", pressure=load),
+        "Boundary": pyfebio_model.boundary.BCZeroDisplacement(
+            node_set="base_nodes", x_dof=1, y_dof=1, z_dof=1
+        ),
+        "Loads": pyfebio_model.loads.PressureLoad(surface="lv_endo", pressure=load),
     }
     for section, condition in written.items():
         theirs, ours = ElementTree.fromstring(condition.to_xml()), feb.section[section][0]

@@ -1,6 +1,6 @@
 """Exporters: what is written reads back, by readers that are not ours or follow the format's rules alone."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import meshio
@@ -81,6 +81,14 @@ def test_vtu_reads_back_with_meshio(model, tmp_path_factory):
     for name in ("f0", "s0", "n0"):
         assert np.allclose(mesh.cell_data[name][0], getattr(model.microstructure, name), atol=1e-7)
         assert np.allclose(mesh.point_data[name], getattr(model.microstructure, f"node_{name}"), atol=1e-7)
+    for arrays, expected in (
+        ({name: values[0] for name, values in mesh.cell_data.items()}, model.coordinates.on_tets()),
+        (mesh.point_data, model.coordinates.on_nodes()),
+    ):
+        for name, values in expected.items():
+            assert np.allclose(arrays[name], values, rtol=1e-6, atol=1e-6)
+        turn = np.arctan2(arrays["rotational_sin"], arrays["rotational_cos"]) / (2 * np.pi)
+        assert np.allclose((turn - arrays["rotational"] + 0.5) % 1, 0.5, atol=1e-5)
     surface = pyvista.read(folder / "surface.vtp")
     assert np.array_equal(surface["node"][surface.regular_faces], model.facets)
     assert np.array_equal(surface.points, model.points_mm[surface["node"]])
@@ -96,8 +104,24 @@ def test_the_stored_mesh_is_the_model(model, tmp_path_factory):
     back = read_model(folder / "a.vtu", folder / "a.surface.vtp")
     for name in ("points_mm", "tets", "region", "facets", "facet_tag"):
         assert np.array_equal(getattr(back, name), getattr(model, name))
+    for name in (f.name for f in fields(model.coordinates)):
+        assert np.allclose(getattr(back.coordinates, name), getattr(model.coordinates, name), rtol=1e-6)
+    assert back.coordinates.aha.dtype.kind == back.coordinates.transventricular.dtype.kind == "i"
     assert back.provenance == model.provenance
     assert back.units == "mm"
+
+
+def test_a_mesh_without_fibres_and_coordinates_is_read_without(tmp_path):
+    bare = replace(box(), microstructure=None, coordinates=None)
+    write_volume(tmp_path / "a.vtu", bare)
+    write_surface(tmp_path / "a.vtp", bare)
+    back = read_model(tmp_path / "a.vtu", tmp_path / "a.vtp")
+    assert back.microstructure is back.coordinates is None
+
+
+def test_coordinates_of_another_mesh_are_refused():
+    with pytest.raises(ValueError, match=r"coordinates\.apicobasal"):
+        replace(box(), coordinates=box((2, 2, 2)).coordinates)
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path):
@@ -169,9 +193,20 @@ def test_opencarp_reads_back_by_the_rules_of_the_format(model, tmp_path_factory)
     assert 3 not in {owner[tuple(f)] for f in read["rvendo_nosept"].tolist()}
 
 
-def test_without_fibres_opencarp_has_no_lon(tmp_path_factory):
-    folder, _ = export("opencarp", replace(box(), microstructure=None), tmp_path_factory)
-    assert not (folder / "heart.lon").exists()
+@many
+@given(model=models)
+def test_opencarp_has_the_coordinates_a_node_and_the_segment_an_element(model, tmp_path_factory):
+    folder, _ = export("opencarp", model, tmp_path_factory)
+    expected = model.coordinates.on_nodes() | {"aha": model.coordinates.aha}
+    assert sorted(p.name for p in folder.glob("*.dat")) == sorted(f"heart.{name}.dat" for name in expected)
+    for name, values in expected.items():
+        _, lines = rows(folder / f"heart.{name}.dat", 0)
+        assert np.allclose([float(value) for (value,) in lines], values, atol=1e-6)
+
+
+def test_without_fibres_and_coordinates_opencarp_has_no_lon_and_no_fields(tmp_path_factory):
+    folder, _ = export("opencarp", replace(box(), microstructure=None, coordinates=None), tmp_path_factory)
+    assert not list(folder.glob("*.lon")) + list(folder.glob("*.dat"))
 
 
 def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
@@ -192,3 +227,19 @@ def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
     (tmp_path / "a.vtp").write_bytes(b"changed")
     with pytest.raises(InputError, match=r"a\.vtp"):
         exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
+
+
+def test_a_writer_without_readme_gets_one_that_lists_its_files(tmp_path, monkeypatch):
+    def write(model, folder, mechanics):
+        (folder / "heart.xyz").write_text(f"{len(model.points_mm)}\n")
+        return [folder / "heart.xyz"]
+
+    exporters.available()
+    monkeypatch.setitem(exporters._WRITERS, "xyz", write)
+    write_volume(tmp_path / "a.vtu", box())
+    write_surface(tmp_path / "a.vtp", box())
+    listed = [(str(p), p.stat().st_size, files.sha256(p)) for p in (tmp_path / "a.vtu", tmp_path / "a.vtp")]
+    readme = tmp_path / "inputs/s/xyz/README.txt"
+    record = exporters.write_deck(readme, ("xyz", *listed, Mechanics()))
+    assert record["files"] == ["s/xyz/heart.xyz"]
+    assert "heart.xyz" in readme.read_text().splitlines()

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from cardiocohort.anatomy import HEART, HEART_GRID, Grid
 from cardiocohort.errors import InputError
-from cardiocohort.labelmap import read_label_map, to_grid, write_label_map
+from cardiocohort.imported import ORIGIN_COLUMNS, anatomies_table, import_label_map
+from cardiocohort.labelmap import LabelMap, read_label_map, to_grid, write_label_map, write_volume
+from cardiocohort.topology import load_rules
 
 TEMPLATES = Path(__file__).parents[1] / "resources/templates"
 GRID = Grid((12, 10, 8), 2.0)
@@ -125,3 +127,22 @@ def test_padding_to_the_grid_keeps_the_heart_centred():
     padded = to_grid(template, HEART_GRID)
     assert padded.labels.shape == HEART_GRID.shape
     np.testing.assert_array_equal(padded.labels[8:-8, 8:-8, 8:-8], template.labels)
+
+
+def test_an_imported_map_tells_where_its_origin_was(tmp_path):
+    """What was added to a scan's origin comes back in the table: meshes can be put over the scan again."""
+    source = TEMPLATES / "T1_totalsegmentator_s0327.nii.gz"
+    heart = read_label_map(source, HEART)
+    rules = load_rules(TEMPLATES.parent / "topology/heart.tsv", HEART)
+    origins = []
+    for shift in ([0.0, 0.0, 0.0], [31.5, -120.25, 7.0]):
+        affine = heart.affine.copy()
+        affine[:3, 3] += shift
+        write_volume(tmp_path / "moved.nii.gz", LabelMap(heart.labels, affine))
+        record = import_label_map(
+            tmp_path / "in.nii.gz", (str(tmp_path / "moved.nii.gz"), HEART, HEART_GRID, rules)
+        )
+        origins.append(record["origin_mm"])
+    np.testing.assert_allclose(np.subtract(*reversed(origins)), [31.5, -120.25, 7.0], atol=1e-4)
+    frame = anatomies_table([record | {"subject": "a", "file": "a", "size": 1, "sha256": ""}], "arm", HEART)
+    np.testing.assert_allclose(frame[list(ORIGIN_COLUMNS)].iloc[0], origins[1])

@@ -12,9 +12,11 @@ from cardiocohort.errors import InputError, SubjectError
 from cardiocohort.labelmap import LabelMap, read_label_map
 from cardiocohort.meshing import quality, storage, subject
 from cardiocohort.meshing.build import build
+from cardiocohort.meshing.domain import domain
 from cardiocohort.meshing.model import FACETS, REGIONS
 from cardiocohort.meshing.settings import MeshSettings
-from cardiocohort.meshing.tets import boundary_facets, scaled_jacobian
+from cardiocohort.meshing.surface import FAR_FROM_BASE_MM, boundary_fields, node_tags, surface
+from cardiocohort.meshing.tets import EDGES, boundary_facets, scaled_jacobian
 from cardiocohort.microstructure.rule import FibreAngles, add_fibres
 
 TEMPLATES = sorted((Path(__file__).parents[1] / "resources/templates").glob("T*.nii.gz"))
@@ -40,6 +42,7 @@ def test_the_figures_are_those_of_the_mesh(heart):
     assert figures["n_tets"] == len(model.tets)
     assert figures["min_scaled_jacobian"] == scaled_jacobian(model.points_mm[model.tets]).min()
     assert figures["openings"] == 2
+    assert figures["rim_distance_mm"] <= 0.5
     assert abs(figures["rv_wall_mm"] - COARSE.rv_wall_mm) < 0.15 * COARSE.rv_wall_mm
     assert figures["surface_distance_mean_mm"] < 0.5
     labels = read_label_map(TEMPLATES[2], HEART)
@@ -50,6 +53,81 @@ def test_the_figures_are_those_of_the_mesh(heart):
 def test_nodes_lie_where_the_labels_say(heart):
     """Between wall and label surface lies less than a voxel, away from the valves."""
     assert heart[1]["surface_distance_p95_mm"] < 1.0
+
+
+def edge_length(model, region):
+    """Mean length (mm) of the edges of a region's tets."""
+    ends = model.points_mm[model.tets[model.region == REGIONS[region]][:, EDGES]]
+    return np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2).mean()
+
+
+def test_a_region_has_its_own_edge_length(heart):
+    """Coarse free wall of the LV, the other two as they were: gates hold, and only the LV loses tets."""
+    settings = MeshSettings(edge_length_mm=5.0, rv_edge_length_mm=3.4, septum_edge_length_mm=3.4)
+    model, figures = build(read_label_map(TEMPLATES[2], HEART), HEART, settings)
+    assert list(quality.failures(model, figures, settings)) == []
+    assert edge_length(model, "lv") > 1.2 * edge_length(heart[0], "lv")
+    for region in ("rv", "septum"):
+        assert edge_length(model, region) == pytest.approx(edge_length(heart[0], region), rel=0.15)
+    lv = [(m.region == REGIONS["lv"]).sum() for m in (model, heart[0])]
+    assert lv[0] < 0.7 * lv[1]
+
+
+def test_the_rv_wall_may_differ_by_thirds(heart):
+    """Thick at the valves, thin at the apex; each third is held to its own, and the LV stays as it was."""
+    settings = MeshSettings(
+        edge_length_mm=3.4, rv_wall_mm=4.6, rv_wall_basal_mm=5.6, rv_wall_apical_mm=3.6, smoothing_mm=1.5
+    )
+    model, figures = build(read_label_map(TEMPLATES[2], HEART), HEART, settings)
+    assert list(quality.failures(model, figures, settings)) == []
+    for third, mm in (("basal", 5.6), ("mid", 4.6), ("apical", 3.6)):
+        assert figures[f"rv_wall_{third}_mm"] == pytest.approx(mm, rel=0.1)
+    uniform = heart[1]
+    thirds = [uniform[f"rv_wall_{third}_mm"] for third in ("basal", "mid", "apical")]
+    assert thirds == pytest.approx([COARSE.rv_wall_mm] * 3, rel=0.1)
+    assert figures["lv_cavity_ml"] == pytest.approx(uniform["lv_cavity_ml"], rel=0.01)
+    wrong = figures | {"rv_wall_apical_mm": 4.6}  # the median of all would not notice
+    assert [reason for reason, _ in quality.failures(model, wrong, settings)] == ["rv_wall_apical_mm"]
+
+
+def test_one_plane_keeps_less_than_two(heart):
+    settings = replace(COARSE, base="one_plane", min_volume_kept=0.5)
+    model, figures = build(read_label_map(TEMPLATES[2], HEART), HEART, settings)
+    assert list(quality.failures(model, figures, settings)) == []
+    assert (figures["base"], heart[1]["base"]) == ("one_plane", "two_planes")
+    for kept in ("lv_volume_kept", "rv_volume_kept"):
+        assert figures[kept] < heart[1][kept]
+    # the rim of the LV, far from any grazing wall, lies in one plane to a third of a millimetre
+    rim = model.points_mm[np.intersect1d(model.nodes_of("lv_endo"), model.nodes_of("base"))]
+    assert (
+        np.quantile(np.abs((rim - rim.mean(axis=0)) @ np.linalg.svd(rim - rim.mean(axis=0))[2][2]), 0.9) < 0.3
+    )
+
+
+def test_the_parts_of_a_mesh_are_timed(heart):
+    parts = [heart[1][f"seconds_{name}"] for name in ("domain", "surface", "tetrahedra", "gates")]
+    assert all(seconds > 0 for seconds in parts)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[] if p == TEMPLATES[0] else pytest.mark.long) for p in TEMPLATES],
+    ids=lambda p: p.name[:2],
+)
+def test_rims_lie_on_the_base_where_it_grazes_a_wall_too(path):
+    """Of T1 the base comes within ten degrees of the RV's wall: its rim stays a bevel, near the base."""
+    settings = MeshSettings()
+    muscle = domain(read_label_map(path, HEART), HEART, settings)
+    skin = surface(muscle, lambda points: np.full(len(points), settings.edge_length_mm))
+    on = node_tags(skin.facets, skin.tag)
+    for wall in ("epi", "lv_endo", "rv_endo"):
+        rim = skin.points_mm[on[:, FACETS["base"]] & on[:, FACETS[wall]]]
+        slope = np.linalg.norm(muscle.base.gradient(rim), axis=1)
+        assert (np.abs(muscle.base(rim)) / slope).max() < 1.02 * FAR_FROM_BASE_MM
+        # and on the wall, but for the few where that would be a knife's edge
+        field = boundary_fields(muscle)[FACETS[wall]]
+        from_wall = np.abs(field(rim)) / np.linalg.norm(field.gradient(rim), axis=1)
+        assert np.quantile(from_wall, 0.9) < 0.5
 
 
 def facets_of(model, tag):
@@ -224,6 +302,7 @@ def test_a_subject_is_written_whole_and_reused(heart, tmp_path, monkeypatch):
     surface.unlink()
     refused = run()
     assert (refused["verdict"], refused["reason"]) == ("rejected", "mesh gate: rv_wall_mm")
+    assert refused["detail"] == "2 mm"
     assert refused["file"] == refused["surface_file"] == ""
     assert not [p for p in folder.iterdir() if p.suffix in (".vtu", ".vtp")]
 
@@ -242,6 +321,7 @@ def test_a_changed_label_map_is_not_meshed(tmp_path):
 def test_every_template_passes_at_the_default_size(path):
     model, figures = build(read_label_map(path, HEART), HEART, MeshSettings())
     assert list(quality.failures(model, figures, MeshSettings())) == []
+    assert figures["rim_distance_mm"] <= 0.5
 
 
 @pytest.mark.long

@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
-from small_meshes import box, lattice_tets
+from small_meshes import box, lattice_tets, truncated_ellipsoid
 
 from cardiocohort.anatomy import HEART
-from cardiocohort.errors import InputError, SubjectError
+from cardiocohort.errors import InputError, KilledError, SubjectError
 from cardiocohort.labelmap import LabelMap
-from cardiocohort.meshing import fields, tets
-from cardiocohort.meshing.domain import domain, n_openings, valve_plane
-from cardiocohort.meshing.model import FACETS, BiventricularModel, all_boundary_tagged
+from cardiocohort.meshing import fields, tetgen_child, tets
+from cardiocohort.meshing.domain import Axis, Domain, Plane, domain, n_openings, valve_plane
+from cardiocohort.meshing.model import FACETS, BiventricularModel, all_boundary_tagged, rim_edges
+from cardiocohort.meshing.quality import rim_distance_mm
 from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.meshing.surface import clean_tags, is_closed, patches
-from cardiocohort.meshing.tetrahedra import bisect, improve, peel, tetrahedralize
+from cardiocohort.meshing.tetrahedra import bisect, improve, max_volume_mm3, peel, split_large, tetrahedralize
 
 REGULAR = np.array([[1, -1, -1], [1, 1, 1], [-1, 1, -1], [-1, -1, 1]], dtype=float)
 
@@ -85,14 +86,85 @@ def cup(normal, level):
 @pytest.mark.parametrize("normal", [(0, 0, 1), (1, 2, 2), (-2, 1, 0.5)])
 def test_the_valve_plane_is_found(normal):
     normal = np.array(normal) / np.linalg.norm(normal)
-    plane = valve_plane(cup(normal, 5.0), HEART, "left_ventricle", 0.1)
+    plane = valve_plane(cup(normal, 5.0), HEART, ("left_ventricle",), 0.1)
     assert np.degrees(np.arccos(plane.normal @ normal)) < 5
     assert abs(plane.offset_mm - 5.0) < 2.5
 
 
+def test_one_plane_lies_below_the_valves_of_both_ventricles():
+    """Two balls of blood side by side, one cut by its atrium higher than the other."""
+    x, affine = grid((60, 40, 40))
+    labels = np.zeros(x.shape[:3], dtype=np.uint8)
+    for side, level, ventricle, atrium in (
+        (-26, 12, "left_ventricle", "left_atrium"),
+        (26, 4, "right_ventricle", "right_atrium"),
+    ):
+        ball = np.linalg.norm(x - [side, 0, 0], axis=-1) < 24
+        labels[ball] = HEART.label(ventricle)
+        labels[ball & (x[..., 2] > level)] = HEART.label(atrium)
+    both = LabelMap(labels, affine)
+    names = ("left_ventricle", "right_ventricle")
+    plane = valve_plane(both, HEART, names, 0.1)
+    centres = np.array([[-26.0, 0, 12], [26.0, 0, 4]])
+    # the lower valve holds it down on its side, and on the other side it is not above the higher one
+    heights = plane.height(centres)
+    assert heights.min() > -2.5
+    alone = [valve_plane(both, HEART, (name,), 0.1) for name in names]
+    blood = [x[labels == HEART.label(name)] for name in names]
+    kept = [(plane.height(points) < 0).mean() for points in blood]
+    own = [(p.height(points) < 0).mean() for p, points in zip(alone, blood, strict=True)]
+    assert sum(kept) <= sum(own)
+    assert min(kept) > 0.8
+
+
+def test_a_point_is_of_the_region_whose_wall_is_farthest():
+    """Three planes: epicardium at x = 0, cavities of the LV beyond y = 0 and of the RV beyond z = 0."""
+    x, _ = grid((30, 30, 30), 1.0)
+    outer, lv, rv = (fields.Field(x[..., axis], x[0, 0, 0], 1.0) for axis in range(3))
+    along = Axis(Plane(np.array([0.0, 0.0, 1.0]), 0.0), 1.0)
+    muscle = Domain(outer, lv, rv, outer, along, (0.0, 0.0), 0.0)
+    points = np.array([[-9.0, 2, 2], [2.0, 9, 2], [2, 2, -9.0]])
+    assert muscle.region(points).tolist() == ["septum", "rv", "lv"]
+
+
+@pytest.mark.parametrize("level", [17.0, 20.0, -35.0])
+def test_the_rim_is_as_far_from_the_base_as_its_farthest_node(level):
+    """The basal surface is a height; the ellipsoid's endocardium is open at its base and at its apex."""
+    model = truncated_ellipsoid((3, 5, 8), apex_deg=3)
+    low, high = model.points_mm.min(axis=0) - 4, model.points_mm.max(axis=0) + 4
+    shape = np.ceil((high - low) / 2).astype(int) + 1
+    # twice the slope: the value of a field is no distance
+    base = fields.Field(np.broadcast_to(2 * (low[2] + 2.0 * np.arange(shape[2]) - level), shape), low, 2.0)
+    rim = rim_edges(model.facets[model.facet_tag == FACETS["lv_endo"]])
+    farthest = np.abs(model.points_mm[np.unique(rim), 2] - level).max()
+    assert farthest > 10
+    assert rim_distance_mm(model, base) == pytest.approx(farthest)
+
+
+def test_large_tets_are_split_where_less_is_asked_for():
+    model = box((5, 5, 5), spacing=3.0)
+
+    def size(points):
+        return np.where(points[:, 0] < points[:, 0].mean(), 1.5, 6.0)
+
+    points, split = split_large(model.points_mm, model.tets, size)
+    volumes = tets.signed_volumes(points, split)
+    assert volumes.min() > 0
+    assert volumes.sum() == pytest.approx(model.tet_volumes_mm3.sum())
+    assert np.array_equal(points[: len(model.points_mm)], model.points_mm)
+    same = [np.unique(np.sort(tets.boundary_facets(t)[0], axis=1), axis=0) for t in (model.tets, split)]
+    assert np.array_equal(*same)
+    centroids, surface = points[split].mean(axis=1), np.unique(same[0])
+    inner = ~np.isin(split, surface).any(axis=1)
+    small = centroids[:, 0] < 4
+    assert volumes[inner & small].max() <= max_volume_mm3(1.5)
+    # far from there nothing is touched
+    assert (centroids[:, 0] > 9).sum() == (model.points_mm[model.tets].mean(axis=1)[:, 0] > 9).sum()
+
+
 def test_a_ventricle_without_valve_ends_the_subject():
     with pytest.raises(SubjectError, match="no contact with left_atrium or aorta"):
-        valve_plane(cup(np.array([0, 0, 1.0]), 40.0), HEART, "left_ventricle", 0.1)
+        valve_plane(cup(np.array([0, 0, 1.0]), 40.0), HEART, ("left_ventricle",), 0.1)
 
 
 def test_a_missing_ventricle_ends_the_subject():
@@ -210,7 +282,7 @@ def test_no_node_is_left_on_epicardium_and_endocardium():
 
 def test_tetgen_fills_a_ball_and_keeps_its_surface():
     points, facets = ball()
-    nodes, filled = tetrahedralize(points, facets, 3.0, 60)
+    nodes, filled = tetrahedralize(points, facets, 3.0, 60, 8000)
     assert np.allclose(nodes[: len(points)], points)
     assert tets.signed_volumes(nodes, filled).min() > 0
     assert set(map(frozenset, tets.boundary_facets(filled)[0].tolist())) == set(
@@ -220,7 +292,12 @@ def test_tetgen_fills_a_ball_and_keeps_its_surface():
 
 def test_tetgen_out_of_time_ends_the_subject():
     with pytest.raises(SubjectError, match=r"0\.01 s"):
-        tetrahedralize(*ball(), 3.0, 0.01)
+        tetrahedralize(*ball(), 3.0, 0.01, 8000)
+
+
+def test_tetgen_short_of_memory_ends_the_subject():
+    with pytest.raises(SubjectError, match=r"exit status .*emory"):
+        tetrahedralize(*ball(), 3.0, 60, 100)
 
 
 def test_tetgen_failing_ends_the_subject(tmp_path, monkeypatch):
@@ -228,8 +305,17 @@ def test_tetgen_failing_ends_the_subject(tmp_path, monkeypatch):
     points, facets = ball()
     crossing = np.concatenate([points, points + np.array([7.0, 0.3, 0.2])])
     with pytest.raises(SubjectError, match="exit status"):
-        tetrahedralize(crossing, np.concatenate([facets, facets + len(points)]), 3.0, 60)
+        tetrahedralize(crossing, np.concatenate([facets, facets + len(points)]), 3.0, 60, 8000)
     assert not list(tmp_path.iterdir())
+
+
+def test_tetgen_killed_ends_the_job_and_no_subject(tmp_path, monkeypatch):
+    """For lack of memory, for instance: no verdict of the heart, which a later run would keep."""
+    child = tmp_path / "child.py"
+    child.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setattr(tetgen_child, "__file__", str(child))
+    with pytest.raises(KilledError, match=r"TetGen was ended by SIGKILL.*more memory"):
+        tetrahedralize(*ball(), 3.0, 60, 8000)
 
 
 def test_bisecting_keeps_volume_surface_and_conformity():
@@ -294,6 +380,14 @@ def test_peeling_takes_a_flat_tet_off_and_keeps_the_rest_closed():
     assert outward == pytest.approx(tets.signed_volumes(points, peeled).sum())
 
 
+def test_edge_lengths_by_region():
+    plain = MeshSettings(edge_length_mm=3.0)
+    assert plain.edge_lengths_mm == {"lv": 3.0, "rv": 3.0, "septum": 3.0}
+    # the left wall may be coarser than the right wall is thick
+    own = MeshSettings(edge_length_mm=5.0, rv_edge_length_mm=2.5)
+    assert own.edge_lengths_mm == {"lv": 5.0, "rv": 2.5, "septum": 5.0}
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [
@@ -301,6 +395,11 @@ def test_peeling_takes_a_flat_tet_off_and_keeps_the_rest_closed():
         ({"rv_wall_mm": -1}, "rv_wall_mm"),
         ({"edge_length_mm": 0}, "edge_length_mm"),
         ({"edge_length_mm": 4.0}, "below rv_wall_mm 3.5"),
+        ({"rv_edge_length_mm": 3.5}, "rv_edge_length_mm: 3.5 must be below rv_wall_mm"),
+        ({"rv_wall_apical_mm": 2.5}, "edge_length_mm: 2.8 must be below rv_wall_apical_mm 2.5"),
+        ({"rv_wall_basal_mm": 0}, "rv_wall_basal_mm: must be above 0"),
+        ({"septum_edge_length_mm": 0}, "septum_edge_length_mm: must be above 0"),
+        ({"base": "valves"}, "meshing.base: 'valves' is not one of two_planes, one_plane"),
         ({"smoothing_mm": "1"}, "smoothing_mm"),
     ],
 )

@@ -13,6 +13,7 @@ from cardiocohort.cohort import Arm, Distribution, parse_constraints, parse_edit
 from cardiocohort.errors import InputError
 from cardiocohort.moments import MOMENT_COLUMNS, Moments, from_columns, measure_labels, to_vector
 from cardiocohort.population.covariates import check_arm, draw_person, quantile
+from cardiocohort.population.edits import apply_edits
 from cardiocohort.population.model import (
     Gaussian,
     Person,
@@ -24,7 +25,7 @@ from cardiocohort.population.model import (
 )
 from cardiocohort.population.plausibility import population_for, warnings_of
 from cardiocohort.population.reference import Reference, read_reference
-from cardiocohort.population.targets import apply_edits, draw_vector, drawn_targets
+from cardiocohort.population.targets import draw_vector, drawn_targets
 from cardiocohort.population.unions import combine, select
 
 SIX = "myocardium, left_ventricle, right_ventricle, left_atrium, right_atrium, aorta: size position shape"

@@ -19,6 +19,7 @@ from cardiocohort.bundle_card import FORMAT
 from cardiocohort.cohort import Distribution
 from cardiocohort.errors import InputError
 from cardiocohort.moments import MOMENT_COLUMNS, from_columns, from_ellipsoid
+from cardiocohort.population.arms import refuse_other_arms
 from cardiocohort.population.explicit import ELLIPSOID_COLUMNS, explicit_targets, read_targets
 from cardiocohort.population.plausibility import population_for
 from cardiocohort.population.reference import read_reference
@@ -145,6 +146,19 @@ def test_moments_that_are_no_covariance_are_refused(tmp_path):
 class Inputs(SimpleNamespace):
     def get(self, name, default=None):
         return getattr(self, name, default)
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "parquet"])
+def test_targets_of_an_arm_that_the_trial_lacks_are_refused(tmp_path, suffix):
+    frame, path = ellipsoids(), tmp_path / f"targets.{suffix}"
+    frame.loc[1, "arm"] = "womem"
+    frame.to_parquet(path) if suffix == "parquet" else write(path, frame)
+    refuse_other_arms(path, ["men", "women", "womem"])
+    line = {"tsv": "row 3", "parquet": r"row 1 \(from 0\)"}[suffix]
+    with pytest.raises(
+        InputError, match=rf"targets\.{suffix}, {line}, column 'arm': 'womem'.*: men, women\."
+    ):
+        refuse_other_arms(path, ["men", "women"])
 
 
 def run_script(tmp_path, one, name="targets", **inputs) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +16,14 @@ import write_report
 from workflow_runs import REPOSITORY, make_bundle
 
 from cardiocohort import moments, tables
+from cardiocohort.cohort import Arm
+from cardiocohort.cohort_cells import Edit
 from cardiocohort.errors import InputError
 from cardiocohort.files import sha256
 from cardiocohort.report import acceptance, gallery, reference_values
 from cardiocohort.report.agreement import agreement, error_table, errors_by_subject
 from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
+from cardiocohort.report.further_attributes import further_attributes
 from cardiocohort.report.manifest import COLUMNS, manifest
 from cardiocohort.report.summary import summarise
 
@@ -137,7 +141,7 @@ def test_ten_thousand_subjects_take_seconds(cohort):
     many = _repeated(cohort, 1250)
     start = time.process_time()
     found = manifest(many, SEEDS)
-    summary = summarise(many, found, reference_values.read_reference_values(REFERENCE))
+    summary = summarise(many, found, reference_values.read_reference_values(REFERENCE), [])
     chosen = gallery.chosen(found)
     assert time.process_time() - start < 20
     assert len(found) == 10_000
@@ -164,16 +168,18 @@ def test_selection_of_the_small_hearts_shows_and_is_warned_of():
     sd = volumes.std(ddof=1)
     assert table.loc[0, ["requested_n", "accepted_n"]].tolist() == [101, 51]
     assert table.loc[0, "shift"] == pytest.approx(-10.0 / sd)
-    assert any("-0.85 SD" in text for text in acceptance.warnings(targets, rows, table))
+    assert any("-0.85 SD" in text for text in acceptance.warnings([], targets, rows, table))
     fair = rows.assign(status="accepted")
-    assert acceptance.warnings(targets, fair, acceptance.selection(targets, fair)) == []
+    assert acceptance.warnings([], targets, fair, acceptance.selection(targets, fair)) == []
 
 
 def test_far_targets_are_warned_of(made, cohort):
     far = cohort.targets.copy()
     far.loc[(far["arm"] == DILATED) & (far["structure"] == "aorta"), "plausibility"] = 1e-5
     found = [
-        text for text in acceptance.warnings(far, made, acceptance.selection(far, made)) if "outside" in text
+        text
+        for text in acceptance.warnings([], far, made, acceptance.selection(far, made))
+        if "outside" in text
     ]
     assert len(found) == 1
     assert DILATED in found[0]
@@ -281,11 +287,17 @@ def write_page(folder: Path, paths: dict, seeds: dict) -> Checked:
         "manifest": table, "reference_values": str(REFERENCE), "bundle": str(bundle / "bundle.json"),
         "provenance": str(folder / "provenance.json"),
     }  # fmt: skip
-    names = ["acceptance", "distributions", "targets_and_achieved", "requested_and_accepted"]
-    names = names if paths["targets"] else names[:2]
+    names = [
+        "acceptance",
+        "distributions",
+        "wall_thickness",
+        "targets_and_achieved",
+        "requested_and_accepted",
+    ]
+    names = names if paths["targets"] else names[:3]
     output = {name: str(folder / "report" / f"{name}.png") for name in names}
     output |= {"gallery": str(folder / "report/gallery.jpg"), "page": str(folder / "report/cohort.html")}
-    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1})
+    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1}, arms=[])
     write_report.main(SimpleNamespace(input=named(**paths, **extra), output=named(**output), params=params))
     assert all(Path(path).stat().st_size > 3000 for path in output.values())
     return Checked(Path(output["page"]).read_text(encoding="utf-8"))
@@ -300,7 +312,7 @@ def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
     assert not page.all("script")
     assert not page.all("link")
     images = page.all("img")
-    assert len(images) == 4 + 7 * 4
+    assert len(images) == 5 + 7 * 4 + 4  # charts, views of anatomies, bull's-eyes of meshed hearts
     assert all(image["src"].startswith("data:image/") and image["alt"].strip() for image in images)
     links = {a["href"] for a in page.all("a")}
     assert {link[1:] for link in links if link.startswith("#")} <= page.ids
@@ -351,3 +363,61 @@ def test_a_label_map_that_changed_is_not_drawn(tmp_path):
     assert sha256(changed) != before
     with pytest.raises(InputError, match=changed.name):
         write_page(tmp_path, paths, SEEDS)
+
+
+def test_what_is_edited_in_vain_is_warned_of(made, cohort):
+    edits = tuple(Edit(name, "volume", "multiply", 1.2) for name in ("aorta", "myocardium"))
+    arm = Arm(DILATED, 1, None, None, None, None, None, constraints=(("myocardium", ("size",)),), edits=edits)
+    found = acceptance.warnings([arm], cohort.targets, made, acceptance.selection(cohort.targets, made))
+    assert sum("aorta.volume is edited" in text for text in found) == 1
+    assert not any("myocardium.volume is edited" in text for text in found)
+
+
+def test_hearts_that_are_far_as_a_whole_are_warned_of(made, cohort):
+    far = cohort.targets.assign(heart_plausibility=np.where(cohort.targets["arm"] == DILATED, 1e-9, 0.5))
+    found = acceptance.warnings([], far, made, acceptance.selection(far, made))
+    assert [text.split(":")[0] for text in found if "together" in text] == [f"Arm {DILATED}"]
+
+
+def test_relations_and_partial_attributes_are_told_in_their_units():
+    """A ratio of 1 became 2, a distance of 10 mm 15, a long axis turned by 25 degrees."""
+    wanted = pd.DataFrame([
+        _rows("aorta", 50.0) | {"constrained": "volume_ratio/left_atrium,orientation,distance/left_atrium"},
+        _rows("left_atrium", 50.0) | {"constrained": "size"},
+    ])  # fmt: skip
+    wanted.loc[1, "centroid_x_mm"] += 10.0
+    found = pd.DataFrame([_rows("aorta", 100.0, rotation=25.0), _rows("left_atrium", 50.0)])
+    found.loc[1, "centroid_x_mm"] += 15.0
+    table = further_attributes(wanted, found).set_index("attribute")
+    assert table.loc["volume_ratio", "structure"] == "aorta/left_atrium"
+    assert table.loc["volume_ratio", ["target", "achieved", "error_median"]].tolist() == pytest.approx(
+        [1, 2, 100]
+    )
+    assert table.loc["distance", ["target", "achieved", "error_median"]].tolist() == pytest.approx(
+        [10, 15, 5]
+    )
+    assert table.loc["orientation", "error_median"] == pytest.approx(25.0)
+    assert np.isnan(table.loc["orientation", "target"])
+    assert "size" not in table.index
+
+
+def test_the_table_of_constrained_structures_has_no_figure_of_what_was_free():
+    rows = agreement(
+        pd.DataFrame([_rows("aorta", 50.0) | {"constrained": "position"}]),
+        pd.DataFrame([_rows("aorta", 80.0)]),
+    )
+    row = error_table(rows).loc[0]
+    assert row["centroid_error_mm_median"] == pytest.approx(0.0)
+    assert np.isnan(row["volume_error_percent_median"])
+    assert np.isnan(row["axis_error_deg_median"])
+
+
+def test_a_mesh_that_was_refused_tells_its_figure(cohort):
+    told = cohort.meshes.assign(
+        reason=cohort.meshes["reason"].replace("surface not closed", "mesh gate: p1_scaled_jacobian"),
+        detail=np.where(cohort.meshes["verdict"] == "rejected", "0.1996 is below 0.2", ""),
+    )
+    rows = manifest(replace(cohort, meshes=told), SEEDS)
+    ended = rows.loc[rows["stage"] == "meshing", "reason"].tolist()
+    assert ended == ["mesh gate: p1_scaled_jacobian (0.1996 is below 0.2)"]
+    assert "mesh gate: p1_scaled_jacobian" in set(acceptance.by_reason(rows, cohort.anatomies)["reason"])

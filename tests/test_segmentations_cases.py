@@ -26,6 +26,7 @@ from cardiocohort.segmentations.label_maps import (
 )
 from cardiocohort.segmentations.volumes import read_volume
 from cardiocohort.tables import read_table, write_table
+from cardiocohort.topology import load_rules
 
 RESOURCES = Path(__file__).resolve().parents[1] / "resources"
 DATA = Path(__file__).parent / "data/segmentations"
@@ -140,8 +141,8 @@ def test_the_table_of_cases(real, tmp_path):
 def test_what_is_accepted_can_be_a_cohort_and_train_a_prior(real, tmp_path):
     from cardiocohort.prior import reference_population
 
-    source = real[1] / "s0327.nii.gz"
-    imported = import_label_map(tmp_path / "cohort.nii.gz", (str(source), HEART))
+    source, rules = real[1] / "s0327.nii.gz", load_rules(FILES[0], HEART)
+    imported = import_label_map(tmp_path / "cohort.nii.gz", (str(source), HEART, HEART_GRID, rules))
     np.testing.assert_allclose(imported["volume_ml"], real[0]["s0327"]["volumes_ml"])
     reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0)
     (task,) = reference_population.folder_tasks(real[1], "")

@@ -38,7 +38,7 @@ def tasks_of(targets, names):
             name,
             f"{name}.nii.gz",
             name,
-            (targets[name].to_dict("records"), 1, *anatomies.arm_and_index(name)),
+            (targets[name].to_dict("records"), 1, *anatomies.arm_and_index(name), None),
         )
         for name in names
     ]

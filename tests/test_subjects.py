@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from cardiocohort import files, subjects
-from cardiocohort.errors import InputError, SubjectError
+from cardiocohort import files, provenance, subjects
+from cardiocohort.errors import InputError, KilledError, SubjectError
 
 
 def double(path, payload):
@@ -75,6 +75,17 @@ def test_finished_subjects_are_reused(tmp_path):
     assert again[:2] == first
 
 
+def test_a_sidecar_tells_where_its_file_was_made_which_does_not_decide_about_reuse(tmp_path):
+    subjects.run_batch(tmp_path / "batch", tasks_of([1]), double)
+    path = tmp_path / "batch/s1.txt.json"
+    content = json.loads(path.read_text())
+    assert content["made_on"] == provenance.machine()
+    assert content["made_on"]["processor"]
+    path.write_text(json.dumps(content | {"made_on": {"processor": "another"}}))
+    subjects.run_batch(tmp_path / "batch", tasks_of([1]), double)
+    assert calls(tmp_path) == [1]
+
+
 @pytest.mark.parametrize("damage", ["edit", "truncate", "delete", "sidecar", "half sidecar"])
 def test_a_damaged_subject_is_remade_and_no_other(tmp_path, damage):
     subjects.run_batch(tmp_path / "batch", tasks_of([1, 2]), double)
@@ -106,6 +117,21 @@ def test_what_no_row_lists_is_removed(tmp_path):
     (tmp_path / "batch/.tmp-left-behind").write_text("half")
     subjects.run_batch(tmp_path / "batch", tasks_of([2]), double)
     assert sorted(p.name for p in (tmp_path / "batch").iterdir()) == ["s2.txt", "s2.txt.json"]
+
+
+def end_itself(path, payload):
+    """Work whose process the kernel ends, for lack of memory for instance."""
+    if payload[0] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return double(path, payload)
+
+
+def test_a_killed_worker_ends_the_job_and_no_subject(tmp_path):
+    """It says nothing about the heart: no verdict may be written that a later run would keep."""
+    with pytest.raises(KilledError, match="finished subjects are kept"):
+        subjects.run_batch(tmp_path / "batch", tasks_of([1, 2]), end_itself, 2)
+    records = subjects.run_batch(tmp_path / "batch", tasks_of([1, 2]), double)
+    assert [r["verdict"] for r in records] == ["done", "done"]
 
 
 def slow(path, payload):

@@ -198,6 +198,7 @@ def test_a_missing_structure_is_no_pass(measure, tmp_path):
         ("v\tvolume\tany\tblood\t\t\t\t\t1\t\tmL\t", "column 'reason' is empty"),
         ("v\tvolume\tsome\tblood\t\t\t\t\t1\t\tmL\tr", "column 'scope': 'some' is unknown"),
         ("v\tspeck\tany\tblood\t\t\t\t\t1\t2\tmL\tr", "a repair has a max"),
+        ("v\tvolume\tcoarse\tblood\t\t\t\t\t1\t\tmL\tr", "column 'scope': 'coarse' is for repairs"),
         (WALL.format(101, 8), "column 'percentile'"),
         ("v\tvolume\tany\tblood,blood\t\t\t\t\t1\t\tmL\tr", "rule 'v.blood' is there twice"),
         ("v\tvolume\tany\tblood", "column 'unit'"),
@@ -213,7 +214,7 @@ def test_a_wrong_rule_is_named(tmp_path, row, said):
 
 
 def test_a_table_that_is_none_is_named(tmp_path):
-    with pytest.raises(InputError, match="not a readable rules table"):
+    with pytest.raises(InputError, match="no readable rules table"):
         load_rules(tmp_path / "absent.tsv", PEARL)
     (tmp_path / "other.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(InputError, match="its columns are a, b; expected rule, kind"):
@@ -225,4 +226,4 @@ def test_a_row_with_lists_stands_for_every_pair(tmp_path):
     path.write_text(HEADER + "c\tcontact\tgenerated\tblood\twall, vessel\t\t\t\t\t9\tmm2\tr\n")
     rules = load_rules(path, PEARL)
     assert [rule.id for rule in rules.checks] == ["c.blood.wall", "c.blood.vessel"]
-    assert rules.for_scans() == Rules((), ())
+    assert rules.for_scans({1, 2, 3}) == Rules((), ())

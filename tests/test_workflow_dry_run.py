@@ -1,5 +1,6 @@
 """What would be run, for small configs; and one clear message where nothing can be run."""
 
+import json
 import subprocess
 import sys
 
@@ -54,6 +55,52 @@ def test_jobs_of_a_cohort_table(workdir, config, target, expected):
     assert job_counts(run.stdout) == expected
 
 
+@pytest.mark.parametrize(("size", "jobs"), [(1, 9), (3, 4)])
+def test_simulations_have_batches_of_their_own(workdir, size, jobs):
+    """Arms of 4 and 5 in mesh batches of 4: a simulation job of three may need two of them."""
+    (workdir / "config").mkdir()
+    (workdir / "config/config.yaml").write_text(f"simulation: {{batch_size: {size}}}\n")
+    run = dry(workdir, target="simulate")
+    assert run.returncode == 0, run.stdout
+    expected = stages(3) | {"simulate": 1, "simulate_hearts": jobs}
+    expected.pop("write_inputs")
+    assert job_counts(run.stdout) == expected
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "arms"),
+    [
+        (
+            "{}",
+            1 + 6 + 4 + 8 + 1,
+        ),  # unguided, two methods at three sets, ablation, four strengths each, extremes
+        ("{samples: {dps: 0, extremes: 0}, strengths: [], known: {points: 0}}", 1 + 3 + 4),
+        ("{implicit: bundle, samples: {dps: 0, extremes: 0}, strengths: []}", 1 + 3 + 4 + 4),
+        ("{constrained: [[aorta]], strengths: [1.0], extremes: []}", 1 + 2 + 4),
+    ],
+)
+def test_an_arm_of_the_evaluation_is_a_job(workdir, evaluation, arms):
+    (workdir / "config").mkdir()
+    (workdir / "config/config.yaml").write_text(f"evaluation: {evaluation}\n")
+    run = dry(workdir, target="evaluate")
+    assert run.returncode == 0, run.stdout
+    once = ["evaluate", "make_evaluation_hearts", "measure_realism", "measure_control", "write_evaluation"]
+    once += ["train_known_prior", "sample_known_targets"] if "points: 0" not in evaluation else []
+    assert job_counts(run.stdout) == dict.fromkeys(once, 1) | {"sample_arm": arms}
+
+
+@pytest.mark.parametrize(
+    "training", [{"label_maps": "maps"}, {"templates": {"gone.nii.gz": 1.0}, "focus": []}]
+)
+def test_a_bundle_whose_hearts_are_not_here_can_be_used_but_not_evaluated(workdir, training):
+    path = workdir / "bundle/bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"training": training}))
+    assert dry(workdir).returncode == 0
+    run = dry(workdir, target="evaluate")
+    assert run.returncode != 0
+    assert ("evaluation.label_maps" if "label_maps" in training else "gone.nii.gz") in run.stdout
+
+
 def test_jobs_of_the_users_own_label_maps(workdir):
     (workdir / "maps").mkdir()
     for name in ("p1.nii.gz", "p2.nii", "p3.nii.gz", "notes.txt"):
@@ -62,6 +109,17 @@ def test_jobs_of_the_users_own_label_maps(workdir):
     assert run.returncode == 0, run.stdout
     expected = {"import_anatomies": 2, "check_topology": 2, "build_meshes": 2, "write_inputs": 2} | ONCE
     assert job_counts(run.stdout) == expected
+    run = snakemake(
+        workdir,
+        "simulate",
+        *DRY,
+        "--config",
+        "bundle=bundle",
+        "label_maps=maps",
+        "cohort=mine",
+        "batch_size=2",
+    )
+    assert job_counts(run.stdout)["simulate_hearts"] == 3, run.stdout
 
 
 def test_the_shipped_config_from_elsewhere(tmp_path):
@@ -119,6 +177,7 @@ BAD = {
     "no such table": (["cohort_table=no.tsv"], ["'cohort_table'", "no.tsv"]),
     "unsafe arm": (["cohort_table=unsafe.tsv"], ["unsafe.tsv", "row 2", "'arm'", "../x"]),
     "no subjects": (["cohort_table=none.tsv"], ["none.tsv", "row 2", "'n'"]),
+    "targets of no arm": (["targets_table=other.tsv"], ["other.tsv, row 4", "'smal'", "small, large"]),
     "no such rules": (["topology_rules=no.tsv"], ["'topology_rules'", "no.tsv"]),
     "no label maps": (["label_maps=maps", "cohort=mine"], ["maps", ".nii.gz"]),
     "no such folder": (["label_maps=nomaps", "cohort=mine"], ["'label_maps'", "nomaps"]),
@@ -138,6 +197,7 @@ def test_bad_input_ends_in_one_message(workdir, config, told):
     make_bundle(workdir / "odd")
     (workdir / "odd/bundle.json").write_text("{}")
     (workdir / "unsafe.tsv").write_text(f"{COLUMNS}\n../x\t4\t\t\t\t\t\t\t\n")
+    (workdir / "other.tsv").write_text("arm\tstructure\nsmall\taorta\nlarge\taorta\nsmal\taorta\n")
     (workdir / "none.tsv").write_text(f"{COLUMNS}\nx\t0\t\t\t\t\t\t\t\n")
 
     run = dry(workdir, *config)

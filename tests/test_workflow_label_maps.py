@@ -3,13 +3,17 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from workflow_runs import job_counts, make_bundle, make_cohort_table, snakemake
+from resampled import resample
+from workflow_runs import REPOSITORY, job_counts, make_bundle, make_cohort_table, snakemake
 
+from cardiocohort.anatomy import HEART
+from cardiocohort.labelmap import LabelMap, read_label_map, write_volume
 from cardiocohort.segmentations.label_maps import CASES
-from cardiocohort.tables import read_table
+from cardiocohort.tables import ANATOMIES, read_table
 
 DATA = Path(__file__).parent / "data/segmentations"
 RUN = ("--quiet", "rules", "--cores", "1")
@@ -140,3 +144,57 @@ def test_bad_input_ends_in_one_message(project, changes, told):
     for part in told:
         assert part in run.stdout
     assert "Traceback" not in run.stdout
+
+
+FORMATS = ["vtu", "opencarp", "febio", "svmultiphysics", "fenicsx", "calculix"]
+
+
+@pytest.mark.long
+def test_label_maps_of_any_voxel_size_become_decks(tmp_path):
+    """The templates as they are, on 1 mm and on 3 mm voxels, and two without veins: decks of all of them."""
+    (tmp_path / "maps").mkdir()
+    for path in sorted((REPOSITORY / "resources/templates").glob("*.nii.gz")):
+        own, name = read_label_map(path, HEART), path.name[:2]
+        versions = {
+            "2mm": own,
+            "1mm": resample(own, 1.0),
+            "3mm": resample(own, 3.0),
+            "3mm_smooth": resample(own, 3.0, how="smooth"),
+        }
+        if name in ("T1", "T3"):
+            gone = np.isin(own.labels, [HEART.label(s) for s in ("superior_vena_cava", "pulmonary_vein")])
+            versions["no_veins"] = LabelMap(np.where(gone, 0, own.labels).astype(np.uint8), own.affine)
+        for version, label_map in versions.items():
+            write_volume(tmp_path / f"maps/{name}_{version}.nii.gz", label_map)
+    make_bundle(tmp_path / "bundle")
+    config = {
+        "bundle": "bundle",
+        "batch_size": 100,
+        "formats": FORMATS,
+        "meshing": {"edge_length_mm": 3.4},
+        "threads": {"meshing": 2},
+    }
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
+    run = snakemake(
+        tmp_path, "inputs", "--quiet", "rules", "--cores", "2", "--config", "label_maps=maps", "cohort=mine"
+    )
+    assert run.returncode == 0, run.stdout
+    results = tmp_path / "results/cohorts/mine"
+    meshes = pd.read_csv(results / "meshes/mine-0000.tsv", sep="\t").set_index("subject")
+    assert (meshes["verdict"] == "accepted").all(), meshes[["verdict", "reason", "detail"]]
+    assert len(meshes) == 18
+    inputs = pd.read_csv(results / "inputs/mine-0000.tsv", sep="\t")
+    assert set(inputs[inputs["verdict"] == "accepted"]["format"]) == set(FORMATS)
+    assert inputs.groupby("subject")["format"].nunique().tolist() == [6] * 18
+    told = (
+        read_table(results / "anatomies/mine-0000.parquet", ANATOMIES).groupby("subject")["repairs"].first()
+    )
+    refined = told.str.contains("refined from 3 x 3 x 3 mm")
+    assert refined[refined].index.tolist() == [s for s in told.index if "3mm" in s]
+    assert (told[~refined] == "").all()
+    # the same heart, whatever its voxels: cavities of the meshes
+    for name, own in meshes.groupby(meshes.index.str[:2]):
+        for cavity in ("lv_cavity_ml", "rv_cavity_ml"):
+            expected = own.loc[f"{name}_2mm", cavity]
+            assert own[cavity].between(0.9 * expected, 1.1 * expected).all(), own[cavity]

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
-from workflow_runs import make_cohort_table, snakemake
+from workflow_runs import REPOSITORY, make_cohort_table, planned_resources, snakemake
 
 from cardiocohort.anatomy import Anatomy, Grid
 from cardiocohort.bundle_card import FORMAT
@@ -72,6 +73,9 @@ def trained(tmp_path_factory):
     }
     config = {"cohort_table": "trial.tsv", "topology_rules": "rules.tsv", "device": "cpu", "prior": prior}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    on = {"name": "on", "warm_start": "results/prior/tube/bundle", "autoencoder": fit | {"cycles": []}}
+    on |= {"denoiser": fit | {"cycles": [5], "learning_rate": 1e-4}, "card_samples": 2}
+    (folder / "on.yaml").write_text(yaml.safe_dump(config | {"prior": prior | on}))
     run = snakemake(folder, "prior", "--cores", "2", "--configfile", "config.yaml")
     assert run.returncode == 0, run.stdout
     return folder
@@ -79,7 +83,8 @@ def trained(tmp_path_factory):
 
 def test_a_map_that_the_gate_refuses_is_not_trained_on(trained):
     hearts = pd.read_csv(trained / "results/prior/tube/population/hearts.tsv", sep="\t", index_col="subject")
-    assert hearts.loc["torn", "verdict"] == "failed"
+    assert hearts.loc["torn", "verdict"] == "rejected"
+    assert np.isnan(hearts.loc["torn", "split"])
     assert "components" in hearts.loc["torn", "reason"]
     assert (hearts.drop("torn")["verdict"] == "accepted").all()
     accepted = hearts[hearts["verdict"] == "accepted"]
@@ -92,6 +97,17 @@ def test_the_bundle_holds_the_anatomy_and_reconstructs_what_it_has_not_seen(trai
     new = tube(np.random.default_rng(99))
     again = card.reconstruct(prior.autoencoder, new, TUBE.n_channels)
     assert card.dice(new, again, TUBE).min() > 0.85
+
+
+def test_training_shows_what_it_made_of_held_out_maps(trained):
+    folder = trained / "results/prior/tube"
+    for network in ("autoencoder", "denoiser"):
+        losses = pd.read_csv(folder / network / "losses.tsv", sep="\t")
+        seen = losses.dropna()
+        assert seen["step"].tolist() == list(range(100, len(losses) + 1, 100))
+        assert seen["held_out"].iloc[-1] < seen["held_out"].iloc[0]
+        assert (folder / network / "losses.png").stat().st_size > 5000
+    assert (folder / "autoencoder/reconstructions.png").stat().st_size > 5000
 
 
 def test_samples_are_tubes(trained):
@@ -108,3 +124,43 @@ def test_the_card_states_what_was_measured(trained):
     assert set(figures["reconstruction_dice_held_out"]) == set(TUBE.structures)
     assert min(figures["reconstruction_dice_held_out"].values()) > 0.8
     assert "maps" in (folder / "CARD.md").read_text()
+
+
+def test_a_prior_is_trained_on_from_its_bundle(trained):
+    """The autoencoder is kept to the bit, the denoiser has moved by a few small steps, in its own units."""
+    run = snakemake(trained, "prior", "--cores", "2", "--configfile", "on.yaml")
+    assert run.returncode == 0, run.stdout
+    folder = trained / "results/prior/on"
+    before, after = (
+        load_prior(trained / "results/prior/tube/bundle", "cpu"),
+        load_prior(folder / "bundle", "cpu"),
+    )
+    for a, b in zip(before.autoencoder.parameters(), after.autoencoder.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(before.spread, after.spread)
+    old, new = (torch.cat([w.flatten() for w in prior.denoiser.parameters()]) for prior in (before, after))
+    assert 0 < float((new - old).norm()) < 0.05 * float(old.norm())
+    training = after.card["training"]
+    assert training["steps"] == {"autoencoder": 0, "denoiser": 5}
+    assert training["warm_start"]["weights_sha256"] == before.card["weights_sha256"]
+    assert before.card["weights_sha256"] in (folder / "card/CARD.md").read_text()
+
+
+def test_no_cycles_and_nothing_to_start_from_is_an_error(trained):
+    config = yaml.safe_load((trained / "on.yaml").read_text())
+    config["prior"]["warm_start"] = None
+    (trained / "none.yaml").write_text(yaml.safe_dump(config))
+    run = snakemake(trained, "prior", "--dry-run", "--configfile", "none.yaml")
+    assert run.returncode != 0
+    assert "'warm_start'" in run.stdout
+
+
+def test_the_paper_config_asks_for_a_gpu_a_process(tmp_path):
+    config = yaml.safe_load((REPOSITORY / "config/prior_paper.yaml").read_text())
+    config["prior"]["processes"] = 4
+    (tmp_path / "four.yaml").write_text(yaml.safe_dump(config))
+    asked = planned_resources(tmp_path, "prior", "--cores", "8", "--configfile", "four.yaml")
+    assert "train_autoencoder_left_out" not in asked, "its templates are nobody's own hearts"
+    for rule in ("train_autoencoder", "train_denoiser"):
+        assert (asked[rule]["gpu"], asked[rule]["threads"]) == ("4", "8")
+    assert asked["make_reference_population"].get("gpu", "0") == "0"

@@ -13,11 +13,11 @@ import yaml
 from workflow_runs import COLUMNS, REPOSITORY, environment
 
 from cardiocohort.files import sha256
+from cardiocohort.verification import OF_A_RUN
 
 RUN = (sys.executable, str(REPOSITORY / "workflow/run.py"), "--quiet", "rules", "--cores", "2")
 COHORT = Path("results/cohorts/mine")
 BATCH = "small-0000"
-VOLATILE = {"seconds"}
 
 
 def make_project(folder: Path) -> Path:
@@ -64,7 +64,8 @@ def results(project: Path) -> dict[str, object]:
         for path in sorted((folder / stage).rglob("*")):
             name = path.relative_to(folder).as_posix()
             if path.suffix == ".tsv" and path.parent == folder / stage:
-                frame = pd.read_csv(path, sep="\t").drop(columns=VOLATILE, errors="ignore")
+                frame = pd.read_csv(path, sep="\t")
+                frame = frame.loc[:, ~frame.columns.str.startswith(OF_A_RUN)]
                 found[name] = frame.to_csv(index=False)
             elif path.is_file() and path.suffix in (
                 ".parquet",

@@ -16,6 +16,8 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from rocrate.rocrate import ROCrate
+from snakemake.iocontainers import Namedlist
 from synthetic_population import reference_frame
 from workflow_runs import REPOSITORY, environment, job_counts, make_bundle, make_cohort_table, snakemake
 
@@ -275,6 +277,20 @@ def test_whose_lock_is_left(tmp_path):
     assert not (tmp_path / "now" / run_owner.NOTE).exists()
 
 
+@pytest.mark.parametrize(("arguments", "holds"), [((), True), (("--nolock", "--mode", "remote"), False)])
+def test_snakemake_inside_a_job_holds_no_lock(tmp_path, arguments, holds):
+    folder = lock(tmp_path / "here", None)
+    waits = "print(flush=True); import time; time.sleep(60)"
+    (tmp_path / "snakemake").write_text(waits)
+    command = [sys.executable, str(tmp_path / "snakemake"), *arguments]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            assert run_owner.left_locked(folder) != holds
+        finally:
+            process.kill()
+
+
 # ---- targets: growing a trial
 
 
@@ -322,26 +338,73 @@ def test_provenance(tmp_path):
 
     bundle = make_bundle(tmp_path / "bundle") / "bundle.json"
     (tmp_path / "manifest.tsv").write_text("subject\n")
-    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    config = tmp_path / "config.resolved.yaml"
+    config.write_text("seed: 1\n")
+    (tmp_path / "meshes").mkdir()
+    meshes = [tmp_path / f"meshes/a-{i:04d}.tsv" for i in range(2)]
+    for path in meshes:
+        path.write_text(f"subject\n{path.stem}\n")
+    (tmp_path / "cohort.tsv").write_text("arm\n")
+    given = {
+        "bundle": str(bundle),
+        "cohort_table": str(tmp_path / "cohort.tsv"),
+        "config": str(config),
+        "manifest": str(tmp_path / "manifest.tsv"),
+        "meshes": [str(path) for path in meshes],
+        "environments": [str(REPOSITORY / "envs/meshing.yaml")],
+    }
     job = SimpleNamespace(
-        input=SimpleNamespace(
-            bundle=str(bundle),
-            config=str(tmp_path / "config.yaml"),
-            manifest=str(tmp_path / "manifest.tsv"),
-            environments=[str(REPOSITORY / "envs/meshing.yaml")],
+        input=Namedlist(fromdict=given),
+        params=SimpleNamespace(
+            weights_sha256="w",
+            reference_sha256="r",
+            rules_sha256="t",
+            targets_sha256=None,
+            bases_sha256={"base.nii.gz": "b"},
         ),
-        params=SimpleNamespace(weights_sha256="w", reference_sha256="r", rules_sha256="t"),
-        output=SimpleNamespace(provenance=str(tmp_path / "provenance.json")),
+        output=SimpleNamespace(
+            provenance=str(tmp_path / "provenance.json"), crate=str(tmp_path / "ro-crate-metadata.json")
+        ),
     )
     write_provenance.main(job)
     told = json.loads((tmp_path / "provenance.json").read_text())
     assert told["packages"]["snakemake"] == "9.27.1"
+    assert told["platform"]["cores"] == os.cpu_count()
+    assert told["platform"]["processor"]
     assert told["bundle_sha256"] == sha256(bundle)
     assert told["environments"] == {"meshing.yaml": sha256(REPOSITORY / "envs/meshing.yaml")}
     assert told["manifest_sha256"] == sha256(tmp_path / "manifest.tsv")
-    assert told["config_sha256"] == sha256(tmp_path / "config.yaml")
+    assert told["config_sha256"] == sha256(config)
+    assert told["cohort_table_sha256"] == sha256(tmp_path / "cohort.tsv")
+    assert told["bases_sha256"] == {"base.nii.gz": "b"}
     if (REPOSITORY / ".git").exists() and shutil.which("git"):
         head = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
         commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
         assert told["workflow"]["commit"].removesuffix("-dirty") == commit
     assert str(tmp_path) not in json.dumps(told)
+
+    # as others read it: rocrate resolves every reference, and knows files from what is not there
+    crate = ROCrate(tmp_path)
+    assert str(tmp_path) not in (tmp_path / "ro-crate-metadata.json").read_text()
+    parts = {part.id: part for part in crate.root_dataset["hasPart"]}
+    names = {
+        "config.resolved.yaml",
+        "cohort.tsv",
+        "provenance.json",
+        "manifest.tsv",
+        "meshes/a-0000.tsv",
+        "meshes/a-0001.tsv",
+    }
+    assert parts.keys() == names
+    for name, part in parts.items():
+        assert part.type == "File"
+        assert part["sha256"] == sha256(tmp_path / name)
+        assert int(part["contentSize"]) == (tmp_path / name).stat().st_size
+    run = crate.root_dataset["mentions"]
+    assert run.type == "CreateAction"
+    assert run["instrument"]["softwareVersion"] == told["workflow"]["version"]
+    assert {entity.id for entity in run["result"]} == names - {"config.resolved.yaml", "cohort.tsv"}
+    asked = [entity["sha256"] for entity in run["object"]]
+    assert asked == [sha256(config), sha256(tmp_path / "cohort.tsv"), "w"]
+    assert crate.root_dataset["license"]["name"] == "not stated"
+    assert crate.root_dataset["datePublished"] == run["endTime"]

@@ -73,3 +73,33 @@ def job_counts(output: str) -> dict[str, int]:
     counts = {name: int(count) for name, count in (line.split() for line in table[1].splitlines())}
     counts.pop("total")
     return counts
+
+
+# rules have messages of their own, in place of which Snakemake tells a job in full
+IN_FULL = (
+    "import sys, snakemake.jobs; snakemake.jobs.Job.message = property(lambda job: None); "
+    "from snakemake.cli import main; main(sys.argv[1:])"
+)
+
+
+STRICT = ("--strict-dag-evaluation", "functions", "cyclic-graph", "periodic-wildcards")
+
+
+def planned_jobs(workdir: Path, *arguments: str) -> dict[str, list[dict[str, str]]]:
+    """Rule -> resources (and threads) of each of its jobs, as a strict dry run tells them."""
+    start = [sys.executable, "-c", IN_FULL, *command(workdir, "--dry-run", *arguments, *STRICT)[3:]]
+    run = subprocess.run(start, cwd=workdir, env=environment(), capture_output=True, text=True, check=False)
+    told = run.stdout + run.stderr
+    assert run.returncode == 0, told
+    found = {}
+    for block in re.split(r"^(?:local)?rule ", told, flags=re.MULTILINE)[1:]:
+        told_of = dict(re.findall(r"^    (resources|threads): (.*)$", block, re.MULTILINE))
+        resources = dict(pair.split("=", 1) for pair in told_of.get("resources", "").split(", ") if pair)
+        found.setdefault(block.split(":")[0], []).append(resources | {"threads": told_of.get("threads", "1")})
+    assert {rule: len(jobs) for rule, jobs in found.items()} == job_counts(told)
+    return found
+
+
+def planned_resources(workdir: Path, *arguments: str) -> dict[str, dict[str, str]]:
+    """Rule -> resources (and threads) of its last job."""
+    return {rule: jobs[-1] for rule, jobs in planned_jobs(workdir, *arguments).items()}

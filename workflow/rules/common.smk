@@ -5,6 +5,7 @@
 
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -15,8 +16,11 @@ sys.path.insert(0, str(WORKFLOW / "scripts"))
 
 from cardiocohort import bundle_card, cohort, files, label_map_folder, run_owner
 from cardiocohort.code_digest import library_digest
-from cardiocohort.config import check_together, complete, locate, read_schema
+from cardiocohort.config import check_refinement, check_together, complete
+from cardiocohort.config import locate, read_schema, with_edges
 from cardiocohort.errors import InputError
+from cardiocohort.evaluation import arms as evaluation_arms
+from cardiocohort.population.arms import refuse_other_arms
 from cardiocohort.segmentations import cases
 
 
@@ -54,16 +58,56 @@ def batches_of_arms():
     """Params of every batch by its name, from the cohort table."""
     arms = cohort.read_cohort(located("cohort_table"), ANATOMY)
     plain = {arm.name: arm.to_dict() for arm in arms}
+    maps = {
+        arm.name: located_base(arm) for arm in arms if arm.base and not arm.base_arm
+    }
+    digests = {name: files.sha256(path) for name, path in maps.items()}
     return {
         batch.name: {
             "arm": plain[arm.name],
             "first": batch.first,
             "last": batch.last,
             "seed": SETTINGS["seed"] if arm.seed is None else arm.seed,
+            # batch k of siblings depends on batch k of their base
+            "base_batch": arm.base_arm
+            and f"{arm.base}-{batch.name.rpartition('-')[2]}",
+            "base_map": maps.get(arm.name),
+            "base_sha256": digests.get(arm.name),
         }
         for arm in arms
         for batch in cohort.batches(arm, SETTINGS["batch_size"])
     }
+
+
+def plain_arms():
+    """The arms of the cohort table as plain values; none where label maps replace generation."""
+    if SETTINGS["label_maps"]:
+        return []
+    return list({b["arm"]["name"]: b["arm"] for b in BATCHES.values()}.values())
+
+
+def located_base(arm):
+    """The label map file whose siblings an arm's subjects are, as a string."""
+    key = f"cohort_table, arm {arm.name}, base"
+    return str(locate(arm.base, key, Path.cwd(), REPOSITORY))
+
+
+def base_of(*stages):
+    """An input function: tables of the base's batch (`base_<stage>`), or the base's label map (`base_map`)."""
+    suffixes = {"targets": "parquet", "anatomies": "parquet", "topology": "tsv"}
+
+    def found(wildcards):
+        batch = BATCHES[wildcards.batch]
+        if batch["base_map"]:
+            return {"base_map": ancient(batch["base_map"])}
+        if not batch["base_batch"]:
+            return {}
+        return {
+            f"base_{stage}": f"<cohort>/{stage}/{batch['base_batch']}.{suffixes[stage]}"
+            for stage in stages
+        }
+
+    return found
 
 
 def batches_of_label_maps():
@@ -73,6 +117,98 @@ def batches_of_label_maps():
         SETTINGS["cohort"], len(found), SETTINGS["batch_size"]
     )
     return {batch.name: dict(found[batch.first : batch.last + 1]) for batch in batches}
+
+
+@cache
+def simulation_batches():
+    """Subjects, and the mesh batches that they are in, of every simulation batch by its name.
+
+    They are numbered within an arm, as other batches are, but are of another size. Made when they are asked
+    for: one a subject is many.
+    """
+    arms = {}
+    for name, batch in BATCHES.items():
+        if SETTINGS["label_maps"]:
+            members = list(batch)
+        else:
+            indices = range(batch["first"], batch["last"] + 1)
+            members = [cohort.subject_name(batch["arm"]["name"], i) for i in indices]
+        arm = name.rpartition("-")[0]
+        arms.setdefault(arm, []).extend((member, name) for member in members)
+    size = SETTINGS["simulation"]["batch_size"]
+    return {
+        f"{arm}-{number:04d}": {
+            "subjects": [subject for subject, _ in members[first : first + size]],
+            "meshes": sorted({name for _, name in members[first : first + size]}),
+        }
+        for arm, members in arms.items()
+        for number, first in enumerate(range(0, len(members), size))
+    }
+
+
+def all_simulations(wildcards):
+    """The tables of every simulation batch."""
+    return expand("<cohort>/simulations/{batch}.tsv", batch=simulation_batches())
+
+
+def refined_simulations(wildcards):
+    """The tables of every simulation batch at every edge length, if the study is to simulate."""
+    if not SETTINGS["refinement"]["simulate"]:
+        return []
+    return expand(
+        "<cohort>/refinement/{edge}mm/simulations/{batch}.tsv",
+        edge=REFINED_EDGES,
+        batch=simulation_batches(),
+    )
+
+
+def arms_of_siblings():
+    """Names of each arm that has another arm for a base, of that base, and the structure that the arm edits
+    first, by the arm's name."""
+    arms = {batch["arm"]["name"]: batch["arm"] for batch in BATCHES.values()}
+    return {
+        name: {
+            "base": arm["base"],
+            "structure": arm["edits"][0]["structure"].split("/")[0],
+        }
+        for name, arm in arms.items()
+        if arm["base"] in arms
+    }
+
+
+def all_comparisons(wildcards):
+    """The tables of every arm of siblings beside its base."""
+    with plain_errors():
+        if not SIBLING_ARMS:
+            raise InputError(
+                f"{SETTINGS['cohort_table']}: no arm has another arm as its base, so there are no pairs to "
+                "compare; fill in the column 'base' (docs/cohort-table.md)"
+            )
+    return expand("<cohort>/comparisons/{arm}.tsv", arm=SIBLING_ARMS)
+
+
+def compared(wildcards):
+    """Tables of an arm of siblings and of its base."""
+    found = {}
+    for prefix, arm in (
+        ("base_", SIBLING_ARMS[wildcards.arm]["base"]),
+        ("", wildcards.arm),
+    ):
+        for name, stage, batches, suffix in (
+            ("simulations", "simulations", simulation_batches(), "tsv"),
+            ("anatomies", "anatomies", BATCHES, "parquet"),
+        ):
+            own = [batch for batch in batches if batch.rpartition("-")[0] == arm]
+            found[prefix + name] = [
+                f"<cohort>/{stage}/{batch}.{suffix}" for batch in own
+            ]
+    return found
+
+
+def meshes_of_simulation(wildcards):
+    """The mesh tables that hold the subjects of a simulation batch."""
+    names = simulation_batches()[wildcards.batch]["meshes"]
+    return expand("<cohort>/meshes/{name}.tsv", name=names)
 
 
 def segmented_scans(wildcards):
@@ -100,9 +236,102 @@ def segmented_files(wildcards):
         ]
 
 
+def bundle_of_arm(wildcards):
+    """Files of the bundle that an arm is sampled from: the config's, or that of the implicit baseline."""
+    if ARMS[wildcards.arm].method != evaluation_arms.IMPLICIT:
+        files_of = {"bundle": BUNDLE, "weights": WEIGHTS, "moments": BUNDLE_MOMENTS}
+    else:
+        folder = SETTINGS["evaluation"]["implicit"]
+        names = {
+            "bundle": "bundle.json",
+            "weights": "weights.safetensors",
+            "moments": "reference_moments.parquet",
+        }
+        with plain_errors():
+            files_of = {
+                key: str(
+                    locate(
+                        f"{folder}/{name}",
+                        "evaluation.implicit",
+                        Path.cwd(),
+                        REPOSITORY,
+                    )
+                )
+                for key, name in names.items()
+            }
+    return {key: ancient(path) for key, path in files_of.items()}
+
+
+def evaluation_label_maps(wildcards):
+    """The folder of hearts that the bundle has not seen, or None where its templates are deformed anew."""
+    folder = SETTINGS["evaluation"]["label_maps"]
+    with plain_errors():
+        if folder:
+            return str(locate(folder, "evaluation.label_maps", Path.cwd(), REPOSITORY))
+        if trained_on()["label_maps"]:
+            raise InputError(
+                f"config key 'evaluation.label_maps' is null, but {BUNDLE} was trained on label maps; name a folder "
+                "of others, which it has not seen"
+            )
+    return None
+
+
+def trained_on():
+    """Record of the bundle's training: label maps or templates, shares, focus, what was left out."""
+    return SETTINGS["prior"] | bundle_card.read_card(BUNDLE).get("training", {})
+
+
+def deformed_templates(which):
+    """Templates (path: share) that hearts are deformed from: `alike` what is sampled, or `left_out`."""
+    training = trained_on()
+    if SETTINGS["evaluation"]["label_maps"] or training["label_maps"]:
+        return {}
+    focus = training["focus"][-1] if training["focus"] else []
+    chosen = {
+        path: share
+        for path, share in training["templates"].items()
+        if (
+            Path(path).name.split(".")[0] in training["leave_out"]
+            if which == "left_out"
+            else not focus or Path(path).name.split(".")[0] in focus
+        )
+    }
+    with plain_errors():
+        return {
+            str(locate(path, "templates of the bundle", Path.cwd(), REPOSITORY)): share
+            for path, share in chosen.items()
+        }
+
+
+def more_each_attempt(mem_mb):
+    """Memory of a rule: a job that died may have had too little, so each further attempt asks for as much more."""
+    return lambda wildcards, attempt: mem_mb * attempt
+
+
+def all_cores(wildcards):
+    """Threads of a job that wants the machine for itself. Asked for such jobs only: where every job goes to
+    a cluster there is no number of cores, and Snakemake refuses to name one."""
+    return workflow.cores or 1
+
+
 def of_batch(key):
     """A params function: what the batch of a job holds under `key`."""
     return lambda wildcards: BATCHES[wildcards.batch][key]
+
+
+def index_to_verify(wildcards):
+    """Index of the subject of a batch that `verify` recomputes: any, but always the same."""
+    batch = BATCHES[wildcards.batch]
+    n = batch["last"] - batch["first"] + 1
+    return batch["first"] + int(files.digest(wildcards.batch)[:8], 16) % n
+
+
+def subject_to_verify(wildcards):
+    """Name of the subject of a batch that `verify` recomputes."""
+    batch = BATCHES[wildcards.batch]
+    if SETTINGS["label_maps"]:
+        return sorted(batch)[int(files.digest(wildcards.batch)[:8], 16) % len(batch)]
+    return cohort.subject_name(batch["arm"]["name"], index_to_verify(wildcards))
 
 
 def tables(stage, suffix):
@@ -140,14 +369,21 @@ if WITH_COHORT:
         WEIGHTS = located_in_bundle("weights.safetensors")
         ANATOMY, GRID = bundle_card.read_anatomy(BUNDLE)
         WEIGHTS_SHA256 = bundle_card.read_card(BUNDLE).get("weights_sha256")
-        REFERENCE = located("reference_table") or located_in_bundle(
-            "reference_moments.parquet"
-        )
+        BUNDLE_MOMENTS = located_in_bundle("reference_moments.parquet")
+        REFERENCE = located("reference_table") or BUNDLE_MOMENTS
         RULES = located("topology_rules")
         TARGETS_TABLE = located("targets_table")
         BATCHES = (
             batches_of_label_maps() if SETTINGS["label_maps"] else batches_of_arms()
         )
+        # once: the table may be large, and every job reads this file
+        if TARGETS_TABLE and workflow.is_main_process and not SETTINGS["label_maps"]:
+            refuse_other_arms(
+                TARGETS_TABLE,
+                dict.fromkeys(batch["arm"]["name"] for batch in BATCHES.values()),
+            )
+
+    SIBLING_ARMS = {} if SETTINGS["label_maps"] else arms_of_siblings()
 
     # Bundle and tables are ancient() inputs, since a checkout's file times say nothing; these digests
     # of their content, in params, rerun what depends on them.
@@ -155,8 +391,23 @@ if WITH_COHORT:
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
     )
     REFERENCE_SHA256 = files.sha256(REFERENCE)
+    BUNDLE_MOMENTS_SHA256 = files.sha256(BUNDLE_MOMENTS)
     RULES_SHA256 = files.sha256(RULES)
     TARGETS_SHA256 = files.sha256(TARGETS_TABLE) if TARGETS_TABLE else None
+
+    # the user's own label maps need no cohort table
+    with_table = not SETTINGS["label_maps"]
+    COHORT_TABLE = (
+        {"cohort_table": ancient(located("cohort_table"))} if with_table else {}
+    )
+    COHORT_TABLE_COPY = {"cohort_table": "<cohort>/cohort.tsv"} if with_table else {}
+    COHORT_TABLE_SHA256 = files.sha256(located("cohort_table")) if with_table else None
+    # of the label map files that arms have as their base
+    BASES_SHA256 = {
+        batch["arm"]["base"]: batch["base_sha256"]
+        for batch in (BATCHES.values() if with_table else ())
+        if batch["base_sha256"]
+    }
 
     TARGET_SOURCE = {"targets_table": ancient(TARGETS_TABLE)} if TARGETS_TABLE else {}
     STAGE_TABLES = {
@@ -172,11 +423,12 @@ if WITH_COHORT:
         else {name: batch["seed"] for name, batch in BATCHES.items()}
     )
     # the user's own label maps have no targets to compare with
-    REPORT_CHARTS = ["acceptance", "distributions"]
+    REPORT_CHARTS = ["acceptance", "distributions", "wall_thickness"]
     if not SETTINGS["label_maps"]:
         REPORT_CHARTS += ["targets_and_achieved", "requested_and_accepted"]
     REPORT_FIGURES = {name: figure(name) for name in REPORT_CHARTS}
     REPORT_FIGURES["gallery"] = figure("gallery", "jpg")
     PAGE_TEMPLATE = WORKFLOW / "scripts/cardiocohort/report/cohort.html.j2"
     REFERENCE_VALUES = str(REPOSITORY / "resources/reference/reference_values.tsv")
+    PUBLISHED_LAND2015 = str(REPOSITORY / "resources/verification/land2015.tsv")
     ENVIRONMENTS = sorted(map(str, (REPOSITORY / "envs").glob("*.yaml")))

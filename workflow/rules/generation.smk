@@ -1,13 +1,16 @@
 # Stage 3, generation: anatomies that meet the targets, by guided diffusion.
-# in  <cohort>/targets/<batch>.parquet, the bundle, the topology rules (which decide about another attempt)
+# in  <cohort>/targets/<batch>.parquet, the bundle, the topology rules (which decide about another attempt),
+#     of siblings the anatomies and verdicts of their base's batch, or a label map file
 # out <cohort>/anatomies/<batch>.parquet: achieved moments; label maps in <cohort>/anatomies/<batch>/
 
 
 rule generate_anatomies:
     input:
+        unpack(base_of("anatomies", "topology")),
         targets="<cohort>/targets/{batch}.parquet",
         bundle=ancient(BUNDLE),
         weights=ancient(WEIGHTS),
+        moments=ancient(BUNDLE_MOMENTS),
         rules=ancient(RULES),
     output:
         table="<cohort>/anatomies/{batch}.parquet",
@@ -16,18 +19,25 @@ rule generate_anatomies:
     benchmark:
         "<cohort>/benchmarks/generation/{batch}.tsv"
     conda:
-        "../../envs/generation.yaml"
+        (
+            "../../envs/generation_gpu.yaml"
+            if SETTINGS["device"] == "cuda"
+            else "../../envs/generation.yaml"
+        )
     threads: SETTINGS["threads"]["generation"]
     resources:
         gpu=1 if SETTINGS["device"] == "cuda" else 0,
-        mem_mb=2000 + 1500 * SETTINGS["threads"]["generation"],
+        mem_mb=more_each_attempt(2000 + 1500 * SETTINGS["threads"]["generation"]),
         runtime=240,
     params:
+        arm=of_batch("arm"),
+        base_sha256=of_batch("base_sha256"),
         seed=of_batch("seed"),
         guidance=SETTINGS["guidance"],
         max_attempts=SETTINGS["max_attempts"],
         device=SETTINGS["device"],
         bundle_sha256=WEIGHTS_SHA256,
+        moments_sha256=BUNDLE_MOMENTS_SHA256,
         anatomy=ANATOMY_DIGEST,
         rules_sha256=RULES_SHA256,
         library=library("generate_anatomies.py"),

@@ -6,6 +6,7 @@
 rule import_anatomies:
     input:
         label_maps=lambda wildcards: list(map(str, BATCHES[wildcards.batch].values())),
+        rules=ancient(RULES),
         bundle=ancient(BUNDLE),
     output:
         table="<cohort>/anatomies/{batch}.parquet",
@@ -14,12 +15,13 @@ rule import_anatomies:
     conda:
         "../../envs/topology.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=more_each_attempt(2000),
         runtime=30,
     params:
         subjects=lambda wildcards: list(BATCHES[wildcards.batch]),
         arm=SETTINGS["cohort"],
         anatomy=ANATOMY_DIGEST,
+        rules_sha256=RULES_SHA256,
         library=library("import_anatomies.py"),
     message:
         "Importing the label maps of {wildcards.batch}"

@@ -15,7 +15,7 @@ rule write_inputs:
     conda:
         "../../envs/inputs.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=more_each_attempt(2000),
         runtime=60,
     params:
         formats=SETTINGS["formats"],

@@ -19,7 +19,7 @@ rule build_meshes:
         "../../envs/meshing.yaml"
     threads: SETTINGS["threads"]["meshing"]
     resources:
-        mem_mb=1000 + 3000 * SETTINGS["threads"]["meshing"],
+        mem_mb=more_each_attempt(1000 + 3000 * SETTINGS["threads"]["meshing"]),
         runtime=240,
     params:
         meshing=SETTINGS["meshing"],

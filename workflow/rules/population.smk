@@ -1,10 +1,12 @@
 # Stage 1, population: what every virtual patient's heart should be.
-# in  the arm's row of the cohort table (params), the reference table or explicit targets
+# in  the arm's row of the cohort table (params), the reference table or explicit targets, of siblings the
+#     targets and anatomies of their base's batch, or a label map file
 # out <cohort>/targets/<batch>.parquet: moments of every subject and structure, with plausibility
 
 
 rule draw_targets:
     input:
+        unpack(base_of("targets", "anatomies")),
         **TARGET_SOURCE,
         reference=ancient(REFERENCE),
         bundle=ancient(BUNDLE),
@@ -15,10 +17,11 @@ rule draw_targets:
     conda:
         "../../envs/population.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=more_each_attempt(1000),
         runtime=30,
     params:
         arm=of_batch("arm"),
+        base_sha256=of_batch("base_sha256"),
         first=of_batch("first"),
         last=of_batch("last"),
         seed=of_batch("seed"),

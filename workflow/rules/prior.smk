@@ -33,13 +33,29 @@ with plain_errors():
         str(locate(path, "prior.templates", Path.cwd(), REPOSITORY)): share
         for path, share in ({} if PRIOR["label_maps"] else PRIOR["templates"]).items()
     }
+    PRIOR_START, PRIOR_START_CARD = [], None
+    if PRIOR["warm_start"]:
+        bundle_json = (
+            locate(PRIOR["warm_start"], "prior.warm_start", Path.cwd(), REPOSITORY)
+            / "bundle.json"
+        )
+        PRIOR_START, PRIOR_START_CARD = str(bundle_json), bundle_card.read_card(
+            bundle_json
+        )
+    elif not (PRIOR["autoencoder"]["cycles"] and PRIOR["denoiser"]["cycles"]):
+        raise InputError(
+            "config key 'prior': 'cycles' is empty for the autoencoder or the denoiser, which keeps the network of "
+            "'warm_start'; name a bundle there, or at least one cycle"
+        )
     PRIOR_CHANNELS = len(bundle_card.read_anatomy(PRIOR_ANATOMY)[0].structures) + 1
     PRIOR_CELLS = bundle_card.read_anatomy(PRIOR_ANATOMY)[1].shape[0] // 2
 
+PRIOR_START_SHA256 = PRIOR_START_CARD["weights_sha256"] if PRIOR_START_CARD else ""
 PRIOR_RECORD = (
     "n",
     "focus",
     "leave_out",
+    "conditioning",
     "seed",
     "label_maps",
     "templates",
@@ -49,6 +65,10 @@ PRIOR_RECORD = (
     "machine",
 )
 NETWORKS = {"channels": PRIOR_CHANNELS, "cells": PRIOR_CELLS} | PRIOR["networks"]
+PRIOR_TOLD = []
+if PRIOR["conditioning"] == "heat_maps":
+    NETWORKS["condition_channels"] = PRIOR_CHANNELS - 1
+    PRIOR_TOLD = "<prior>/population/reference_moments.parquet"
 
 
 rule prior:
@@ -74,7 +94,7 @@ rule make_reference_population:
         "../../envs/prior.yaml"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, threads: 1500 * threads,
+        mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
         runtime=600,
     params:
         label_maps=PRIOR["label_maps"],
@@ -95,26 +115,29 @@ rule train_autoencoder:
     input:
         anatomy=ancient(PRIOR_ANATOMY),
         hearts="<prior>/population/hearts.tsv",
+        start=ancient(PRIOR_START),
     output:
         weights="<prior>/autoencoder/weights.safetensors",
         losses="<prior>/autoencoder/losses.tsv",
         figure="<prior>/autoencoder/losses.png",
+        reconstructions="<prior>/autoencoder/reconstructions.png",
     log:
         "<prior>/logs/autoencoder.log",
     benchmark:
         "<prior>/benchmarks/autoencoder.tsv"
     conda:
         "../../envs/prior.yaml"
-    threads: 2
+    threads: 2 * PRIOR["processes"]
     resources:
-        gpu=1 if SETTINGS["device"] == "cuda" else 0,
-        mem_mb=8000,
+        gpu=PRIOR["processes"] if SETTINGS["device"] == "cuda" else 0,
+        mem_mb=more_each_attempt(6000 + 2000 * PRIOR["processes"]),
         runtime=1440,
     params:
         networks=NETWORKS,
-        fit=PRIOR["autoencoder"] | {"seed": PRIOR["seed"]},
+        fit=PRIOR["autoencoder"] | {"seed": PRIOR["seed"], "start": PRIOR_START_SHA256},
         leave_out=[],
         device=SETTINGS["device"],
+        processes=PRIOR["processes"],
         library=library("train_autoencoder.py"),
     message:
         "Training the autoencoder"
@@ -123,10 +146,14 @@ rule train_autoencoder:
 
 
 use rule train_autoencoder as train_autoencoder_left_out with:
+    input:
+        anatomy=ancient(PRIOR_ANATOMY),
+        hearts="<prior>/population/hearts.tsv",
     output:
         weights="<prior>/autoencoder_left_out/weights.safetensors",
         losses="<prior>/autoencoder_left_out/losses.tsv",
         figure="<prior>/autoencoder_left_out/losses.png",
+        reconstructions="<prior>/autoencoder_left_out/reconstructions.png",
     log:
         "<prior>/logs/autoencoder_left_out.log",
     benchmark:
@@ -136,6 +163,7 @@ use rule train_autoencoder as train_autoencoder_left_out with:
         fit=PRIOR["autoencoder_left_out"] | {"seed": PRIOR["seed"]},
         leave_out=PRIOR["leave_out"],
         device=SETTINGS["device"],
+        processes=PRIOR["processes"],
         library=library("train_autoencoder.py"),
     message:
         "Training an autoencoder that has not seen the left-out template"
@@ -146,6 +174,8 @@ rule train_denoiser:
         anatomy=ancient(PRIOR_ANATOMY),
         hearts="<prior>/population/hearts.tsv",
         autoencoder="<prior>/autoencoder/weights.safetensors",
+        moments=PRIOR_TOLD,
+        start=ancient(PRIOR_START),
     output:
         weights="<prior>/denoiser/weights.safetensors",
         losses="<prior>/denoiser/losses.tsv",
@@ -156,16 +186,17 @@ rule train_denoiser:
         "<prior>/benchmarks/denoiser.tsv"
     conda:
         "../../envs/prior.yaml"
-    threads: 2
+    threads: 2 * PRIOR["processes"]
     resources:
-        gpu=1 if SETTINGS["device"] == "cuda" else 0,
-        mem_mb=8000,
+        gpu=PRIOR["processes"] if SETTINGS["device"] == "cuda" else 0,
+        mem_mb=more_each_attempt(6000 + 2000 * PRIOR["processes"]),
         runtime=1440,
     params:
         networks=NETWORKS,
-        fit=PRIOR["denoiser"] | {"seed": PRIOR["seed"]},
+        fit=PRIOR["denoiser"] | {"seed": PRIOR["seed"], "start": PRIOR_START_SHA256},
         focus=PRIOR["focus"],
         device=SETTINGS["device"],
+        processes=PRIOR["processes"],
         library=library("train_denoiser.py"),
     message:
         "Training the denoiser"
@@ -180,6 +211,10 @@ rule write_bundle:
         hearts="<prior>/population/hearts.tsv",
         autoencoder="<prior>/autoencoder/weights.safetensors",
         denoiser="<prior>/denoiser/weights.safetensors",
+        losses=[
+            "<prior>/autoencoder/losses.tsv",
+            "<prior>/denoiser/losses.tsv",
+        ],
     output:
         card="<prior>/bundle/bundle.json",
         weights="<prior>/bundle/weights.safetensors",
@@ -189,12 +224,13 @@ rule write_bundle:
     conda:
         "../../envs/prior.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=more_each_attempt(2000),
         runtime=30,
     params:
         name=PRIOR["name"],
         networks=NETWORKS,
         training={key: PRIOR[key] for key in PRIOR_RECORD},
+        start=PRIOR_START_CARD,
         focus=PRIOR_FOCUS,
         repository=str(REPOSITORY),
         library=library("write_bundle.py"),
@@ -235,7 +271,7 @@ rule measure_prior:
         "../../envs/prior.yaml"
     threads: 2
     resources:
-        mem_mb=6000,
+        mem_mb=more_each_attempt(6000),
         runtime=120,
     params:
         networks=NETWORKS,

@@ -1,6 +1,7 @@
 # Stage 8, report: who came out of the trial and how well, for people; and how it was made.
 # in  the tables of all stages and batches
-# out <cohort>/manifest.tsv, <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/provenance.json
+# out <cohort>/manifest.tsv, <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort
+#     table, as it was), <cohort>/provenance.json, <cohort>/ro-crate-metadata.json
 
 
 localrules:
@@ -10,7 +11,10 @@ localrules:
 
 
 rule write_config:
+    input:
+        **COHORT_TABLE,
     output:
+        **COHORT_TABLE_COPY,
         config="<cohort>/config.resolved.yaml",
     log:
         "<cohort>/logs/report/config.log",
@@ -18,6 +22,7 @@ rule write_config:
         "../../envs/report.yaml"
     params:
         settings=SETTINGS,
+        cohort_table_sha256=COHORT_TABLE_SHA256,
         library=library("write_config.py"),
     message:
         "Writing the config with its defaults"
@@ -62,10 +67,11 @@ rule write_report:
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=more_each_attempt(4000),
         runtime=60,
     params:
         config=SETTINGS,
+        arms=plain_arms(),
         reference_values_sha256=files.sha256(REFERENCE_VALUES),
         template=files.sha256(PAGE_TEMPLATE),
         library=library("write_report.py"),
@@ -77,12 +83,15 @@ rule write_report:
 
 rule write_provenance:
     input:
+        **STAGE_TABLES,
+        **COHORT_TABLE_COPY,
         manifest="<cohort>/manifest.tsv",
         config="<cohort>/config.resolved.yaml",
         bundle=ancient(BUNDLE),
         environments=ancient(ENVIRONMENTS),
     output:
         provenance="<cohort>/provenance.json",
+        crate="<cohort>/ro-crate-metadata.json",
     log:
         "<cohort>/logs/report/provenance.log",
     conda:
@@ -91,6 +100,8 @@ rule write_provenance:
         weights_sha256=WEIGHTS_SHA256,
         reference_sha256=REFERENCE_SHA256,
         rules_sha256=RULES_SHA256,
+        targets_sha256=TARGETS_SHA256,
+        bases_sha256=BASES_SHA256,
         library=library("write_provenance.py"),
     message:
         "Recording the provenance"

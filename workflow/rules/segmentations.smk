@@ -56,7 +56,7 @@ rule make_label_maps:
         "../../envs/topology.yaml"
     threads: SETTINGS["threads"]["segmentations"]
     resources:
-        mem_mb=3000 * SETTINGS["threads"]["segmentations"],
+        mem_mb=more_each_attempt(3000 * SETTINGS["threads"]["segmentations"]),
         runtime=600,
     params:
         folder=segmented_scans,

@@ -15,7 +15,7 @@ rule check_topology:
     conda:
         "../../envs/topology.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=more_each_attempt(2000),
         runtime=60,
     params:
         rules_sha256=RULES_SHA256,

@@ -19,19 +19,27 @@ print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 """
 
 
+def cost(command: list[str], **options) -> tuple[float, float]:
+    """CPU seconds and peak memory (MB) of a command; CalledProcessError where it fails."""
+    launch = [sys.executable, "-c", LAUNCHER, *command]
+    out = subprocess.run(launch, capture_output=True, text=True, check=True, **options)
+    cpu, memory = map(float, out.stdout.split())
+    return cpu, memory * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def write_trial(folder: Path, subjects: int) -> None:
+    """The cohort table `trial.tsv` of two arms with `subjects` in all."""
+    rows = [f"{arm}\t{subjects // 2}\tany\thealthy\t\t\t\tmyocardium: size\t" for arm in ("a", "b")]
+    (folder / "trial.tsv").write_text("\n".join([COLUMNS, *rows]) + "\n")
+
+
 def plan(snakefile: str, bundle: str, subjects: int, batch_size: int) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of a dry run of two arms with `subjects` in all."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = [f"{arm}\t{subjects // 2}\tany\thealthy\t\t\t\tmyocardium: size\t" for arm in ("a", "b")]
-        (Path(folder) / "trial.tsv").write_text("\n".join([COLUMNS, *rows]) + "\n")
+        write_trial(Path(folder), subjects)
         command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--directory", folder]
         command += ["--dry-run", "--quiet", "rules", "--cores", "1", "--config", "cohort_table=trial.tsv"]
-        command += [f"bundle={bundle}", f"batch_size={batch_size}"]
-        out = subprocess.run(
-            [sys.executable, "-c", LAUNCHER, *command], capture_output=True, text=True, check=True
-        )
-    cpu, memory = map(float, out.stdout.split())
-    return cpu, memory * (1 if sys.platform == "darwin" else 1024) / 1e6
+        return cost([*command, f"bundle={bundle}", f"batch_size={batch_size}"])
 
 
 def main(snakemake):

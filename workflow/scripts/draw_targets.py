@@ -1,19 +1,33 @@
 """Rule draw_targets: target moments of one batch of an arm, drawn from the population or given by the user.
 
 Inputs: bundle (bundle.json) and reference (moments and covariates), or
-targets_table (explicit targets; a reference beside it lets them be judged). Params: arm
+targets_table (explicit targets; a reference beside it lets them be judged). Siblings: base_targets and
+base_anatomies (tables of their base's batch), or base_map (a label map file). Params: arm
 (`Arm.to_dict()`), first and last (subject indices, both included), seed, truncation.
 """
 
 import logging
 
-from cardiocohort import script, tables
+from cardiocohort import moments, script, tables
+from cardiocohort.base_map import read_base_map
 from cardiocohort.bundle_card import read_anatomy
 from cardiocohort.cohort import Arm
+from cardiocohort.population import siblings
 from cardiocohort.population.explicit import explicit_targets, read_targets
 from cardiocohort.population.plausibility import population_for, warnings_of
 from cardiocohort.population.reference import read_reference
 from cardiocohort.population.targets import drawn_targets
+
+
+def bases_of(inputs, arm, indices, anatomy, grid):
+    if inputs.get("base_map"):
+        labels = read_base_map(inputs.base_map, anatomy, grid)
+        groups = [(anatomy.label(name),) for name in anatomy.structures]
+        found = moments.measure_labels(labels, groups, grid.axes_mm())
+        return siblings.bases_of_map(indices, anatomy.structures, found)
+    wanted = tables.read_table(inputs.base_targets, tables.TARGETS)
+    achieved = tables.read_table(inputs.base_anatomies, tables.ANATOMIES)
+    return siblings.bases_of_tables(arm, indices, wanted, achieved)
 
 
 def main(snakemake):
@@ -23,7 +37,10 @@ def main(snakemake):
     indices = range(p.first, p.last + 1)
     reference = inputs.get("reference")
     population = population_for(arm, read_reference(reference, anatomy)) if reference else None
-    if inputs.get("targets_table"):
+    if arm.base:
+        bases = bases_of(inputs, arm, indices, anatomy, grid)
+        targets = siblings.sibling_targets(arm, indices, p.seed, bases, population)
+    elif inputs.get("targets_table"):
         table = read_targets(inputs.targets_table, anatomy)
         targets = explicit_targets(arm, indices, p.seed, table, population)
     else:

@@ -4,9 +4,22 @@ from pathlib import Path
 
 from cardiocohort import files, script, subjects, tables
 from cardiocohort.bundle_card import read_card
-from cardiocohort.generation import anatomies
+from cardiocohort.generation import anatomies, bases
 from cardiocohort.prior.bundle import check_weights
 from cardiocohort.prior.device import resolve_device
+
+
+def base_of(snakemake, index):
+    """The base of a subject of the batch, for siblings."""
+    inputs, arm = snakemake.input, snakemake.params.arm
+    if inputs.get("base_map"):
+        return bases.of_map(arm, inputs.base_map, snakemake.params.base_sha256)
+    if not inputs.get("base_anatomies"):
+        return None
+    table = Path(inputs.base_anatomies)
+    made = tables.read_table(table, tables.ANATOMIES)
+    verdicts = tables.read_table(inputs.base_topology, tables.TOPOLOGY)
+    return bases.of_table(arm, index, made, verdicts, table.with_suffix(""))
 
 
 def main(snakemake):
@@ -15,10 +28,12 @@ def main(snakemake):
     bundle = Path(snakemake.input.bundle).parent
     check_weights(bundle, read_card(snakemake.input.bundle))
     targets = tables.read_table(snakemake.input.targets, tables.TARGETS)
-    shared = [p.library, p.bundle_sha256, files.sha256(snakemake.input.rules), p.guidance, p.max_attempts]
+    shared = [p.library, p.bundle_sha256, p.moments_sha256, files.sha256(snakemake.input.rules), p.guidance]
+    shared.append(p.max_attempts)
     tasks = []
     for subject, rows in targets.groupby("subject", sort=False):
-        payload = (rows.to_dict("records"), p.seed, *anatomies.arm_and_index(subject))
+        arm, index = anatomies.arm_and_index(subject)
+        payload = (rows.to_dict("records"), p.seed, arm, index, base_of(snakemake, index))
         inputs = files.digest([shared, device, payload])
         tasks.append(subjects.Task(subject, f"{subject}.nii.gz", inputs, payload))
     records = subjects.run_batch(

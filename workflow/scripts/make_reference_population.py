@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from cardiocohort import files, script, subjects
+from cardiocohort import files, script, subjects, tables
 from cardiocohort.bundle_card import read_anatomy
 from cardiocohort.prior import reference_population as population
 
@@ -24,8 +22,8 @@ def main(snakemake):
     )
     reference, hearts = population.tables(records, anatomy, p.held_out_share)
     if p.covariates:
-        covariates = pd.read_csv(p.covariates, sep="\t")
-        reference = reference.merge(covariates, on="subject", how="left", validate="many_to_one")
+        covariates = tables.read_table(p.covariates, {"subject": "str"}).drop_duplicates("subject")
+        reference = reference.merge(covariates, on="subject", how="left")
     with files.atomic_path(snakemake.output.reference) as path:
         reference.to_parquet(path, index=False)
     with files.atomic_path(snakemake.output.hearts) as path:

@@ -1,30 +1,18 @@
 """Rule train_autoencoder: occupancy autoencoder of the reference population."""
 
-from pathlib import Path
-
-import torch
-
 from cardiocohort import script
-from cardiocohort.bundle_card import read_anatomy
-from cardiocohort.prior import figures, training
+from cardiocohort.prior import fits, processes
 from cardiocohort.prior.device import resolve_device
-from cardiocohort.prior.networks import Autoencoder, NetworkSettings
 
 
 def main(snakemake):
-    p, out = snakemake.params, snakemake.output
-    device = resolve_device(p.device)
-    torch.set_num_threads(snakemake.threads)
-    anatomy, _ = read_anatomy(snakemake.input.anatomy)
-    _, blocks = training.read_hearts(Path(snakemake.input.hearts), anatomy, tuple(p.leave_out))
-    torch.manual_seed(p.fit["seed"])
-    network = Autoencoder(NetworkSettings(**p.networks)).to(device)
-    settings = training.FitSettings(**p.fit | {"cycles": tuple(p.fit["cycles"])})
-    ema, losses = training.train_autoencoder(
-        network, blocks, anatomy.n_channels, settings, Path(out.weights).parent, device
-    )
-    training.save_network(Path(out.weights), ema)
-    figures.write_losses(losses, out.losses, out.figure, "autoencoder")
+    given, p = snakemake.input, snakemake.params
+    job = {
+        "anatomy": given.anatomy, "hearts": given.hearts, "start": given.get("start"),
+        "networks": p.networks, "fit": p.fit, "leave_out": p.leave_out, "device": resolve_device(p.device),
+        **dict(snakemake.output.items()),
+    }  # fmt: skip
+    processes.launch(p.processes, snakemake.threads, snakemake.log[0], fits.fit_autoencoder, job)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,17 @@ def main(snakemake):
     if p.focus:
         hearts = pd.read_csv(inputs.hearts, sep="\t", keep_default_na=False).set_index("subject")
         reference = reference[reference["subject"].map(hearts["origin"]).isin(p.focus)]
+    losses = zip(("autoencoder", "denoiser"), inputs.losses, strict=True)
+    steps = {network: len(pd.read_csv(table, sep="\t")) for network, table in losses}
+    start = {key: p.start[key] for key in ("name", "weights_sha256", "training")} if p.start else None
     card = {
         "name": p.name,
         "anatomy": {"structures": anatomy.structures, "centred_on": anatomy.centred_on},
         "grid": {"shape": grid.shape, "spacing_mm": grid.spacing_mm},
         "networks": networks.to_dict(),
         "moment_spread": moment_spread(reference, anatomy),
-        "training": p.training | {"commit": provenance.commit(p.repository)},
+        "training": p.training
+        | {"steps": steps, "warm_start": start, "commit": provenance.commit(p.repository)},
     }
     folder = Path(snakemake.output.card).parent
     with files.atomic_path(snakemake.output.reference) as path:

@@ -1,13 +1,17 @@
-"""Rule write_config: the config as it was used, defaults filled in."""
+"""Rule write_config: the config as it was used, defaults filled in, and the cohort table as it was."""
 
 import yaml
 
 from cardiocohort import files, script
+from cardiocohort.text_files import read_text
 
 
 def main(snakemake):
     text = yaml.safe_dump(dict(snakemake.params.settings), sort_keys=False, allow_unicode=True)
     files.write_text(snakemake.output.config, text)
+    if snakemake.output.get("cohort_table"):  # the user's own label maps have none
+        table = read_text(snakemake.input.cohort_table, "cohort table")
+        files.write_text(snakemake.output.cohort_table, table)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from cardiocohort import files, script, tables
+from cardiocohort import files, pages, script, tables
 from cardiocohort.bundle_card import read_anatomy, read_card
+from cardiocohort.cohort import Arm
 from cardiocohort.report import charts, gallery, page
 from cardiocohort.report.cohort_tables import read_cohort_tables
 from cardiocohort.report.manifest import COLUMNS
@@ -17,7 +18,8 @@ def main(snakemake):
     found = read_cohort_tables(i.get("targets", []), i.anatomies, i.topology, i.meshes, i.inputs)
     manifest = tables.read_table(i.manifest, COLUMNS)
     anatomy, _ = read_anatomy(i.bundle)
-    summary = summarise(found, manifest, read_reference_values(i.reference_values))
+    arms = [Arm.from_dict(arm) for arm in p.arms]
+    summary = summarise(found, manifest, read_reference_values(i.reference_values), arms)
     drawn = charts.all_charts(summary, found.targets, anatomy)
     chosen = gallery.chosen(manifest)
     portraits = list(gallery.portray(chosen, Path(i.manifest).parent, found, manifest, anatomy))
@@ -27,7 +29,7 @@ def main(snakemake):
         "provenance": json.loads(Path(i.provenance).read_text(encoding="utf-8")),
         "seeds": sorted(manifest["seed"].dropna().unique()),
     }
-    pictures = {name: page.png(chart) for name, chart in drawn.items()}
+    pictures = {name: pages.png(chart) for name, chart in drawn.items()}
     pictures["gallery"] = page.jpeg(gallery.contact_sheet(portraits))
     for name, content in pictures.items():
         with files.atomic_path(o[name]) as path:

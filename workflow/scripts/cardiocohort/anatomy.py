@@ -10,7 +10,9 @@ import numpy as np
 
 from .errors import InputError
 
-ATTRIBUTES = ("size", "position", "shape")  # volume, centroid, S / tr S
+ATTRIBUTES = ("size", "position", "shape")  # volume, centroid, S / tr S: the paper's
+FURTHER_ATTRIBUTES = ("scale", "orientation", "aspect")  # tr S; eigenvectors and eigenvalues of S / tr S
+RELATIONS = ("volume_ratio", "distance", "direction")  # of one structure to another, written `a/b`
 
 
 @dataclass(frozen=True)

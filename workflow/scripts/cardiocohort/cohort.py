@@ -7,7 +7,6 @@ work, and everything random about a subject comes from `seed_sequence`.
 
 import hashlib
 import io
-import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,22 +16,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .anatomy import ATTRIBUTES, Anatomy
+from .anatomy import Anatomy
+from .cohort_cells import NUMBER, SIGNED, Edit, parse_constraints, parse_edits
 from .errors import InputError
+from .text_files import read_table_text
 
 COLUMNS = ("arm", "n", "sex", "condition", "age", "bsa", "seed", "constraints", "edits")
+OPTIONAL_COLUMNS = ("base",)
 MAX_SUBJECTS = 100_000  # of one arm: five digits number its subjects
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
 CONDITION_NAME = ARM_NAME
 # what a person can have; distributions are cut there
 LIMITS = {"age": (0.0, 120.0), "bsa": (0.2, 4.0)}
-UNITS = {"volume": "mL", "centroid_x": "mm", "centroid_y": "mm", "centroid_z": "mm"}
-MAX_VOLUME_ML = 10_000.0  # beyond any field, so certainly a slip
-MAX_POSITION_MM = 1_000.0
+MAP_SUFFIXES = (".nii.gz", ".nii")
 STREAMS = {"population": 0, "generation": 1}
-
-_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_SIGNED = rf"[+-]?{_NUMBER}"
 
 
 @dataclass(frozen=True)
@@ -44,20 +41,11 @@ class Distribution:
 
 
 @dataclass(frozen=True)
-class Edit:
-    """`set` conditions the draw on a value, `multiply` and `add` change what was drawn (mL, mm)."""
-
-    structure: str
-    quantity: str
-    operation: str
-    value: float
-
-
-@dataclass(frozen=True)
 class Arm:
     """One row of the cohort table. None stands for "as in the reference population".
 
-    `constraints` holds (structure or union `a+b`, attributes) pairs; `seed` None is the config's.
+    `constraints` holds (structure, union `a+b` or relation `a/b`, attributes) pairs; `seed` None is the
+    config's. `base` is the arm, or the label map file, whose siblings the arm's subjects are; "" for none.
     `n` is None in an arm that came back from `from_dict`.
     """
 
@@ -70,6 +58,26 @@ class Arm:
     seed: int | None
     constraints: tuple[tuple[str, tuple[str, ...]], ...]
     edits: tuple[Edit, ...]
+    base: str = ""
+
+    @property
+    def base_arm(self) -> str | None:
+        """Name of the arm whose siblings these are; None for no base or a label map file."""
+        return self.base if ARM_NAME.fullmatch(self.base) else None
+
+    def asked(self) -> dict[str, tuple[str, ...]]:
+        """What the targets' column `constrained` says, by structure or union.
+
+        A relation `a/b: distance` is an attribute "distance/b" of a; b is there too, maybe with none.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for name, attributes in self.constraints:
+            first, slash, second = name.partition("/")
+            words = tuple(f"{a}/{second}" for a in attributes) if slash else attributes
+            found[first] = found.get(first, ()) + words
+            if slash:
+                found.setdefault(second, ())
+        return found
 
     def to_dict(self) -> dict:
         """Plain JSON-able values that describe any one subject of the arm.
@@ -93,7 +101,7 @@ class Arm:
             return value and Distribution(value["kind"], tuple(value["parameters"]))
 
         return cls(
-            **{key: plain[key] for key in ("name", "female_share", "condition", "seed")},
+            **{key: plain[key] for key in ("name", "female_share", "condition", "seed", "base")},
             n=None,
             age=distribution(plain["age"]),
             bsa=distribution(plain["bsa"]),
@@ -152,26 +160,54 @@ def read_cohort(path: str | Path, anatomy: Anatomy) -> list[Arm]:
         arms[key] = (line, arm)
     if not arms:
         raise InputError(f"{path}: the cohort table has no arms; write at least one row below the header")
+    by_name = {arm.name: (line, arm) for line, arm in arms.values()}
+    for line, arm in by_name.values():
+        _check_base(path, line, arm, by_name)
     return [arm for _, arm in arms.values()]
+
+
+def _check_base(path: Path, line: int, arm: Arm, arms: dict[str, tuple[int, Arm]]) -> None:
+    if not arm.base:
+        return
+
+    def refuse(column: str, text: str):
+        raise InputError(f"{path}, row {line}, column {column!r}: {text}")
+
+    given = {"sex": arm.female_share, "condition": arm.condition, "age": arm.age, "bsa": arm.bsa}
+    for column, value in given.items():
+        if value is not None:
+            refuse(column, "siblings are who their base is; leave the cell empty where there is a base")
+    if not arm.edits:
+        refuse("edits", "siblings differ from their base by edits; write at least one")
+    if arm.base_arm is None:
+        return
+    if arm.base not in arms:
+        others = ", ".join(name for name in arms if name != arm.name)
+        refuse(
+            "base",
+            f"{arm.base!r} is no arm of this table; allowed: {others}, or a label map file "
+            f"({' or '.join(MAP_SUFFIXES)})",
+        )
+    if arm.n > arms[arm.base][1].n:
+        refuse("n", f"{arm.n} siblings of the {arms[arm.base][1].n} subjects of {arm.base!r}; write no more")
+    seen = [arm.name]
+    while (base := arms[seen[-1]][1].base_arm) is not None and base in arms:
+        if base in seen:
+            refuse("base", f"the arms {', '.join(seen)} are each other's base; one of them needs none")
+        seen.append(base)
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """(line, cells by column) of every row that is neither empty nor a `#` comment."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            f"{path}: no readable cohort table ({error.strerror}); see `cohort_table`"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: the cohort table is not UTF-8 text ({error}); save it as such") from error
+    text = read_table_text(path, "cohort table (config key `cohort_table`)")
     width = max((line.count("\t") + 1 for line in text.splitlines()), default=0)
     if not text.strip():
         raise InputError(f"{path}: the cohort table is empty; its columns are {', '.join(COLUMNS)}")
     try:
-        # the header is read as a row, so that pandas cannot take a row that is too long for an index
+        # the header is read as a row, so that pandas cannot take a row that is too long for an index; cells
+        # are objects, since for str it loads more of Arrow (3 MB of every Snakemake process)
         frame = pd.read_csv(
-            io.StringIO(text), sep="\t", header=None, names=range(width), dtype=str, na_filter=False,
+            io.StringIO(text), sep="\t", header=None, names=range(width), dtype=object, na_filter=False,
             skip_blank_lines=False,
         )  # fmt: skip
     except (ValueError, pd.errors.ParserError) as error:
@@ -194,15 +230,21 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
+def _unknown(header: list[str]) -> str:
+    others = [column for column in header if column not in (*COLUMNS, *OPTIONAL_COLUMNS)]
+    return f", and {', '.join(map(repr, others))} is none of them" if others else ""
+
+
 def _check_header(path: Path, header: list[str]) -> None:
-    allowed = f"the columns are {', '.join(COLUMNS)}, separated by tabs"
+    allowed = f"the columns are {', '.join(COLUMNS)} and maybe {OPTIONAL_COLUMNS[0]}, separated by tabs"
     for column in COLUMNS:
         if column not in header:
             raise InputError(
-                f"{path}, row 1: column {column!r} is missing; {allowed} (a cell may be left empty)"
+                f"{path}, row 1: column {column!r} is missing{_unknown(header)}; {allowed} (a cell may be "
+                "left empty)"
             )
     for column in header:
-        if column not in COLUMNS:
+        if column not in (*COLUMNS, *OPTIONAL_COLUMNS):
             raise InputError(f"{path}, row 1: unknown column {column!r}; {allowed}")
         if header.count(column) > 1:
             raise InputError(f"{path}, row 1: column {column!r} occurs twice; {allowed}")
@@ -225,7 +267,17 @@ def _read_arm(path: Path, line: int, row: dict[str, str], anatomy: Anatomy) -> A
         seed=cell("seed", _seed),
         constraints=cell("constraints", lambda text: parse_constraints(text, anatomy)),
         edits=cell("edits", lambda text: parse_edits(text, anatomy)),
+        base=cell("base", _base) if "base" in row else "",
     )
+
+
+def _base(text: str) -> str:
+    if text and not ARM_NAME.fullmatch(text) and not text.endswith(MAP_SUFFIXES):
+        raise InputError(
+            f"{text!r} is neither the name of an arm nor a label map file; allowed: an arm of this table, a "
+            f"file ({' or '.join(MAP_SUFFIXES)}), or empty"
+        )
+    return text
 
 
 def _arm_name(text: str) -> str:
@@ -264,7 +316,7 @@ def _female_share(text: str) -> float | None:
     named = {"": None, "any": None, "female": 1.0, "male": 0.0}
     if text in named:
         return named[text]
-    match = re.fullmatch(rf"({_NUMBER}) ?% (female|male)", text)
+    match = re.fullmatch(rf"({NUMBER}) ?% (female|male)", text)
     if not match or float(match[1]) > 100.0:
         raise InputError(
             f"{text!r} is not a sex; allowed: female, male, any (the reference population's mixture), or a "
@@ -278,7 +330,7 @@ def parse_distribution(text: str, low: float, high: float) -> Distribution | Non
     """`61`, `61+-9` (or ±), `40..70`; None if empty. All values must lie in [low, high]."""
     if not text.strip():
         return None
-    numbers = rf"\s*({_SIGNED})\s*"
+    numbers = rf"\s*({SIGNED})\s*"
     forms = {
         "fixed": numbers,
         "normal": rf"{numbers}(?:\+-|±){numbers}",
@@ -300,88 +352,3 @@ def parse_distribution(text: str, low: float, high: float) -> Distribution | Non
     if kind == "uniform" and not values[0] < values[1]:
         raise InputError(f"the range {text!r} is empty; write the lower value first")
     return Distribution(kind, values)
-
-
-def parse_constraints(text: str, anatomy: Anatomy) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """`a, b: size position; a+c: size`; unions come back in the anatomy's order, attributes too."""
-    constraints: dict[str, tuple[str, ...]] = {}
-    for clause in filter(None, (part.strip() for part in text.split(";"))):
-        names, colon, words = clause.partition(":")
-        attributes = words.replace(",", " ").split()
-        if not colon or not attributes:
-            raise InputError(
-                f"{clause!r} does not say what is constrained; write it as 'structure, structure: "
-                f"attributes' with attributes from {', '.join(ATTRIBUTES)}, or 'all' for the three"
-            )
-        for word in attributes:
-            if word not in (*ATTRIBUTES, "all"):
-                raise InputError(
-                    f"unknown attribute {word!r} in {clause!r}; allowed: {', '.join(ATTRIBUTES)}, all"
-                )
-        chosen = tuple(a for a in ATTRIBUTES if a in attributes or "all" in attributes)
-        for name in names.split(","):
-            labels = sorted(anatomy.labels_of(name))
-            canonical = "+".join(anatomy.structures[label - 1] for label in labels)
-            if canonical in constraints:
-                raise InputError(f"{canonical!r} is constrained twice; name it once, with all its attributes")
-            constraints[canonical] = chosen
-    return tuple(constraints.items())
-
-
-def parse_edits(text: str, anatomy: Anatomy) -> tuple[Edit, ...]:
-    """`a.volume: x0.5; b.volume: 180 mL; c.centroid_x: +5 mm`: one edit a quantity, in the order written."""
-    edits: dict[tuple[str, str], Edit] = {}
-    for clause in filter(None, (part.strip() for part in text.split(";"))):
-        edit = _parse_edit(clause, anatomy)
-        if (edit.structure, edit.quantity) in edits:
-            raise InputError(f"{edit.structure}.{edit.quantity} is edited twice; write one edit of it")
-        edits[edit.structure, edit.quantity] = edit
-    return tuple(edits.values())
-
-
-def _parse_edit(clause: str, anatomy: Anatomy) -> Edit:
-    target, _, operation = (part.strip() for part in clause.partition(":"))
-    structure, _, quantity = (part.strip() for part in target.partition("."))
-    if structure not in anatomy.structures:
-        raise InputError(
-            f"unknown structure {structure!r} in {clause!r}; allowed: {', '.join(anatomy.structures)} "
-            "(an edit names one structure, not a union)"
-        )
-    if quantity not in UNITS:
-        raise InputError(f"unknown quantity {quantity!r} in {clause!r}; allowed: {', '.join(UNITS)}")
-    parse = _volume_operation if quantity == "volume" else _position_operation
-    return Edit(structure, quantity, *parse(operation, clause))
-
-
-def _volume_operation(text: str, clause: str) -> tuple[str, float]:
-    if match := re.fullmatch(rf"x ?({_SIGNED})", text):
-        operation, value = "multiply", float(match[1])
-    elif match := re.fullmatch(rf"([+-] ?{_NUMBER}) ?%", text):
-        operation, value = "multiply", 1.0 + float(match[1].replace(" ", "")) / 100.0
-    elif match := re.fullmatch(rf"=? ?({_NUMBER}) ?mL", text):
-        operation, value = "set", float(match[1])
-    else:
-        # signed millilitres too: they read like a negative volume and could make one
-        operation, value = "set", math.nan
-    if not 0.0 < value <= MAX_VOLUME_ML:
-        raise InputError(
-            f"{clause!r} does not give a volume; allowed: a positive volume '180 mL' (at most "
-            f"{MAX_VOLUME_ML:g} mL), a positive factor 'x0.5', or a change in percent, '+20 %' or '-20 %', "
-            "that leaves a positive volume"
-        )
-    return operation, value
-
-
-def _position_operation(text: str, clause: str) -> tuple[str, float]:
-    if match := re.fullmatch(rf"([+-]) ?({_NUMBER}) ?mm", text):
-        operation, value = "add", float(match[1] + match[2])
-    elif match := re.fullmatch(rf"= ?({_SIGNED}) ?mm", text):
-        operation, value = "set", float(match[1])
-    else:
-        operation, value = "set", math.nan
-    if not abs(value) <= MAX_POSITION_MM:
-        raise InputError(
-            f"{clause!r} does not give a position; allowed: a shift '+5 mm' or '-5 mm', or a coordinate in "
-            f"the heart frame '= -12 mm', at most {MAX_POSITION_MM:g} mm"
-        )
-    return operation, value

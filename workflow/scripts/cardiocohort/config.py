@@ -3,6 +3,7 @@
 Light on purpose: the Snakefile imports it, and every cluster job parses the Snakefile again.
 """
 
+import json
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,9 +23,11 @@ def read_schema(path: str | Path) -> dict:
 def complete(config: dict, schema: dict) -> dict:
     """`config` with the schema's defaults filled in, as plain dicts in the schema's order.
 
-    Raises InputError listing every key that is unknown (with the nearest allowed ones), of the wrong
-    type or out of bounds.
+    Text that stands where the schema has no text is read as JSON: Snakemake's `--config 'section={key: 1}'`
+    gives numbers as text. Raises InputError listing every key that is unknown (with the nearest allowed
+    ones), of the wrong type or out of bounds.
     """
+    config = _typed(config, schema)
     problems = list(_problems(config, schema))
     if problems:
         raise InputError("the config cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
@@ -42,10 +45,12 @@ def check_together(settings: dict, formats: list[str]) -> None:
             f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than sigma_max, "
             f"{guidance['sigma_max']}"
         )
-    if meshing["edge_length_mm"] >= meshing["rv_wall_mm"]:
+    finest = "edge_length_mm" if meshing["rv_edge_length_mm"] is None else "rv_edge_length_mm"
+    thinnest = thinnest_rv_wall(meshing)
+    if meshing[finest] >= meshing[thinnest]:
         raise InputError(
-            f"config key 'meshing.edge_length_mm': {meshing['edge_length_mm']} must be less than rv_wall_mm, "
-            f"{meshing['rv_wall_mm']}, so that the wall holds its tetrahedra"
+            f"config key 'meshing.{finest}': {meshing[finest]} must be less than {thinnest}, "
+            f"{meshing[thinnest]}, so that the wall holds its tetrahedra"
         )
     unknown = [name for name in settings["formats"] if name not in formats]
     if unknown:
@@ -57,18 +62,73 @@ def check_together(settings: dict, formats: list[str]) -> None:
         )
 
 
+def thinnest_rv_wall(meshing: dict) -> str:
+    """The key of the section `meshing` that has the thinnest right ventricular wall."""
+    keys = ("rv_wall_mm", "rv_wall_basal_mm", "rv_wall_apical_mm")
+    return min((key for key in keys if meshing[key] is not None), key=meshing.get)
+
+
+def with_edges(meshing: dict, edge_length_mm: float) -> dict:
+    """The section `meshing` with another `edge_length_mm`; lengths that regions have of their own follow."""
+    factor = edge_length_mm / meshing["edge_length_mm"]
+    regional = {
+        key: factor * meshing[key]
+        for key in ("septum_edge_length_mm", "rv_edge_length_mm")
+        if meshing[key] is not None
+    }
+    return meshing | regional | {"edge_length_mm": edge_length_mm}
+
+
+def check_refinement(settings: dict) -> None:
+    """What target `refinement_study` needs: InputError for an edge length that the RV's wall cannot hold."""
+    meshing = settings["meshing"]
+    thinnest = thinnest_rv_wall(meshing)
+    for mm in settings["refinement"]["edge_lengths_mm"]:
+        refined = with_edges(meshing, mm)
+        finest = refined["rv_edge_length_mm"] or refined["edge_length_mm"]
+        if finest >= meshing[thinnest]:
+            raise InputError(
+                f"config key 'refinement.edge_lengths_mm': with {mm:g} the edges in the right ventricle are "
+                f"{finest:g} mm; they must be less than meshing.{thinnest}, {meshing[thinnest]}"
+            )
+
+
 def locate(path: str, key: str, workdir: str | Path, root: str | Path) -> Path:
     """Where the file or folder that config key `key` names is: in `workdir`, else in `root`.
 
     Returns a path relative to `workdir` as given if it is there, else an absolute one. Raises
-    InputError naming both places.
+    InputError naming both places, or for characters that Snakemake does not take for themselves.
     """
-    if (Path(workdir) / path).exists():
-        return Path(path)
-    if (Path(root) / path).exists():
-        return Path(root) / path
-    places = dict.fromkeys([str(Path(workdir) / path), str(Path(root) / path)])
-    raise InputError(f"config key {key!r}: {path!r} does not exist; looked for {' and '.join(places)}")
+    places = [(Path(workdir) / path, Path(path)), (Path(root) / path, Path(root) / path)]
+    found = next((given for place, given in places if place.exists()), None)
+    if found is None:
+        looked_for = " and ".join(dict.fromkeys(str(place) for place, _ in places))
+        raise InputError(f"config key {key!r}: {path!r} does not exist; looked for {looked_for}")
+    if odd := [c for c in str(found) if c in "{}<>" or not c.isprintable()]:
+        raise InputError(
+            f"config key {key!r}: {str(found)!r} has {odd[0]!r}, which means something else in a workflow's "
+            "paths; rename the file or folder, without { } < > and control characters"
+        )
+    return found
+
+
+def _typed(value, schema: dict):
+    """`value` with text read as what `schema` asks for there; as it is where that is not possible."""
+    if isinstance(value, dict):
+        parts, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
+        return {key: _typed(part, parts.get(key, others)) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_typed(part, schema.get("items", {})) for part in value]
+    kinds = schema.get("type", "string")
+    if value == "null" and "null" in kinds:
+        return None
+    if not isinstance(value, str) or "string" in kinds:
+        return value
+    try:
+        read = json.loads(value)
+    except ValueError:
+        return value
+    return value if isinstance(read, str) else read
 
 
 def _problems(config: dict, schema: dict) -> Iterator[str]:

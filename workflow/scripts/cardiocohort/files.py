@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import InputError
+from .provenance import machine
 
 SIDECAR = ".json"
 LOCK_PATIENCE_S = 60.0  # a script that is being ended needs some seconds to let go
@@ -65,9 +66,13 @@ def sidecar_path(path: str | Path) -> Path:
 
 
 def write_sidecar(path: str | Path, inputs: str, record: dict) -> None:
-    """Record, beside the finished file `path`, the digest of all it depends on and `record`."""
+    """Record, beside the finished file `path`, the digest of all it depends on, and `record`.
+
+    And the machine: it decides about the last bits, not whether the file is reused.
+    """
     path = Path(path)
     content = {"inputs": inputs, "size": path.stat().st_size, "sha256": sha256(path), "record": record}
+    content["made_on"] = machine()
     write_text(sidecar_path(path), json.dumps(content, indent=1, default=_plain) + "\n")
 
 

@@ -1,18 +1,24 @@
 """The user's own label maps as anatomies of a cohort. Owned by the generation stage, which they replace.
 
 A map is brought into the heart frame (translation only: the origin becomes the centroid of the
-structures that the anatomy is centred on) and measured; voxels are neither resampled nor relabelled.
+structures that the anatomy is centred on) and measured. Voxels are neither resampled nor relabelled, unless
+they are longer than the anatomy's grid has them (`coarse_maps`).
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from . import labelmap, moments
-from .anatomy import Anatomy
+from . import coarse_maps, labelmap, moments, topology
+from .anatomy import Anatomy, Grid
 from .errors import InputError
 from .labelmap import LabelMap
+
+ORIGIN_COLUMNS = ("origin_x_mm", "origin_y_mm", "origin_z_mm")  # add them to come back to the scan
+
+log = logging.getLogger(__name__)
 
 
 def to_heart_frame(label_map: LabelMap, anatomy: Anatomy) -> LabelMap:
@@ -29,21 +35,29 @@ def to_heart_frame(label_map: LabelMap, anatomy: Anatomy) -> LabelMap:
     return LabelMap(label_map.labels, affine)
 
 
-def import_label_map(path: Path, payload: tuple[str, Anatomy]) -> dict:
-    """Write the canonical copy of the label map `source` to `path`; returns its moments by structure.
+def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rules]) -> dict:
+    """Write the canonical copy of the label map `source` to `path`.
+
+    Returns its moments by structure, what was changed in it (`repairs`), and where the heart frame's origin
+    lies in the source's world (`origin_mm`, RAS+).
 
     Raises InputError naming `source` if it is not a label map of the anatomy.
     """
-    source, anatomy = payload
+    source, anatomy, grid, rules = payload
     label_map = labelmap.read_label_map(source, anatomy)
     try:
-        label_map = to_heart_frame(label_map, anatomy)
+        label_map, changes = coarse_maps.bring_to_spacing(label_map, anatomy, grid, rules)
+        centred = to_heart_frame(label_map, anatomy)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    labelmap.write_volume(path, label_map)
+    for change in changes:
+        log.info("%s: %s", source, change)
+    labelmap.write_volume(path, centred)
     groups = [(anatomy.label(structure),) for structure in anatomy.structures]
-    measured = moments.measure_labels(label_map.labels, groups, label_map.axes_mm)
-    return {name: values.tolist() for name, values in moments.to_columns(measured).items()}
+    measured = moments.measure_labels(centred.labels, groups, centred.axes_mm)
+    columns = {name: values.tolist() for name, values in moments.to_columns(measured).items()}
+    origin = label_map.affine[:3, 3] - centred.affine[:3, 3]
+    return columns | {"repairs": list(changes), "origin_mm": origin.tolist()}
 
 
 def anatomies_table(records: list[dict], arm: str, anatomy: Anatomy) -> pd.DataFrame:
@@ -59,6 +73,8 @@ def anatomies_table(records: list[dict], arm: str, anatomy: Anatomy) -> pd.DataF
             "attempts": 0,
             "status": "imported",
             "reason": "",
+            "repairs": "; ".join(record["repairs"]),
+            **dict(zip(ORIGIN_COLUMNS, record["origin_mm"], strict=True)),
             **{key: record[key] for key in ("file", "size", "sha256")},
         }
         for record in records

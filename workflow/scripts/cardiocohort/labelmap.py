@@ -4,7 +4,6 @@ A label map is uint8, RAS+, isotropic voxels, origin anywhere (generated ones: c
 """
 
 import gzip
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,12 @@ import nibabel as nib
 import numpy as np
 
 from .anatomy import Anatomy, Grid
+from .bundle_card import SPACING_MM
 from .errors import InputError
 from .files import atomic_path
+from .nifti import Nifti, read_nifti
 
-MAX_VOXELS = 1024**3  # refuses dimension bombs before anything is allocated
+MAX_AFFINE = 1e6  # mm, of any entry
 
 
 @dataclass(frozen=True)
@@ -40,48 +41,63 @@ def read_label_map(path: str | Path, anatomy: Anatomy) -> LabelMap:
     """Read a NIfTI label map, reoriented to RAS+ (axes flipped or permuted, never resampled).
 
     Raises InputError naming the file for: a missing, truncated or corrupt file, other than three
-    dimensions, a non-finite or oblique affine, non-integer values, labels the anatomy lacks.
+    dimensions, a non-finite or oblique affine, voxels or a field of no anatomy's size, non-integer values,
+    labels the anatomy lacks.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such label map; expected a NIfTI file (.nii or .nii.gz)")
-    try:
-        image = nib.load(path)
-        if len(image.shape) != 3 or min(image.shape) < 2:
-            raise InputError(f"{path}: a label map has three dimensions, this file has shape {image.shape}")
-        if np.prod([int(n) for n in image.shape]) > MAX_VOXELS:
-            raise InputError(f"{path}: {image.shape} voxels are more than the {MAX_VOXELS} allowed")
-        affine = image.affine
-        off_scale = affine is None or not (np.abs(affine) < 1e6).all()  # NaN is off scale too
-        if off_scale or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise InputError(f"{path}: its affine is not an invertible matrix of finite numbers:\n{affine}")
-        image = nib.as_closest_canonical(image)
-        values = np.asanyarray(image.dataobj)
-    except InputError:
-        raise
-    except (
-        OSError, EOFError, ValueError, KeyError, gzip.BadGzipFile, zlib.error, OverflowError,
-        nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError,
-        nib.orientations.OrientationError, MemoryError,
-    ) as error:  # fmt: skip
-        raise InputError(f"{path}: not a readable NIfTI file, truncated or corrupt ({error})") from error
-    affine = image.affine
+    read = read_nifti(path)
+    if read.unit not in ("mm", "unknown"):
+        raise InputError(f"{path}: its header is in {read.unit}, expected mm")
+    check_affine(path, read.affine)
+    values, affine = _canonical(path, read)
     off_axis = np.abs(affine[:3, :3] - np.diag(np.diag(affine[:3, :3]))).max()
     if off_axis > 1e-3 * np.diag(affine)[:3].max():
         raise InputError(f"{path}: the volume is oblique; label maps in the convention are axis-aligned")
-    if values.dtype.kind not in "biuf":
-        raise InputError(f"{path}: voxels of type {values.dtype}; expected whole numbers")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InputError(f"{path}: the volume has values that are not finite")
-    labels = values.astype(np.int64)
-    if not np.array_equal(labels, values):
-        raise InputError(f"{path}: the volume has values that are not whole numbers; expected labels")
-    present = np.unique(labels)
-    wrong = present[(present < 0) | (present >= anatomy.n_channels)]
-    if wrong.size:
-        names = ", ".join(f"{i + 1} {name}" for i, name in enumerate(anatomy.structures))
-        raise InputError(f"{path}: label {wrong[0]} is not in the anatomy; allowed: 0 background, {names}")
-    return LabelMap(labels.astype(np.uint8), np.diag([*np.diag(affine)[:3], 1.0]) + _translation(affine))
+    low, high = SPACING_MM
+    spacing = np.diag(affine)[:3]
+    if not ((low <= spacing) & (spacing <= high)).all():
+        found = " x ".join(f"{s:g}" for s in spacing)
+        raise InputError(f"{path}: voxels of {found} mm; allowed: {low:g} to {high:g} mm")
+    labels = _labels(path, values, anatomy)
+    return LabelMap(labels, np.diag([*spacing, 1.0]) + _translation(affine))
+
+
+def check_affine(path: Path, affine: np.ndarray) -> None:
+    """InputError unless a voxel index -> mm matrix (4, 4) is finite, of sane size and invertible."""
+    off_scale = not (np.abs(affine) < MAX_AFFINE).all()  # NaN is off scale too
+    if off_scale or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(f"{path}: its affine is not an invertible matrix of finite numbers (mm):\n{affine}")
+
+
+def _canonical(path: Path, read: Nifti) -> tuple[np.ndarray, np.ndarray]:
+    """Values (X, Y, Z) and affine with the axes in the order and directions nearest to RAS+."""
+    values = read.values.reshape(read.values.shape[:3])
+    orientation = nib.orientations.io_orientation(read.affine)
+    if not np.isfinite(orientation).all():
+        raise InputError(f"{path}: its affine does not tell which way the axes run:\n{read.affine}")
+    turned = nib.orientations.apply_orientation(values, orientation)
+    return turned, read.affine @ nib.orientations.inv_ornt_aff(orientation, values.shape)
+
+
+def _labels(path: Path, values: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """uint8 labels (X, Y, Z); InputError for values that are none of the anatomy's. Slice by slice, since
+    the values may be of eight bytes."""
+    labels = np.empty(values.shape, np.uint8)
+    for own, out in zip(values, labels, strict=True):
+        if own.dtype.kind == "f" and not np.isfinite(own).all():
+            raise InputError(f"{path}: the volume has values that are not finite")
+        if own.dtype.kind == "f" and not np.array_equal(own, np.rint(own)):
+            raise InputError(f"{path}: the volume has values that are not whole numbers; expected labels")
+        wrong = own[(own < 0) | (own >= anatomy.n_channels)]
+        if wrong.size:
+            names = ", ".join(f"{i + 1} {name}" for i, name in enumerate(anatomy.structures))
+            raise InputError(
+                f"{path}: label {wrong.min():.0f} is not in the anatomy; allowed: 0 background, {names}"
+            )
+        out[...] = own
+    return labels
 
 
 def _translation(affine: np.ndarray) -> np.ndarray:

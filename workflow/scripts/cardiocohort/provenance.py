@@ -1,9 +1,11 @@
-"""What a cohort was made with: packages, code, platform. Owned by the report stage."""
+"""What a cohort, or one file, was made with: packages, code, platform. Owned by no stage; light."""
 
+import os
 import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -24,11 +26,24 @@ def commit(repository: str | Path) -> str | None:
     return told.stdout.strip() or None
 
 
-def machine() -> dict[str, str]:
-    """Interpreter and platform; no host or user name."""
+@cache
+def machine() -> dict[str, str | int | None]:
+    """Interpreter, platform and processor, which decide about the last bits; no host or user name."""
     return {
         "python": sys.version.split()[0],
         "system": platform.system(),
         "machine": platform.machine(),
         "libc": " ".join(platform.libc_ver()),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
     }
+
+
+def _processor() -> str | None:
+    """The processor's model as Linux tells it, else what the platform says; None if neither does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or None

@@ -54,11 +54,17 @@ def _owner_is_dead(workdir: Path) -> bool:
 
 
 def _running_in(workdir: Path) -> bool:
-    """Whether Snakemake runs in `workdir` on this host; scripts that a dead one left behind do not count."""
+    """Whether Snakemake runs in `workdir` on this host.
+
+    What a dead one left behind does not count: scripts, and the Snakemake inside a cluster's job, which
+    takes no lock.
+    """
     for process in psutil.process_iter(["cmdline"]):
         try:
             started_as = (process.info["cmdline"] or [])[:3]  # python -m snakemake, python .../bin/snakemake
             if "snakemake" not in [Path(argument).name for argument in started_as]:
+                continue
+            if "--nolock" in process.info["cmdline"]:
                 continue
             if Path(process.cwd()).resolve() == workdir.resolve():
                 return True

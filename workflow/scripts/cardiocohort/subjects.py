@@ -5,15 +5,17 @@ a record; a subject that fails is a record with a reason and does not end the ba
 """
 
 import logging
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from . import files
-from .errors import SubjectError
+from .errors import KilledError, SubjectError
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ def run_batch(
     `work` writes the file at `path` (atomically) and returns a JSON-able record; what it writes beside
     it must be finished before and named in the record's `files` (relative to the batch folder), which
     comes back as a list of file, size and sha256; without all of them whole nothing is reused. It may raise
-    SubjectError, which becomes {"verdict": "failed", "reason": ...} and is not cached. Every record
+    SubjectError, which becomes {"verdict": its verdict, "reason": ...} and is not cached. Every record
     gets subject, file, size, sha256 (the last three empty on failure). `work` and `initializer` are
     module-level functions: with threads > 1 they run in child processes. With group > 0, for devices
     that are fast on many subjects at once, `work` takes lists of up to `group` paths and payloads and
@@ -88,16 +90,29 @@ def _make(folder, groups, work, threads, initializer, initargs):
     if threads > 1 and len(groups) > 1:
         # spawn: forking a process that holds OpenMP threads can deadlock
         with ProcessPoolExecutor(
-            min(threads, len(groups)), get_context("spawn"), initializer, initargs
+            min(threads, len(groups)), get_context("spawn"), _start_worker, (initializer, initargs)
         ) as pool:
             waiting = [pool.submit(_make_group, folder, tasks, work) for tasks in groups]
-            for future in as_completed(waiting):
-                yield future.result()
+            try:
+                for future in as_completed(waiting):
+                    yield future.result()
+            except BrokenProcessPool as error:
+                raise KilledError(
+                    f"{folder}: a process that worked on this batch was killed, often for lack of memory, or "
+                    "crashed; finished subjects are kept: run the same command again, with more memory "
+                    "(mem_mb) or fewer threads"
+                ) from error
     elif groups:
         if initializer:
             initializer(*initargs)
         for tasks in groups:
             yield _make_group(folder, tasks, work)
+
+
+def _start_worker(initializer, initargs) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; the parent tells of it
+    if initializer:
+        initializer(*initargs)
 
 
 def _each(work, paths: list[Path], payloads: list[tuple]) -> list:
@@ -124,7 +139,8 @@ def _record(folder: Path, task: Task, result: dict | SubjectError) -> dict:
         for name in (task.file, *task.beside):
             files.remove(folder / name)
         log.warning("%s: %s (%s)", task.subject, result.reason, result)
-        return {"verdict": "failed", "reason": result.reason}
+        detail = "" if str(result) == result.reason else str(result)
+        return {"verdict": result.verdict, "reason": result.reason, "detail": detail}
     if "files" in result:
         result = result | {"files": [_listing(folder, name) for name in result["files"]]}
     files.write_sidecar(folder / task.file, task.inputs, result)

@@ -6,7 +6,9 @@ A module of this package registers its writer under the name that the config use
     def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]: ...
 
 It writes into `folder` (there, empty) and returns the files it wrote; a format that is a mesh alone has no
-use for `mechanics`. Adding a format is adding a module; names with an underscore are not formats.
+use for `mechanics`. Its last file is README.txt, which tells what the others are and how to run them; a
+writer that leaves it out gets one that lists them. Adding a format is adding a module; names with an
+underscore are not formats.
 """
 
 import importlib
@@ -15,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import check_file, remove
+from ..files import check_file, remove, write_text
 from ..mechanics.settings import Mechanics
 from ..meshing.model import BiventricularModel
 from ..meshing.storage import read_model
@@ -89,6 +91,9 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
     remove(path.parent)
     path.parent.mkdir(parents=True)
     written = writer(name)(model, path.parent, mechanics)
+    if not path.exists():
+        listed = "\n".join(file.relative_to(path.parent).as_posix() for file in written)
+        write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
     batch = path.parents[2]
     return {
         "verdict": "accepted",

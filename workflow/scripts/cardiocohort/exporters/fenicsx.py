@@ -9,6 +9,7 @@ node of mesh.h5, in microstructure.h5, and inflate.py puts them into functions.
 Units are mm and kPa; the mesh stays linear, displacements are quadratic.
 """
 
+import io
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,14 +36,12 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
     """mesh.xdmf and .h5, markers, microstructure, mechanics.json, inflate.py and README.txt in `folder`."""
     need_fibres(model, mechanics)
     files = [folder / name for name in ("mesh.h5", "mesh.xdmf", "markers.json")]
-    with atomic_path(files[0]) as temporary, h5py.File(temporary, "w") as store:
-        _fill(store, _mesh_arrays(model))
+    _write_hdf5(files[0], _mesh_arrays(model))
     write_text(files[1], _xdmf(model))
     write_text(files[2], readable_json(_markers()))
     if model.microstructure is not None:
         files += [folder / "microstructure.h5", folder / "microstructure.json"]
-        with atomic_path(files[-2]) as temporary, h5py.File(temporary, "w") as store:
-            _fill(store, _microstructure_arrays(model))
+        _write_hdf5(files[-2], _microstructure_arrays(model))
         write_text(files[-1], readable_json(dict.fromkeys(DIRECTIONS, CELLWISE)))
     files += [folder / "mechanics.json", folder / "inflate.py", folder / "README.txt"]
     write_text(files[-3], readable_json(asdict(mechanics)))
@@ -51,10 +50,15 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
     return files
 
 
-def _fill(store: h5py.File, arrays: dict[str, np.ndarray]) -> None:
-    for name, values in arrays.items():
-        # without times, so that the same mesh gives the same bytes
-        store.create_dataset(name, data=values, track_times=False)
+def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Through memory: on a full disk HDF5 leaves half a file behind, or ends the process."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as store:
+        for name, values in arrays.items():
+            # without times, so that the same mesh gives the same bytes
+            store.create_dataset(name, data=values, track_times=False)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 def _mesh_arrays(model: BiventricularModel) -> dict[str, np.ndarray]:

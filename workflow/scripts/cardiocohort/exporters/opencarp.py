@@ -1,7 +1,7 @@
-"""openCARP's text mesh: .pts, .elem, .lon, .surf, .vtx. Owned by the inputs stage.
+"""openCARP's text mesh: .pts, .elem, .lon, .surf, .vtx, and fields as .dat. Owned by the inputs stage.
 
 Format: openCARP user manual, "File formats". Coordinates are in micrometres, indices start at 0; .lon has
-"2" (fibre and sheet) and six numbers an element; regions are the element tags.
+"2" (fibre and sheet) and six numbers an element; regions are the element tags; .dat has a number a line.
 """
 
 from pathlib import Path
@@ -20,10 +20,11 @@ SURFACES = {"epi": "epi", "base": "base", "lv_endo": "lvendo", "rv_endo": "rvend
 
 @register("opencarp")
 def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
-    """heart.pts/.elem/.lon, heart.<surface>.surf/.vtx and README.txt in `folder`.
+    """heart.pts/.elem/.lon, heart.<surface>.surf/.vtx, heart.<field>.dat and README.txt in `folder`.
 
     Surfaces: epi, base, lvendo, rvendo and the parts of rvendo, rvsept (on septal tets) and rvendo_nosept,
-    that ventricular coordinates ask for. Without microstructure the .lon is left out.
+    that ventricular coordinates ask for. Fields: the coordinates a node, the AHA segment an element. Without
+    microstructure the .lon is left out, without coordinates the .dat files are.
     """
     files = [folder / f"{NAME}.pts", folder / f"{NAME}.elem"]
     _write_rows(files[0], f"{len(model.points_mm)}", model.points_mm * UM_PER_MM, "%.4f %.4f %.4f")
@@ -39,6 +40,11 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
         nodes = np.unique(facets)
         _write_rows(vtx, f"{len(nodes)}\nintra", nodes[:, None], "%d")
         files += [surf, vtx]
+    if model.coordinates is not None:
+        fields = model.coordinates.on_nodes() | {"aha": model.coordinates.aha}
+        for name, values in fields.items():
+            files.append(folder / f"{NAME}.{name}.dat")
+            _write_values(files[-1], values)
     files.append(folder / "README.txt")
     write_text(files[-1], _readme())
     return files
@@ -68,6 +74,11 @@ def _write_rows(path: Path, head: str, rows: np.ndarray, form: str) -> None:
         np.savetxt(temporary, rows, fmt=form, header=head, comments="", encoding="ascii")
 
 
+def _write_values(path: Path, values: np.ndarray) -> None:
+    form = "%d\n" if values.dtype.kind == "i" else "%.7f\n"
+    write_text(path, (form * len(values)) % tuple(values.tolist()))
+
+
 def _readme() -> str:
     tags = ", ".join(f"{value} {name}" for name, value in REGIONS.items())
     return (
@@ -75,4 +86,9 @@ def _readme() -> str:
         f"Run with: openCARP -meshname {NAME} +F your.par\n"
         f"Element tags: {tags}. {NAME}.lon: fibre and sheet an element.\n"
         "Surfaces (.surf) and their nodes (.vtx): base, epi, lvendo, rvendo = rvsept + rvendo_nosept.\n"
+        "Fields (.dat), a line a node: the coordinates of Cobiveco (Schuler et al. 2021), not UVC's:\n"
+        "apicobasal 0 tip of the septum, 1 base; transmural 0 epicardium and middle of the septum, 1\n"
+        "endocardium; rotational 0 posterior junction, 2/3 anterior one, through the septum to 1 = 0, with\n"
+        "rotational_sin and rotational_cos of its turn; transventricular 0 LV, 1 RV. A line an element:\n"
+        "aha, AHA segments 1 to 17, 18 to 26 in the RV's free wall.\n"
     )

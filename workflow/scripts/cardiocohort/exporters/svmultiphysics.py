@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pyvista
 
-from ..files import atomic_path, write_text
+from ..files import write_text
 from ..mechanics.settings import Mechanics
 from ..meshing.model import FACETS, REGIONS, BiventricularModel
+from ..vtk_files import write_dataset
 from . import register
 from ._deck import ENDOCARDIA, behind_facets, need_fibres, pressures_kpa
 
@@ -63,7 +64,7 @@ def _write_volume(path: Path, model: BiventricularModel) -> None:
     grid.point_data["GlobalNodeID"] = np.arange(1, len(model.points_mm) + 1, dtype=np.int32)
     grid.cell_data["GlobalElementID"] = np.arange(1, len(model.tets) + 1, dtype=np.int32)
     grid.cell_data["ModelRegionID"] = model.region.astype(np.int32)
-    _save(path, grid)
+    write_dataset(path, grid)
 
 
 def _write_face(path: Path, model: BiventricularModel, rows: np.ndarray, owner: np.ndarray) -> None:
@@ -72,22 +73,17 @@ def _write_face(path: Path, model: BiventricularModel, rows: np.ndarray, owner: 
     face.point_data["GlobalNodeID"] = (nodes + 1).astype(np.int32)
     face.cell_data["GlobalElementID"] = (owner[rows] + 1).astype(np.int32)
     face.cell_data["ModelFaceID"] = model.facet_tag[rows].astype(np.int32)
-    _save(path, face)
+    write_dataset(path, face)
 
 
 def _write_directions(path: Path, model: BiventricularModel, directions: np.ndarray) -> None:
     grid = _grid(model)
     grid.cell_data["FIB_DIR"] = np.asarray(directions, dtype=np.float64)
-    _save(path, grid)
+    write_dataset(path, grid)
 
 
 def _grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
     return pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
-
-
-def _save(path: Path, data: pyvista.DataSet) -> None:
-    with atomic_path(path) as temporary:
-        data.save(temporary)
 
 
 def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str]) -> str:

@@ -13,6 +13,11 @@ mesh.vtu     tetrahedra; cell array region {REGIONS}; cell and point arrays f0, 
 surface.vtp  all boundary triangles, normals outward; cell array facet {FACETS};
              point array node is the index in mesh.vtu
 f0 fibre, s0 sheet, n0 sheet normal; unit vectors
+Coordinates (Cobiveco, Schuler et al. 2021), cell and point arrays: apicobasal (0 tip of the septum, 1 base),
+transmural (0 epicardium and middle of the septum, 1 endocardium), rotational (0 posterior junction, 2/3
+anterior one, then through the septum to 1 = 0; average rotational_sin and rotational_cos instead),
+transventricular (0 LV, 1 RV). Cell arrays: aha (AHA segments 1 to 17, 18 to 26 in the RV's free wall),
+wall_mm (thickness of the wall).
 """
 
 

@@ -12,26 +12,33 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import moments, topology
-from ..anatomy import ATTRIBUTES
+from .. import attributes, moments, topology
 from ..cohort import seed_sequence
 from ..errors import SubjectError
 from ..labelmap import write_label_map
 from ..prior import edm
-from ..prior.bundle import Prior, load_prior
-from ..prior.device import resolve_device
-from .guidance import Constraint, GuidanceSettings, guided
+from ..prior.bundle import Prior, load_sampler
+from ..prior.device import describe, resolve_device
+from .bases import dice_by_name, read_base
+from .constraints import OUTSIDE, impossible, make_constraints, missed, residuals
+from .guidance import Constraint, guided
+from .implicit import conditioned
 from .sampler import sample
+from .settings import GuidanceSettings
+from .siblings import Base, join, make_base, moved_mm
 
 # Subjects sampled in one tensor. On the CPU one by one is as fast, and keeps a subject's arithmetic,
 # and so its label map, independent of its neighbours; a GPU needs several to be busy.
 GROUP = {"cpu": 1, "cuda": 8}
+PATIENCE = 3  # attempts that miss the target before no more are made: another seed will not reach it either
+DIVERGED = "sampling diverged"
 
 
 @dataclass(frozen=True)
 class Generator:
     """What a worker process holds: the prior, the gate and how to sample."""
 
+    bundle: Path
     prior: Prior
     rules: topology.Rules
     settings: GuidanceSettings
@@ -47,9 +54,13 @@ def open_generator(bundle: str, rules: str, settings: dict, max_attempts: int, d
     device = resolve_device(device)
     if device == "cpu":
         torch.set_num_threads(1)
-    prior = load_prior(bundle, device)
+    prior = load_sampler(bundle, device)
     _generator = Generator(
-        prior, topology.load_rules(rules, prior.anatomy), GuidanceSettings(**settings), max_attempts
+        Path(bundle),
+        prior,
+        topology.load_rules(rules, prior.anatomy),
+        GuidanceSettings.from_config(settings),
+        max_attempts,
     )
 
 
@@ -59,47 +70,33 @@ def arm_and_index(subject: str) -> tuple[str, int]:
     return arm, int(index)
 
 
-def make_constraints(rows: list[pd.DataFrame], prior: Prior) -> list[Constraint]:
-    """Constraints of B subjects from their target rows (tables.TARGETS), one a structure.
-
-    A structure that one subject constrains and another does not is inactive for the latter.
-    """
-    names = sorted({name for r in rows for name in r.loc[r["constrained"] != "", "structure"]})
-    spreads, constraints = prior.card["moment_spread"], []
-    for name in names:
-        labels = prior.anatomy.labels_of(name)
-        parts = [spreads[prior.anatomy.structures[label - 1]] for label in labels]
-        found = [r[r["structure"] == name].iloc[0] for r in rows]
-        target = moments.from_columns(pd.DataFrame(found))
-        tensors = (target.volume_ml, target.centroid_mm, target.covariance_mm2)
-        active = [[a in row["constrained"].split(",") for a in ATTRIBUTES] for row in found]
-        constraints.append(
-            Constraint(
-                labels,
-                moments.Moments(
-                    *(torch.tensor(t, dtype=torch.float32, device=prior.device) for t in tensors)
-                ),
-                torch.tensor(active, dtype=torch.float32, device=prior.device),
-                {key: float(np.mean([part[key] for part in parts])) for key in parts[0]},
-            )
-        )
-    return constraints
-
-
 def sample_labels(
-    prior: Prior, rows: list[pd.DataFrame], seeds: list[np.random.SeedSequence], settings: GuidanceSettings
+    prior: Prior,
+    constraints: list[Constraint],
+    seeds: list[np.random.SeedSequence],
+    settings: GuidanceSettings,
+    base: Base | None = None,
 ) -> tuple[np.ndarray, list[list[float]]]:
-    """Label maps (B, X, Y, Z) uint8 of B subjects and, per subject, the guidance loss at each step."""
+    """Label maps (B, X, Y, Z) uint8 of B subjects and, per subject, the guidance loss at each step.
+
+    Subjects that have a `base` start from it, at the noise level of `settings.sibling`.
+    """
     noise = [np.random.Generator(np.random.Philox(s)).standard_normal(prior.latent_shape) for s in seeds]
     start = torch.tensor(np.stack(noise), dtype=torch.float32, device=prior.device)
     sigmas = edm.schedule(settings.steps, settings.sigma_min, settings.sigma_max)
+    if base:
+        sigmas = edm.schedule(settings.sibling.steps, settings.sigma_min, settings.sibling.sigma)
+        start = start + base.latent / sigmas[0]
     history: list[list[float]] = [[] for _ in seeds]
 
     def record(step):
         for own, loss in zip(history, step.loss.tolist(), strict=True):
             own.append(loss)
 
-    denoise = guided(prior, make_constraints(rows, prior), settings, sigmas, record)
+    if settings.method == "implicit":
+        denoise = conditioned(prior, constraints, base)
+    else:
+        denoise = guided(prior, constraints, settings, sigmas, record, base)
     z = sample(denoise, start, sigmas)
     bad = ~torch.isfinite(z).flatten(1).all(1)
     with torch.no_grad():
@@ -108,67 +105,128 @@ def sample_labels(
     return labels, history
 
 
-def work(paths: list[Path], payloads: list[tuple[list[dict], int, str, int]]) -> list[dict | SubjectError]:
-    """Generate subjects together (for `subjects.run_batch`): payload is target rows, seed, arm, index.
+def work(
+    paths: list[Path], payloads: list[tuple[list[dict], int, str, int, dict | None]]
+) -> list[dict | SubjectError]:
+    """Generate subjects together (for `subjects.run_batch`): payload is target rows, seed, arm, index, base.
 
-    Attempts go on until the gate accepts; if none does, the one with the fewest violations is written
-    and the topology stage will reject it. A subject whose samples all diverged is a SubjectError.
+    A base (siblings; else None) is `bases.of_table`'s or `bases.of_map`'s.
+
+    Attempts go on until the gate accepts one that meets its targets; if none does, the one with the fewest
+    violations is written and the topology stage will reject it. A subject is a SubjectError if its samples
+    all diverged, and if its target is outside the prior: beyond the field, or missed by all that were made.
     """
     g = _generator
-    best: list[Attempt | None] = [None] * len(payloads)
-    tried: list[list[dict]] = [[] for _ in payloads]
-    open_ones = list(range(len(payloads)))
     rows = [pd.DataFrame(own) for own, *_ in payloads]
+    bases = [_open_base(*each) for each in zip(rows, (p[4] for p in payloads), strict=True)]
+    tried: list[list[Attempt]] = [[] for _ in payloads]
+    refused = [
+        base if isinstance(base, SubjectError) else _impossible(own)
+        for own, base in zip(rows, bases, strict=True)
+    ]
     for number in range(g.max_attempts):
-        seeds = [seed_sequence(*payloads[i][1:], "generation", number) for i in open_ones]
-        labels, losses = sample_labels(g.prior, [rows[i] for i in open_ones], seeds, g.settings)
-        for i, own_labels, own_losses in zip(open_ones, labels, losses, strict=True):
-            attempt = _judge(number, own_labels, own_losses)
-            tried[i].append({"attempt": number, "reasons": list(attempt.reasons)})
-            if attempt.labels.any() and (best[i] is None or len(attempt.reasons) < len(best[i].reasons)):
-                best[i] = attempt
-        open_ones = [i for i in open_ones if best[i] is None or best[i].reasons]
+        open_ones = [i for i in range(len(payloads)) if not refused[i] and _goes_on(tried[i])]
         if not open_ones:
             break
-    return [_finish(*each) for each in zip(paths, rows, best, tried, strict=True)]
+        seeds = [seed_sequence(*payloads[i][1:4], "generation", number) for i in open_ones]
+        given = payloads[open_ones[0]][4]  # subjects that are sampled together are of one arm
+        edited = tuple(given["edited"]) if given else ()
+        constraints = make_constraints([rows[i] for i in open_ones], g.prior, g.bundle, edited)
+        base = join([bases[i][0] for i in open_ones]) if given else None
+        labels, losses = sample_labels(g.prior, constraints, seeds, g.settings, base)
+        for i, own_labels, own_losses in zip(open_ones, labels, losses, strict=True):
+            tried[i].append(_judge(number, rows[i], own_labels, own_losses))
+    return [_finish(*each) for each in zip(paths, rows, tried, refused, bases, strict=True)]
+
+
+def _impossible(rows: pd.DataFrame) -> SubjectError | None:
+    reason = impossible(rows, _generator.prior.grid)
+    return SubjectError(reason) if reason else None
+
+
+def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray] | SubjectError | None:
+    """Latent, mask and label map of a sibling's base; a SubjectError if the base was rejected."""
+    if given is None:
+        return None
+    if given["refused"]:
+        return SubjectError(f"base rejected: {given['refused']}", verdict="base_rejected")
+    prior, reach = _generator.prior, _generator.settings.sibling.reach_mm
+    labels = read_base(given, prior.anatomy, prior.grid)
+    own = rows[rows["structure"].isin(given["edited"])]
+    groups = [prior.anatomy.labels_of(name) for name in own["structure"]]
+    before = moments.measure_labels(labels, groups, prior.grid.axes_mm()) if groups else None
+    after = moments.from_columns(own)
+    edited = [(group, moved_mm(before[k], after[k])) for k, group in enumerate(groups)]
+    base = make_base(prior, labels, edited, reach)
+    with torch.no_grad():
+        decoded = prior.labels(base.latent)[0].cpu().numpy()
+    return base, decoded
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One sample after the bounded repairs, what the gate holds against it, and its guidance losses."""
+    """One sample after the bounded repairs, what the gate holds against it, and its guidance losses.
+
+    `miss` says which target it misses by far, "" if none; then, and if sampling diverged, it is no candidate.
+    """
 
     number: int
     labels: np.ndarray
     repairs: tuple[str, ...]
     reasons: tuple[str, ...]
     losses: list[float]
+    achieved: moments.Moments
+    residuals: dict[str, float]
+    miss: str
+
+    def record(self) -> dict:
+        return {"attempt": self.number, "reasons": [*filter(None, [self.miss]), *self.reasons]}
 
 
-def _judge(number: int, labels: np.ndarray, losses: list[float]) -> Attempt:
+def _goes_on(tried: list[Attempt]) -> bool:
+    if any(not attempt.miss and not attempt.reasons for attempt in tried):
+        return False
+    return sum(attempt.miss.startswith(OUTSIDE) for attempt in tried) < PATIENCE
+
+
+def _judge(number: int, rows: pd.DataFrame, labels: np.ndarray, losses: list[float]) -> Attempt:
     g = _generator
-    if not labels.any():
-        return Attempt(number, labels, (), ("sampling diverged",), losses)
+    diverged = not labels.any()
     gate = (g.prior.grid.spacing_mm, g.prior.anatomy, g.rules)
-    labels, repairs = topology.repair(labels, *gate)
-    return Attempt(number, labels, repairs, topology.examine(labels, *gate).reasons, losses)
+    labels, repairs = (labels, ()) if diverged else topology.repair(labels, *gate)
+    reasons = () if diverged else topology.examine(labels, *gate).reasons
+    groups = [g.prior.anatomy.labels_of(name) for name in rows["structure"]]
+    achieved = moments.measure_labels(labels, groups, g.prior.grid.axes_mm())
+    errors = residuals(rows, achieved, g.bundle, g.prior.anatomy)
+    miss = DIVERGED if diverged else missed(errors, g.settings.max_miss)
+    return Attempt(number, labels, repairs, reasons, losses, achieved, errors, miss)
 
 
-def _finish(path: Path, rows: pd.DataFrame, best: Attempt | None, tried: list[dict]) -> dict | SubjectError:
-    anatomy, grid = _generator.prior.anatomy, _generator.prior.grid
-    if best is None:
-        return SubjectError("sampling diverged", json.dumps(tried))
-    write_label_map(path, best.labels, grid)
-    groups = [anatomy.labels_of(name) for name in rows["structure"]]
-    achieved = moments.to_columns(moments.measure_labels(best.labels, groups, grid.axes_mm()))
+def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: SubjectError | None, base):
+    if refused:
+        return refused
+    records = [attempt.record() for attempt in tried]
+    candidates = [attempt for attempt in tried if not attempt.miss]
+    if not candidates:
+        # a target out of reach can also drive samples apart, so it is told first
+        misses = sorted((attempt.miss for attempt in tried), key=lambda miss: not miss.startswith(OUTSIDE))
+        return SubjectError(misses[0], json.dumps(records))
+    best = min(candidates, key=lambda attempt: len(attempt.reasons))
+    overlap = dice_by_name(best.labels, base[1], _generator.prior.anatomy) if base else {}
+    write_label_map(path, best.labels, _generator.prior.grid)
+    achieved = moments.to_columns(best.achieved)
     return {
         "verdict": "generated",
         "reason": "",
         "attempts": len(tried),
         "attempt": best.number,
-        "tried": tried,
+        "tried": records,
         "repairs": list(best.repairs),
+        "networks": describe(_generator.prior.device),
         "loss": best.losses,
         "moments": {name: np.asarray(values).tolist() for name, values in achieved.items()},
+        "residuals": best.residuals,
+        "dice_with_base": overlap,
     }
 
 
@@ -180,6 +238,12 @@ def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
         block = rows.copy()
         for name in moments.MOMENT_COLUMNS:
             block[name] = record["moments"][name] if "moments" in record else np.nan
+        for name, values in _residual_columns(rows, record.get("residuals", {})).items():
+            block[name] = values
+        if record.get("dice_with_base"):
+            block["dice_with_base"] = [
+                record["dice_with_base"].get(name, np.nan) for name in rows["structure"]
+            ]
         block["attempts"] = record.get("attempts", 0)
         block["status"], block["reason"] = record["verdict"], record["reason"]
         block["tried"] = json.dumps(record.get("tried", []))
@@ -188,3 +252,13 @@ def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
             block[name] = record[name]
         blocks.append(block)
     return pd.concat(blocks, ignore_index=True)
+
+
+def _residual_columns(rows: pd.DataFrame, found: dict[str, float]) -> dict[str, list[float]]:
+    """`<attribute>_residual_sd` of the structures that constrain it; of several relations, the worst."""
+    columns: dict[str, dict[str, float]] = {}
+    for key, value in found.items():
+        structure, _, word = key.partition(".")
+        column = columns.setdefault(f"{attributes.split(word)[0]}_residual_sd", {})
+        column[structure] = max(value, column.get(structure, 0.0))
+    return {name: [own.get(s, np.nan) for s in rows["structure"]] for name, own in columns.items()}

@@ -3,20 +3,21 @@
 Every setting runs in a process of its own, so that its peak memory is its own.
 """
 
-import resource
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..prior.bundle import load_prior
+from ..peak_memory import peak_mb
+from ..prior.bundle import load_sampler
 from ..prior.device import resolve_device
 from .anatomies import sample_labels
-from .guidance import GuidanceSettings
+from .constraints import make_constraints
+from .settings import GuidanceSettings
 
 METHODS = ("unguided", "dps", "fast")
 
@@ -25,20 +26,21 @@ def measure(bundle: str, rows: list[pd.DataFrame], method: str, settings: dict, 
     """Seconds a sample and peak memory (MB) of sampling the targets `rows` together, after a warm-up."""
     device = resolve_device(device)
     torch.set_num_threads(threads)
-    prior = load_prior(bundle, device)
+    prior = load_sampler(bundle, device)
     seeds = [np.random.SeedSequence([1, i]) for i in range(len(rows))]
     if method == "unguided":
         rows = [own.assign(constrained="") for own in rows]
     else:
         settings = settings | {"method": method}
-    sample_labels(prior, rows, seeds, GuidanceSettings(**settings | {"steps": 2}))
+    constraints = make_constraints(rows, prior, Path(bundle))
+    sample_labels(prior, constraints, seeds, GuidanceSettings.from_config(settings | {"steps": 2}))
     started = time.perf_counter()
-    sample_labels(prior, rows, seeds, GuidanceSettings(**settings))  # labels on the CPU: the device is done
+    # labels come back on the CPU: the device is done by then
+    sample_labels(prior, constraints, seeds, GuidanceSettings.from_config(settings))
     seconds = (time.perf_counter() - started) / len(rows)
     if device == "cuda":
         return seconds, torch.cuda.max_memory_allocated() / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return seconds, peak_mb()
 
 
 def table(

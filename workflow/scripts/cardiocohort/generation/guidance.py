@@ -3,59 +3,46 @@
 The loss compares the moments of the decoded clean estimate with the targets; every sample's loss is
 its own, so that the gradient of sample i never depends on sample j. Two rules:
 
-* `dps`, the paper's: D - sigma^2 w grad_z L, with L in the unit cube (Kadry et al., ICLR 2026);
+* `dps`, the paper's: D - sigma^2 w grad_z L, with L in the unit cube and moments of the label map as it is
+  decoded in full (Kadry et al., ICLR 2026);
 * `fast`: the latent itself is moved by a Polyak step, fraction * L / |grad L|^2 * grad L, never further
-  than `trust` noise standard deviations. Residuals are in units of the moment's spread in the
-  reference population, so the step finds its own length and no weight needs tuning.
+  than `trust` noise standard deviations. Residuals are in units of the attribute's spread in the
+  reference population, so the step finds its own length and no weight needs tuning. With `momentum` the
+  directions of the steps before are kept in part (heavy ball; Polyak, USSR Comput. Math. 1964).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
 
-from ..anatomy import ATTRIBUTES
+from .. import attributes
 from ..moments import Moments, measure
 from ..prior.bundle import Prior
 from ..prior.networks import REFINEMENT
-
-
-@dataclass(frozen=True)
-class GuidanceSettings:
-    """How sampling is steered; `weight` is the paper's w (rule `dps` only).
-
-    lambda_*: weights of the attributes. fraction, trust, every, sigma_from, sigma_to: rule `fast`;
-    guidance acts on every `every`-th level, counted back from the last, with sigma_to <= sigma <= sigma_from.
-    """
-
-    method: str = "fast"
-    steps: int = 30
-    sigma_max: float = 30.0
-    sigma_min: float = 0.02
-    weight: float = 1.0
-    lambda_size: float = 1.0
-    lambda_position: float = 1.0
-    lambda_shape: float = 1.0
-    fraction: float = 1.0
-    trust: float = 0.1
-    every: int = 2
-    sigma_from: float = 30.0
-    sigma_to: float = 0.02
+from .decoding import full_axes_mm, full_occupancy
+from .settings import GuidanceSettings
+from .siblings import Base
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """Targets of one structure or union for a batch of B samples.
+    """One attribute of a structure, or one relation of two, for a batch of B samples.
 
-    moments: torch tensors (B,), (B, 3), (B, 3, 3); active (B, 3) says which of size, position, shape
-    count; spread: SDs of log volume, centroid (mm) and S^n entries in the reference population.
+    labels and wanted hold one entry a structure: its labels, and its target moments as torch tensors (B,),
+    (B, 3), (B, 3, 3). active (B,) is 1 for the samples that are to meet it, else 0. spread: the attribute's
+    standard deviation in the reference population (`attributes.spread`). weight: in the loss of `fast`,
+    beside the attribute's lambda.
     """
 
-    labels: tuple[int, ...]
-    moments: Moments
+    attribute: str
+    labels: tuple[tuple[int, ...], ...]
+    wanted: tuple[Moments, ...]
     active: torch.Tensor
-    spread: dict[str, float]
+    spread: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,43 +55,66 @@ class Step:
 
 
 def unit_cube_loss(prior: Prior, z: torch.Tensor, constraints: list[Constraint], s: GuidanceSettings):
-    """The paper's loss per sample (B,): MSE of volume fraction, centroid in the unit cube, S^n."""
+    """The paper's loss per sample (B,): sum over attributes of lambda times the mean squared error in the
+    unit cube, over the structures that constrain the attribute. Volumes are shares of the field, lengths
+    shares of its edge. The paper has size, position and shape; the others follow its units.
+    """
     edge = prior.grid.spacing_mm * prior.grid.shape[0]
-
-    def residuals(found: Moments, wanted: Moments, _spread):
-        return (
-            (found.volume_ml - wanted.volume_ml) / (edge**3 / 1000.0),
-            (found.centroid_mm - wanted.centroid_mm) / edge,
-            found.shape - wanted.shape,
-        )
-
-    return _loss(prior, z, constraints, s, residuals)
-
-
-def standardised_loss(prior: Prior, z: torch.Tensor, constraints: list[Constraint], s: GuidanceSettings):
-    """Loss per sample (B,) with residuals in reference standard deviations; volumes by logarithm."""
-
-    def residuals(found: Moments, wanted: Moments, spread):
-        ratio = found.volume_ml.clamp_min(1e-3) / wanted.volume_ml
-        return (
-            ratio.log() / spread["log_volume"],
-            (found.centroid_mm - wanted.centroid_mm) / spread["centroid_mm"],
-            (found.shape - wanted.shape) / spread["shape"],
-        )
-
-    return _loss(prior, z, constraints, s, residuals)
-
-
-def _loss(prior, z, constraints, s, residuals):
-    occupancy = prior.logits(z).softmax(1)
-    weights = z.new_tensor([getattr(s, f"lambda_{name}") for name in ATTRIBUTES])
+    found = _found(full_occupancy(prior, z), full_axes_mm(prior), 1, constraints)
     total = z.new_zeros(len(z))
+    for attribute in dict.fromkeys(c.attribute for c in constraints):
+        own = [c for c in constraints if c.attribute == attribute]
+        errors = [(_in_unit_cube(c, found, edge) ** 2).mean(1) * c.active for c in own]
+        asked = sum(c.active for c in own).clamp_min(1.0)
+        total = total + s.dps.weight_of(attribute) * sum(errors) / asked
+    return total
+
+
+def _in_unit_cube(c: Constraint, found: dict, edge: float) -> torch.Tensor:
+    own = tuple(found[group] for group in c.labels)
+    if c.attribute == "size":
+        return (own[0].volume_ml - c.wanted[0].volume_ml)[:, None] / (edge**3 / 1000.0)
+    if c.attribute == "scale":
+        return (own[0].scale_mm2 - c.wanted[0].scale_mm2)[:, None] / edge**2
+    if c.attribute == "volume_ratio":
+        return (attributes.volume_ratio(*own) - attributes.volume_ratio(*c.wanted))[:, None]
+    differs = attributes.differences(c.attribute, own, c.wanted)
+    return differs / edge if c.attribute in ("position", "distance") else differs
+
+
+def standardised_loss(
+    prior: Prior,
+    z: torch.Tensor,
+    constraints: list[Constraint],
+    s: GuidanceSettings,
+    base: Base | None = None,
+):
+    """Mean over a sample's constraints of lambda times the mean squared residual, (B,).
+
+    Residuals are in standard deviations of the reference population; moments are those of the 4 mm cells.
+    With a `base`, how far its siblings strayed from it counts beside the residuals.
+    """
+    occupancy = prior.logits(z).softmax(1)
+    found = _found(occupancy, prior.cell_axes_mm, REFINEMENT, constraints)
+    total = base.strayed(occupancy) if base else z.new_zeros(len(z))
     for c in constraints:
-        union = occupancy[:, list(c.labels)].sum(1)
-        found = measure(union, prior.cell_axes_mm, REFINEMENT)
-        squares = [(r**2).reshape(len(z), -1).mean(1) for r in residuals(found, c.moments, c.spread)]
-        total = total + (torch.stack(squares, 1) * weights * c.active).sum(1)
-    return total / max(len(constraints), 1)
+        own = tuple(found[group] for group in c.labels)
+        residual = attributes.differences(c.attribute, own, c.wanted) / c.spread
+        total = total + s.weight_of(c.attribute) * c.weight * c.active * (residual**2).mean(1)
+    return total / sum(c.active for c in constraints).clamp_min(1.0)
+
+
+def _found(occupancy, axes_mm, refinement: int, constraints: list[Constraint]) -> dict:
+    """Moments by group of labels, each measured once.
+
+    All together: a structure at a time, the gradient would be summed over as many fields of zeros.
+    """
+    groups = list(dict.fromkeys(group for c in constraints for group in c.labels))
+    members = occupancy.new_zeros(len(groups), occupancy.shape[1])
+    for row, group in zip(members, groups, strict=True):
+        row[list(group)] = 1.0
+    found = measure(torch.einsum("gk,bkxyz->bgxyz", members, occupancy), axes_mm, refinement)
+    return {group: found[:, i] for i, group in enumerate(groups)}
 
 
 def guided(
@@ -113,44 +123,71 @@ def guided(
     s: GuidanceSettings,
     sigmas: list[float],
     on_step: Callable[[Step], None] = lambda step: None,
+    base: Base | None = None,
 ) -> Callable:
     """The prior's denoiser, steered; without any constraint it is the denoiser itself.
 
-    `sigmas` is the schedule the denoiser is called on (rule `fast` needs the level that follows).
+    `sigmas` is the schedule the denoiser is called on (rule `fast` needs the level that follows). With a
+    `base`, cells that it holds keep its values, and only free ones are steered.
     """
+
+    def estimate(z, sigma):
+        clean = prior.denoise(z, sigma)
+        return base.keep(clean) if base else clean
+
+    def unguided(z, sigma):
+        with torch.no_grad():
+            return estimate(z, sigma)
+
     if not constraints:
-
-        def unguided(z, sigma):
-            with torch.no_grad():
-                return prior.denoise(z, sigma)
-
         return unguided
     following = dict(pairwise(sigmas))
-    acting = {level for level in sigmas[-2 :: -s.every] if s.sigma_to <= level <= s.sigma_from}
-    loss_of = unit_cube_loss if s.method == "dps" else standardised_loss
+    every = 1 if base else s.every  # a sibling has few levels and has to keep close
+    acting = {level for level in sigmas[-2::-every] if s.sigma_to <= level <= s.sigma_from}
+    loss_of = unit_cube_loss if s.method == "dps" else partial(standardised_loss, base=base)
+    before = None
 
     def denoise(z, sigma):
+        nonlocal before
         level = float(sigma[0])
         level = min(following, key=lambda known: abs(known - level))  # float32 round-off of the schedule
         if s.method == "fast" and level not in acting:
-            with torch.no_grad():
-                return prior.denoise(z, sigma)
+            return unguided(z, sigma)
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
-            clean = prior.denoise(z, sigma)
+            clean = estimate(z, sigma)
             loss = loss_of(prior, clean, constraints, s)
             gradient = torch.autograd.grad(loss.sum(), z)[0]
         clean = clean.detach()
+        gradient = gradient * base.free if base else gradient
         length = gradient.flatten(1).norm(dim=1)
         on_step(Step(level, loss.detach(), length))
         if s.method == "dps":
-            return clean - level**2 * s.weight * gradient
+            return clean - level**2 * s.dps.weight * gradient
+        direction, slope = gradient, length
+        if s.momentum and before is not None:
+            direction, slope = with_momentum(gradient, length, before, s.momentum)
+        before = direction
         cap = s.trust * level * z[0].numel() ** 0.5
-        step = torch.minimum(
-            s.fraction * loss.detach() / length.clamp_min(1e-20), torch.full_like(length, cap)
-        )
-        shift = gradient * (step / length.clamp_min(1e-20)).reshape(-1, *[1] * (z.ndim - 1))
+        step = torch.minimum(s.fraction * loss.detach() / slope.clamp_min(1e-20), torch.full_like(slope, cap))
+        norm = direction.flatten(1).norm(dim=1).clamp_min(1e-20)
+        shift = direction * (step / norm).reshape(-1, *[1] * (z.ndim - 1))
         # written as a change of the clean estimate that moves the next latent by exactly -shift
         return clean - shift * level / (level - following[level])
 
     return denoise
+
+
+def with_momentum(
+    gradient: torch.Tensor, length: torch.Tensor, before: torch.Tensor, share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient (B, ...) plus `share` of its length (B,) along the direction before; and the slope (B,).
+
+    The slope is that of the loss along the sum. It is positive, since `share` is below 1: at least
+    sqrt(1 - share^2) of the gradient's length.
+    """
+    shape = (-1, *[1] * (gradient.ndim - 1))
+    past = before.flatten(1).norm(dim=1).clamp_min(1e-20)
+    direction = gradient + before * (share * length / past).reshape(shape)
+    norm = direction.flatten(1).norm(dim=1).clamp_min(1e-20)
+    return direction, (direction * gradient).flatten(1).sum(1) / norm

@@ -1,7 +1,9 @@
 """From a label map to a checked biventricular mesh. Owned by the meshing stage."""
 
 import logging
+import time
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -14,7 +16,7 @@ from .domain import domain
 from .model import FACETS, REGIONS, BiventricularModel
 from .settings import MeshSettings
 from .surface import surface
-from .tetrahedra import refine, tetrahedralize
+from .tetrahedra import refine, split_large, tetrahedralize
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +44,24 @@ def build(
 
 
 def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings):
+    parts = [time.perf_counter()]
     muscle = domain(labelmap, anatomy, settings)
-    skin = surface(muscle, settings.edge_length_mm)
+    parts.append(time.perf_counter())
+    edges = settings.edge_lengths_mm
+
+    def size_mm(points):
+        region = muscle.region(points)
+        return np.select([region == name for name in edges], list(edges.values()))
+
+    skin = surface(muscle, size_mm)
+    parts.append(time.perf_counter())
     points, tets = tetrahedralize(
-        skin.points_mm, skin.facets, settings.edge_length_mm, settings.tetgen_seconds
+        skin.points_mm, skin.facets, max(edges.values()), settings.tetgen_seconds, settings.tetgen_mb
     )
+    if len(set(edges.values())) > 1:
+        points, tets = split_large(points, tets, size_mm)
     points, tets, facets, tag = refine(
-        points, tets, skin.facets, skin.tag, SURFACE_REACH * settings.edge_length_mm
+        points, tets, skin.facets, skin.tag, SURFACE_REACH * min(edges.values())
     )
     model = BiventricularModel(
         points_mm=points,
@@ -58,14 +71,28 @@ def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings):
         facet_tag=tag,
         provenance={"meshing": asdict(settings)},
     )
-    figures = quality.measure(model, labelmap, anatomy) | {
+    parts.append(time.perf_counter())
+    figures = quality.measure(model, labelmap, anatomy) | quality.rv_wall_by_third_mm(model, muscle.rv_axis)
+    figures |= {
+        "base": settings.base,
+        "rim_distance_mm": quality.rim_distance_mm(model, muscle.base),
         "lv_base_lowered_mm": muscle.lowered_mm[0],
         "rv_base_lowered_mm": muscle.lowered_mm[1],
         "pits_filled_ml": muscle.filled_ml,
         "smoothing_mm": settings.smoothing_mm,
     }
     quality.check(model, figures, settings)
-    return model, figures
+    parts.append(time.perf_counter())
+    return model, figures | _seconds(parts)
+
+
+def _seconds(moments: list[float]) -> dict[str, float]:
+    """Seconds of each part of a mesh's making, as in the mesh table."""
+    names = ("domain", "surface", "tetrahedra", "gates")
+    return {
+        f"seconds_{name}": round(end - start, 1)
+        for name, (start, end) in zip(names, pairwise(moments), strict=True)
+    }
 
 
 def region_of(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 The label map has no right-ventricular wall and no base. The wall is a shell around the RV blood; the
 base lies on two valve planes, one a ventricle, each as far from the apex as its valves permit, blended
-across the septum. Every boundary is smoothed on its own before the fields are combined: smoothing the
-shell itself would thin it.
+across the septum, or on one plane below all valves. Every boundary is smoothed on its own before the
+fields are combined: smoothing the shell itself would thin it.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ..anatomy import Anatomy
 from ..errors import SubjectError
 from ..labelmap import LabelMap
 from .fields import Field, smooth_distance, smooth_min
-from .settings import MeshSettings
+from .settings import THIRDS, MeshSettings
 
 GRID_MM = 1.25  # half an edge; distances on it err by less than 0.1 mm
 VOXEL_SMOOTHING = 0.75  # of the voxel size at least, or the steps of the voxels stay
@@ -40,18 +40,38 @@ class Plane:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """The way from a ventricle's apex, `length_mm` below its valve plane, to that plane."""
+
+    plane: Plane
+    length_mm: float
+
+    def share(self, points_mm: np.ndarray) -> np.ndarray:
+        """Share of the way that points (..., 3) are along: 0 at the apex, 1 on the plane."""
+        return 1.0 + self.plane.height(points_mm) / self.length_mm
+
+
+@dataclass(frozen=True)
 class Domain:
     """Fields, negative inside: `outer` (epicardium), both blood pools, `base` (below the valves).
 
-    `lowered_mm`: by how much each valve plane went below its valves; `filled_ml`: pits closed.
+    `rv_axis`: along the RV; `lowered_mm`: by how much each valve plane went below its valves; `filled_ml`:
+    pits closed.
     """
 
     outer: Field
     lv: Field
     rv: Field
     base: Field
+    rv_axis: "Axis"
     lowered_mm: tuple[float, float]
     filled_ml: float
+
+    def region(self, points_mm: np.ndarray) -> np.ndarray:
+        """(N,) names "lv", "rv", "septum": by the wall farthest from each point (N, 3)."""
+        walls = {"septum": self.outer, "lv": self.rv, "rv": self.lv}
+        farthest = np.argmax([np.abs(field(points_mm)) for field in walls.values()], axis=0)
+        return np.array(list(walls))[farthest]
 
     @property
     def muscle(self) -> Field:
@@ -75,10 +95,13 @@ def domain(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> Doma
     lv = _largest(labels == anatomy.label("left_ventricle"), "left_ventricle")
     rv = _largest(labels == anatomy.label("right_ventricle"), "right_ventricle")
     myocardium = _largest(labels == anatomy.label("myocardium"), "myocardium")
-    planes = tuple(valve_plane(labelmap, anatomy, v, settings.valve_clearance) for v in VALVES)
+    if settings.base == "one_plane":
+        planes = (valve_plane(labelmap, anatomy, tuple(VALVES), settings.valve_clearance),) * 2
+    else:
+        planes = tuple(valve_plane(labelmap, anatomy, (v,), settings.valve_clearance) for v in VALVES)
 
     smoothing = max(settings.smoothing_mm, VOXEL_SMOOTHING * spacing.max())
-    margin = settings.rv_wall_mm + settings.min_lv_wall_mm + 6.0
+    margin = max(settings.rv_walls_mm.values()) + settings.min_lv_wall_mm + 6.0
     crop, pad, origin = _crop(lv | rv | myocardium, axes, spacing, margin)
 
     def distance(mask):
@@ -88,13 +111,22 @@ def domain(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> Doma
     # a septum of at least the smallest wall, whatever the labels leave
     rv_values = np.maximum(blood_rv.values, settings.min_lv_wall_mm - blood_lv.values)
     lv_side = np.minimum(lv_epi.values, blood_lv.values - settings.min_lv_wall_mm)
-    outer = smooth_min(lv_side, rv_values - settings.rv_wall_mm, CREASE_MM)
+    rv_axis = Axis(planes[1], -float(planes[1].height(_voxel_points(rv, axes)).min()))
+    outer = smooth_min(lv_side, rv_values - _rv_wall_mm(settings, rv_axis, blood_lv), CREASE_MM)
     like = blood_lv.like
     blood_rv = like(rv_values)
     base, lowered = _single_openings(blood_lv, blood_rv, planes)
     outer, filled = _fill_pockets(outer, base.values)
     filled_ml = float(filled.sum()) * GRID_MM**3 / 1000.0
-    return Domain(like(outer), blood_lv, blood_rv, base, lowered, filled_ml)
+    return Domain(like(outer), blood_lv, blood_rv, base, rv_axis, lowered, filled_ml)
+
+
+def _rv_wall_mm(settings: MeshSettings, axis: Axis, like: Field) -> np.ndarray | float:
+    """Asked thickness of the RV's wall: one, or at every point of the grid, from third to third."""
+    if not settings.has_regional_walls:
+        return settings.rv_wall_mm
+    walls = settings.rv_walls_mm
+    return np.interp(axis.share(like.points()), list(THIRDS.values()), [walls[third] for third in THIRDS])
 
 
 def _single_openings(lv: Field, rv: Field, planes: tuple[Plane, Plane]) -> tuple[Field, tuple[float, float]]:
@@ -112,6 +144,8 @@ def _single_openings(lv: Field, rv: Field, planes: tuple[Plane, Plane]) -> tuple
         several = [n_openings(blood.values, base) > 1 for blood in (lv, rv)]
         if not any(several):
             return lv.like(base), tuple(lowered)
+        if planes[0] is planes[1]:
+            several = [True, True]  # one plane stays one
         lowered = [mm + 1.0 * more for mm, more in zip(lowered, several, strict=True)]
     raise SubjectError(
         "cavity has several openings",
@@ -139,20 +173,22 @@ def _fill_pockets(outer: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.n
     return np.where(lids, -np.maximum(outer, GRID_MM), outer), pits
 
 
-def valve_plane(labelmap: LabelMap, anatomy: Anatomy, ventricle: str, clearance: float) -> Plane:
-    """The plane below the ventricle's valves under which most of its blood lies.
+def valve_plane(labelmap: LabelMap, anatomy: Anatomy, ventricles: tuple[str, ...], clearance: float) -> Plane:
+    """The plane below the valves of one or both ventricles under which most of their blood lies.
 
     At most the share `clearance` of each valve's contact area lies below the plane. Found among
     directions spread evenly over the half sphere towards the valves. SubjectError without a valve.
     """
     axes = labelmap.axes_mm
-    blood = labelmap.labels == anatomy.label(ventricle)
-    valves = [
-        contact_points(blood, labelmap.labels == anatomy.label(name), axes) for name in VALVES[ventricle]
-    ]
-    valves = [points for points in valves if len(points)]
-    if not valves:
-        raise SubjectError(f"{ventricle} has no valve", f"no contact with {' or '.join(VALVES[ventricle])}")
+    valves = []
+    for ventricle in ventricles:
+        own = labelmap.labels == anatomy.label(ventricle)
+        met = [contact_points(own, labelmap.labels == anatomy.label(n), axes) for n in VALVES[ventricle]]
+        if not any(map(len, met)):
+            reason = f"{ventricle} has no valve"
+            raise SubjectError(reason, f"no contact with {' or '.join(VALVES[ventricle])}")
+        valves += [points for points in met if len(points)]
+    blood = np.isin(labelmap.labels, [anatomy.label(ventricle) for ventricle in ventricles])
     blood_points = _voxel_points(blood, axes)
     centre = blood_points.mean(axis=0)
     towards = np.concatenate(valves).mean(axis=0) - centre

@@ -9,6 +9,7 @@ from .tets import boundary_facets, signed_volumes
 REGIONS = {"lv": 1, "rv": 2, "septum": 3}
 FACETS = {"epi": 1, "base": 2, "lv_endo": 3, "rv_endo": 4}
 DIRECTIONS = ("f0", "s0", "n0")
+COORDINATES = ("apicobasal", "transmural", "rotational", "transventricular")
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,46 @@ class Microstructure:
 
 
 @dataclass(frozen=True)
+class VentricularCoordinates:
+    """Where the muscle lies, on tets (M,) and on nodes (N,); how is told in `microstructure.coordinates`.
+
+    apicobasal, transmural in [0, 1]; rotational in [0, 1), which goes round: average sine and cosine of its
+    turn, never itself; transventricular 0 LV, 1 RV; aha (M,): segments 1 to 26; wall_mm (M,): thickness.
+    """
+
+    apicobasal: np.ndarray
+    transmural: np.ndarray
+    rotational: np.ndarray
+    transventricular: np.ndarray
+    node_apicobasal: np.ndarray
+    node_transmural: np.ndarray
+    node_rotational: np.ndarray
+    node_transventricular: np.ndarray
+    aha: np.ndarray
+    wall_mm: np.ndarray
+
+    def on_tets(self) -> dict[str, np.ndarray]:
+        """Arrays (M,) by the names that files give them: coordinates with sine and cosine, aha, wall_mm."""
+        return self._named("") | {"aha": self.aha, "wall_mm": self.wall_mm}
+
+    def on_nodes(self) -> dict[str, np.ndarray]:
+        """Arrays (N,) by the names that files give them: coordinates with sine and cosine."""
+        return self._named("node_")
+
+    def _named(self, prefix: str) -> dict[str, np.ndarray]:
+        named = {name: getattr(self, prefix + name) for name in COORDINATES}
+        turn = 2 * np.pi * named["rotational"]
+        return named | {"rotational_sin": np.sin(turn), "rotational_cos": np.cos(turn)}
+
+
+@dataclass(frozen=True)
 class BiventricularModel:
     """A tagged tetrahedral mesh of both ventricles.
 
     points_mm (N, 3) float64, RAS+ world; tets (M, 4), positively oriented; region (M,), see REGIONS;
     facets (F, 3), all boundary facets, normals outward; facet_tag (F,), see FACETS; microstructure once
-    the fibre rule has run; provenance: how it was made, JSON-able. Raises ValueError naming the block
-    whose shape, index or value does not fit.
+    the fibre rule has run, coordinates once they have been found; provenance: how it was made, JSON-able.
+    Raises ValueError naming the block whose shape, index or value does not fit.
     """
 
     points_mm: np.ndarray
@@ -39,6 +73,7 @@ class BiventricularModel:
     facets: np.ndarray
     facet_tag: np.ndarray
     microstructure: Microstructure | None = None
+    coordinates: VentricularCoordinates | None = None
     provenance: dict = field(default_factory=dict)
     units: str = "mm"
 
@@ -65,6 +100,11 @@ class BiventricularModel:
                 _check_shape(
                     f"microstructure.node_{name}", getattr(self.microstructure, f"node_{name}"), (n, 3)
                 )
+        if self.coordinates is not None:
+            for name in (*COORDINATES, "aha", "wall_mm"):
+                _check_shape(f"coordinates.{name}", getattr(self.coordinates, name), (m,))
+            for name in COORDINATES:
+                _check_shape(f"coordinates.node_{name}", getattr(self.coordinates, f"node_{name}"), (n,))
 
     @property
     def tet_volumes_mm3(self) -> np.ndarray:

@@ -1,14 +1,18 @@
-"""One subject's mesh with fibres, and the rows of the mesh table. Owned by the meshing stage."""
+"""One subject's mesh, fibres and coordinates, and the rows of the mesh table. Owned by meshing."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from ..anatomy import Anatomy
 from ..files import check_file
+from ..heart_segments import WALL_COLUMNS
 from ..labelmap import read_label_map
+from ..microstructure.coordinates import add_coordinates
 from ..microstructure.rule import FibreAngles, add_fibres
+from ..microstructure.thickness import segment_thickness
 from ..subjects import Task
 from . import storage
 from .build import build
@@ -16,10 +20,13 @@ from .settings import MeshSettings
 
 FIGURES = (
     "n_nodes", "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian", "wall_volume_ml", "rv_wall_mm",
-    "lv_cavity_ml", "rv_cavity_ml", "lv_volume_kept", "rv_volume_kept", "surface_distance_mean_mm",
-    "surface_distance_p95_mm", "openings", "lv_base_lowered_mm", "rv_base_lowered_mm", "pits_filled_ml",
+    "rv_wall_basal_mm", "rv_wall_mid_mm", "rv_wall_apical_mm", "lv_cavity_ml", "rv_cavity_ml",
+    "lv_volume_kept", "rv_volume_kept", "surface_distance_mean_mm", "surface_distance_p95_mm", "base",
+    "openings", "rim_distance_mm", "lv_base_lowered_mm", "rv_base_lowered_mm", "pits_filled_ml",
     "smoothing_mm",
-    "seconds",
+    *WALL_COLUMNS.values(),
+    "seconds", "seconds_domain", "seconds_surface", "seconds_tetrahedra", "seconds_gates",
+    "seconds_fibres", "seconds_coordinates",
 )  # fmt: skip
 
 
@@ -45,7 +52,17 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
     source, anatomy, settings, angles = payload
     labelmap = read_label_map(check_file(*source), anatomy)
     model, figures = build(labelmap, anatomy, settings)
+    moments = [time.perf_counter()]
     model = add_fibres(model, angles)
+    moments.append(time.perf_counter())
+    model = add_coordinates(model)
+    walls = segment_thickness(model, WALL_COLUMNS)
+    moments.append(time.perf_counter())
+    figures |= {
+        f"seconds_{part}": round(end - begun, 1)
+        for part, (begun, end) in zip(("fibres", "coordinates"), pairwise(moments), strict=True)
+    }
+    figures |= {WALL_COLUMNS[number]: round(mm, 3) for number, mm in walls.items()}
     surface = path.with_name(surface_name(path.stem))
     storage.write_surface(surface, model)
     storage.write_volume(path, model)
@@ -61,6 +78,7 @@ def table_row(record: dict) -> dict:
         "subject": record["subject"],
         "verdict": verdict,
         "reason": record["reason"],
+        "detail": record.get("detail", ""),
         **{name: record.get(name, np.nan) for name in FIGURES},
         **{name: record.get(name) for name in ("file", "size", "sha256")},
         **{f"surface_{name}": value for name, value in surface.items()},

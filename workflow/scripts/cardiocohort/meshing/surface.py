@@ -2,9 +2,11 @@
 
 Marching cubes on the combined field, uniform remeshing by clustering (ACVD: Valette, Chassery and
 Prost, IEEE TVCG 2008), tags by the field that is active at a facet, then every node is moved onto the
-field of its tag and rim nodes onto both of theirs, which sharpens the rims that both steps bevel.
+field of its tag and rim nodes onto both of theirs, which sharpens the rims that both steps bevel. Where
+that goes too far the bevel stays, near the base.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +23,13 @@ from .tets import row_keys
 
 BASE_REFINEMENT = 0.7  # edges at the base over edges elsewhere
 REACH = 0.7  # edge lengths a node may move to sharpen a rim
+WIDENED_REACH = 3.0  # times REACH, where facets got another tag
 FIT_ROUNDS = 12  # of relaxing and projecting; the surface has settled to 0.05 mm well before
+FAR_FROM_BASE_MM = 0.4  # what a rim node may be off the base
+BASE_ROUNDS = 2  # each leaves a tenth of the distance (`project`)
+
+
+Size = Callable[[np.ndarray], np.ndarray]  # aimed edge length (N,) in mm at points (N, 3)
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,16 @@ class TaggedSurface:
     tag: np.ndarray
 
 
-def surface(domain: Domain, edge_length_mm: float) -> TaggedSurface:
-    """The boundary of the domain with triangles of about `edge_length_mm`; SubjectError if not closed."""
+def surface(domain: Domain, size_mm: Size) -> TaggedSurface:
+    """The boundary of the domain with triangles of edges `size_mm`; SubjectError if not closed."""
     fields = boundary_fields(domain)
-    points, facets = remesh(isosurface(domain.muscle), domain.base, edge_length_mm)
-    tag = clean_tags(facets, tag_facets(points, facets, fields))
-    points = fit(points, facets, tag, fields, REACH * edge_length_mm)
+    points, facets = remesh(isosurface(domain.muscle), domain.base, size_mm)
+    found = tag_facets(points, facets, fields)
+    tag = clean_tags(facets, found)
+    reach = REACH * size_mm(points)
+    # a strip one facet wide was widened down the wall: its rim has to come all the way back
+    reach[np.unique(facets[tag != found])] *= WIDENED_REACH
+    points = fit(points, facets, tag, fields, reach[:, None])
     return TaggedSurface(points, facets, tag)
 
 
@@ -66,16 +78,18 @@ def isosurface(muscle: Field) -> pyvista.PolyData:
     return fine.extract_largest()
 
 
-def remesh(fine: pyvista.PolyData, base: Field, edge_length_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) and outward facets (F, 3) of a remeshing, uniform but for a finer base.
+def remesh(fine: pyvista.PolyData, base: Field, size_mm: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 3) and outward facets (F, 3) of a remeshing with edges `size_mm`, finer at the base.
 
     The base is a strip as wide as the RV wall, which triangles of the full size would bridge.
     """
-    at_base = np.abs(base(np.asarray(fine.points, dtype=float))) < edge_length_mm
-    area = fine.area * (1 + at_base.mean() * (1 / BASE_REFINEMENT**2 - 1))
-    n = area / (edge_length_mm**2 * np.sqrt(3) / 2)
+    points = np.asarray(fine.points, dtype=float)
+    size = size_mm(points)
+    at_base = np.abs(base(points)) < size
+    size = np.where(at_base, BASE_REFINEMENT, 1.0) * size
+    n = fine.area * np.mean(1 / size**2) / (np.sqrt(3) / 2)
     # clusters of equal energy: their size goes with the fourth root of the density
-    clustering = pyacvd.Clustering(fine, np.where(at_base, BASE_REFINEMENT**-4.0, 1.0))
+    clustering = pyacvd.Clustering(fine, (size / size.max()) ** -4.0)
     for more in (1.0, 1.04, 1.08, 1.12):  # another number of clusters where one leaves a bad edge
         clustering.cluster(round(n * more))
         coarse = clustering.create_mesh(moveclus=False).clean()
@@ -174,9 +188,9 @@ def patches(facets: np.ndarray, tag: np.ndarray, value: int) -> list[np.ndarray]
 
 
 def fit(
-    points: np.ndarray, facets: np.ndarray, tag: np.ndarray, fields: dict[int, Field], reach_mm: float
+    points: np.ndarray, facets: np.ndarray, tag: np.ndarray, fields: dict[int, Field], reach_mm: np.ndarray
 ) -> np.ndarray:
-    """Points moved onto the zero level of their tags' fields, at most `reach_mm`, relaxed along them.
+    """Points moved onto the zero level of their tags' fields, at most `reach_mm` (N, 1), relaxed along them.
 
     A node inside a patch goes to one field, a node of a rim to both fields that meet there, and is
     relaxed along the rim only. Relaxing keeps the triangles even while the bevel is pulled out.
@@ -200,6 +214,14 @@ def fit(
         # where the base grazes a wall their rim is a knife's edge far away: there a bevel is better
         length = np.linalg.norm(moved, axis=1, keepdims=True)
         points = start + moved * np.minimum(1.0, reach_mm / np.maximum(length, 1e-12))
+    # a bevel that is far from the base comes back to it, which is what was chosen, and leaves the wall
+    # instead; to move every rim node so folds coarse surfaces
+    base = FACETS["base"]
+    slope = np.linalg.norm(fields[base].gradient(points), axis=1)
+    far = on_rim & member[:, base] & (np.abs(fields[base](points)) > FAR_FROM_BASE_MM * slope)
+    on_base = far[:, None] & (np.arange(member.shape[1]) == base)
+    for _ in range(BASE_ROUNDS):
+        points = project(points, on_base, fields)
     return points
 
 

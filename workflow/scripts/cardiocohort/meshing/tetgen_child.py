@@ -1,9 +1,11 @@
 """TetGen in a process of its own: `python tetgen_child.py in.npz out.npz`. Owned by meshing.
 
 TetGen can end its process on hard surfaces; `tetrahedra.tetrahedralize` starts this file and judges
-what comes back. in.npz: points, facets, min_ratio, min_dihedral, max_volume; out.npz: points, tets.
+what comes back. in.npz: points, facets, min_ratio, min_dihedral, max_volume, megabytes (limit of memory);
+out.npz: points, tets.
 """
 
+import resource
 import sys
 
 import numpy as np
@@ -13,6 +15,8 @@ def main(source: str, target: str) -> None:
     import tetgen  # not where the parent imports this module for its path
 
     given = np.load(source)
+    limit = int(given["megabytes"] * 1e6)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     mesher = tetgen.TetGen(given["points"], given["facets"].astype(np.int32))
     points, tets, *_ = mesher.tetrahedralize(
         plc=True,

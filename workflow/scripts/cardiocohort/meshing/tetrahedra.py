@@ -4,6 +4,7 @@ TetGen (Si, ACM TOMS 2015) fills the surface without touching it; what it leaves
 interior nodes.
 """
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,22 +12,28 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SubjectError
+from ..errors import KilledError, SubjectError
 from . import tetgen_child
 from .model import FACETS
-from .surface import edges_of
-from .tets import EDGES, FACES, boundary_facets, row_keys, scaled_jacobian
+from .surface import Size, edges_of
+from .tets import EDGES, FACES, boundary_facets, row_keys, scaled_jacobian, signed_volumes
 
 MIN_RATIO, MIN_DIHEDRAL = 1.4, 15.0  # radius-edge ratio and degrees that TetGen is asked for
 VOLUME_FACTOR = 1.3  # of the regular tetrahedron: TetGen halves what is larger
 GOOD, BAD = 0.2, 0.12  # scaled Jacobian below which a tet is mended, and with surface nodes too
+# signals that come from outside (memory, scancel, Ctrl-C); a crash of TetGen's own has others
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
+SPLITTING_ROUNDS = 20  # each takes one of tetrahedra that are neighbours
 ROUNDS = 4  # of mending; most of the gain is in the first two
 
 
-def tetrahedralize(points_mm: np.ndarray, facets: np.ndarray, edge_length_mm: float, seconds: float):
+def tetrahedralize(
+    points_mm: np.ndarray, facets: np.ndarray, edge_length_mm: float, seconds: float, megabytes: float
+):
     """Points (N', 3) and tets (M, 4) inside a closed surface whose points come first, unmoved.
 
-    Runs in a process of its own; SubjectError if that fails, crashes or exceeds `seconds`.
+    Runs in a process of its own; SubjectError if that fails, crashes or exceeds `seconds` or `megabytes`,
+    KilledError if it is ended from outside.
     """
     with tempfile.TemporaryDirectory(prefix="tetgen-") as folder:
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
@@ -36,7 +43,8 @@ def tetrahedralize(points_mm: np.ndarray, facets: np.ndarray, edge_length_mm: fl
             facets=facets,
             min_ratio=MIN_RATIO,
             min_dihedral=MIN_DIHEDRAL,
-            max_volume=VOLUME_FACTOR * edge_length_mm**3 / (6 * np.sqrt(2)),
+            max_volume=max_volume_mm3(edge_length_mm),
+            megabytes=megabytes,
         )
         try:
             done = subprocess.run(
@@ -46,11 +54,34 @@ def tetrahedralize(points_mm: np.ndarray, facets: np.ndarray, edge_length_mm: fl
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise SubjectError("tetgen timed out", f"no result within {seconds:g} s") from error
+        if -done.returncode in FROM_OUTSIDE:
+            raise KilledError(
+                f"TetGen was ended by {signal.Signals(-done.returncode).name}, often for lack of memory; run "
+                "the same command again, with more memory (mem_mb) or fewer threads"
+            )
         if done.returncode != 0 or not target.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise SubjectError("tetgen failed", f"exit status {done.returncode}: {last}")
         with np.load(target) as found:
             return found["points"].astype(float), found["tets"].astype(np.int64)
+
+
+def max_volume_mm3(edge_length_mm):
+    """Volume beyond which a tetrahedron is halved, of an edge length or an array of them."""
+    return VOLUME_FACTOR * edge_length_mm**3 / (6 * np.sqrt(2))
+
+
+def split_large(points: np.ndarray, tets: np.ndarray, size_mm: Size):
+    """Points and tets with those halved that are too large for the edge length at their centroid.
+
+    TetGen knows one size, the largest; where less is asked for its surface makes it finer nearby only.
+    """
+    for _ in range(SPLITTING_ROUNDS):
+        large = signed_volumes(points, tets) > max_volume_mm3(size_mm(points[tets].mean(axis=1)))
+        points, tets, n = bisect(points, tets, large)
+        if n == 0:
+            break
+    return points, tets
 
 
 def refine(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarray, reach_mm: float):

@@ -16,9 +16,10 @@ from ..anatomy import Anatomy
 from ..cohort import Arm, subject_name
 from ..errors import InputError
 from ..moments import MOMENT_COLUMNS, from_columns, from_ellipsoid, to_columns
+from .edits import apply_edits
 from .plausibility import Population
-from .reference import check_moments, check_structures, first_bad, where
-from .targets import Heart, apply_edits, tabulate
+from .reference import check_moments, check_structures
+from .targets import Heart, tabulate
 
 KEYS = {"arm": "str", "structure": "str"}
 CENTRE = tuple(f"centre_{axis}_mm" for axis in "xyz")
@@ -49,7 +50,7 @@ def read_targets(path: str | Path, anatomy: Anatomy) -> pd.DataFrame:
     check_structures(path, frame, anatomy, unions=True)
     frame["structure"] = ["+".join(sorted(n.split("+"), key=anatomy.label)) for n in frame["structure"]]
     twice = frame.duplicated(["arm", "subject", "structure"])
-    first_bad(path, frame, "structure", twice, "new; it has a row for this arm and subject already")
+    tables.first_bad(path, frame, "structure", twice, "new; it has a row for this arm and subject already")
     if ellipsoids:
         frame = frame.assign(**_moments_of_ellipsoids(path, frame))
     check_moments(path, frame)
@@ -65,13 +66,13 @@ def explicit_targets(
     are applied. Raises InputError for a subject without rows and for edits that set a value.
     """
     for edit in arm.edits:
-        if edit.operation == "set":
+        if edit.operation == "set" and "/" not in edit.structure:
             raise InputError(
                 f"arm {arm.name!r}, column 'edits': {edit.structure}.{edit.quantity} is set to a value, "
                 "but the arm's targets come from the targets table; write the value there"
             )
     rows_of = dict(list(table[table["arm"] == arm.name].groupby("subject")))
-    constrained = dict(arm.constraints)
+    constrained = arm.asked()
 
     def heart(index: int, person) -> Heart:
         subject = subject_name(arm.name, index)
@@ -84,10 +85,10 @@ def explicit_targets(
         # unions nobody asks for would only be reported as targets that were missed
         rows = rows[[name in constrained or "+" not in name for name in rows["structure"]]]
         names = tuple(rows["structure"])
-        for edit in arm.edits:
-            if edit.structure not in names:
+        for part in (part for edit in arm.edits for part in edit.structure.split("/")):
+            if part not in names:
                 raise InputError(
-                    f"arm {arm.name!r}, column 'edits': the targets table has no {edit.structure} for "
+                    f"arm {arm.name!r}, column 'edits': the targets table has no {part} for "
                     f"{subject!r}; it has {', '.join(names)}"
                 )
         return names, apply_edits(from_columns(rows), names, arm.edits)
@@ -102,21 +103,22 @@ def _check_subjects(path, frame: pd.DataFrame) -> None:
             number == subject or not number.isdecimal() or subject_name(arm, int(number)) != subject
         ):
             raise InputError(
-                f"{where(path, row)}, column 'subject': {subject!r} is not a subject of arm {arm!r}; "
+                f"{tables.where(path, row)}, column 'subject': {subject!r} is not a subject of arm {arm!r}; "
                 f"allowed: {subject_name(arm, 0)!r} and so on, or empty for every subject of the arm"
             )
 
 
 def _moments_of_ellipsoids(path, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     for name in ELLIPSOID_COLUMNS:
-        first_bad(path, frame, name, ~np.isfinite(frame[name]), "a finite number")
+        tables.first_bad(path, frame, name, ~np.isfinite(frame[name]), "a finite number")
     for name in SEMI_AXES:
-        first_bad(path, frame, name, ~(frame[name] > 0), "a length above 0 mm")
+        tables.first_bad(path, frame, name, ~(frame[name] > 0), "a length above 0 mm")
     rotation = Rotation.from_rotvec(frame[list(ROTATION)].to_numpy(), degrees=True).as_matrix()
     solid = from_ellipsoid(frame[list(CENTRE)].to_numpy(), frame[list(SEMI_AXES)].to_numpy(), rotation)
     columns = to_columns(solid)
     if "volume_ml" in frame.columns:  # of a shell such as the myocardium, which no solid ellipsoid has
         given = pd.to_numeric(frame["volume_ml"], errors="coerce")
-        first_bad(path, frame, "volume_ml", given.isna() & frame["volume_ml"].notna(), "a number or empty")
+        bad = given.isna() & frame["volume_ml"].notna()
+        tables.first_bad(path, frame, "volume_ml", bad, "a number or empty")
         columns["volume_ml"] = given.fillna(pd.Series(columns["volume_ml"], index=frame.index)).to_numpy()
     return columns

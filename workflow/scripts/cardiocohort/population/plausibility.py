@@ -15,6 +15,7 @@ from ..anatomy import Grid
 from ..cohort import Arm
 from ..moments import Moments, from_columns, to_ellipsoid, to_vector
 from .covariates import check_arm
+from .idle import idle
 from .model import ENTRIES, Person, PopulationModel, fit, marginal, squared_distance
 from .reference import Reference
 
@@ -34,7 +35,7 @@ def population_for(arm: Arm, reference: Reference) -> Population:
     """Fit the models an arm needs; InputError if the reference population cannot answer the arm."""
     check_arm(arm, reference)
     known = set(reference.structures)
-    unions = [name for name, _ in arm.constraints if "+" in name and known.issuperset(name.split("+"))]
+    unions = [name for name in arm.asked() if "+" in name and known.issuperset(name.split("+"))]
     return Population(
         reference,
         fit(reference, reference.structures),
@@ -70,7 +71,7 @@ def judge(population: Population, person: Person, names: tuple[str, ...], moment
 
 def warnings_of(arm: Arm, frame: pd.DataFrame, population: Population | None, grid: Grid) -> list[str]:
     """What a user should know of an arm's targets: how far from the population, where, what is in vain."""
-    found = [*_far(frame), *_extrapolated(frame, population), *_unreachable(frame, grid), *_idle(arm)]
+    found = [*_far(frame), *_extrapolated(frame, population), *_unreachable(frame, grid), *idle(arm)]
     return [f"arm {arm.name!r}: {text}" for text in found]
 
 
@@ -99,7 +100,8 @@ def _extrapolated(frame: pd.DataFrame, population: Population | None) -> list[st
     table = pd.DataFrame() if population is None else population.reference.covariates
     for column in (name for name in ("age_years", "bsa_m2") if name in table.columns):
         low, high = table[column].min(), table[column].max()
-        outside = int((~hearts[column].between(low, high)).sum())
+        known = hearts[column].dropna()  # siblings of a label map: of nobody known
+        outside = int((~known.between(low, high)).sum())
         if outside:
             found.append(
                 f"{column} of {outside} of {len(hearts)} subjects is outside the reference population's "
@@ -117,26 +119,9 @@ def _unreachable(frame: pd.DataFrame, grid: Grid) -> list[str]:
     reach = np.sqrt(np.einsum("kij,kj->ki", rotation**2, half_axes**2))
     field = np.array(grid.shape) * grid.spacing_mm / 2.0
     outside = (np.abs(centre) + reach > field).any(axis=-1)
+    edges = " x ".join(f"{2 * f:g}" for f in field)
     return [
-        f"the target of {name} of {len(rows)} subjects reaches out of the field "
-        f"({' x '.join(f'{2 * f:g}' for f in field)} mm about the heart's centre) and cannot be met there"
+        f"the target of {name} of {len(rows)} subjects reaches out of the field ({edges} mm about the "
+        "heart's centre) and, if it is one solid body, cannot be met there"
         for name, rows in asked[outside].groupby("structure", sort=False)
-    ]
-
-
-def _idle(arm: Arm) -> list[str]:
-    if not arm.constraints:
-        return ["nothing is constrained, so its anatomies will not follow the targets"]
-    steered = {
-        (part, attribute)
-        for name, attributes in arm.constraints
-        for part in name.split("+")
-        for attribute in attributes
-    }
-    attribute_of = {edit: "size" if edit.quantity == "volume" else "position" for edit in arm.edits}
-    return [
-        f"{edit.structure}.{edit.quantity} is edited, but {edit.structure}'s {attribute} is not constrained, "
-        "so its anatomies will not follow the edit"
-        for edit, attribute in attribute_of.items()
-        if edit.operation != "set" and (edit.structure, attribute) not in steered
     ]

@@ -68,37 +68,26 @@ def check_structures(path, frame: pd.DataFrame, anatomy: Anatomy, unions: bool) 
         try:
             labels = anatomy.labels_of(name)
         except InputError as error:
-            raise InputError(f"{where(path, row)}, column 'structure': {error}") from None
+            raise InputError(f"{tables.where(path, row)}, column 'structure': {error}") from None
         if len(labels) > 1 and not unions:
             raise InputError(
-                f"{where(path, row)}, column 'structure': {name!r} is a union; give its parts instead"
+                f"{tables.where(path, row)}, column 'structure': {name!r} is a union; give its parts instead"
             )
 
 
 def check_moments(path, frame: pd.DataFrame) -> None:
     """Volumes positive, everything finite, covariances positive definite."""
     for name in MOMENT_COLUMNS:
-        first_bad(path, frame, name, ~np.isfinite(frame[name]), "a finite number")
-    first_bad(path, frame, "volume_ml", ~(frame["volume_ml"] > 0), "a volume above 0 mL")
+        tables.first_bad(path, frame, name, ~np.isfinite(frame[name]), "a finite number")
+    tables.first_bad(path, frame, "volume_ml", ~(frame["volume_ml"] > 0), "a volume above 0 mL")
     values = np.linalg.eigvalsh(from_columns(frame).covariance_mm2)
     flat = ~(values[:, 0] > 1e-9 * values[:, 2])
     if flat.any():
         row = frame.index[np.argmax(flat)]
         raise InputError(
-            f"{where(path, row)}, columns 'covariance_*_mm2': not a positive definite matrix (eigenvalues "
-            f"{', '.join(f'{v:.4g}' for v in values[np.argmax(flat)])} mm^2)"
+            f"{tables.where(path, row)}, columns 'covariance_*_mm2': not a positive definite matrix "
+            f"(eigenvalues {', '.join(f'{v:.4g}' for v in values[np.argmax(flat)])} mm^2)"
         )
-
-
-def where(path, row: int) -> str:
-    """File and row of a table's index: the line of a TSV file, below its header."""
-    return f"{path}, row {row + 2}" if Path(path).suffix != ".parquet" else f"{path}, row {row} (from 0)"
-
-
-def first_bad(path, frame, column, bad, allowed) -> None:
-    if bad.any():
-        row = frame.index[np.argmax(np.asarray(bad))]
-        raise InputError(f"{where(path, row)}, column {column!r}: {frame.at[row, column]!r} is not {allowed}")
 
 
 def _covariate(path, frame: pd.DataFrame, name: str) -> pd.Series:
@@ -110,22 +99,22 @@ def _covariate(path, frame: pd.DataFrame, name: str) -> pd.Series:
         raise InputError(f"{path}: column {name!r} does not hold numbers ({error})") from error
     frame = frame.assign(**{name: column})
     if name == "sex":
-        first_bad(path, frame, name, ~column.isin(SEXES), f"a sex; allowed: {', '.join(SEXES)}")
+        tables.first_bad(path, frame, name, ~column.isin(SEXES), f"a sex; allowed: {', '.join(SEXES)}")
     elif name == "condition":
         bad = ~column.map(lambda text: bool(CONDITION_NAME.fullmatch(text)))
-        first_bad(path, frame, name, bad, "a condition; allowed: letters, digits and underscores")
+        tables.first_bad(path, frame, name, bad, "a condition; allowed: letters, digits and underscores")
     else:
         low, high = LIMITS[name.split("_")[0]]
         allowed = f"in the range {low:g} to {high:g} (a column of unknown values is best left out)"
-        first_bad(path, frame, name, ~column.between(low, high), allowed)
+        tables.first_bad(path, frame, name, ~column.between(low, high), allowed)
     differs = column != column.groupby(frame["subject"]).transform("first")
-    first_bad(path, frame, name, differs, "what the subject's first row says; a subject has one value")
+    tables.first_bad(path, frame, name, differs, "what the subject's first row says; a subject has one value")
     return column
 
 
 def _check_complete(path, frame: pd.DataFrame, structures: tuple[str, ...]) -> None:
     twice = frame.duplicated(["subject", "structure"])
-    first_bad(path, frame, "structure", twice, "new; this subject has a row of that structure already")
+    tables.first_bad(path, frame, "structure", twice, "new; this subject has a row of that structure already")
     counts = frame.groupby("subject").size()
     if (counts < len(structures)).any():
         subject = counts.idxmin()

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from ..cohort import Arm, Edit, seed_sequence, subject_name
+from ..cohort import Arm, seed_sequence, subject_name
+from ..cohort_cells import Edit
 from ..errors import InputError
-from ..moments import VECTOR_ENTRIES, Moments, from_vector, to_columns
+from ..moments import Moments, from_vector, to_columns
 from .covariates import draw_person
-from .model import ENTRIES, Person, condition_on, draw
+from .edits import apply_edits, given_values
+from .model import ENTRIES, Gaussian, Person, condition_on, draw
 from .plausibility import Population, judge
 from .unions import select
 
-ENTRY_OF = {"volume": "log_volume", "centroid_x": "x", "centroid_y": "y", "centroid_z": "z"}
 UNKNOWN = Person("", np.nan, np.nan, "")
 
 Heart = tuple[tuple[str, ...], Moments]  # names and their moments (K,)
@@ -32,7 +33,12 @@ def drawn_targets(
     structure that the reference population does not have.
     """
     names = population.joint.names
-    _check_names(arm, "edits", [edit.structure for edit in arm.edits], names)
+    _check_names(arm, "edits", [part for edit in arm.edits for part in edit.structure.split("/")], names)
+
+    try:
+        given_values(arm.edits, names)
+    except InputError as error:
+        raise InputError(f"arm {arm.name!r}, {error}") from None
 
     def heart(index: int, person: Person) -> Heart:
         vector = draw_vector(population, person, arm.edits, truncation, _streams(arm, seed, index)[1])
@@ -47,18 +53,23 @@ def tabulate(
     seed: int,
     population: Population | None,
     heart: Callable[[int, Person], Heart],
+    person_of: Callable[[int], Person] | None = None,
 ) -> pd.DataFrame:
     """A row a subject and structure of `heart(index, person)`, and of the unions the arm constrains.
 
     Columns: `tables.TARGETS`, then mahalanobis, heart_plausibility, sex, age_years, bsa_m2 and
-    condition, which are NaN or "" where there is no reference population to know them.
+    condition, which are NaN or "" where there is no reference population to know them. People are drawn
+    as the arm says, unless `person_of` knows them.
     """
-    constrained = {name: ",".join(attributes) for name, attributes in arm.constraints}
+    constrained = {name: ",".join(attributes) for name, attributes in arm.asked().items()}
     frames = []
     for index in indices:
-        person = (
-            draw_person(arm, population.reference, _streams(arm, seed, index)[0]) if population else UNKNOWN
-        )
+        if person_of:
+            person = person_of(index)
+        elif population:
+            person = draw_person(arm, population.reference, _streams(arm, seed, index)[0])
+        else:
+            person = UNKNOWN
         own, moments = heart(index, person)
         for name in constrained:
             _check_names(arm, "constraints", [name] if name in own else name.split("+"), own)
@@ -67,7 +78,8 @@ def tabulate(
         table = {"subject": subject_name(arm.name, index), "arm": arm.name, "structure": list(names)}
         table |= to_columns(moments) | {"constrained": [constrained.get(name, "") for name in names]}
         unjudged = dict.fromkeys(("plausibility", "mahalanobis", "heart_plausibility"), np.nan)
-        table |= judge(population, person, names, moments) if population else unjudged
+        known = population and person is not UNKNOWN
+        table |= judge(population, person, names, moments) if known else unjudged
         frames.append(pd.DataFrame(table | vars(person)))
     return pd.concat(frames, ignore_index=True)
 
@@ -79,45 +91,17 @@ def draw_vector(
     truncation: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """One heart (D,): the entries that edits set are fixed, the others are drawn given them."""
-    model = population.joint
-    fixed = {
-        int(model.entries(edit.structure)[VECTOR_ENTRIES.index(ENTRY_OF[edit.quantity])]): (
-            np.log(edit.value) if edit.quantity == "volume" else edit.value
-        )
-        for edit in edits
-        if edit.operation == "set"
-    }
-    gaussian = model.given(person)
+    """One heart (D,): what edits give is fixed, the rest is drawn given it."""
+    fixed, transform = given_values(edits, population.joint.names)
+    gaussian = population.joint.given(person)
     vector = np.empty(len(gaussian.mean))
     index = np.array(sorted(fixed), dtype=int)
     vector[index] = [fixed[i] for i in index]
     if fixed:
+        gaussian = Gaussian(transform @ gaussian.mean, transform @ gaussian.covariance @ transform.T)
         gaussian = condition_on(gaussian, index, vector[index])
     vector[np.setdiff1d(np.arange(len(vector)), index)] = draw(gaussian, truncation, rng)
-    return vector
-
-
-def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...]) -> Moments:
-    """Moments (K,) in which every edit holds exactly.
-
-    A volume times f takes its covariance along (f^(2/3)): the structure grows about its own centroid
-    and keeps its form. A volume that is set has its size from the conditional draw already; writing
-    it once more removes the rounding of exp(log V).
-    """
-    volume, centroid = moments.volume_ml.copy(), moments.centroid_mm.copy()
-    covariance = moments.covariance_mm2.copy()
-    for edit in edits:
-        k = names.index(edit.structure)
-        if edit.quantity == "volume" and edit.operation == "multiply":
-            volume[k] *= edit.value
-            covariance[k] *= edit.value ** (2.0 / 3.0)
-        elif edit.quantity == "volume":
-            volume[k] = edit.value
-        else:
-            axis = "xyz".index(edit.quantity[-1])
-            centroid[k, axis] = edit.value + (centroid[k, axis] if edit.operation == "add" else 0.0)
-    return Moments(volume, centroid, covariance)
+    return np.linalg.solve(transform, vector)
 
 
 def _streams(arm: Arm, seed: int, index: int) -> list[np.random.Generator]:

@@ -23,10 +23,11 @@ def dice(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> np.ndarray:
 
 def reconstruct(autoencoder, labels: np.ndarray, channels: int) -> np.ndarray:
     """Label map decoded from its own latent mean, (X, Y, Z)."""
+    device = next(autoencoder.parameters()).device
     with torch.no_grad():
-        blocks = to_blocks(torch.from_numpy(labels)[None])
+        blocks = to_blocks(torch.from_numpy(labels)[None]).to(device)
         mean, _ = autoencoder.encode(to_occupancy(blocks, channels))
-        return autoencoder.labels(mean)[0].numpy()
+        return autoencoder.labels(mean)[0].cpu().numpy()
 
 
 def mean_dice(hearts: dict[str, np.ndarray], others: dict[str, np.ndarray], anatomy: Anatomy) -> dict:
@@ -82,7 +83,10 @@ def markdown(figures: dict, card: dict) -> str:
         )
     rows = [f"| {name} | " + " | ".join(f"{c[name]:.3f}" for c in columns.values()) + " |" for name in names]
     table = "\n".join([f"| structure | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|", *rows])
-    cycles = [", ".join(names) or "all" for names in training["focus"]]
+    focuses, past = list(training["focus"]), training.get("warm_start")
+    while past:
+        focuses, past = past["training"]["focus"] + focuses, past["training"].get("warm_start")
+    cycles = [", ".join(names) or "all" for names in focuses]
     focus = (
         f"Deformations that the denoiser's cycles took: {'; then '.join(cycles)}. What is sampled resembles\n"
         "the last, and the reference moments are of those.\n\n"
@@ -97,9 +101,7 @@ Trained on {source}:
 **Not a clinical population**: shapes vary as random smooth deformations do, volumes as published
 distributions do. Not for clinical use. Weights sha256 `{figures["weights_sha256"]}`.
 
-{focus}Optimiser steps: autoencoder {_run(training["autoencoder"])},
-denoiser {_run(training["denoiser"])}; {training["machine"]}.
-Code: commit `{training["commit"] or "not recorded"}`.
+{focus}{_history(card)}
 
 ## Reconstruction, Dice at full resolution
 
@@ -128,5 +130,23 @@ would lie near 1; held-out hearts show what new hearts of the same population ha
 """
 
 
+def _history(card: dict) -> str:
+    """The training runs that led to a bundle, the first first."""
+    training = card["training"]
+    start = training.get("warm_start")
+    before = (
+        f"{_history(start)}\n\nThen, from those weights (sha256 `{start['weights_sha256']}`):\n"
+        if start
+        else ""
+    )
+    return before + (
+        f"Optimiser steps: autoencoder {_run(training['autoencoder'])},\n"
+        f"denoiser {_run(training['denoiser'])}; {training['machine']}.\n"
+        f"Code: commit `{training['commit'] or 'not recorded'}`."
+    )
+
+
 def _run(fit: dict) -> str:
-    return f"{' + '.join(map(str, fit['cycles']))} steps of {fit['batch']}"
+    cycles = " + ".join(map(str, fit["cycles"]))
+    limit = f", at most {fit['max_minutes']:g} minutes" if fit.get("max_minutes") else ""
+    return f"{cycles} steps of {fit['batch']}{limit}" if cycles else "kept"

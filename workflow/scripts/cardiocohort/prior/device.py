@@ -21,5 +21,17 @@ def resolve_device(device: str) -> str:
 
 def autocast(device: str):
     """bfloat16 around networks where the hardware multiplies it natively (elsewhere it is slower)."""
+    in_bfloat16 = number_format(device) == torch.bfloat16
+    return torch.autocast(device, torch.bfloat16) if in_bfloat16 else contextlib.nullcontext()
+
+
+def number_format(device: str) -> torch.dtype:
+    """What networks compute in on `cpu` or `cuda`: bfloat16, or float32 where the hardware lacks it."""
     native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device, torch.bfloat16) if native else contextlib.nullcontext()
+    return torch.bfloat16 if native else torch.float32
+
+
+def describe(device: str) -> str:
+    """Device and number format of networks, for records: both decide about a sample's last bits."""
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    return f"{name}, {str(number_format(device)).removeprefix('torch.')}"

@@ -11,20 +11,43 @@ from matplotlib.colors import ListedColormap
 
 from .. import files, palette
 from ..anatomy import Anatomy
+from .card import dice
+from .checkpoints import History
 
 
-def write_losses(losses: list[float], table, figure, title: str) -> None:
-    """The loss of every step as TSV and as a curve (log scale, with a running mean over 50 steps)."""
-    frame = pd.DataFrame({"step": np.arange(1, len(losses) + 1), "loss": losses})
+def write_losses(history: History, table, figure, title: str) -> None:
+    """The loss of every step, and that of held-out hearts where it was measured, as TSV and as curves.
+
+    Logarithmic, with a running mean over 50 steps.
+    """
+    frame = pd.DataFrame({"step": np.arange(1, len(history.losses) + 1), "loss": history.losses})
+    frame["held_out"] = frame["step"].map(history.validation)
     with files.atomic_path(table) as path:
         frame.to_csv(path, sep="\t", index=False)
     fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
     ax.plot(frame["step"], frame["loss"], lw=0.4, color="0.7")
-    ax.plot(frame["step"], frame["loss"].rolling(50, min_periods=1).mean(), lw=1.5)
+    ax.plot(frame["step"], frame["loss"].rolling(50, min_periods=1).mean(), lw=1.5, label="training")
+    seen = frame.dropna()
+    ax.plot(seen["step"], seen["held_out"], "o-", ms=2.5, lw=1, label="held out, averaged weights")
+    ax.legend(frameon=False, fontsize=8)
     ax.set(yscale="log", xlabel="step", ylabel="loss", title=title)
     with files.atomic_path(figure) as path:
         fig.savefig(path, dpi=120)
     plt.close(fig)
+
+
+def write_reconstructions(hearts: dict[str, tuple[np.ndarray, np.ndarray]], figure, anatomy: Anatomy) -> None:
+    """Slices of hearts (by name) beside those of their reconstructions, titled with the Dice overlap.
+
+    It is the mean over the structures, and the least.
+    """
+    maps, titles = [], []
+    for name, pair in hearts.items():
+        overlap = dice(*pair, anatomy)
+        least = anatomy.structures[overlap.argmin()].replace("_", " ")
+        maps += pair
+        titles += [f"{name}\nheld out", f"mean Dice {overlap.mean():.3f}\nleast: {least} {overlap.min():.3f}"]
+    write_slices(maps, titles, figure, anatomy)
 
 
 def write_slices(hearts: list[np.ndarray], titles: list[str], figure, anatomy: Anatomy) -> None:

@@ -15,12 +15,16 @@ from torch import nn
 from torch.nn import functional as F
 
 REFINEMENT = 2  # voxels per occupancy cell and axis
+SMALLEST_BFLOAT16 = 3  # cells an axis: on 2^3, oneDNN's bfloat16 gradients of 3^3 convolutions are wrong
 CERTAIN = 0.99  # cells of a structure that is at least as probable as this are not refined
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Widths of the networks; `cells` is the occupancy grid's edge (48), the latent's a quarter of it."""
+    """Widths of the networks; `cells` is the occupancy grid's edge (48), the latent's a quarter of it.
+
+    condition_channels: of a denoiser that is told moments (`conditioning`); 0, the default, is told none.
+    """
 
     channels: int
     cells: int
@@ -30,6 +34,7 @@ class NetworkSettings:
     detail_width: int = 16
     denoiser_width: int = 96
     denoiser_depth: int = 2
+    condition_channels: int = 0
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -180,8 +185,9 @@ class Denoiser(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(2 * self.frequencies, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
+        self.condition_channels = s.condition_channels
         # position channels: anatomy is not translation invariant
-        self.stem = nn.Conv3d(s.latent_channels + 3, wide, 3, padding=1)
+        self.stem = nn.Conv3d(s.latent_channels + 3 + s.condition_channels, wide, 3, padding=1)
         self.down = nn.Conv3d(wide, deep, 2, stride=2)
         self.up = nn.ConvTranspose3d(deep, wide, 2, stride=2)
         self.join = nn.Conv3d(2 * wide, wide, 1)
@@ -193,8 +199,11 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.head[-1].weight)
         nn.init.zeros_(self.head[-1].bias)
 
-    def forward(self, x, noise_level):
-        """x (B, L, m, m, m), noise_level (B,) -> (B, L, m, m, m)."""
+    def forward(self, x, noise_level, condition=None):
+        """x (B, L, m, m, m), noise_level (B,), condition (B, condition_channels, m, m, m) -> (B, L, m, m, m).
+
+        No condition is one of zeros.
+        """
         steps = torch.arange(self.frequencies, device=x.device) / self.frequencies
         phase = noise_level[:, None] * torch.exp(steps * math.log(100.0))[None]
         embedding = self.embed(torch.cat([phase.sin(), phase.cos()], dim=1))
@@ -202,12 +211,13 @@ class Denoiser(nn.Module):
         position = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).expand(
             x.shape[0], -1, -1, -1, -1
         )
-        outer = self.stem(torch.cat([x, position], dim=1))
+        if condition is None:
+            condition = x.new_zeros(len(x), self.condition_channels, *x.shape[2:])
+        outer = self.stem(torch.cat([x, position, condition.to(x.dtype)], dim=1))
         for block in self.outer_in:
             outer = block(outer, embedding)
         inner = self.down(outer)
-        # oneDNN's bfloat16 gradients of 3^3 convolutions on 2^3 cells are wrong (PyTorch 2.13, CPU)
-        small = inner.shape[-1] < 3
+        small = inner.shape[-1] < SMALLEST_BFLOAT16
         with torch.autocast(x.device.type, enabled=False) if small else contextlib.nullcontext():
             inner, level = (inner.float(), embedding.float()) if small else (inner, embedding)
             for block, attend in zip(self.inner, self.attention, strict=True):

@@ -132,7 +132,8 @@ def _accept(path: Path, labels: np.ndarray) -> dict:
 def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The reference table (a row a subject and structure) and the list of hearts with their split.
 
-    Every k-th accepted heart, k = 1 / held_out_share, is held out from training for figures.
+    Every k-th heart, k = 1 / held_out_share, is held out from training for figures: by its place in the
+    list, so that a stricter gate moves no other heart to the other side. Refused hearts have no split.
     """
     accepted = [r for r in records if r["verdict"] == "accepted"]
     rows = []
@@ -145,7 +146,7 @@ def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tupl
     hearts = pd.DataFrame(
         {
             "subject": r["subject"],
-            "verdict": r["verdict"],
+            "verdict": "accepted" if r["verdict"] == "accepted" else "rejected",
             "reason": r["reason"],
             "origin": r.get("origin", ""),
             "refused": "; ".join(r.get("refused", [])),
@@ -156,6 +157,6 @@ def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tupl
         }
         for r in records
     )
-    order = hearts["verdict"].eq("accepted").cumsum()
-    hearts["split"] = np.where(order % every == 0, "held_out", "train")
+    split = np.where((hearts.index + 1) % every == 0, "held_out", "train")
+    hearts["split"] = np.where(hearts["verdict"] == "accepted", split, "")
     return pd.DataFrame(rows), hearts

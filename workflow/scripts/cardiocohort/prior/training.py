@@ -2,36 +2,44 @@
 
 Deterministic by seed and resumable: what a step sees depends on (seed, step) alone, checkpoints are
 safetensors (weights, EMA, optimiser moments) with a JSON header, written whole or not at all, and a
-killed run continues from the last one to the same result (same machine and thread count).
+killed run continues from the last one to the same result (same machine, threads and processes).
+Several processes may share the steps (`processes`). Held-out hearts are looked at now and then: by the
+first process, with the averaged weights, and always with the same noise.
 """
 
 import copy
-import json
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from .. import files
 from ..errors import InputError
 from ..labelmap import read_label_map
-from . import edm
+from . import checkpoints, conditioning, edm
+from .bundle import Prior, load_prior
+from .checkpoints import History
 from .device import autocast
-from .networks import CERTAIN, Autoencoder, Denoiser, to_blocks, to_occupancy
+from .networks import CERTAIN, Autoencoder, Denoiser, NetworkSettings, to_blocks, to_occupancy
+from .processes import share
 
 log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 120
+VALIDATE_EVERY = 100  # steps
+VALIDATION_HEARTS = 16
+VALIDATION_DRAWS = 4  # noise levels of each held-out latent: the loss varies with them
 DETAIL_CELLS = 2048  # refined in a step, a heart
 DETAIL_WEIGHT = 0.2
+
+Watch = Callable[[torch.nn.Module, History], None]  # the averaged network, after each validation
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,16 @@ class FitSettings:
     """One training run: cosine cycles of the learning rate, each with a warm-up of 2 % of its steps.
 
     Further cycles are warm restarts (Loshchilov and Hutter, ICLR 2017): they train a finished run on.
+    No cycle keeps the network as it came. `start` is the sha256 of the bundle that the network came from,
+    empty for random weights. Training ends early after `max_minutes`, those of killed starts included.
     """
 
     cycles: tuple[int, ...]
     batch: int
     learning_rate: float
     seed: int
+    start: str = ""
+    max_minutes: float | None = None
     weight_decay: float = 0.01
     ema: float = 0.998
 
@@ -64,16 +76,28 @@ class FitSettings:
         return self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / length)))
 
 
-def read_hearts(table: Path, anatomy, leave_out: tuple[str, ...] = ()) -> tuple[pd.DataFrame, torch.Tensor]:
-    """The hearts to train on, from hearts.tsv: their rows and their voxels as blocks (N, R^3, n, n, n) uint8.
+def read_hearts(
+    table: Path,
+    anatomy,
+    leave_out: tuple[str, ...] = (),
+    split: str = "train",
+    most: int | None = None,
+) -> tuple[pd.DataFrame, torch.Tensor]:
+    """The hearts of a split, from hearts.tsv: their rows and their voxels as blocks (N, R^3, n, n, n) uint8.
 
-    leave_out: origins that are not used. Raises InputError for a file that is not the one the table lists.
+    leave_out: origins that are not used. Of more than `most` hearts, as many spread over the table. Raises
+    InputError if there is none, and for a file that is not the one the table lists.
     """
     hearts = pd.read_csv(table, sep="\t", keep_default_na=False)
-    used = hearts[(hearts["split"] == "train") & (hearts["verdict"] == "accepted")]
+    used = hearts[(hearts["split"] == split) & (hearts["verdict"] == "accepted")]
     used = used[~used["origin"].isin(leave_out)]
     if used.empty:
-        raise InputError(f"{table}: no heart to train on; column 'reason' says why each was refused")
+        raise InputError(
+            f"{table}: no heart with split {split!r}; column 'reason' says why each was refused, config key "
+            "'prior.held_out_share' how many of the others are held out"
+        )
+    if most is not None and len(used) > most:
+        used = used.iloc[np.linspace(0, len(used) - 1, most).round().astype(int)]
     used = used.assign(size=pd.to_numeric(used["size"]).astype(int))  # refused hearts have none
     out = None
     for i, row in enumerate(used.itertuples()):
@@ -83,6 +107,33 @@ def read_hearts(table: Path, anatomy, leave_out: tuple[str, ...] = ()) -> tuple[
             out = torch.empty((len(used), *blocks.shape), dtype=torch.uint8)
         out[i] = blocks
     return used, out
+
+
+def start_from(card: str | list | None, networks: NetworkSettings) -> Prior | None:
+    """The prior of a bundle.json, whose weights training starts from, or None.
+
+    A denoiser that is to be told moments can start from one that is not: what it is told weighs nothing at
+    first. Raises InputError if its networks are others.
+    """
+    if not card:  # Snakemake gives an input that is not there as an empty list
+        return None
+    prior = load_prior(Path(card).parent, "cpu")
+    own = NetworkSettings(**prior.card["networks"])
+    if replace(own, condition_channels=networks.condition_channels) != networks or (
+        own.condition_channels and own != networks
+    ):
+        raise InputError(
+            f"{card}: its networks are {prior.card['networks']}; config key 'prior.networks' and the grid of "
+            f"'prior.anatomy' ask for {networks.to_dict()}: they must be the same to start from its weights"
+        )
+    if own != networks:
+        told = Denoiser(networks)
+        state = prior.denoiser.state_dict()
+        stem = torch.zeros_like(told.stem.weight)
+        stem[:, : state["stem.weight"].shape[1]] = state["stem.weight"]
+        told.load_state_dict(state | {"stem.weight": stem})
+        prior = replace(prior, denoiser=told.to(memory_format=torch.channels_last_3d))
+    return prior
 
 
 def save_network(path: Path, network, extra: dict[str, torch.Tensor] | None = None) -> None:
@@ -102,20 +153,30 @@ def load_network(path: Path, network, extra: tuple[str, ...] = ()) -> dict[str, 
 
 
 def train_autoencoder(
-    network: Autoencoder, blocks: torch.Tensor, channels: int, s: FitSettings, folder: Path, device: str
-):
+    network: Autoencoder,
+    blocks: torch.Tensor,
+    channels: int,
+    s: FitSettings,
+    folder: Path,
+    device: str,
+    held_out: torch.Tensor | None = None,
+    watch: Watch | None = None,
+) -> tuple[Autoencoder, History]:
     """Minimise cross-entropy on soft occupancies + 0.5 soft Dice + 1e-3 KL + DETAIL_WEIGHT cross-entropy of
     voxels in cells that are mixed or uncertain; returns the EMA network.
-    """
 
-    def objective(step: int) -> torch.Tensor:
-        rng = np.random.default_rng([s.seed, step])
-        voxels = blocks[rng.choice(len(blocks), s.batch)].to(device)
+    blocks: voxels to train on (N, R^3, n, n, n); held_out: those of hearts to validate by, if any.
+    """
+    mine = share().of(s.batch)
+
+    def loss_of(network, voxels, rng: np.random.Generator, n: int, part: slice) -> torch.Tensor:
+        """Of the hearts that are a part of n: all draw alike, whatever the number of processes."""
+        voxels = voxels.to(device)
         target = to_occupancy(voxels, channels)
         with autocast(device):
             mean, log_variance = network.encode(target)
-            noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32)).to(device)
-            latent = mean + (0.5 * log_variance).exp() * noise
+            noise = rng.standard_normal((n, *mean.shape[1:]), dtype=np.float32)[part]
+            latent = mean + (0.5 * log_variance).exp() * torch.from_numpy(noise).to(device)
             logits, features = network.decode_with_features(latent)
         log_occupancy = F.log_softmax(logits, dim=1)
         occupancy = log_occupancy.exp()
@@ -125,35 +186,92 @@ def train_autoencoder(
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
 
         certain = torch.minimum(target.amax(1), occupancy.detach().amax(1)) >= CERTAIN
-        cells = torch.nonzero(~certain)
-        cells = cells[torch.from_numpy(rng.integers(len(cells), size=s.batch * DETAIL_CELLS)).to(device)]
-        b, x, y, z = cells.unbind(1)
+        b, x, y, z = _draw(~certain, rng.random((n, DETAIL_CELLS))[part])
         with autocast(device):
             detail = network.detail(features, logits, (b, x, y, z))
-        fine = F.cross_entropy(detail.flatten(0, 1), voxels[b, :, x, y, z].flatten().long())
+        found = voxels[b, :, x, y, z].flatten().long()
+        # the mean, 0 where no cell is mixed
+        fine = F.cross_entropy(detail.flatten(0, 1), found, reduction="sum") / max(1, len(found))
         return cross_entropy + 0.5 * dice + 1e-3 * divergence + DETAIL_WEIGHT * fine
 
-    return _fit(network, objective, s, folder)
+    def objective(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([s.seed, step])
+        voxels = blocks[rng.choice(len(blocks), s.batch)[mine]]
+        return loss_of(network, voxels, rng, s.batch, mine)
+
+    def validate(averaged: Autoencoder) -> float:
+        rng = np.random.default_rng([s.seed, 0, 1])
+        losses = [loss_of(averaged, voxels, rng, 1, slice(0, 1)) for voxels in held_out.split(1)]
+        return float(torch.stack(losses).mean())
+
+    return _fit(network, objective, s, folder, validate if held_out is not None else None, watch)
 
 
-def train_denoiser(network: Denoiser, pools: list[torch.Tensor], s: FitSettings, folder: Path, device: str):
+def _draw(eligible: torch.Tensor, uniform: np.ndarray) -> tuple[torch.Tensor, ...]:
+    """Indices (b, x, y, z) of cells drawn with replacement from the eligible ones of each heart.
+
+    eligible (B, n, n, n) bool; uniform (B, K) in [0, 1) picks K of each. A heart without any gives none.
+    """
+    drawn = []
+    for b, (heart, places) in enumerate(zip(eligible, uniform, strict=True)):
+        cells = torch.nonzero(heart)
+        picked = torch.from_numpy((places * len(cells)).astype(np.int64)).to(cells.device)
+        cells = cells[picked[: len(places) if len(cells) else 0]]
+        drawn.append(torch.cat([torch.full_like(cells[:, :1], b), cells], dim=1))
+    return torch.cat(drawn).unbind(1)
+
+
+def train_denoiser(
+    network: Denoiser,
+    pools: list[torch.Tensor],
+    s: FitSettings,
+    folder: Path,
+    device: str,
+    heat_maps: list[torch.Tensor] | None = None,
+    held_out: tuple[torch.Tensor, torch.Tensor | None] | None = None,
+    watch: Watch | None = None,
+) -> tuple[Denoiser, History]:
     """EDM training on standardised latents; returns the EMA network.
 
     `pools` are the latents (N, L, m, m, m) of each cycle: a prior can first be trained on all hearts, then on
-    those that it is to resemble.
+    those that it is to resemble. `heat_maps` (N, K, m, m, m) of each cycle are what a conditioned network is
+    told of them (`conditioning`). held_out: latents to validate by, if any, and their heat maps.
     """
-    denoise = edm.precondition(network)
+    mine = share().of(s.batch)
+
+    def loss_of(network, clean, told, sigma: np.ndarray, noise: np.ndarray) -> torch.Tensor:
+        told = None if told is None else told.to(device)
+        denoise = edm.precondition(lambda x, level: network(x, level, told))
+        sigma, noise = (torch.from_numpy(array).to(device) for array in (sigma, noise))
+        with autocast(device):
+            return edm.loss(denoise, clean.to(device), sigma, noise)
+
+    def randomness(rng: np.random.Generator, n: int, shape: torch.Size) -> tuple[np.ndarray, np.ndarray]:
+        sigma = np.exp(edm.NOISE_MEAN + edm.NOISE_SD * rng.standard_normal(n)).astype(np.float32)
+        return sigma, rng.standard_normal((n, *shape), dtype=np.float32)
 
     def objective(step: int) -> torch.Tensor:
         rng = np.random.default_rng([s.seed, step])
         seen = pools[s.cycle(step)]
-        clean = seen[rng.choice(len(seen), s.batch)].to(device)
-        sigma = np.exp(edm.NOISE_MEAN + edm.NOISE_SD * rng.standard_normal(s.batch)).astype(np.float32)
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
-        with autocast(device):
-            return edm.loss(denoise, clean, torch.from_numpy(sigma).to(device), noise).mean()
+        drawn = rng.choice(len(seen), s.batch)
+        clean = seen[drawn[mine]]
+        sigma, noise = randomness(rng, s.batch, clean.shape[1:])
+        told = None
+        if heat_maps:
+            maps = heat_maps[s.cycle(step)]
+            told = maps[drawn[mine]] * conditioning.draw_kept(rng, s.batch, maps.shape[1])[mine]
+        return loss_of(network, clean, told, sigma[mine], noise[mine]).mean()
 
-    return _fit(network, objective, s, folder)
+    def validate(averaged: Denoiser) -> float:
+        rng, losses = np.random.default_rng([s.seed, 0, 1]), []
+        latents, maps = held_out
+        for i in range(len(latents)):
+            clean = latents[i : i + 1].expand(VALIDATION_DRAWS, *[-1] * 4)
+            told = None if maps is None else maps[i : i + 1].expand(VALIDATION_DRAWS, *[-1] * 4)
+            losses.append(loss_of(averaged, clean, told, *randomness(rng, len(clean), clean.shape[1:])))
+        return float(torch.cat(losses).mean())
+
+    return _fit(network, objective, s, folder, validate if held_out is not None else None, watch)
 
 
 def encode_all(network: Autoencoder, blocks: torch.Tensor, channels: int, device: str) -> torch.Tensor:
@@ -171,74 +289,56 @@ def standardise(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return per_channel.mean(1)[:, None, None, None], per_channel.std(1)[:, None, None, None]
 
 
-def _fit(network, objective: Callable[[int], torch.Tensor], s: FitSettings, folder: Path):
+def _fit(
+    network,
+    objective: Callable[[int], torch.Tensor],
+    s: FitSettings,
+    folder: Path,
+    validate: Callable[[torch.nn.Module], float] | None,
+    watch: Watch | None,
+):
     network.to(memory_format=torch.channels_last_3d).train()
     ema = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(network.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
-    path, losses = folder / "checkpoint.safetensors", []
-    first = _resume(path, network, ema, optimiser, s, losses)
-    started = saved = time.monotonic()
+    path, history = folder / "checkpoint.safetensors", History()
+    first, minutes = checkpoints.resume(path, network, ema, optimiser, s, history)
+    saved = time.monotonic()
+    started = saved - 60 * minutes
+    shared = share()
     for step in range(first, s.steps):
+        if s.max_minutes is not None and shared.agree(minutes) >= s.max_minutes:
+            log.warning("ended after %d of %d steps: max_minutes is %g", step, s.steps, s.max_minutes)
+            checkpoints.save(path, network, ema, optimiser, s, history, minutes)
+            break
         for group in optimiser.param_groups:
             group["lr"] = s.rate(step)
         loss = objective(step)
-        if not torch.isfinite(loss):
-            raise InputError(f"training diverged at step {step}: lower learning_rate ({s.learning_rate})")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        loss = loss.detach()
+        shared.average([loss, *(p.grad for p in network.parameters() if p.grad is not None)])
+        if not torch.isfinite(loss):
+            raise InputError(f"training diverged at step {step}: lower learning_rate ({s.learning_rate})")
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         decay = min(s.ema, (1 + step) / (10 + step))
         for kept, new in zip(ema.parameters(), network.parameters(), strict=True):
             kept.lerp_(new.detach(), 1 - decay)
-        losses.append(float(loss.detach()))
+        history.losses.append(float(loss))
+        if validate and shared.first and ((step + 1) % VALIDATE_EVERY == 0 or step + 1 == s.steps):
+            with torch.no_grad():
+                history.validation[step + 1] = validate(ema)
+            log.info(
+                "step %d/%d loss of held-out hearts %.4f", step + 1, s.steps, history.validation[step + 1]
+            )
+            if watch:
+                watch(ema, history)
+        minutes = (time.monotonic() - started) / 60
         if (step + 1) % 50 == 0 or step + 1 == s.steps:
-            pace = (time.monotonic() - started) / (step + 1 - first)
-            left = pace * (s.steps - step - 1) / 60
-            log.info("step %d/%d loss %.4f, %.2f s a step, %.0f min left",
-                     step + 1, s.steps, np.mean(losses[-50:]), pace, left)  # fmt: skip
+            pace = minutes / (step + 1)
+            log.info("step %d/%d loss %.4f, %.2f s a step, %.0f min left", step + 1, s.steps,
+                     np.mean(history.losses[-50:]), 60 * pace, pace * (s.steps - step - 1))  # fmt: skip
         if time.monotonic() - saved > CHECKPOINT_EVERY_S or step + 1 == s.steps:
-            _save(path, network, ema, optimiser, s, losses)
+            checkpoints.save(path, network, ema, optimiser, s, history, minutes)
             saved = time.monotonic()
-    return ema, losses
-
-
-def _save(path, network, ema, optimiser, s, losses):
-    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
-    for i, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items()}
-    header = {"settings": json.dumps(asdict(s)), "losses": json.dumps(losses)}
-    with files.atomic_path(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=header)
-
-
-def _resume(path, network, ema, optimiser, s, losses: list) -> int:
-    """Load a checkpoint of the same settings, if there is one; returns the step to go on from.
-
-    More cycles after those of the checkpoint are no other settings: they train a finished run on.
-    """
-    try:
-        with safe_open(path, framework="pt") as checkpoint:
-            header = checkpoint.metadata()
-            saved = json.loads(header["settings"])
-            cycles = tuple(saved.pop("cycles"))
-            if (
-                saved != {k: v for k, v in asdict(s).items() if k != "cycles"}
-                or s.cycles[: len(cycles)] != cycles
-            ):
-                return 0
-            tensors = {k: checkpoint.get_tensor(k) for k in checkpoint.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return 0
-    losses.extend(json.loads(header["losses"]))
-    for name, module in (("network.", network), ("ema.", ema)):
-        module.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
-    state = {}
-    for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, i, name = key.split(".")
-            state.setdefault(int(i), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    log.info("going on from step %d", len(losses))
-    return len(losses)
+    return ema, history

@@ -4,16 +4,19 @@ import json
 
 import pandas as pd
 
+from ..cohort import Arm
+from ..population.idle import idle
 from .agreement import constrained_in
 from .manifest import STATUSES
 
 FAR = 1e-3  # a median plausibility below this deserves a warning
 BIASED = 0.2  # standard deviations: a small effect by Cohen's (1988) convention
+OF_GENERATION = ("sampling diverged", "target outside the prior")  # reasons of attempts that are no rules
 MANY = 30  # subjects from which a difference of means is told as a bias
 
 
 def by_arm(manifest: pd.DataFrame) -> pd.DataFrame:
-    """arm, requested, accepted, rejected, failed, accepted_percent, attempts a subject (mean)."""
+    """arm, requested, a column a status, accepted_percent, attempts a subject (mean)."""
     counts = pd.crosstab(manifest["arm"], manifest["status"]).reindex(columns=list(STATUSES), fill_value=0)
     table = counts.reindex(manifest["arm"].unique())
     table.insert(0, "requested", table.sum(axis=1))
@@ -25,17 +28,18 @@ def by_arm(manifest: pd.DataFrame) -> pd.DataFrame:
 def by_reason(manifest: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
     """reason, stage, subjects (ended by it) and attempts (refused by it, those made good later included).
 
-    A topology reason is counted under its rule's name; several rules may refuse one heart.
+    A reason is counted by what stands before its colon, in topology the rule's name (several rules may
+    refuse one heart), in meshing with the gate's name behind it.
     """
     ended = manifest[manifest["status"] != "accepted"]
     pairs = [
         (stage, name) for stage, reason in zip(ended["stage"], ended["reason"], strict=True)
-        for name in _names(reason.split("; ") if stage == "topology" else [reason])
+        for name in _told(stage, reason)
     ]  # fmt: skip
     subjects = pd.Series(pairs, dtype=object).value_counts()
     tried = anatomies.drop_duplicates("subject").get("tried", pd.Series(dtype=str))
     refusals = [
-        ("generation" if name == "sampling diverged" else "topology", name)
+        ("generation" if name in OF_GENERATION else "topology", name)
         for text in tried.dropna()
         for attempt in json.loads(text or "[]")
         for name in _names(attempt["reasons"])
@@ -45,6 +49,12 @@ def by_reason(manifest: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
     rows = [{"stage": s, "reason": r, **table.loc[[(s, r)]].iloc[0]} for s, r in table.index]
     frame = pd.DataFrame(rows, columns=["stage", "reason", "subjects", "attempts"])
     return frame.sort_values(["subjects", "attempts"], ascending=False, ignore_index=True)
+
+
+def _told(stage: str, reason: str) -> list[str]:
+    if stage == "topology":
+        return _names(reason.split("; "))
+    return [reason.split(" (")[0]] if stage == "meshing" else _names([reason])
 
 
 def _names(reasons: list[str]) -> list[str]:
@@ -72,14 +82,23 @@ def selection(targets: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def warnings(targets: pd.DataFrame, manifest: pd.DataFrame, shifts: pd.DataFrame) -> list[str]:
-    """What a reader must know before using the cohort, a sentence each."""
-    return [*_far(targets), *_lost(manifest), *_shifted(shifts)]
+def warnings(
+    arms: list[Arm], targets: pd.DataFrame, manifest: pd.DataFrame, shifts: pd.DataFrame
+) -> list[str]:
+    """What a reader must know before using the cohort, a sentence each; `arms` are the cohort table's."""
+    in_vain = [f"Arm {arm.name}: {text}." for arm in arms for text in idle(arm)]
+    return [*in_vain, *_far(targets), *_lost(manifest), *_shifted(shifts)]
 
 
 def _far(targets: pd.DataFrame) -> list[str]:
     medians = targets.groupby(["arm", "structure"], sort=False)["plausibility"].median()
+    hearts = targets.drop_duplicates("subject").reindex(columns=["arm", "heart_plausibility"])
+    together = hearts.groupby("arm", sort=False)["heart_plausibility"].median()
     return [
+        f"Arm {arm}: the structures of its targets together make hearts far outside the reference population "
+        f"(median plausibility {value:.1e})."
+        for arm, value in together[together < FAR].items()
+    ] + [
         f"Arm {arm}: the targets of {structure} lie far outside the reference population "
         f"(median plausibility {value:.1e})."
         for (arm, structure), value in medians[medians < FAR].items()

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ..attributes import principal_axis_degrees
 from ..moments import MOMENT_COLUMNS, from_columns
 
 ERRORS = {
@@ -10,7 +11,6 @@ ERRORS = {
     "position": "centroid_error_mm",
     "shape": "shape_error",
 }
-ELONGATED = 1.5  # ratio of the two largest eigenvalues from which the long axis has a direction to speak of
 
 
 def agreement(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
@@ -34,15 +34,8 @@ def agreement(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
     out["volume_error_percent"] = 100.0 * (achieved.volume_ml / target.volume_ml - 1.0)
     out["centroid_error_mm"] = np.linalg.norm(achieved.centroid_mm - target.centroid_mm, axis=-1)
     out["shape_error"] = np.linalg.norm(achieved.shape - target.shape, axis=(-2, -1))
-    out["axis_error_deg"] = _long_axis_angle(target.covariance_mm2, achieved.covariance_mm2)
+    out["axis_error_deg"] = principal_axis_degrees(achieved, target)[:, -1]
     return out
-
-
-def _long_axis_angle(target: np.ndarray, achieved: np.ndarray) -> np.ndarray:
-    values, axes = np.linalg.eigh(target)
-    cosine = np.abs(np.einsum("ni,ni->n", axes[..., -1], np.linalg.eigh(achieved)[1][..., -1]))
-    angle = np.degrees(np.arccos(np.clip(cosine, 0.0, 1.0)))
-    return np.where(values[:, -1] >= ELONGATED * values[:, -2], angle, np.nan)
 
 
 def constrained_in(rows: pd.DataFrame, attribute: str) -> pd.Series:
@@ -70,7 +63,8 @@ def errors_by_subject(rows: pd.DataFrame) -> pd.DataFrame:
 def error_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Median and 95th percentile of every error per arm and structure, and which attributes are constrained.
 
-    Sizes are taken without their sign; n is the number of hearts.
+    Sizes are taken without their sign; n is the number of hearts. Where something is constrained, what is
+    not has no figure (NaN): nobody asked for it.
     """
     sized = rows.assign(volume_error_percent=rows["volume_error_percent"].abs())
     groups = sized.groupby(["arm", "structure", "constrained"], sort=False)
@@ -78,4 +72,10 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
     for column in (*ERRORS.values(), "axis_error_deg"):
         table[f"{column}_median"] = groups[column].median()
         table[f"{column}_p95"] = groups[column].quantile(0.95)
-    return table.reset_index()
+    table = table.reset_index()
+    asked = table["constrained"] != ""
+    told_by = {column: (attribute,) for attribute, column in ERRORS.items()}
+    for column, attributes in (told_by | {"axis_error_deg": ("shape", "orientation")}).items():
+        free = asked & ~np.any([constrained_in(table, a) for a in attributes], axis=0)
+        table.loc[free, [f"{column}_median", f"{column}_p95"]] = np.nan
+    return table

@@ -1,5 +1,7 @@
 """The report's charts. Owned by the report stage."""
 
+import textwrap
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -11,11 +13,17 @@ from matplotlib.figure import Figure
 
 from .. import palette
 from ..anatomy import Anatomy
+from . import bullseye
 from .agreement import ERRORS, constrained_in
 from .manifest import STATUSES
 from .summary import Summary
 
-STATUS_COLOURS = {"accepted": "#4e9a6b", "rejected": "#d98c2b", "failed": "#b03a3a"}
+STATUS_COLOURS = {
+    "accepted": "#4e9a6b",
+    "rejected": "#d98c2b",
+    "base_rejected": "#e3c08a",
+    "failed": "#b03a3a",
+}
 ARM_COLOURS = ("#35638f", "#c4622d", "#4e9a6b", "#8a5a9e", "#8c6d3f", "#3f8f8c", "#b34a6b", "#6b6b6b")
 REFERENCE_COLOUR = "#9a9a9a"
 CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium", "myocardium")
@@ -24,7 +32,7 @@ MOST_POINTS = 4000
 FEW = 5  # points that make no box
 ALL_SHOWN = 60  # points drawn one by one
 UNITS = {"volume_error_percent": "volume error, %", "centroid_error_mm": "centroid error, mm",
-         "shape_error": "norm of the Sⁿ difference"}  # fmt: skip
+         "shape_error": "norm of ΔSⁿ"}  # fmt: skip
 
 plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 
@@ -34,6 +42,7 @@ def all_charts(summary: Summary, targets: pd.DataFrame, anatomy: Anatomy) -> dic
     found = {
         "acceptance": acceptance(summary.arms, summary.reasons),
         "distributions": distributions(summary.volumes, summary.comparison),
+        "wall_thickness": bullseye.by_arm(summary.walls, words),
     }
     if summary.generated:
         accepted = set(summary.volumes["subject"])
@@ -54,13 +63,13 @@ def acceptance(arms: pd.DataFrame, reasons: pd.DataFrame) -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, height), layout="constrained")
     position, start = np.arange(len(arms)), np.zeros(len(arms))
     for status in STATUSES:
-        left.barh(position, arms[status], left=start, color=STATUS_COLOURS[status], label=status)
+        left.barh(position, arms[status], left=start, color=STATUS_COLOURS[status], label=words(status))
         start = start + arms[status].to_numpy()
     left.set_yticks(position, [words(arm) for arm in arms["arm"]])
     left.invert_yaxis()
     left.set(xlabel="subjects", title="Status by arm")
     left.xaxis.get_major_locator().set_params(integer=True)
-    fig.legend(*left.get_legend_handles_labels(), ncols=3, frameon=False, loc="outside lower left")
+    fig.legend(*left.get_legend_handles_labels(), ncols=4, frameon=False, loc="outside lower left")
     if reasons.empty:
         right.set_axis_off()
         right.text(0.5, 0.5, "no subject and no attempt was refused", ha="center", va="center", color="0.4")
@@ -80,7 +89,7 @@ def acceptance(arms: pd.DataFrame, reasons: pd.DataFrame) -> Figure:
 
 def targets_and_achieved(rows: pd.DataFrame, structures: tuple[str, ...]) -> Figure:
     """Achieved against target volumes, constrained and not, and the errors of constrained attributes."""
-    fig, axes = plt.subplots(1, 5, figsize=(13, 4.3), layout="constrained")
+    fig, axes = plt.subplots(1, 5, figsize=(14, 4.3), layout="constrained")
     sized = constrained_in(rows, "size")
     names = list(dict.fromkeys(rows["structure"]))
     own = dict(zip(structures, palette.colours(structures), strict=True))
@@ -93,9 +102,9 @@ def targets_and_achieved(rows: pd.DataFrame, structures: tuple[str, ...]) -> Fig
         values = [part.loc[part["structure"] == name, column].to_numpy() for name in shown]
         ax.axvline(0.0, color="0.8", lw=0.8)
         _boxes(ax, values, np.arange(len(shown)), [colour[name] for name in shown], vertical=False)
-        ax.set_yticks(np.arange(len(shown)), [words(name) for name in shown])
+        ax.set_yticks(np.arange(len(shown)), [textwrap.fill(words(name), 16) for name in shown])
         ax.set_ylim(len(shown) - 0.4, -0.6)
-        ax.set(xlabel=UNITS[column], title=f"{attribute.capitalize()}, constrained")
+        ax.set(xlabel=UNITS[column], title=f"{attribute.capitalize()},\nconstrained")
     handles = [plt.Line2D([], [], marker="o", ls="", color=c, label=words(n)) for n, c in colour.items()]
     fig.legend(handles=handles[:24], loc="outside lower center", ncols=6, frameon=False)
     return fig
@@ -180,7 +189,7 @@ def _arm_axis(ax, arms: list[str], title: str) -> None:
     if not few:
         plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
     ax.set(title=words(title), ylabel="mL", xlim=(-0.6, len(arms) - 0.4))
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.06 * ax.get_ylim()[1])  # room above values that lie close together
 
 
 def _boxes(ax, values: list[np.ndarray], at, colours: list[str], vertical=True, width=0.55) -> None:

@@ -12,7 +12,7 @@ from ..anatomy import Anatomy
 from ..files import check_file
 from ..labelmap import LabelMap, read_label_map
 from ..meshing.storage import read_model
-from . import portraits
+from . import bullseye, portraits
 from .cohort_tables import CohortTables
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ SHEET_COLUMNS = 4
 
 @dataclass(frozen=True)
 class Portrait:
-    """A subject's row of the manifest and its pictures by name (`portraits.label_map_pictures`, mesh)."""
+    """A subject's row of the manifest and its pictures by name: the label map's, mesh, bullseye."""
 
     row: dict
     pictures: dict[str, Image.Image]
@@ -54,6 +54,8 @@ def portray(
     rows = manifest[manifest["subject"].isin(subjects)]
     listed = tables.anatomies.drop_duplicates("subject").set_index("subject").loc[rows["subject"]]
     meshes = tables.meshes.set_index("subject")
+    walls = bullseye.wall_rows(tables.meshes, manifest).set_index("subject")
+    scale = bullseye.common_scale(walls)
 
     def read(row: dict) -> LabelMap:
         own = listed.loc[row["subject"]]
@@ -72,6 +74,8 @@ def portray(
             volume = check_file(cohort / row["mesh"], own_mesh["size"], own_mesh["sha256"])
             model = read_model(volume, volume.with_suffix(".surface.vtp"))
             pictures["mesh"] = portraits.mesh_picture(model, window)
+        if row["subject"] in walls.index:
+            pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
         log.info("drawn: %s", row["subject"])
         yield Portrait(row, pictures)
 

@@ -26,7 +26,7 @@ COLUMNS = {
     "mesh": "str",
     "inputs": "str",
 }
-STATUSES = ("accepted", "rejected", "failed")
+STATUSES = ("accepted", "rejected", "base_rejected", "failed")
 MESH_FIGURES = (
     "n_nodes",
     "n_tets",
@@ -41,7 +41,8 @@ def manifest(tables: CohortTables, seeds: dict[str, int]) -> pd.DataFrame:
     """The manifest of a cohort (`COLUMNS`, then mesh figures); `seeds` by batch, empty without generation.
 
     A subject is accepted when its decks are written; rejected when a gate (topology, mesh) refused it;
-    failed when a stage could not make its file. `stage` says where it ended, `reason` why.
+    base_rejected when it is the sibling of a heart that was refused or not made; failed when a stage could
+    not make its file. `stage` says where it ended, `reason` why.
     """
     frame = tables.subjects.set_index("subject")
     anatomy = tables.anatomies.drop_duplicates("subject").set_index("subject").reindex(frame.index)
@@ -51,19 +52,26 @@ def manifest(tables: CohortTables, seeds: dict[str, int]) -> pd.DataFrame:
 
     has_anatomy, has_mesh = anatomy["file"].ne(""), mesh["file"].ne("")
     ended = [
+        anatomy["status"].eq("base_rejected"),
         ~has_anatomy,
         topology["verdict"].ne("accepted"),
         mesh["verdict"].ne("accepted"),
         decks["verdict"].ne("accepted"),
     ]
-    frame["status"] = np.select(ended, ["failed", "rejected", "rejected", "failed"], "accepted")
-    frame["stage"] = np.select(ended, ["generation", "topology", "meshing", "inputs"], "inputs")
-    reasons = [anatomy["reason"], topology["reasons"], mesh["reason"], decks["reason"]]
+    frame["status"] = np.select(
+        ended, ["base_rejected", "failed", "rejected", "rejected", "failed"], "accepted"
+    )
+    stages = ["generation", "generation", "topology", "meshing", "inputs"]
+    frame["stage"] = np.select(ended, stages, "inputs")
+    detail = " (" + mesh.get("detail", pd.Series("", mesh.index)).fillna("").astype(str) + ")"
+    refused = mesh["reason"] + detail.where(detail != " ()", "")
+    reasons = [anatomy["reason"], anatomy["reason"], topology["reasons"], refused, decks["reason"]]
     frame["reason"] = np.select(ended, [r.astype(object) for r in reasons], "")
     frame["seed"] = frame["batch"].map(seeds).astype("Int64")
     frame["attempts"] = anatomy["attempts"]
     if not tables.targets.empty:
-        frame = frame.join(errors_by_subject(agreement(tables.targets, tables.anatomies)))
+        errors = errors_by_subject(agreement(tables.targets, tables.anatomies))
+        frame = frame.join(errors.round(4))
     frame["anatomy"] = ("anatomies/" + frame["batch"] + "/" + anatomy["file"]).where(has_anatomy, "")
     frame["mesh"] = ("meshes/" + frame["batch"] + "/" + mesh["file"]).where(has_mesh, "")
     complete = decks["verdict"].eq("accepted")

@@ -1,16 +1,13 @@
 """The page `cohort.html`: one file with all it shows, readable without scripts. Owned by the report stage."""
 
-import base64
 import io
-import math
 from pathlib import Path
 
-import jinja2
 import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .. import palette
+from .. import pages, palette
 from ..anatomy import Anatomy
 from .charts import words
 from .gallery import Portrait
@@ -31,27 +28,22 @@ def html(
     made: dict,
 ) -> str:
     """The whole page; `made`: bundle (card), config (settings), provenance (record), seeds."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "words": words}
+    environment = pages.environment(TEMPLATE)
+    environment.filters |= {"number": pages.number, "words": words}
     colours = palette.colours(anatomy.structures)
     return environment.get_template(TEMPLATE.name).render(
         title=title,
         s=summary,
         tables={name: _records(getattr(summary, name)) for name in _FRAMES},
         most_rows=MOST_ROWS,
-        charts={name: data_uri(png(chart), "png") for name, chart in charts.items()},
+        charts={name: pages.data_uri(pages.png(chart), "png") for name, chart in charts.items()},
         portraits=[
-            {"row": p.row, "pictures": {n: data_uri(jpeg(i), "jpeg") for n, i in p.pictures.items()}}
+            {"row": p.row, "pictures": {n: pages.data_uri(jpeg(i), "jpeg") for n, i in p.pictures.items()}}
             for p in portraits
         ],
         legend=list(zip(anatomy.structures, colours, strict=True)),
         bundle=made["bundle"],
+        settings=made["config"],
         config=yaml.safe_dump(made["config"], sort_keys=False, allow_unicode=True),
         provenance=made["provenance"],
         packages={name: made["provenance"]["packages"].get(name) for name in MAIN_PACKAGES},
@@ -59,32 +51,14 @@ def html(
     )
 
 
-_FRAMES = ("arms", "reasons", "error_table", "selection", "comparison", "meshes")
+_FRAMES = ("arms", "reasons", "error_table", "further", "selection", "comparison", "meshes", "wall_table")
 
 
 def _records(frame) -> list[dict]:
     return frame.head(MOST_ROWS).to_dict("records")
 
 
-def number(value, digits: int = 1) -> str:
-    """A number with so many decimals; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    # without the metadata that names a version, equal charts are equal files
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
-
-
 def jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=QUALITY, optimize=True)
     return buffer.getvalue()
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

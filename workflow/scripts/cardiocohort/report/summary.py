@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from . import acceptance
+from ..cohort import Arm
+from . import acceptance, bullseye
 from .agreement import ERRORS, agreement, constrained_in, error_table
 from .cohort_tables import CohortTables
+from .further_attributes import further_attributes
 from .reference_values import compare
 
 MESH_SUMMARY = {
@@ -24,8 +26,8 @@ MESH_SUMMARY = {
 class Summary:
     """Frames as told in the modules that make them; `errors` holds the headline's medians by column.
 
-    `generated` is False for the user's own label maps, which have no targets: then agreement, selection
-    and errors are empty.
+    `generated` is False for the user's own label maps, which have no targets: then agreement, further,
+    selection and errors are empty.
     """
 
     generated: bool
@@ -33,16 +35,24 @@ class Summary:
     reasons: pd.DataFrame
     agreement: pd.DataFrame
     error_table: pd.DataFrame
+    further: pd.DataFrame
     errors: dict[str, float]
     selection: pd.DataFrame
     volumes: pd.DataFrame
     comparison: pd.DataFrame
     meshes: pd.DataFrame
+    walls: pd.DataFrame
+    wall_table: pd.DataFrame
     warnings: list[str]
 
 
-def summarise(tables: CohortTables, manifest: pd.DataFrame, reference_values: pd.DataFrame) -> Summary:
-    """Compare and count: errors over all written label maps, volumes over accepted hearts."""
+def summarise(
+    tables: CohortTables, manifest: pd.DataFrame, reference_values: pd.DataFrame, arms: list[Arm]
+) -> Summary:
+    """Compare and count: errors over all written label maps, volumes over accepted hearts.
+
+    `arms` are the cohort table's; none for the user's own label maps.
+    """
     accepted = manifest.loc[manifest["status"] == "accepted", "subject"]
     volumes = tables.anatomies.loc[
         tables.anatomies["subject"].isin(accepted) & (tables.anatomies["volume_ml"] > 0),
@@ -51,18 +61,22 @@ def summarise(tables: CohortTables, manifest: pd.DataFrame, reference_values: pd
     generated = not tables.targets.empty
     rows = agreement(tables.targets, tables.anatomies) if generated else pd.DataFrame()
     shifts = acceptance.selection(tables.targets, manifest) if generated else pd.DataFrame()
+    walls = bullseye.wall_rows(tables.meshes, manifest)
     return Summary(
         generated=generated,
         arms=acceptance.by_arm(manifest),
         reasons=acceptance.by_reason(manifest, tables.anatomies),
         agreement=rows,
         error_table=error_table(rows) if generated else pd.DataFrame(),
+        further=further_attributes(tables.targets, tables.anatomies) if generated else pd.DataFrame(),
         errors=_medians(rows) if generated else {},
         selection=shifts,
         volumes=volumes,
         comparison=compare(volumes, tables.targets, reference_values),
         meshes=_mesh_summary(tables.meshes, manifest),
-        warnings=acceptance.warnings(tables.targets, manifest, shifts),
+        walls=walls,
+        wall_table=bullseye.wall_table(walls),
+        warnings=acceptance.warnings(arms, tables.targets, manifest, shifts),
     )
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from ..cohort import CONDITION_NAME, LIMITS
 from ..errors import InputError
+from ..tables import read_cells
 
 SEXES = ("female", "male")
 NUMBERS = {"age_years": LIMITS["age"], "bsa_m2": LIMITS["bsa"]}
@@ -17,10 +18,7 @@ def read_covariates(path: str | Path) -> pd.DataFrame:
 
     Raises InputError naming file, row (line of the file) and column for anything else, or a case twice.
     """
-    try:
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False).fillna("")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable covariates table ({error})") from error
+    frame = read_cells(path, "covariates table")
     wrong = [name for name in frame.columns if name not in ("case", *COLUMNS)]
     if "case" not in frame.columns or wrong:
         found = f"unknown column {wrong[0]!r}" if wrong else "column 'case' is missing"

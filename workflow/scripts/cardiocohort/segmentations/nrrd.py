@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..labelmap import MAX_VOXELS
+from ..nifti import MAX_VOXELS, check_promise, check_size
 
 TYPES = {
     "int8": ("signed char", "int8", "int8_t"),
@@ -44,13 +44,16 @@ def read_nrrd(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         with open(path, "rb") as handle:
             header = _header(path, handle)
             dtype, shape = _layout(path, header)
+            check_size(path, shape, dtype)
             affine = _affine(path, header)
             wanted = int(np.prod(shape)) * dtype.itemsize
             encoding = header.get("encoding", "").lower()
             if encoding in ("gzip", "gz"):
+                check_promise(path, wanted, packed=True)
                 with gzip.GzipFile(fileobj=handle) as unpacked:
                     data = unpacked.read(wanted + 1)
             elif encoding == "raw":
+                check_promise(path, wanted, packed=False)
                 data = handle.read(wanted + 1)
             else:
                 raise InputError(

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from ..anatomy import Anatomy
 from ..errors import InputError
+from ..tables import read_cells
 
 
 def read_rows(
@@ -16,10 +15,7 @@ def read_rows(
 
     Raises InputError naming file, line and column otherwise.
     """
-    try:
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False).fillna("")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable table ({error})") from error
+    frame = read_cells(path, "table")
     if tuple(frame.columns) != columns:
         raise InputError(f"{path}: its columns are {', '.join(frame.columns)}; expected {', '.join(columns)}")
     for line, row in enumerate(frame.to_dict("records"), 2):

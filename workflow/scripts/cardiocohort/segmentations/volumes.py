@@ -1,15 +1,13 @@
 """Volumes of labels as users have them, in any orientation. Owned by the segmentations stage."""
 
-import gzip
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from ..errors import InputError
-from ..labelmap import MAX_VOXELS
+from ..labelmap import check_affine
+from ..nifti import read_nifti
 from .nrrd import read_nrrd
 
 MARGIN_VOXELS = 2  # a segmentation often ends a voxel before the field that cuts it
@@ -53,8 +51,7 @@ def read_volume(path: str | Path) -> Volume:
     """
     path = Path(path)
     values, affine = read_nrrd(path) if path.name.endswith(".nrrd") else _read_nifti(path)
-    if not (np.abs(affine) < 1e6).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise InputError(f"{path}: its affine is not an invertible matrix of finite numbers (mm):\n{affine}")
+    check_affine(path, affine)
     if values.dtype.kind not in "biuf":
         raise InputError(f"{path}: voxels of type {values.dtype}; expected whole numbers")
     if values.dtype.kind == "f":
@@ -65,32 +62,15 @@ def read_volume(path: str | Path) -> Volume:
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        image = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        if len(shape) == 4 and shape[3] == 1:  # a series of one
-            image, shape = nib.funcs.four_to_three(image)[0], shape[:3]
-        if len(shape) != 3 or min(shape) < 2 or np.prod(shape) > MAX_VOXELS:
-            raise InputError(
-                f"{path}: a volume of labels has three dimensions of 2 or more voxels, {MAX_VOXELS} at "
-                f"most; this file has shape {shape}"
-            )
-        header = image.header
-        if not (int(header["sform_code"]) or int(header["qform_code"])):
-            raise InputError(
-                f"{path}: its header does not say how the volume lies in the body (sform and qform codes are "
-                "0); export it again with its orientation"
-            )
-        if header.get_xyzt_units()[0] not in ("mm", "unknown"):
-            raise InputError(f"{path}: its header is in {header.get_xyzt_units()[0]}, expected mm")
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=float)
-    except InputError:
-        raise
-    except (
-        OSError, EOFError, ValueError, KeyError, gzip.BadGzipFile, zlib.error, OverflowError,
-        nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, MemoryError,
-    ) as error:  # fmt: skip
-        raise InputError(f"{path}: not a readable NIfTI file, truncated or corrupt ({error})") from error
+    read = read_nifti(path)
+    if not read.oriented:
+        raise InputError(
+            f"{path}: its header does not say how the volume lies in the body (sform and qform codes are "
+            "0); export it again with its orientation"
+        )
+    if read.unit not in ("mm", "unknown"):
+        raise InputError(f"{path}: its header is in {read.unit}, expected mm")
+    return read.values.reshape(read.values.shape[:3]), read.affine  # a series of one is a volume
 
 
 def mask_of(volume: Volume, labels: tuple[int, ...]) -> Mask | None:

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..anatomy import Anatomy
@@ -30,7 +31,8 @@ def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, r
             continue
         path = check_file(Path(folder) / first["file"], first["size"], first["sha256"])
         label_map = read_label_map(path, anatomy)
-        applicable = rules.for_scans() if first["status"] == IMPORTED else rules
+        imported = first["status"] == IMPORTED
+        applicable = rules.for_scans(set(np.unique(label_map.labels))) if imported else rules
         verdict = examine(label_map.labels, label_map.spacing_mm, anatomy, applicable)
         word = "accepted" if verdict.accepted else "rejected"
         log.info("%s: %s%s", subject, word, "".join(f"; {reason}" for reason in verdict.reasons))

@@ -43,21 +43,22 @@ def examine(
 
 
 def repair(
-    labels: np.ndarray, spacing_mm: float | Sequence[float], anatomy: Anatomy, rules: Rules
+    labels: np.ndarray, spacing_mm: float | Sequence[float], anatomy: Anatomy, rules: Rules, span: int = 1
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Apply the repairs of `rules` in table order: (repaired labels, one line a repair).
 
-    The labels given are not changed; without repairs they are returned as they are.
+    The labels given are not changed; without repairs they are returned as they are. `span`: voxels along
+    an axis for one of the map that these labels were refined from.
     """
     done = []
     for rule in rules.repairs:
-        labels, notes = REPAIRS[rule.kind].apply(_scene(labels, spacing_mm, anatomy), rule)
+        labels, notes = REPAIRS[rule.kind].apply(_scene(labels, spacing_mm, anatomy, span), rule)
         done += notes
     return labels, tuple(done)
 
 
-def _scene(labels: np.ndarray, spacing_mm, anatomy: Anatomy) -> Scene:
-    return Scene(labels, tuple(float(s) for s in np.broadcast_to(spacing_mm, 3)), anatomy)
+def _scene(labels: np.ndarray, spacing_mm, anatomy: Anatomy, span: int = 1) -> Scene:
+    return Scene(labels, tuple(float(s) for s in np.broadcast_to(spacing_mm, 3)), anatomy, span)
 
 
 def _reason(rule: Rule, value: float) -> str:

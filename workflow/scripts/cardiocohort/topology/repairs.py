@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import euler_number
 
-from .betti import COMPLEMENT, FOREGROUND
+from .betti import COMPLEMENT, FOREGROUND, Betti, betti
 from .measures import thickness_map, voxel_mm
 from .rules import Rule
 from .scene import Scene
@@ -54,14 +54,15 @@ def fill_pinholes(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]
 
 
 def seal_perforations(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Fill holes through the structure that a closing by one voxel shuts with a small patch.
+    """Fill holes through the structure that a closing by one voxel of the source shuts with a small patch.
 
     A patch is taken if it raises the Euler characteristic. That change is local: the cells which the
     patch adds to the union of cubes lie within one voxel of it.
     """
-    box = scene.box(rule.structure, margin=2)
-    mask = np.pad(np.isin(scene.labels[box], rule.structure), 1)
-    patches, n = ndimage.label(ndimage.binary_closing(mask, FOREGROUND) & ~mask, FOREGROUND)
+    box, pad = scene.box(rule.structure, margin=1 + scene.span), scene.span
+    mask = np.pad(np.isin(scene.labels[box], rule.structure), pad)
+    closed = ndimage.binary_closing(mask, FOREGROUND, iterations=scene.span)
+    patches, n = ndimage.label(closed & ~mask, FOREGROUND)
     sizes = np.bincount(patches.ravel(), minlength=n + 1)
     shutting = []
     for i, found in enumerate(ndimage.find_objects(patches), 1):
@@ -71,7 +72,7 @@ def seal_perforations(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, 
             shutting.append(i)
     small = _small(scene, rule, sizes, shutting)
     labels = scene.labels.copy()
-    labels[box][np.isin(patches, small)[1:-1, 1:-1, 1:-1]] = rule.structure[0]
+    labels[box][np.isin(patches, small)[(slice(pad, -pad),) * 3]] = rule.structure[0]
     return labels, tuple(_note(scene, rule, sizes[i], rule.structure[0]) for i in small)
 
 
@@ -111,6 +112,61 @@ def part_neighbours(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ..
     return labels, tuple(_note(scene, rule, sizes[i], rule.structure[0]) for i in small)
 
 
+def cut_strands(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Cut strands of the structure, a voxel or two long, that make loops beside its openings.
+
+    A wall around k openings has k - 1 holes, if something parts these. While there are more, voxels go whose
+    loss undoes a hole and parts nothing, within `openings_mm` of the openings, the fewest first; they take
+    the label around them. Nothing is done where that does not suffice.
+    """
+    box = scene.box(rule.structure, margin=2)
+    before = scene.labels[box]
+    labels, mask = before.copy(), np.isin(before, rule.structure)
+    now, allowed = betti(mask), len(rule.openings) - 1
+    at_opening = ndimage.binary_dilation(np.isin(before, rule.openings), FOREGROUND)
+    if now.holes <= allowed or not at_opening.any():
+        return scene.labels.copy(), ()
+    near = ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) <= rule.openings_mm
+    while now.holes > allowed:
+        found = _strand(mask, near, now)
+        if found is None:
+            return scene.labels.copy(), ()
+        strand, now = found
+        around = ndimage.binary_dilation(strand, FOREGROUND) & ~mask
+        labels[strand] = np.bincount(labels[around]).argmax()
+        mask &= ~strand
+    cut = labels != before
+    if np.count_nonzero(cut) * scene.voxel_ml > rule.maximum:
+        return scene.labels.copy(), ()
+    out = scene.labels.copy()
+    out[box] = labels
+    counts = np.bincount(labels[cut])
+    return out, tuple(_note(scene, rule, counts[k], k) for k in np.flatnonzero(counts))
+
+
+def _strand(mask: np.ndarray, near: np.ndarray, now: Betti) -> tuple[np.ndarray, Betti] | None:
+    """The smallest block of one or two voxels whose loss leaves fewer holes and nothing else, or None.
+
+    What a block does to the Euler characteristic is seen in the voxels around it; the rest is counted whole.
+    """
+    places = np.argwhere(mask & near & ~ndimage.binary_erosion(mask, FOREGROUND))
+    for size in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)):
+        for place in places:
+            block = tuple(slice(p, p + n) for p, n in zip(place, size, strict=True))
+            around = tuple(slice(p - 1, p + n + 1) for p, n in zip(place, size, strict=True))
+            with_it = mask[around]
+            without = with_it.copy()
+            without[tuple(slice(1, 1 + n) for n in size)] = False
+            if euler_number(without, connectivity=3) <= euler_number(with_it, connectivity=3):
+                continue
+            strand = np.zeros_like(mask)
+            strand[block] = mask[block]
+            after = betti(mask & ~strand)
+            if after.holes < now.holes and after[::2] == now[::2]:
+                return strand, after
+    return None
+
+
 def _small(scene: Scene, rule: Rule, sizes: np.ndarray, candidates: list[int]) -> list[int]:
     """The candidates no larger than the rule allows; none if together they are."""
     small = [i for i in candidates if sizes[i] * scene.voxel_ml <= rule.maximum]
@@ -127,5 +183,6 @@ REPAIRS: dict[str, Repair] = {
     "pinhole": Repair(fill_pinholes, "mL"),
     "perforation": Repair(seal_perforations, "mL"),
     "parting": Repair(part_neighbours, "mL", ("other",)),
+    "strand": Repair(cut_strands, "mL", ("openings", "openings_mm")),
     "thin_spot": Repair(thicken_thin_spots, "mL", ("other", "openings", "openings_mm")),
 }

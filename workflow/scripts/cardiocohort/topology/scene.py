@@ -12,11 +12,15 @@ from .betti import FOREGROUND, Betti, betti
 
 @dataclass(frozen=True)
 class Scene:
-    """labels (X, Y, Z) uint8, spacing (3,) mm, and the anatomy that names the labels."""
+    """labels (X, Y, Z) uint8, spacing (3,) mm, and the anatomy that names the labels.
+
+    `span`: voxels along an axis that one voxel of the map's source takes up, where it was coarser.
+    """
 
     labels: np.ndarray
     spacing_mm: tuple[float, float, float]
     anatomy: Anatomy
+    span: int = 1
 
     @property
     def voxel_ml(self) -> float:

@@ -3,13 +3,12 @@
 import math
 from pathlib import Path
 
-import pandas as pd
-
 from ..anatomy import Anatomy
 from ..errors import InputError
+from ..tables import read_cells
 from .measures import KINDS
 from .repairs import REPAIRS
-from .rules import SCOPES, Rule, Rules
+from .rules import COARSE, SCOPES, Rule, Rules
 
 ARGUMENTS = ("other", "openings", "openings_mm", "percentile")
 COLUMNS = ("rule", "kind", "scope", "structure", *ARGUMENTS, "min", "max", "unit", "reason")
@@ -22,10 +21,7 @@ def load_rules(path: str | Path, anatomy: Anatomy) -> Rules:
     stands for a rule each, named `<rule>.<structure>[.<other>]`. Raises InputError naming file, line
     and column for anything that is not a rule of this anatomy.
     """
-    try:
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False).fillna("")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable rules table ({error})") from error
+    frame = read_cells(path, "rules table")
     if tuple(frame.columns) != COLUMNS:
         raise InputError(f"{path}: its columns are {', '.join(frame.columns)}; expected {', '.join(COLUMNS)}")
     rules = []
@@ -40,7 +36,8 @@ def load_rules(path: str | Path, anatomy: Anatomy) -> Rules:
         raise InputError(f"{path}: rule {twice!r} is there twice; give one row another name in column 'rule'")
     return Rules(
         tuple(rule for rule in rules if rule.kind in KINDS),
-        tuple(rule for rule in rules if rule.kind in REPAIRS),
+        tuple(rule for rule in rules if rule.kind in REPAIRS and rule.scope != COARSE),
+        tuple(rule for rule in rules if rule.kind in REPAIRS and rule.scope == COARSE),
     )
 
 
@@ -67,6 +64,8 @@ def _rules_of_row(row: dict[str, str], anatomy: Anatomy) -> list[Rule]:
     if row["kind"] in REPAIRS and (row["min"] or not row["max"]):
         raise InputError("columns 'min' and 'max': a repair has a max, the volume it may change, and no min")
     minimum, maximum = _number(row, "min", -math.inf), _number(row, "max", math.inf)
+    if row["scope"] == COARSE and row["kind"] not in REPAIRS:
+        raise InputError(f"column 'scope': {COARSE!r} is for repairs; every map is held to the same checks")
     if minimum > maximum or (math.isinf(minimum) and math.isinf(maximum)):
         raise InputError("columns 'min' and 'max': give at least one, and min no larger than max")
     return [

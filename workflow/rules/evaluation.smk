@@ -1,0 +1,280 @@
+# Evaluation, optional: `snakemake evaluate`. Are the hearts of the config's bundle real, and do they do what was
+# asked? Sampling is the work; samples are kept, and more of them (config section `evaluation`) are added.
+# in  the bundle, the topology rules; hearts that it has not seen: new deformations of its templates, or a folder
+# out results/prior/<name>/evaluation/: hearts.parquet, samples/<arm>.parquet with label maps behind them,
+#     realism.tsv, fidelity.tsv, coupling.tsv, topology.tsv, extremes.tsv, figures/, evaluation.html
+
+
+EVALUATION = SETTINGS["evaluation"]
+EVALUATED = bundle_card.read_card(BUNDLE)
+ARMS = evaluation_arms.arms(EVALUATION)
+
+
+pathvars:
+    evaluation=f"results/prior/{EVALUATED.get('name', SETTINGS['prior']['name'])}/evaluation",
+
+
+KNOWN = ["known"] if EVALUATION["known"]["points"] else []
+EVALUATION_TABLES = (
+    "realism",
+    "fidelity",
+    "coupling",
+    "topology",
+    "extremes",
+    *KNOWN,
+)
+EVALUATION_FIGURES = (
+    "realism",
+    "control",
+    "ablation",
+    "coupling",
+    "pairs",
+    "topology",
+    "extremes",
+    *KNOWN,
+)
+KNOWN_RULES = str(REPOSITORY / "resources/topology/ellipsoids.tsv")
+EVALUATION_TEMPLATE = WORKFLOW / "scripts/cardiocohort/evaluation/evaluation.html.j2"
+PLAIN_ARMS = {name: arm.to_dict() for name, arm in ARMS.items()}
+ARM_TABLES = expand("<evaluation>/samples/{arm}.parquet", arm=ARMS)
+
+
+localrules:
+    evaluate,
+
+
+rule evaluate:
+    input:
+        "<evaluation>/evaluation.html",
+
+
+rule make_evaluation_hearts:
+    input:
+        bundle=ancient(BUNDLE),
+        rules=ancient(RULES),
+        values=ancient(REFERENCE_VALUES),
+        templates=lambda wildcards: ancient(list(deformed_templates("alike"))),
+        left_out=lambda wildcards: ancient(list(deformed_templates("left_out"))),
+    output:
+        table="<evaluation>/hearts.parquet",
+    log:
+        "<evaluation>/logs/hearts.log",
+    benchmark:
+        "<evaluation>/benchmarks/hearts.tsv"
+    conda:
+        "../../envs/prior.yaml"
+    threads: SETTINGS["threads"]["generation"]
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
+        runtime=240,
+    params:
+        label_maps=evaluation_label_maps,
+        shares=lambda wildcards: list(deformed_templates("alike").values()),
+        left_out_shares=lambda wildcards: list(deformed_templates("left_out").values()),
+        digests=lambda wildcards, input: [
+            files.sha256(path) for path in [*input.templates, *input.left_out]
+        ],
+        targets=evaluation_arms.hearts_needed(EVALUATION),
+        counts=EVALUATION["hearts"],
+        constrained=EVALUATION["constrained"],
+        seed=EVALUATION["seed"],
+        rules_sha256=RULES_SHA256,
+        library=library("make_evaluation_hearts.py"),
+    message:
+        "Making hearts that the prior has not seen"
+    script:
+        "../scripts/make_evaluation_hearts.py"
+
+
+rule sample_arm:
+    input:
+        unpack(bundle_of_arm),
+        rules=ancient(RULES),
+        hearts="<evaluation>/hearts.parquet",
+    output:
+        table="<evaluation>/samples/{arm}.parquet",
+    log:
+        "<evaluation>/logs/samples/{arm}.log",
+    benchmark:
+        "<evaluation>/benchmarks/samples/{arm}.tsv"
+    wildcard_constraints:
+        arm="|".join(ARMS),
+    conda:
+        (
+            "../../envs/generation_gpu.yaml"
+            if SETTINGS["device"] == "cuda"
+            else "../../envs/generation.yaml"
+        )
+    threads: SETTINGS["threads"]["generation"]
+    resources:
+        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        mem_mb=more_each_attempt(2000 + 1500 * SETTINGS["threads"]["generation"]),
+        runtime=240,
+    params:
+        arm=lambda wildcards: PLAIN_ARMS[wildcards.arm],
+        seed=EVALUATION["seed"],
+        guidance=SETTINGS["guidance"],
+        device=SETTINGS["device"],
+        bundle_sha256=lambda wildcards, input: files.sha256(input.weights),
+        moments_sha256=lambda wildcards, input: files.sha256(input.moments),
+        library=library("sample_arm.py"),
+    message:
+        "Sampling the arm {wildcards.arm}"
+    script:
+        "../scripts/sample_arm.py"
+
+
+rule measure_realism:
+    input:
+        samples=ARM_TABLES,
+        hearts="<evaluation>/hearts.parquet",
+        bundle=ancient(BUNDLE),
+    output:
+        table="<evaluation>/realism.tsv",
+    log:
+        "<evaluation>/logs/realism.log",
+    benchmark:
+        "<evaluation>/benchmarks/realism.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=240,
+    params:
+        arms=PLAIN_ARMS,
+        resamples=EVALUATION["resamples"],
+        seed=EVALUATION["seed"],
+        library=library("measure_realism.py"),
+    message:
+        "Comparing samples with hearts that the prior has not seen"
+    script:
+        "../scripts/measure_realism.py"
+
+
+rule measure_control:
+    input:
+        samples=ARM_TABLES,
+        hearts="<evaluation>/hearts.parquet",
+        bundle=ancient(BUNDLE),
+        moments=ancient(BUNDLE_MOMENTS),
+    output:
+        fidelity="<evaluation>/fidelity.tsv",
+        coupling="<evaluation>/coupling.tsv",
+        topology="<evaluation>/topology.tsv",
+        extremes="<evaluation>/extremes.tsv",
+    log:
+        "<evaluation>/logs/control.log",
+    benchmark:
+        "<evaluation>/benchmarks/control.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=more_each_attempt(2000),
+        runtime=60,
+    params:
+        arms=PLAIN_ARMS,
+        constrained=EVALUATION["constrained"],
+        resamples=EVALUATION["resamples"],
+        seed=EVALUATION["seed"],
+        moments_sha256=BUNDLE_MOMENTS_SHA256,
+        library=library("measure_control.py"),
+    message:
+        "Measuring control, coupling and topology"
+    script:
+        "../scripts/measure_control.py"
+
+
+rule train_known_prior:
+    output:
+        card="<evaluation>/known_prior/bundle.json",
+        weights="<evaluation>/known_prior/weights.safetensors",
+        reference="<evaluation>/known_prior/reference_moments.parquet",
+    log:
+        "<evaluation>/logs/known_prior.log",
+    benchmark:
+        "<evaluation>/benchmarks/known_prior.tsv"
+    conda:
+        "../../envs/prior.yaml"
+    threads: SETTINGS["threads"]["generation"]
+    resources:
+        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        mem_mb=more_each_attempt(4000),
+        runtime=240,
+    params:
+        hearts=EVALUATION["known"]["hearts"],
+        steps={
+            network: EVALUATION["known"][f"{network}_steps"]
+            for network in ("autoencoder", "denoiser")
+        },
+        seed=EVALUATION["seed"],
+        device=SETTINGS["device"],
+        library=library("train_known_prior.py"),
+    message:
+        "Training a prior of hearts whose moments are known"
+    script:
+        "../scripts/train_known_prior.py"
+
+
+rule sample_known_targets:
+    input:
+        bundle="<evaluation>/known_prior/bundle.json",
+        weights="<evaluation>/known_prior/weights.safetensors",
+        moments="<evaluation>/known_prior/reference_moments.parquet",
+        rules=ancient(KNOWN_RULES),
+    output:
+        table="<evaluation>/known.tsv",
+    log:
+        "<evaluation>/logs/known.log",
+    benchmark:
+        "<evaluation>/benchmarks/known.tsv"
+    conda:
+        (
+            "../../envs/generation_gpu.yaml"
+            if SETTINGS["device"] == "cuda"
+            else "../../envs/generation.yaml"
+        )
+    threads: SETTINGS["threads"]["generation"]
+    resources:
+        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        mem_mb=more_each_attempt(2000 + 1500 * SETTINGS["threads"]["generation"]),
+        runtime=240,
+    params:
+        points=EVALUATION["known"]["points"],
+        reach=EVALUATION["known"]["reach"],
+        seed=EVALUATION["seed"],
+        guidance=SETTINGS["guidance"],
+        device=SETTINGS["device"],
+        rules_sha256=files.sha256(KNOWN_RULES),
+        library=library("sample_known_targets.py"),
+    message:
+        "Sampling a grid of exact targets"
+    script:
+        "../scripts/sample_known_targets.py"
+
+
+rule write_evaluation:
+    input:
+        **{name: f"<evaluation>/{name}.tsv" for name in EVALUATION_TABLES},
+        samples=ARM_TABLES,
+        hearts="<evaluation>/hearts.parquet",
+        bundle=ancient(BUNDLE),
+    output:
+        **{name: f"<evaluation>/figures/{name}.png" for name in EVALUATION_FIGURES},
+        summary="<evaluation>/summary.md",
+        page="<evaluation>/evaluation.html",
+    log:
+        "<evaluation>/logs/page.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=more_each_attempt(2000),
+        runtime=60,
+    params:
+        arms=PLAIN_ARMS,
+        constrained=EVALUATION["constrained"],
+        template=files.sha256(EVALUATION_TEMPLATE),
+        library=library("write_evaluation.py"),
+    message:
+        "Writing the evaluation's charts and page"
+    script:
+        "../scripts/write_evaluation.py"

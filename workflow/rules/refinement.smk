@@ -1,0 +1,83 @@
+# How much depends on the mesh? `snakemake refinement_study` meshes the same hearts at every edge length of the
+# config key `refinement.edge_lengths_mm` and, where `refinement.simulate` says so, inflates them all.
+# in  <cohort>/anatomies/<batch>.parquet and the label maps behind it, <cohort>/topology/<batch>.tsv
+# out <cohort>/refinement/<edge>mm/meshes/<batch>.tsv, .../simulations/<batch>.tsv: as the stages' own
+#     <cohort>/refinement/study.tsv, study.png: a row a heart and edge length; figures against their number of tets
+
+
+# a mistake is told here in one message; an input function would tell it with Snakemake's traceback
+if "refinement_study" in sys.argv:
+    with plain_errors():
+        check_refinement(SETTINGS)
+
+REFINED_EDGES = [f"{mm:g}" for mm in SETTINGS["refinement"]["edge_lengths_mm"]]
+
+
+localrules:
+    refinement_study,
+    tell_refinement,
+
+
+wildcard_constraints:
+    edge=r"[0-9]+(\.[0-9]+)?",
+
+
+use rule build_meshes as mesh_refined with:
+    output:
+        table="<cohort>/refinement/{edge}mm/meshes/{batch}.tsv",
+    log:
+        "<cohort>/logs/refinement/{edge}mm/meshing/{batch}.log",
+    benchmark:
+        "<cohort>/benchmarks/refinement/{edge}mm/meshing/{batch}.tsv"
+    params:
+        meshing=lambda wildcards: with_edges(SETTINGS["meshing"], float(wildcards.edge)),
+    message:
+        "Meshing the hearts of {wildcards.batch} at {wildcards.edge} mm"
+
+
+use rule simulate_hearts as simulate_refined with:
+    input:
+        meshes=lambda wildcards: [
+            table.replace("<cohort>", f"<cohort>/refinement/{wildcards.edge}mm")
+            for table in meshes_of_simulation(wildcards)
+        ],
+    output:
+        table="<cohort>/refinement/{edge}mm/simulations/{batch}.tsv",
+    log:
+        "<cohort>/logs/refinement/{edge}mm/simulations/{batch}.log",
+    benchmark:
+        "<cohort>/benchmarks/refinement/{edge}mm/simulations/{batch}.tsv"
+    message:
+        "Simulating the hearts of {wildcards.batch} at {wildcards.edge} mm"
+
+
+rule refinement_study:
+    input:
+        "<cohort>/refinement/study.tsv",
+
+
+rule tell_refinement:
+    input:
+        meshes=expand(
+            "<cohort>/refinement/{edge}mm/meshes/{batch}.tsv",
+            edge=REFINED_EDGES,
+            batch=BATCHES,
+        ),
+        simulations=refined_simulations,
+    output:
+        table="<cohort>/refinement/study.tsv",
+        figure=report(
+            "<cohort>/refinement/study.png",
+            category="Figures",
+            labels={"figure": "refinement of the meshes"},
+        ),
+    log:
+        "<cohort>/logs/refinement/study.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        library=library("tell_refinement.py"),
+    message:
+        "Telling what the refinement of the meshes changed"
+    script:
+        "../scripts/tell_refinement.py"

@@ -1,0 +1,108 @@
+# Simulation, optional: `snakemake simulate`, a passive inflation of every heart in NGSolve, and
+# `snakemake verify_solver`, published problems in the same solver; `snakemake paired_comparison`, the
+# inflations of digital siblings beside those of their bases.
+# in  <cohort>/meshes/<batch>.tsv and the meshes behind it
+# out <cohort>/simulations/<batch>.tsv: how each run ended; files in <cohort>/simulations/<batch>/<subject>/.
+#     These batches are smaller than the meshes' (config key simulation.batch_size).
+#     <cohort>/comparisons/<arm>.tsv, .summary.tsv, .png for every arm of siblings: pairs, means, figure.
+#     results/verification/land2015.tsv: problem, quantity, value_mm, published_low_mm, published_high_mm, ...
+
+
+localrules:
+    simulate,
+    paired_comparison,
+    compare_pairs,
+    verify_solver,
+
+
+# a mistake is told here in one message; an input function would tell it with Snakemake's traceback
+if "paired_comparison" in sys.argv:
+    all_comparisons(None)
+
+
+rule simulate:
+    input:
+        all_simulations,
+
+
+rule simulate_hearts:
+    input:
+        meshes=meshes_of_simulation,
+    output:
+        table="<cohort>/simulations/{batch}.tsv",
+    log:
+        "<cohort>/logs/simulations/{batch}.log",
+    benchmark:
+        "<cohort>/benchmarks/simulations/{batch}.tsv"
+    conda:
+        "../../envs/simulation.yaml"
+    threads: SETTINGS["threads"]["simulation"]
+    resources:
+        mem_mb=more_each_attempt(8000),
+        runtime=60 * SETTINGS["simulation"]["batch_size"],
+    params:
+        subjects=lambda wildcards: simulation_batches()[wildcards.batch]["subjects"],
+        mechanics=SETTINGS["mechanics"],
+        simulation=SETTINGS["simulation"],
+        library=library("simulate_hearts.py"),
+    message:
+        "Simulating the hearts of {wildcards.batch}"
+    script:
+        "../scripts/simulate_hearts.py"
+
+
+rule paired_comparison:
+    input:
+        all_comparisons,
+
+
+rule compare_pairs:
+    input:
+        unpack(compared),
+    output:
+        pairs="<cohort>/comparisons/{arm}.tsv",
+        summary="<cohort>/comparisons/{arm}.summary.tsv",
+        figure=report(
+            "<cohort>/comparisons/{arm}.png",
+            category="Figures",
+            labels={"figure": "{arm} beside its base"},
+        ),
+    log:
+        "<cohort>/logs/comparisons/{arm}.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        arm=lambda wildcards: wildcards.arm,
+        base=lambda wildcards: SIBLING_ARMS[wildcards.arm]["base"],
+        structure=lambda wildcards: SIBLING_ARMS[wildcards.arm]["structure"],
+        library=library("compare_pairs.py"),
+    message:
+        "Comparing the hearts of {wildcards.arm} with those they were made of"
+    script:
+        "../scripts/compare_pairs.py"
+
+
+rule verify_solver:
+    input:
+        "results/verification/land2015.tsv",
+
+
+rule solve_land2015:
+    input:
+        published=ancient(PUBLISHED_LAND2015),
+    output:
+        table="results/verification/land2015.tsv",
+    log:
+        "results/verification/logs/land2015.log",
+    conda:
+        "../../envs/simulation.yaml"
+    threads: SETTINGS["threads"]["simulation"]
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        library=library("simulate_land2015.py"),
+    message:
+        "Solving problems 1 and 2 of Land et al. (2015)"
+    script:
+        "../scripts/simulate_land2015.py"

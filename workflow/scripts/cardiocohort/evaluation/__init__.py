@@ -1,0 +1,1 @@
+"""Are hearts real, and as asked? Realism, control, coupling, topology (evaluation stage)."""

@@ -1,0 +1,79 @@
+"""What is sampled: arms of samples that differ in what is constrained, and how (evaluation stage).
+
+Sample i of every arm has the same target heart and the same noise, so that arms are compared in pairs.
+Light on purpose: the Snakefile imports it.
+"""
+
+from dataclasses import asdict, dataclass
+
+PAPER = ("size", "position", "shape")  # Kadry et al., CardioComposer, ICLR 2026
+ABLATION = ("size", "position", "shape", "orientation")
+METHODS = ("fast", "dps")
+STRENGTHS = {"fast": "strengths", "dps": "dps_strengths"}  # keys of how many samples at other strengths
+UNGUIDED = "unguided"
+IMPLICIT = "implicit"  # the paper's baseline: a denoiser that is told the targets, of a bundle of its own
+EXTREMES = "extremes"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`samples` samples by one method, each steered to the `attributes` of the `constrained` structures.
+
+    strength: factor on the method's step (`fast`: fraction and trust, `dps`: weight). deviations: of the
+    arm of extreme targets; empty for targets that are hearts.
+    """
+
+    method: str
+    constrained: tuple[str, ...]
+    attributes: tuple[str, ...]
+    samples: int
+    strength: float = 1.0
+    deviations: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        if self.deviations:
+            return EXTREMES
+        if self.method == UNGUIDED:
+            return UNGUIDED
+        parts = [self.method, str(len(self.constrained))]
+        parts += ["_".join(self.attributes)] if self.attributes != PAPER else []
+        return "_".join(parts) + (f"_x{self.strength:g}" if self.strength != 1.0 else "")
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: dict) -> "Arm":
+        tuples = {key: tuple(plain[key]) for key in ("constrained", "attributes", "deviations")}
+        return cls(**plain | tuples)
+
+
+def arms(settings: dict) -> dict[str, Arm]:
+    """The arms of the config's section `evaluation` by name; those of no samples are left out.
+
+    Unguided; each method at each set of constrained structures, the baseline at none too, if there is a
+    bundle for it; the ablation, one attribute of the smallest set alone (all and none are arms of the
+    former); each method at other strengths, at the largest set; extreme targets.
+    """
+    n, sets = settings["samples"], sorted(map(tuple, settings["constrained"]), key=len)
+    made = [Arm(UNGUIDED, (), (), n[UNGUIDED])]
+    made += [Arm(method, names, PAPER, n[method]) for method in METHODS for names in sets]
+    if settings["implicit"]:
+        made += [Arm(IMPLICIT, names, PAPER, n[IMPLICIT]) for names in ((), *sets)]
+    made += [Arm("fast", sets[0], (attribute,), n["fast"]) for attribute in ABLATION]
+    made += [
+        Arm(method, sets[-1], PAPER, min(n[STRENGTHS[method]], n[method]), strength)
+        for method in METHODS
+        for strength in settings["strengths"]
+        if strength != 1.0
+    ]
+    deviations = tuple(settings["extremes"])
+    if deviations:
+        made.append(Arm("fast", sets[0][:1], PAPER[:2], n["extremes"], 1.0, deviations))
+    return {arm.name: arm for arm in made if arm.samples}
+
+
+def hearts_needed(settings: dict) -> int:
+    """Target hearts that the arms need."""
+    return max((arm.samples for arm in arms(settings).values() if not arm.deviations), default=0)

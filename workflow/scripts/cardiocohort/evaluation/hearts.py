@@ -1,0 +1,107 @@
+"""Hearts that the prior has not seen: targets, reference, a left-out template's (evaluation stage).
+
+Deformations are those of the prior's training with seeds that no training has, or label maps of a folder.
+"""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from .. import files, subjects
+from ..anatomy import Anatomy, Grid
+from ..errors import InputError
+from ..prior import reference_population as population
+
+log = logging.getLogger(__name__)
+BEYOND_TRAINING = 2**53  # the config's seeds are smaller: no deformation is one of a training
+TARGETS, REFERENCE, LEFT_OUT = "targets", "reference", "left_out"
+FEWEST = 4  # hearts of a set
+
+
+def check_constrained(constrained: list[list[str]], anatomy: Anatomy) -> None:
+    """InputError for a structure that the anatomy lacks, or two sets of as many structures."""
+    for names in constrained:
+        for name in names:
+            try:
+                anatomy.labels_of(name)
+            except InputError as error:
+                raise InputError(f"config key 'evaluation.constrained': {error}") from None
+    if len({len(names) for names in constrained}) < len(constrained):
+        raise InputError(
+            "config key 'evaluation.constrained': tables tell the sets by how many structures they have; let "
+            "no two have the same number"
+        )
+
+
+def deformed(
+    folder: Path, context: tuple[Anatomy, Grid, str, str], templates: dict[str, float], indices: range,
+    seed: int, inputs: str, threads: int,
+) -> list[dict]:  # fmt: skip
+    """Records of new deformations of `templates` (path -> share), made in `folder` or found there.
+
+    context: anatomy, grid, path of the topology rules, path of the published values.
+    """
+    anatomy, grid, rules, values = context
+    names = {index: f"deformed-{index:05d}" for index in indices}
+    tasks = [
+        subjects.Task(name, f"{name}.nii.gz", files.digest([inputs, index]), (index,))
+        for index, name in names.items()
+    ]
+    initargs = (anatomy, grid, rules, templates, values, BEYOND_TRAINING + seed)
+    return subjects.run_batch(
+        folder, tasks, population.work_deformed, threads, population.open_source, initargs
+    )
+
+
+def copied(
+    folder: Path, context: tuple[Anatomy, Grid, str, str], label_maps: str, inputs: str, threads: int
+) -> list[dict]:
+    """Records of the label maps of a folder that pass the gate, copied into `folder`."""
+    anatomy, grid, rules, values = context
+    tasks = population.folder_tasks(label_maps, inputs)
+    initargs = (anatomy, grid, rules, {}, values, 0)
+    return subjects.run_batch(
+        folder, tasks, population.work_folder, threads, population.open_source, initargs
+    )
+
+
+def split(records: list[dict], n_targets: int) -> dict[str, list[dict]]:
+    """Targets and reference: the first `n_targets` and the rest, or every second where they are too few.
+
+    Refused hearts are in neither. Raises InputError if there are less than FEWEST of either.
+    """
+    accepted = [record for record in records if record["verdict"] == "accepted"]
+    for record in records:
+        if record["verdict"] != "accepted":
+            log.warning("%s is not used: %s", record["subject"], record["reason"])
+    cut = n_targets if len(accepted) >= 2 * n_targets else len(accepted) // 2
+    sets = {TARGETS: accepted[:cut], REFERENCE: accepted[cut:]}
+    fewest = min(map(len, sets.values()))
+    if fewest < FEWEST:
+        raise InputError(
+            f"{len(accepted)} hearts passed the gate, to be parted into targets and reference; each needs "
+            f"{FEWEST} at least: raise 'evaluation.samples' and 'evaluation.hearts', or give more label maps"
+        )
+    return sets
+
+
+def table(sets: dict[str, list[dict]], folders: dict[str, str], anatomy: Anatomy) -> pd.DataFrame:
+    """A row a heart and structure, columns `table_columns.HEARTS`; files below the table's folder."""
+    rows = []
+    for name, records in sets.items():
+        for record in records:
+            for i, structure in enumerate(anatomy.structures):
+                rows.append(
+                    {
+                        "set": name,
+                        "subject": record["subject"],
+                        "origin": record["origin"],
+                        "structure": structure,
+                        **{column: values[i] for column, values in record["moments"].items()},
+                        "file": f"{folders[name]}/{record['file']}",
+                        "size": record["size"],
+                        "sha256": record["sha256"],
+                    }
+                )
+    return pd.DataFrame(rows)

@@ -1,0 +1,182 @@
+"""Samples of an arm: guided as in a cohort, one attempt each, judged and kept (evaluation stage)."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import files, moments, topology
+from ..anatomy import Anatomy
+from ..errors import SubjectError
+from ..generation.anatomies import DIVERGED, sample_labels
+from ..generation.constraints import impossible, make_constraints, missed, residuals
+from ..generation.settings import GuidanceSettings
+from ..labelmap import write_label_map
+from ..population.reference import read_reference
+from ..prior.bundle import Prior, load_sampler
+from ..prior.device import resolve_device
+from ..subjects import Task
+from .arms import UNGUIDED, Arm
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What a worker process holds."""
+
+    bundle: Path
+    prior: Prior
+    rules: topology.Rules
+    settings: GuidanceSettings
+
+
+_sampler: Sampler | None = None
+
+
+def open_sampler(bundle: str, rules: str, settings: GuidanceSettings, device: str) -> None:
+    """Initializer of a worker: load everything once, one thread each on the CPU."""
+    global _sampler
+    device = resolve_device(device)
+    if device == "cpu":
+        torch.set_num_threads(1)
+    prior = load_sampler(bundle, device)
+    _sampler = Sampler(Path(bundle), prior, topology.load_rules(rules, prior.anatomy), settings)
+
+
+def settings_of(arm: Arm, guidance: dict) -> GuidanceSettings:
+    """The config's guidance with the arm's method and strength."""
+    s = GuidanceSettings.from_config(guidance)
+    if arm.method == UNGUIDED:
+        return s
+    s = replace(s, method=arm.method)
+    if arm.method == "dps":
+        return replace(s, dps=replace(s.dps, weight=arm.strength * s.dps.weight))
+    return replace(s, fraction=arm.strength * s.fraction, trust=arm.strength * s.trust)
+
+
+def targets_of(arm: Arm, hearts: pd.DataFrame, bundle: Path, anatomy: Anatomy) -> list[pd.DataFrame]:
+    """Target rows of every sample of an arm: structure, moments, `constrained` (attributes).
+
+    `hearts` is the table of target hearts (`hearts.table`); extreme targets are made from the bundle's
+    reference population instead.
+    """
+    if arm.deviations:
+        return _extremes(arm, bundle, anatomy)
+    words = ",".join(arm.attributes)
+    found = []
+    for _, rows in hearts.groupby("subject", sort=True):
+        asked = [words if name in arm.constrained else "" for name in rows["structure"]]
+        found.append(rows[["structure", *moments.MOMENT_COLUMNS]].assign(constrained=asked))
+    return found[: arm.samples]
+
+
+def _extremes(arm: Arm, bundle: Path, anatomy: Anatomy) -> list[pd.DataFrame]:
+    """The mean heart with one structure's log volume, or its place from right to left, far from the mean.
+
+    A row a repeat, attribute and deviation (standard deviations of the reference population).
+    """
+    reference = read_reference(Path(bundle) / "reference_moments.parquet", anatomy)
+    vectors = moments.to_vector(reference.moments)
+    mean, spread = vectors.mean(axis=0), vectors.std(axis=0)
+    k, found = reference.structures.index(arm.constrained[0]), []
+    for _ in range(arm.samples):
+        for attribute in arm.attributes:
+            entry = moments.VECTOR_ENTRIES.index({"size": "log_volume", "position": "x"}[attribute])
+            for deviation in arm.deviations:
+                vector = mean.copy()
+                vector[k, entry] += deviation * spread[k, entry]
+                rows = pd.DataFrame(moments.to_columns(moments.from_vector(vector)))
+                rows.insert(0, "structure", reference.structures)
+                rows["constrained"] = [attribute if i == k else "" for i in range(len(rows))]
+                found.append(rows)
+    return found
+
+
+def tasks(targets: list[pd.DataFrame], seed: int, inputs: str) -> list[Task]:
+    """A task a sample; `inputs` is the digest of what all of them depend on."""
+    made = []
+    for index, rows in enumerate(targets):
+        payload = (rows.to_dict("records"), seed, index)
+        name = f"sample-{index:05d}"
+        made.append(Task(name, f"{name}.nii.gz", files.digest([inputs, payload]), payload))
+    return made
+
+
+def work(paths: list[Path], payloads: list[tuple[list[dict], int, int]]) -> list[dict | SubjectError]:
+    """Sample hearts together (for `subjects.run_batch`): payload is target rows, seed, index.
+
+    Noise is that of seed and index, the same in every arm. What is written has the bounded repairs.
+    """
+    s = _sampler
+    rows = [pd.DataFrame(own) for own, *_ in payloads]
+    refused = [impossible(own, s.prior.grid) for own in rows]
+    open_ones = [i for i, reason in enumerate(refused) if not reason]
+    started, labels = time.process_time(), {}
+    if open_ones:
+        seeds = [np.random.SeedSequence(payloads[i][1:]) for i in open_ones]
+        constraints = make_constraints([rows[i] for i in open_ones], s.prior, s.bundle)
+        made, _ = sample_labels(s.prior, constraints, seeds, s.settings)
+        labels = dict(zip(open_ones, made, strict=True))
+    seconds = (time.process_time() - started) / max(len(open_ones), 1)
+    return [
+        SubjectError(refused[i], verdict="refused")
+        if refused[i]
+        else _judge(path, rows[i], labels[i], seconds)
+        for i, path in enumerate(paths)
+    ]
+
+
+def _judge(path: Path, rows: pd.DataFrame, labels: np.ndarray, seconds: float) -> dict:
+    s = _sampler
+    gate = (s.prior.grid.spacing_mm, s.prior.anatomy, s.rules)
+    empty = not labels.any()
+    raw = (DIVERGED,) if empty else topology.examine(labels, *gate).reasons
+    mended, repairs = (labels, ()) if empty else topology.repair(labels, *gate)
+    after = topology.examine(mended, *gate).reasons if repairs else raw
+    groups = [s.prior.anatomy.labels_of(name) for name in rows["structure"]]
+    achieved = moments.measure_labels(mended, groups, s.prior.grid.axes_mm())
+    errors = residuals(rows, achieved, s.bundle, s.prior.anatomy)
+    write_label_map(path, mended, s.prior.grid)
+    columns = moments.to_columns(achieved)
+    return {
+        "verdict": "sampled",
+        "reason": missed(errors, s.settings.max_miss),
+        "moments": {name: np.asarray(values).tolist() for name, values in columns.items()},
+        "residuals": errors,
+        "raw_reasons": list(raw),
+        "reasons": list(after),
+        "seconds": round(seconds, 3),
+    }
+
+
+def table(arm: Arm, records: list[dict], targets: list[pd.DataFrame]) -> pd.DataFrame:
+    """A row a sample and structure: `table_columns.SAMPLES`, then file, size and sha256 of the label map.
+
+    residual_sd: the worst residual of what the structure constrains, in reference standard deviations.
+    ended: why a sample is none, or misses its target by far; "" otherwise. reasons: of the gate, as JSON,
+    before the bounded repairs (raw) and after.
+    """
+    blocks = []
+    for index, (record, rows) in enumerate(zip(records, targets, strict=True)):
+        block = pd.DataFrame({"structure": list(rows["structure"]), "constrained": list(rows["constrained"])})
+        block.insert(0, "sample", index)
+        block.insert(0, "arm", arm.name)
+        for name in moments.MOMENT_COLUMNS:
+            block[name] = record["moments"][name] if "moments" in record else np.nan
+            block[f"target_{name}"] = rows[name].to_numpy()
+        worst = {}
+        for key, value in record.get("residuals", {}).items():
+            structure = key.partition(".")[0]
+            worst[structure] = max(value, worst.get(structure, 0.0))
+        block["residual_sd"] = [worst.get(name, np.nan) for name in rows["structure"]]
+        block["ended"] = record["reason"]
+        for name in ("raw_reasons", "reasons"):
+            block[name] = json.dumps(record.get(name, [record["reason"]]))
+        block["seconds"] = record.get("seconds", np.nan)
+        for name in ("file", "size", "sha256"):
+            block[name] = record[name]
+        blocks.append(block)
+    return pd.concat(blocks, ignore_index=True)

@@ -1,0 +1,133 @@
+"""From target rows to what guidance steers by, and how far an anatomy is from it (generation stage)."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import attributes, moments
+from ..anatomy import Anatomy, Grid
+from ..moments import Moments
+from ..population.reference import read_reference
+from ..population.unions import select
+from ..prior.bundle import Prior
+from .guidance import Constraint
+
+OUTSIDE = "target outside the prior"
+EDIT_WEIGHT = 10.0  # a few per cent are small beside what the neighbours of an edit have to give way
+HELD_POSITION_WEIGHT = 3.0  # what is not edited is to stay within a millimetre, a fifth of a reference spread
+SMALLEST_SPREAD = 1e-3  # of a reference population in which an attribute does not vary
+
+Asked = tuple[str, tuple[str, ...]]  # an attribute and the structures, unions included, it is of
+
+
+@cache
+def spread_of(bundle: Path, anatomy: Anatomy, attribute: str, names: tuple[str, ...]) -> float:
+    """Standard deviation of an attribute of structures or unions in the bundle's reference population.
+
+    Raises InputError for a bundle without a usable reference_moments.parquet, ValueError for a structure
+    that its reference population does not have.
+    """
+    reference = _reference(bundle, anatomy)
+    found = select(reference.moments, reference.structures, names)
+    own = tuple(found[:, i] for i in range(len(names)))
+    return max(attributes.spread(attribute, own), SMALLEST_SPREAD)
+
+
+@cache
+def _reference(bundle: Path, anatomy: Anatomy):
+    return read_reference(Path(bundle) / "reference_moments.parquet", anatomy)
+
+
+def asked_of(rows: pd.DataFrame) -> list[Asked]:
+    """What a subject's target rows (tables.TARGETS) constrain."""
+    found = []
+    for name, text in zip(rows["structure"], rows["constrained"], strict=True):
+        for word in filter(None, text.split(",")):
+            attribute, other = attributes.split(word)
+            found.append((attribute, (name, other) if other else (name,)))
+    return found
+
+
+def make_constraints(
+    rows: list[pd.DataFrame], prior: Prior, bundle: Path, edited: tuple[str, ...] = ()
+) -> list[Constraint]:
+    """Constraints of B subjects from their target rows, one an attribute and structure.
+
+    What one subject constrains and another does not is inactive for the latter. What a sibling's edits
+    change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, the positions of its other
+    structures HELD_POSITION_WEIGHT times.
+    """
+    asked = [asked_of(r) for r in rows]
+    made = []
+    for attribute, names in sorted({one for own in asked for one in own}):
+        active = [float((attribute, names) in own) for own in asked]
+        made.append(
+            Constraint(
+                attribute,
+                tuple(prior.anatomy.labels_of(name) for name in names),
+                tuple(_wanted(rows, name, prior.device) for name in names),
+                torch.tensor(active, dtype=torch.float32, device=prior.device),
+                spread_of(bundle, prior.anatomy, attribute, names),
+                _weight(attribute, names[0], edited),
+            )
+        )
+    return made
+
+
+def _weight(attribute: str, name: str, edited: tuple[str, ...]) -> float:
+    if name in edited:
+        return EDIT_WEIGHT
+    return HELD_POSITION_WEIGHT if edited and attribute == "position" else 1.0
+
+
+def _wanted(rows: list[pd.DataFrame], name: str, device: str) -> Moments:
+    found = moments.from_columns(pd.DataFrame([r[r["structure"] == name].iloc[0] for r in rows]))
+    tensors = (found.volume_ml, found.centroid_mm, found.covariance_mm2)
+    return Moments(*(torch.tensor(t, dtype=torch.float32, device=device) for t in tensors))
+
+
+def residuals(rows: pd.DataFrame, achieved: Moments, bundle: Path, anatomy: Anatomy) -> dict[str, float]:
+    """Root mean square residual of all that one subject constrains, in reference standard deviations.
+
+    `achieved` has the moments (K,) of the rows' structures. Keys are `structure.attribute`, with the
+    attribute as the column `constrained` has it.
+    """
+    names, wanted = list(rows["structure"]), moments.from_columns(rows)
+    found = {}
+    for attribute, of in asked_of(rows):
+        at = [slice(k, k + 1) for k in (names.index(name) for name in of)]
+        pairs = [(achieved[k], wanted[k]) for k in at]
+        differs = attributes.differences(attribute, *(tuple(side) for side in zip(*pairs, strict=True)))
+        key = f"{of[0]}.{'/'.join([attribute, *of[1:]])}"
+        found[key] = float(np.sqrt(np.mean(differs**2)) / spread_of(bundle, anatomy, attribute, of))
+    return found
+
+
+def impossible(rows: pd.DataFrame, grid: Grid) -> str:
+    """Why no anatomy on the grid can meet the target rows of one subject; "" if nothing forbids it."""
+    wanted = moments.from_columns(rows)
+    half = np.array(grid.shape) * grid.spacing_mm / 2.0
+    field_ml = np.prod(2.0 * half) / 1000.0
+    for k, (name, text) in enumerate(zip(rows["structure"], rows["constrained"], strict=True)):
+        asked, own = text.split(","), wanted[k]
+        if text and not all(np.isfinite(v).all() for v in vars(own).values()):
+            return f"{OUTSIDE}: {name}, not finite"
+        if "position" in asked and (np.abs(own.centroid_mm) >= half).any():
+            place = ", ".join(f"{c:.0f}" for c in own.centroid_mm)
+            return f"{OUTSIDE}: {name}, centroid ({place}) mm, field +-{half.max():.0f} mm"
+        if "size" in asked and own.volume_ml >= field_ml:
+            return f"{OUTSIDE}: {name}, volume {own.volume_ml:.0f} mL, field {field_ml:.0f} mL"
+    return ""
+
+
+def missed(found: dict[str, float], max_miss: float) -> str:
+    """The worst of `residuals` as a reason, if it is beyond `max_miss` standard deviations; else ""."""
+    if not found:
+        return ""
+    worst = max(found, key=lambda key: np.inf if np.isnan(found[key]) else found[key])
+    if found[worst] <= max_miss:
+        return ""
+    return f"{OUTSIDE}: {worst} missed by {found[worst]:.1f} SD, max {max_miss:g}"

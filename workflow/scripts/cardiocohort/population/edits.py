@@ -1,0 +1,105 @@
+"""Edits of the cohort table, carried out on moments. Owned by the population stage.
+
+Absolute volumes, coordinates and volume ratios can also be given values that the rest of a heart is
+drawn around (`given_values`); whatever the way, edits hold exactly in the targets.
+"""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ..cohort_cells import Edit
+from ..errors import InputError
+from ..moments import VECTOR_ENTRIES, Moments
+
+ENTRY_OF = {"volume": "log_volume", "centroid_x": "x", "centroid_y": "y", "centroid_z": "z"}
+ENTRIES = len(VECTOR_ENTRIES)
+
+# the attribute that has to be constrained for anatomies to follow an edit of the quantity
+STEERED_BY = {
+    "volume": "size", "centroid_x": "position", "centroid_y": "position", "centroid_z": "position",
+    "scale": "scale", "elongation": "aspect", "volume_ratio": "volume_ratio", "distance": "distance",
+    "rotation_x": "orientation", "rotation_y": "orientation", "rotation_z": "orientation",
+}  # fmt: skip
+
+
+def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...]) -> Moments:
+    """Moments (K,) in which every edit holds exactly (the later one, where two are of the same quantity).
+
+    A volume times f takes its covariance along (f^(2/3)): the structure grows about its own centroid and
+    keeps its form. `scale` multiplies tr S and leaves volume and S^n; `elongation` multiplies the long
+    semi-axis over the geometric mean of the others at the same tr S; `rotation` turns S about the centroid.
+    A relation `a/b` changes a: its volume, or its place along the line from b's centroid.
+    """
+    volume, centroid = moments.volume_ml.copy(), moments.centroid_mm.copy()
+    covariance = moments.covariance_mm2.copy()
+    for edit in edits:
+        first, _, second = edit.structure.partition("/")
+        k, other = names.index(first), names.index(second) if second else None
+        kind = edit.quantity.split("_")[0] if not second else edit.quantity
+        if kind in ("volume", "volume_ratio"):
+            unit = 1.0 if other is None else volume[other]
+            new = _changed(volume[k] / unit, edit) * unit
+            covariance[k] *= (new / volume[k]) ** (2.0 / 3.0)
+            volume[k] = new
+        elif kind == "centroid":
+            axis = "xyz".index(edit.quantity[-1])
+            centroid[k, axis] = _changed(centroid[k, axis], edit)
+        elif kind == "distance":
+            offset = centroid[k] - centroid[other]
+            length = np.linalg.norm(offset)
+            new = _changed(length, edit)
+            if new <= 0.0:
+                raise InputError(
+                    f"edit {edit.structure}.distance: {length:.1f} mm cannot become {new:.1f} mm"
+                )
+            centroid[k] = centroid[other] + offset * (new / length)
+        elif kind == "scale":
+            covariance[k] *= edit.value
+        elif kind == "elongation":
+            covariance[k] = _elongated(covariance[k], edit.value)
+        else:
+            turn = Rotation.from_euler(edit.quantity[-1], edit.value, degrees=True).as_matrix()
+            covariance[k] = turn @ covariance[k] @ turn.T
+    return Moments(volume, centroid, covariance)
+
+
+def _changed(value: float, edit: Edit) -> float:
+    if edit.operation == "set":
+        return edit.value
+    return value * edit.value if edit.operation == "multiply" else value + edit.value
+
+
+def _elongated(covariance: np.ndarray, factor: float) -> np.ndarray:
+    values, axes = np.linalg.eigh(covariance)
+    stretched = values * np.array([1.0, 1.0, factor**2])
+    return (axes * (stretched * values.sum() / stretched.sum())) @ axes.T
+
+
+def given_values(edits: tuple[Edit, ...], names: tuple[str, ...]) -> tuple[dict[int, float], np.ndarray]:
+    """What the draw of a heart's vector v (D,) is conditioned on: (entries of T v by index, T (D, D)).
+
+    A given volume or coordinate is an entry of v; a given ratio of volumes is a difference of two log
+    volumes, which T puts in the place of one of them. Other edits intervene after the draw. Raises
+    InputError for given values that cannot all be free choices.
+    """
+    transform, fixed = np.eye(ENTRIES * len(names)), {}
+    given = [e for e in edits if e.operation == "set" and e.quantity in (*ENTRY_OF, "volume_ratio")]
+    for edit in sorted(given, key=lambda e: e.quantity == "volume_ratio"):
+        first, _, second = edit.structure.partition("/")
+        if not second:
+            entry = VECTOR_ENTRIES.index(ENTRY_OF[edit.quantity])
+            value = np.log(edit.value) if edit.quantity == "volume" else edit.value
+            fixed[names.index(first) * ENTRIES + entry] = float(value)
+            continue
+        a, b = names.index(first) * ENTRIES, names.index(second) * ENTRIES
+        place = next((i for i in (a, b) if i not in fixed), None)
+        if place is not None:
+            transform[place] = 0.0
+            transform[place, a], transform[place, b] = 1.0, -1.0
+            fixed[place] = float(np.log(edit.value))
+        if place is None or np.linalg.matrix_rank(transform) < len(transform):
+            raise InputError(
+                f"column 'edits': {edit.structure}.volume_ratio is set, but the other given values decide it "
+                "already; leave one of them out"
+            )
+    return fixed, transform

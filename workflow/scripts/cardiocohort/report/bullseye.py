@@ -1,0 +1,126 @@
+"""Bull's-eye plots of the LV's wall thickness in the 17 AHA segments. Owned by the report stage.
+
+Layout: Cerqueira et al., Circulation 2002. Base outside, apex in the middle, anterior on top, septum left.
+"""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Wedge
+from PIL import Image
+
+from ..heart_segments import LEFT, SEGMENTS, WALL_COLUMNS
+
+# rings from outside: radii, first segment, how many, where the first one's middle is, degrees from the right
+RINGS = ((0.75, 1.0, 1, 6, 90), (0.5, 0.75, 7, 6, 90), (0.25, 0.5, 13, 4, 90), (0.0, 0.25, 17, 1, 0))
+COLOURS = "viridis"
+MISSING = "#dddddd"
+MOST_ARMS = 12  # drawn; the table has them all
+
+
+def wedges() -> dict[int, tuple[float, float, float, float]]:
+    """Inner and outer radius, first and last angle (degrees, anticlockwise from the right) by segment."""
+    found = {}
+    for inner, outer, first, n, start in RINGS:
+        width = 360 / n
+        for k in range(n):
+            middle = start + k * width  # anterior on top, the septum follows to the left
+            found[first + k] = (inner, outer, middle - width / 2, middle + width / 2)
+    return found
+
+
+def draw(ax, thickness_mm: dict[int, float], scale: Normalize, title: str = "") -> None:
+    """The 17 segments, coloured and lettered by their thickness (mm); grey where it is not known."""
+    colours = plt.get_cmap(COLOURS)
+    for number, (inner, outer, low, high) in wedges().items():
+        value = thickness_mm.get(number, np.nan)
+        known = np.isfinite(value)
+        face = colours(scale(value)) if known else MISSING
+        ax.add_patch(Wedge((0, 0), outer, low, high, width=outer - inner, fc=face, ec="white", lw=1))
+        place, angle = (inner + outer) / 2 if inner else 0.0, np.radians((low + high) / 2)
+        dark = known and np.dot(face[:3], (0.299, 0.587, 0.114)) < 0.5
+        ax.text(
+            place * np.cos(angle), place * np.sin(angle), f"{value:.1f}" if known else "–",
+            ha="center", va="center", size=8, color="white" if dark else "0.1",
+        )  # fmt: skip
+    sides = {"anterior": (0, 1, 0), "inferior": (0, -1, 0), "septal": (-1, 0, 90), "lateral": (1, 0, -90)}
+    for word, (x, y, turn) in sides.items():
+        ax.text(1.09 * x, 1.09 * y, word, ha="center", va="center", size=8, color="0.35", rotation=turn)
+    ax.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal")
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title, size=10)
+
+
+def by_arm(walls: pd.DataFrame, words) -> Figure:
+    """A bull's-eye an arm, of the segments' mean thickness over its hearts; `walls` as of `wall_rows`."""
+    means = walls.groupby("arm", sort=False)[_columns(LEFT)].mean().head(MOST_ARMS)
+    n = max(len(means), 1)
+    columns = min(n, 4)
+    rows = -(-n // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(3.1 * columns + 1, 3.2 * rows), squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    if means.empty:
+        axes.flat[0].text(0.5, 0.5, "no accepted heart has a mesh", ha="center", va="center", color="0.4")
+        return fig
+    scale = common_scale(walls)
+    counts = walls.groupby("arm", sort=False).size()
+    for ax, (arm, row) in zip(axes.flat, means.iterrows(), strict=False):
+        hearts = f"{counts[arm]} heart{'s' if counts[arm] > 1 else ''}"
+        draw(ax, dict(zip(LEFT, row, strict=True)), scale, f"{words(arm)}, {hearts}")
+    fig.colorbar(plt.cm.ScalarMappable(scale, COLOURS), ax=axes, label="wall thickness, mm", shrink=0.8)
+    return fig
+
+
+def picture(row: pd.Series | dict, scale: Normalize, size_px: int) -> Image.Image:
+    """A subject's bull's-eye, square; row: the columns of wall thickness."""
+    fig = Figure(figsize=(size_px / 100, size_px / 100), layout="constrained")
+    draw(fig.subplots(), {number: row[WALL_COLUMNS[number]] for number in LEFT}, scale)
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=100)
+    return Image.open(buffer).convert("RGB")
+
+
+def common_scale(walls: pd.DataFrame) -> Normalize:
+    """One colour scale (mm) for all hearts: 1st to 99th percentile of their segments, in whole mm."""
+    values = walls[_columns(LEFT)].to_numpy(dtype=float)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return Normalize(0.0, 15.0)
+    low, high = np.floor(np.quantile(values, 0.01)), np.ceil(np.quantile(values, 0.99))
+    return Normalize(low, max(high, low + 1))
+
+
+def wall_rows(meshes: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """subject, arm and wall thickness by segment (`WALL_COLUMNS`) of accepted hearts."""
+    accepted = manifest.loc[manifest["status"] == "accepted", ["subject", "arm"]]
+    known = meshes.reindex(columns=["subject", *WALL_COLUMNS.values()])
+    rows = accepted.merge(known, on="subject")
+    return rows[rows[_columns(LEFT)].notna().any(axis=1)].reset_index(drop=True)
+
+
+def wall_table(walls: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation (mm) by arm and segment: arm, segment, name, n, mean_mm, sd_mm."""
+    columns = ["arm", "segment", "name", "n", "mean_mm", "sd_mm"]
+    long = walls.melt(["subject", "arm"], list(WALL_COLUMNS.values()), "column", "mm").dropna(subset="mm")
+    if long.empty:
+        return pd.DataFrame(columns=columns)
+    long["segment"] = long["column"].map({column: number for number, column in WALL_COLUMNS.items()})
+    found = long.groupby(["arm", "segment"], sort=False)["mm"].agg(["size", "mean", "std"]).reset_index()
+    found.columns = ["arm", "segment", "n", "mean_mm", "sd_mm"]
+    return found.assign(name=found["segment"].map(SEGMENTS))[columns]
+
+
+def _columns(segments) -> list[str]:
+    return [WALL_COLUMNS[number] for number in segments]

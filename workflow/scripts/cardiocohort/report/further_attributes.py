@@ -1,0 +1,99 @@
+"""Attributes beyond size, position and shape, asked for and achieved. Owned by the report stage."""
+
+import numpy as np
+import pandas as pd
+
+from .. import attributes
+from ..moments import MOMENT_COLUMNS, Moments, from_columns
+
+COLUMNS = ("arm", "structure", "attribute", "n", "target", "achieved", "error_median", "error_p95", "unit")
+
+
+def further_attributes(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
+    """A row an arm, structure (or relation `a/b`) and attribute beyond the paper's three: `COLUMNS`.
+
+    Over the hearts that were written: n of them, medians of target and achieved value where the attribute is
+    one number, median and 95th percentile of the error in `unit`.
+    """
+    keys = ["arm", "subject", "structure"]
+    both = targets[[*keys, "constrained", *MOMENT_COLUMNS]].merge(
+        anatomies.loc[anatomies["volume_ml"] > 0, ["subject", "structure", *MOMENT_COLUMNS]],
+        on=["subject", "structure"], suffixes=("_target", "_achieved"), validate="1:1",
+    )  # fmt: skip
+    rows = []
+    for (arm, structure, constrained), own in both.groupby(["arm", "structure", "constrained"], sort=False):
+        for word in constrained.split(","):
+            attribute, other = attributes.split(word)
+            if attribute not in _MEASURES:
+                continue
+            pairs = [own]
+            if other:
+                partner = both[both["structure"] == other].set_index("subject")
+                own = own[own["subject"].isin(partner.index)]
+                pairs = [own, partner.loc[own["subject"]]]
+            wanted, found = (
+                tuple(_moments(part, which) for part in pairs) for which in ("target", "achieved")
+            )
+            target, achieved, error, unit = _MEASURES[attribute](wanted, found)
+            rows.append((
+                arm, f"{structure}/{other}" if other else structure, attribute, len(own), _median(target),
+                _median(achieved), _median(error), float(np.nanquantile(error, 0.95)) if len(own) else np.nan,
+                unit,
+            ))  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _moments(rows: pd.DataFrame, which: str) -> Moments:
+    return from_columns({name: rows[f"{name}_{which}"] for name in MOMENT_COLUMNS})
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.nanmedian(values)) if np.isfinite(values).any() else np.nan
+
+
+def _relative(wanted: np.ndarray, found: np.ndarray, unit: str = "%"):
+    return wanted, found, 100.0 * np.abs(found / wanted - 1.0), unit
+
+
+def _scale(wanted, found):
+    return _relative(wanted[0].scale_mm2, found[0].scale_mm2)
+
+
+def _volume_ratio(wanted, found):
+    return _relative(attributes.volume_ratio(*wanted), attributes.volume_ratio(*found))
+
+
+def _distance(wanted, found):
+    before, after = attributes.distance_mm(*wanted), attributes.distance_mm(*found)
+    return before, after, np.abs(after - before), "mm"
+
+
+def _direction(wanted, found):
+    cosine = (attributes.direction(*wanted) * attributes.direction(*found)).sum(axis=-1)
+    nothing = np.full(len(cosine), np.nan)
+    return nothing, nothing, np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))), "°"
+
+
+def _orientation(wanted, found):
+    """The worst of the principal axes that have a direction to speak of."""
+    angles = attributes.principal_axis_degrees(found[0], wanted[0])
+    nothing = np.full(len(angles), np.nan)
+    told = np.isfinite(angles).any(axis=-1)
+    worst = np.where(told, np.where(np.isfinite(angles), angles, 0.0).max(axis=-1), np.nan)
+    return nothing, nothing, worst, "°"
+
+
+def _aspect(wanted, found):
+    error = np.linalg.norm(attributes.differences("aspect", found, wanted), axis=-1)
+    nothing = np.full(len(error), np.nan)
+    return nothing, nothing, error, "of tr S"
+
+
+_MEASURES = {
+    "scale": _scale,
+    "orientation": _orientation,
+    "aspect": _aspect,
+    "volume_ratio": _volume_ratio,
+    "distance": _distance,
+    "direction": _direction,
+}

@@ -1,0 +1,44 @@
+"""From the biventricular model to NGSolve's mesh and element-wise fields. Owned by the simulation stage."""
+
+import netgen.meshing
+import ngsolve as ng
+import numpy as np
+
+from ..meshing.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+
+
+def solver_mesh(model: BiventricularModel) -> tuple[ng.Mesh, np.ndarray]:
+    """NGSolve's mesh (mm), and which tet of the model each of its elements is.
+
+    Materials are named as REGIONS, boundaries as FACETS; nodes keep their order.
+    """
+    mesh = netgen.meshing.Mesh(dim=3)
+    mesh.AddPoints(np.ascontiguousarray(model.points_mm))
+    order = []
+    for dim, nodes, tags, names in (
+        (3, model.tets, model.region, REGIONS),
+        (2, model.facets, model.facet_tag, FACETS),
+    ):
+        for name, tag in names.items():
+            rows = np.flatnonzero(tags == tag)
+            index = mesh.AddRegion(name, dim)
+            if len(rows):
+                mesh.AddElements(
+                    dim=dim, index=index, data=np.ascontiguousarray(nodes[rows], dtype=np.int32), base=0
+                )
+            if dim == 3:
+                order.append(rows)
+    return ng.Mesh(mesh), np.concatenate(order)
+
+
+def directions(mesh: ng.Mesh, model: BiventricularModel, order: np.ndarray) -> tuple[ng.GridFunction, ...]:
+    """Fibre, sheet and sheet normal of each element, as unit vectors to the last bit of a double."""
+    space = ng.VectorL2(mesh, order=0)
+    found = []
+    for name in DIRECTIONS:
+        rows = getattr(model.microstructure, name)[order]
+        field = ng.GridFunction(space)
+        # files hold single precision, in which a fibre at rest is already stretched or not
+        field.vec.FV().NumPy()[:] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T.ravel()
+        found.append(field)
+    return tuple(found)

@@ -1,0 +1,58 @@
+"""Text that nobody vouches for, read within bounds. Owned by no stage; under every table and card.
+
+Light on purpose (no pandas): the Snakefile calls it.
+"""
+
+from pathlib import Path
+
+from .errors import InputError
+
+MAX_BYTES = 2**28  # targets of 100,000 subjects have 2^27
+MAX_COLUMNS = 1000
+MAX_CELLS = 2**25  # those targets are 2^24
+
+
+def read_text(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> str:
+    """The UTF-8 text of a file, `what` in messages; InputError if it is none, or larger than `max_bytes`."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as handle:
+            content = handle.read(max_bytes + 1)
+    except OSError as error:
+        raise InputError(f"{path}: no readable {what} ({error.strerror})") from error
+    if len(content) > max_bytes:
+        raise InputError(f"{path}: the {what} is larger than the {max_bytes} bytes allowed")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the {what} is not UTF-8 text ({error}); save it as such") from error
+
+
+def read_table_text(path: str | Path, what: str) -> str:
+    """The text of a tab-separated table; InputError if the table is too large.
+
+    It may be much larger than its file: lines are filled up to the longest one.
+    """
+    text = read_text(path, what)
+    lines = text.splitlines() or [""]
+    width = max(line.count("\t") for line in lines) + 1
+    if width > MAX_COLUMNS or width * len(lines) > MAX_CELLS:
+        raise InputError(
+            f"{path}: the {what} has up to {width} columns in {len(lines)} lines; allowed: {MAX_COLUMNS} "
+            f"columns and {MAX_CELLS} cells"
+        )
+    if "\0" in text:
+        raise InputError(f"{path}: the {what} has zero bytes; it is no text")
+    return text
+
+
+def refuse_long_lines(path: str | Path, text: str) -> None:
+    """InputError for a line with more cells than the header; pandas would take the first for an index."""
+    lines = text.splitlines() or [""]
+    for number, line in enumerate(lines, 1):
+        if line.count("\t") > lines[0].count("\t"):
+            columns = lines[0].count("\t") + 1
+            raise InputError(
+                f"{path}, row {number}: more cells than the {columns} columns of the header; "
+                "cells are separated by one tab each"
+            )

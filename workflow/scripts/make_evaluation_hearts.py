@@ -1,0 +1,34 @@
+"""Rule make_evaluation_hearts: hearts that the prior has not seen, as targets and for comparison."""
+
+from pathlib import Path
+
+from cardiocohort import files, script, tables
+from cardiocohort.bundle_card import read_anatomy
+from cardiocohort.evaluation import hearts, table_columns
+
+
+def main(snakemake):
+    i, p, threads = snakemake.input, snakemake.params, snakemake.threads
+    anatomy, grid = read_anatomy(i.bundle)
+    hearts.check_constrained(p.constrained, anatomy)
+    out = Path(snakemake.output.table)
+    folder, context = out.with_suffix(""), (anatomy, grid, i.rules, i.values)
+    inputs = files.digest([p.library, p.rules_sha256, p.digests, p.seed, p.shares])
+    if p.label_maps:
+        found = hearts.copied(folder / "alike", context, p.label_maps, inputs, threads)
+    else:
+        indices = range(p.targets + p.counts["reference"])
+        templates = dict(zip(i.templates, p.shares, strict=True))
+        found = hearts.deformed(folder / "alike", context, templates, indices, p.seed, inputs, threads)
+    sets = hearts.split(found, p.targets)
+    if p.left_out_shares and p.counts["left_out"]:
+        templates = dict(zip(i.left_out, p.left_out_shares, strict=True))
+        other, indices = folder / "left_out", range(p.counts["left_out"])
+        made = hearts.deformed(other, context, templates, indices, p.seed, inputs, threads)
+        sets[hearts.LEFT_OUT] = [record for record in made if record["verdict"] == "accepted"]
+    folders = dict.fromkeys(sets, "alike") | {hearts.LEFT_OUT: "left_out"}
+    tables.write_table(out, hearts.table(sets, folders, anatomy), table_columns.HEARTS)
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

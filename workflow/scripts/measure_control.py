@@ -1,0 +1,33 @@
+"""Rule measure_control: errors of samples, coupling of attributes, verdicts of the gate, extreme targets."""
+
+from pathlib import Path
+
+from cardiocohort import script, tables
+from cardiocohort.bundle_card import read_anatomy
+from cardiocohort.evaluation import coupling, fidelity, outcomes
+from cardiocohort.evaluation.arms import ABLATION, EXTREMES
+from cardiocohort.evaluation.samples import read_arms, read_hearts
+from cardiocohort.population.reference import read_reference
+
+
+def main(snakemake):
+    i, o, p = snakemake.input, snakemake.output, snakemake.params
+    anatomy, _ = read_anatomy(i.bundle)
+    arms, sets = read_arms(i.samples, p.arms), sorted(map(tuple, p.constrained), key=len)
+    first = anatomy.label(sets[0][0]) - 1
+    scaled = coupling.scale(arms, read_hearts(i.hearts), first)
+    ablation = {a: f"fast_{len(sets[0])}_{a}" for a in ABLATION}
+    made = {
+        "fidelity": (fidelity.table(arms, sets, p.resamples, p.seed), fidelity.COLUMNS),
+        "coupling": (coupling.table(scaled, ablation, p.resamples, p.seed), coupling.COLUMNS),
+        "topology": (outcomes.topology(arms, p.resamples, p.seed), outcomes.TOPOLOGY),
+    }
+    reference = read_reference(Path(i.bundle).parent / "reference_moments.parquet", anatomy)
+    own = reference.moments[:, reference.structures.index(sets[0][0])]
+    made["extremes"] = (outcomes.extremes(arms.get(EXTREMES), own), outcomes.EXTREMES)
+    for name, (frame, columns) in made.items():
+        tables.write_table(o[name], frame, columns)
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

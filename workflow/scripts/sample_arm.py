@@ -1,0 +1,38 @@
+"""Rule sample_arm: the samples of one arm of the evaluation."""
+
+from pathlib import Path
+
+from cardiocohort import files, script, subjects, tables
+from cardiocohort.bundle_card import read_anatomy, read_card
+from cardiocohort.evaluation import sampling, table_columns
+from cardiocohort.evaluation.arms import Arm
+from cardiocohort.generation.anatomies import GROUP
+from cardiocohort.prior.bundle import check_weights
+from cardiocohort.prior.device import resolve_device
+
+
+def main(snakemake):
+    i, p, table = snakemake.input, snakemake.params, Path(snakemake.output.table)
+    device, bundle = resolve_device(p.device), Path(i.bundle).parent
+    check_weights(bundle, read_card(i.bundle))
+    anatomy, _ = read_anatomy(i.bundle)
+    hearts = tables.read_table(i.hearts, table_columns.HEARTS)
+    arm = Arm.from_dict(p.arm)
+    targets = sampling.targets_of(arm, hearts[hearts["set"] == "targets"], bundle, anatomy)
+    shared = [p.library, p.bundle_sha256, p.moments_sha256, files.sha256(i.rules), p.guidance, device]
+    inputs = files.digest([shared, arm.method, arm.strength])
+    settings = sampling.settings_of(arm, p.guidance)
+    records = subjects.run_batch(
+        table.with_suffix(""),
+        sampling.tasks(targets, p.seed, inputs),
+        sampling.work,
+        snakemake.threads if device == "cpu" else 1,
+        initializer=sampling.open_sampler,
+        initargs=(str(bundle), i.rules, settings, device),
+        group=GROUP[device],
+    )
+    tables.write_table(table, sampling.table(arm, records, targets), table_columns.SAMPLES)
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

@@ -1,0 +1,36 @@
+"""Rule simulate_hearts: passive inflation of one batch of hearts in a finite element solver."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cardiocohort import files, script, subjects, tables
+from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.simulation import subject as stage
+from cardiocohort.simulation.settings import SimulationSettings
+
+
+def main(snakemake):
+    p = snakemake.params
+    mechanics, settings = Mechanics.of(p.mechanics), SimulationSettings.of(p.simulation)
+    meshes = {}
+    for source in map(Path, snakemake.input.meshes):
+        for row in tables.read_table(source, stage.MESHES).to_dict("records"):
+            meshes[row["subject"]] = (source.with_suffix(""), row)
+    tasks, records = [], {}
+    for subject in p.subjects:
+        folder, mesh = meshes[subject]
+        if mesh["verdict"] != "accepted":
+            records[subject] = stage.skipped(mesh)
+            continue
+        made_of = [p.library, p.mechanics, p.simulation, mesh["sha256"], mesh["surface_sha256"]]
+        tasks.append(stage.task(mesh, folder, mechanics, settings, snakemake.threads, files.digest(made_of)))
+    table = Path(snakemake.output.table)
+    made = subjects.run_batch(table.with_suffix(""), tasks, stage.simulate_subject)
+    records |= {record["subject"]: record for record in made}
+    frame = pd.DataFrame([stage.table_row(records[subject]) for subject in p.subjects])
+    tables.write_table(table, frame, tables.SIMULATIONS)
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

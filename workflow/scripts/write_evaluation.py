@@ -1,0 +1,47 @@
+"""Rule write_evaluation: the evaluation's charts and its page."""
+
+import pandas as pd
+
+from cardiocohort import files, script
+from cardiocohort.bundle_card import read_anatomy, read_card
+from cardiocohort.evaluation import bars, coupling, fidelity, figures, page, summary
+from cardiocohort.evaluation.arms import ABLATION, UNGUIDED
+from cardiocohort.evaluation.samples import read_arms, read_hearts
+
+TABLES = ("realism", "fidelity", "coupling", "topology", "extremes")
+
+
+def main(snakemake):
+    i, o, p = snakemake.input, snakemake.output, snakemake.params
+    names = [name for name in (*TABLES, "known") if name in i.keys()]  # noqa: SIM118 - not a dict
+    found = {name: pd.read_csv(i[name], sep="\t", keep_default_na=False, na_values=[""]) for name in names}
+    for name in ("extremes", "known"):
+        if name in found:
+            found[name] = found[name].fillna({"ended": "", "gate": ""})
+    anatomy, _ = read_anatomy(i.bundle)
+    smallest = sorted(map(tuple, p.constrained), key=len)[0]
+    k, arms = len(smallest), read_arms(i.samples, p.arms)
+    shown = {"none": UNGUIDED} | {a: f"fast_{k}_{a}" for a in ABLATION} | {"all": f"fast_{k}"}
+    scaled = coupling.scale(arms, read_hearts(i.hearts), anatomy.label(smallest[0]) - 1)
+    charts = {
+        "realism": figures.realism(found["realism"]),
+        "control": figures.control(found["fidelity"]),
+        "ablation": figures.ablation(found["fidelity"], k),
+        "coupling": figures.coupling(found["coupling"]),
+        "pairs": figures.pairs(scaled, shown),
+        "topology": figures.topology(found["topology"]),
+        "extremes": figures.extremes(found["extremes"]),
+    }
+    if "known" in found:
+        charts["known"] = figures.known(found["known"])
+    for name, chart in charts.items():
+        with files.atomic_path(o[name]) as path:
+            path.write_bytes(page.png(chart))
+    held = bars.bars(found["realism"], found["coupling"])
+    files.write_text(o.summary, summary.markdown(found, held))
+    found["headline"] = fidelity.headline(found["fidelity"])
+    files.write_text(o.page, page.html(read_card(i.bundle), found, charts, held))
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)
