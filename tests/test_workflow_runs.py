@@ -125,11 +125,12 @@ LIBRARY = "workflow/scripts/cardiocohort"
 @pytest.mark.parametrize(
     ("file", "addition", "rules"),
     [
-        (f"{LIBRARY}/topology/gate.py", "NEW = 1\n", {"check_topology"}),
+        # coarse maps are mended by the gate's rules as they are imported
+        (f"{LIBRARY}/topology/gate.py", "NEW = 1\n", {"import_anatomies", "check_topology"}),
         (f"{LIBRARY}/imported.py", "NEW = 1\n", {"import_anatomies", "check_topology"}),
         (f"{LIBRARY}/labelmap.py", "# a comment\n", set()),
         (f"{LIBRARY}/generation/sampler.py", "NEW = 1\n", set()),
-        ("resources/topology/heart.tsv", "\n", {"check_topology"}),
+        ("resources/topology/heart.tsv", "\n", {"import_anatomies", "check_topology"}),
     ],
 )
 def test_a_change_reruns_the_stages_that_use_it(finished, file, addition, rules):
