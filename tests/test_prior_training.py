@@ -33,6 +33,18 @@ def blocks():
     return to_blocks(torch.from_numpy(np.stack(maps).astype(np.uint8)))
 
 
+def test_the_nearest_heart_is_that_of_the_largest_mean_dice_pair_by_pair():
+    rng = np.random.default_rng(2)
+    maps = [rng.integers(0, ANATOMY.n_channels, (12, 12, 12)).astype(np.uint8) for _ in range(9)]
+    maps[1][maps[1] == 1] = 0  # a structure that is not there counts as no overlap
+    hearts, training_hearts = maps[:4], [*maps[4:], maps[2]]
+    thin = [m[::2, ::2, ::2] for m in maps]
+    pairs = [[card.dice(a, b, ANATOMY).mean() for b in [*thin[4:], thin[2]]] for a in thin[:4]]
+    found = card.nearest_dice(hearts, training_hearts, ANATOMY)
+    np.testing.assert_allclose(found, np.max(pairs, axis=1), rtol=1e-6)
+    assert found[2] == pytest.approx(1.0)
+
+
 def fit(steps, **more):
     return training.FitSettings(**({"cycles": (steps,), "batch": 4, "learning_rate": 2e-3, "seed": 5} | more))
 

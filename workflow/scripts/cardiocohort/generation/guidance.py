@@ -142,7 +142,9 @@ def guided(
     if not constraints:
         return unguided
     following = dict(pairwise(sigmas))
-    every = 1 if base else s.every  # a sibling has few levels and has to keep close
+    every, fraction, momentum = s.every, s.fraction, s.momentum
+    if base:  # a sibling has few levels and has to keep close
+        every, fraction, momentum = 1, s.sibling.fraction, 0.0
     acting = {level for level in sigmas[-2::-every] if s.sigma_to <= level <= s.sigma_from}
     loss_of = unit_cube_loss if s.method == "dps" else partial(standardised_loss, base=base)
     before = None
@@ -165,11 +167,11 @@ def guided(
         if s.method == "dps":
             return clean - level**2 * s.dps.weight * gradient
         direction, slope = gradient, length
-        if s.momentum and before is not None:
-            direction, slope = with_momentum(gradient, length, before, s.momentum)
+        if momentum and before is not None:
+            direction, slope = with_momentum(gradient, length, before, momentum)
         before = direction
         cap = s.trust * level * z[0].numel() ** 0.5
-        step = torch.minimum(s.fraction * loss.detach() / slope.clamp_min(1e-20), torch.full_like(slope, cap))
+        step = torch.minimum(fraction * loss.detach() / slope.clamp_min(1e-20), torch.full_like(slope, cap))
         norm = direction.flatten(1).norm(dim=1).clamp_min(1e-20)
         shift = direction * (step / norm).reshape(-1, *[1] * (z.ndim - 1))
         # written as a change of the clean estimate that moves the next latent by exactly -shift

@@ -27,10 +27,14 @@ class DpsSettings:
 
 @dataclass(frozen=True)
 class SiblingSettings:
-    """Digital siblings: noise level that their base is brought to, and how far an edit's traces may reach."""
+    """Digital siblings: noise level that their base is brought to, and how far an edit's traces may reach.
+
+    They are steered at each of their few levels, by `fraction` of a Polyak step and without momentum.
+    """
 
     sigma: float = 1.0
     steps: int = 24
+    fraction: float = 1.0
     reach_mm: float = 12.0
 
 
@@ -56,10 +60,10 @@ class GuidanceSettings:
     lambda_volume_ratio: float = 1.0
     lambda_distance: float = 1.0
     lambda_direction: float = 1.0
-    fraction: float = 1.0
+    fraction: float = 1.4
     trust: float = 0.1
-    momentum: float = 0.0
-    every: int = 2
+    momentum: float = 0.5
+    every: int = 3
     sigma_from: float = 30.0
     sigma_to: float = 0.02
     max_miss: float = 1.5
