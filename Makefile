@@ -2,10 +2,12 @@
 # make test   environment, style, lint, dry run, all tests
 # make bench  seconds and memory of sampling and planning into results/bench/, on a quiet machine
 # make bench-scale  costs of large trials, under SLURM too where it is installed, into results/bench/scale.tsv
-# Variables: CORES (default all), ARGS (for Snakemake, e.g. ARGS="--configfile mine.yaml"), PYTHON.
+# Variables: CORES (default all), ARGS (for Snakemake, e.g. ARGS="--configfile mine.yaml"), PYTHON,
+# WORKERS (test files that run side by side; 3 GB each).
 
 CORES ?= all
 ARGS ?=
+WORKERS ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHONNOUSERSITE := 1
@@ -45,4 +47,4 @@ dry-run: environment
 	$(BIN)/python -m snakemake --dry-run --quiet rules
 
 tests: environment
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
