@@ -184,6 +184,8 @@ def start(project: Path) -> subprocess.Popen:
     process = subprocess.Popen(
         [*RUN, TARGET], cwd=project, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        # Ctrl-C as at a terminal: a background that ignores it, as of some runners of tests, hands that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list((project / COHORT / "anatomies/mine-0000").glob("[!.]*.nii.gz.json")):
