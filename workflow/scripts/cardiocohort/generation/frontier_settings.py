@@ -23,7 +23,7 @@ WAYS = (
     {"every": 3, "fraction": 1.4, "momentum": 0.5},
     {"every": 2, "fraction": 1.4, "momentum": 0.5} | MIDDLE,
     {"every": 3, "fraction": 1.4, "momentum": 0.5} | MIDDLE,
-)  # of `fast`: how often it steers, how far, and where
+)  # of `fast`: how often it steers, how far, and where; momentum is the config's where none is named
 STEP = "step"  # of `fast` fraction and trust, of `dps` the weight
 PARAMETERS = (STEP, "size", "position", "shape")
 ERRORS = ("volume_percent", "centroid_mm", "shape", "axes_degrees")
