@@ -78,15 +78,18 @@ def test_hearts_are_parted_and_refused_ones_left_out():
         {"subject": f"h{i}", "verdict": "failed" if i == 2 else "accepted", "reason": "torn"}
         for i in range(13)
     ]
-    few = hearts.split(records, 4)
+    few = hearts.split(records, 4, 8)
     assert [len(few[name]) for name in ("targets", "reference")] == [4, 8]
-    many = hearts.split(records, 100)
+    asked = hearts.split(records, 8, 5)  # more targets than reference, one of which was refused
+    assert [len(asked[name]) for name in ("targets", "reference")] == [8, 4]
+    assert asked["targets"][:4] == few["targets"]
+    many = hearts.split(records, 100, 4)
     assert [len(many[name]) for name in ("targets", "reference")] == [6, 6]
     names = [[r["subject"] for r in own] for own in many.values()]
     assert "h2" not in [*names[0], *names[1]]
     assert not set(names[0]) & set(names[1])
     with pytest.raises(InputError, match="7 hearts"):
-        hearts.split(records[:8], 3)
+        hearts.split(records[:8], 4, 4)
 
 
 def test_extreme_targets_move_one_entry_of_the_mean_heart(tmp_path):

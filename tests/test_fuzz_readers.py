@@ -1,305 +1,33 @@
 """Every reader of files that users bring, on hostile ones: they are read, or refused with our own error.
 
 The suite tries some tens of cases a reader; `FUZZ=10000 python -m pytest tests/test_fuzz_readers.py` (half an
-hour) tries as many as that. The cases are the same every time.
+hour) tries as many as that. The cases are the same every time. `fuzz_with_atheris` looks for more, guided by
+the code that they reach.
 """
 
-import json
 import os
-import warnings
-from pathlib import Path
 
-import hostile_files as hostile
-import nibabel as nib
-import numpy as np
-import pandas as pd
 import pytest
-import tiny_cohort
-import yaml
+from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_prior import ANATOMY, write_tiny_bundle
-from workflow_runs import COLUMNS, REPOSITORY
-
-from cardiocohort import batch_size, files, tables
-from cardiocohort.anatomy import HEART
-from cardiocohort.bundle_card import read_anatomy
-from cardiocohort.cohort import read_cohort
-from cardiocohort.config import check_together, complete, read_schema
-from cardiocohort.errors import InputError
-from cardiocohort.labelmap import read_label_map
-from cardiocohort.moments import MOMENT_COLUMNS
-from cardiocohort.population.arms import refuse_other_arms
-from cardiocohort.population.explicit import ELLIPSOID_COLUMNS, read_targets
-from cardiocohort.population.reference import read_reference
-from cardiocohort.prior.bundle import load_prior
-from cardiocohort.segmentations.covariates import read_covariates
-from cardiocohort.segmentations.positions import load_positions
-from cardiocohort.segmentations.vessels import load_vessels
-from cardiocohort.segmentations.volumes import read_volume
-from cardiocohort.topology import load_rules
 
 CASES = int(os.environ.get("FUZZ", "40"))
 fuzzed = settings(
     max_examples=CASES, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-RESOURCES = REPOSITORY / "resources"
-SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
 
 
-def refuses_or_reads(read, path: Path, named: str | None = None):
-    """What `read(path)` returns; None if it refused, by a message that names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy tells of overflows
-            return read(path)
-    except InputError as error:
-        message = str(error)
-    assert (named or path.name) in message
-    return None
-
-
-def small_nifti(dtype=np.uint8) -> bytes:
-    labels = np.random.default_rng(0).integers(0, 11, (6, 5, 4)).astype(dtype)
-    image = nib.Nifti1Image(labels, np.diag([2.0, 2.0, 2.0, 1.0]))
-    image.set_sform(image.affine, 1)
-    return image.to_bytes()
-
-
-# ---- volumes
-
-
-@fuzzed
-@given(st.data())
-def test_label_maps(tmp_path, data):
-    content = small_nifti(data.draw(st.sampled_from((np.uint8, np.int16, np.float32))))
-    make = data.draw(st.sampled_from((hostile.hostile_nifti, hostile.hostile_nifti, hostile.damaged)))
-    if data.draw(st.booleans()):
-        path = hostile.write(tmp_path / "x.nii.gz", hostile.packed(data.draw, content, make))
-    else:
-        path = hostile.write(tmp_path / "x.nii", make(data.draw, content))
-    read = refuses_or_reads(lambda p: read_label_map(p, HEART), path)
-    if read is not None:
-        assert read.labels.dtype == np.uint8
-        assert read.labels.max() <= 10
-        assert np.isfinite(read.affine).all()
-        assert min(read.spacing_mm) > 0
-
-
-@fuzzed
-@given(st.data())
-def test_scans(tmp_path, data):
-    make = data.draw(st.sampled_from((hostile.hostile_nifti, hostile.damaged)))
-    path = hostile.write(tmp_path / "x.nii.gz", hostile.packed(data.draw, small_nifti(), make))
-    read = refuses_or_reads(read_volume, path)
-    assert read is None or (read.values.ndim == 3 and np.isfinite(read.affine).all())
-
-
-NRRD_WORDS = (
-    "sizes: 99999 99999 99999", "sizes: -1 5 6", "sizes: nan 5 6", "sizes: 1e3 1e3 1e3", "type: double",
-    "type: block", "encoding: gzip", "encoding: raw", "space directions: (nan,0,0) (0,1,0) (0,0,1)",
-    "space directions: none none none", "space origin: (1e999,0,0)", "dimension: 99999999999999",
-    "endian: big", "data file: /etc/passwd", "space: ras", "byte skip: -1",
-)  # fmt: skip
-
-
-@fuzzed
-@given(st.data())
-def test_nrrd_scans(tmp_path, data):
-    name = data.draw(st.sampled_from(("pynrrd_raw.nrrd", "pynrrd_gzip.nrrd")))
-    content = (REPOSITORY / "tests/data/nrrd" / name).read_bytes()
-    if data.draw(st.booleans()):
-        head, _, body = content.partition(b"\n\n")
-        lines = head.split(b"\n")
-        lines.insert(data.draw(st.integers(1, len(lines))), data.draw(st.sampled_from(NRRD_WORDS)).encode())
-        content = b"\n".join(lines) + b"\n\n" + body
-    else:
-        content = hostile.damaged(data.draw, content)
-    read = refuses_or_reads(read_volume, hostile.write(tmp_path / "x.nrrd", content))
-    assert read is None or (read.values.ndim == 3 and np.isfinite(read.affine).all())
-
-
-# ---- bundles
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle"))
-
-
-@fuzzed
-@given(st.data())
-def test_bundle_cards(bundle, tmp_path, data):
-    card = json.loads((bundle / "bundle.json").read_text())
-    if data.draw(st.booleans()):
-        content = json.dumps(hostile.hostile_json(data.draw, card)).encode()
-    else:
-        content = hostile.damaged(data.draw, json.dumps(card).encode())
-    read = refuses_or_reads(read_anatomy, hostile.write(tmp_path / "bundle.json", content))
-    if read is not None:
-        anatomy, grid = read
-        assert set(anatomy.centred_on) <= set(anatomy.structures)
-        assert all(name.isidentifier() and name.isascii() for name in anatomy.structures)
-        assert np.prod([float(n) for n in grid.shape]) <= 512**3
-
-
-@fuzzed
-@given(st.data())
-def test_bundle_weights(bundle, tmp_path, data):
-    card, weights = (
-        json.loads((bundle / "bundle.json").read_text()),
-        (bundle / "weights.safetensors").read_bytes(),
-    )
-    if data.draw(st.booleans()):
-        card["networks"] = hostile.hostile_json(data.draw, card["networks"])
-    else:
-        make = data.draw(st.sampled_from((hostile.hostile_safetensors, hostile.damaged)))
-        weights = make(data.draw, weights)
-    path = hostile.write(tmp_path / "weights.safetensors", weights)
-    card["weights_sha256"] = files.sha256(path)  # an enemy would state it rightly
-    hostile.write(tmp_path / "bundle.json", json.dumps(card))
-    prior = refuses_or_reads(lambda p: load_prior(p.parent, "cpu"), path, named=str(tmp_path))
-    assert prior is None or np.isfinite(prior.spread.numpy()).all()
-
-
-# ---- tables
-
-
-def cohort_table(folder: Path) -> Path:
-    constraints = "left_ventricle: size position; aorta+left_atrium: size; aorta/left_atrium: distance"
-    edits = "right_ventricle.volume: x0.5; aorta.rotation_z: +3 deg"
-    rows = [
-        f"a\t5\tfemale\thealthy\t40..65\t1.7+-0.1\t7\t{constraints}\t",
-        f"b\t3\t60 % female\t\t61\t\t\t\t{edits}",
-        "# of a comment",
-    ]
-    return hostile.write(folder / "x.tsv", "\n".join([COLUMNS, *rows]) + "\n")
-
-
-def reference_table(folder: Path) -> Path:
-    frame = tiny_cohort._reference(4).assign(sex="female", age_years=50.0, bsa_m2=1.7, condition="healthy")
-    frame.to_csv(folder / "x.tsv", sep="\t", index=False)
-    return folder / "x.tsv"
-
-
-def targets_table(folder: Path) -> Path:
-    reference_table(folder)
-    frame = pd.read_csv(folder / "x.tsv", sep="\t")[["structure", *MOMENT_COLUMNS]].head(2)
-    frame.assign(arm="small", subject=["small-00000", "small-00000"]).to_csv(
-        folder / "x.tsv", sep="\t", index=False
-    )
-    return folder / "x.tsv"
-
-
-def ellipsoid_table(folder: Path) -> Path:
-    row = dict.fromkeys(ELLIPSOID_COLUMNS, 10.0) | {"arm": "small", "structure": "cavity", "volume_ml": 20.0}
-    pd.DataFrame([row, row | {"structure": "wall"}]).to_csv(folder / "x.tsv", sep="\t", index=False)
-    return folder / "x.tsv"
-
-
-def stage_table(folder: Path) -> Path:
-    row = {name: {"str": "x", "float64": 1.5}.get(kind, 3) for name, kind in tables.ANATOMIES.items()}
-    tables.write_table(folder / "x.tsv", pd.DataFrame([row] * 3), tables.ANATOMIES)
-    return folder / "x.tsv"
-
-
-def covariates_table(folder: Path) -> Path:
-    text = "case\tsex\tage_years\tbsa_m2\tcondition\np1\tfemale\t50\t1.7\thealthy\np2\tmale\t\t\t\n"
-    return hostile.write(folder / "x.tsv", text)
-
-
-def benchmark(folder: Path) -> Path:
-    (folder / "generation").mkdir(exist_ok=True)
-    text = "s\th:m:s\tmax_rss\n12.5\t0:00:12\t310.2\n"
-    return hostile.write(folder / "generation/x.tsv", text)
-
-
-def copied(name: str):
-    return lambda folder: hostile.write(folder / "x.tsv", (RESOURCES / name).read_bytes())
-
-
-TABLES = {
-    "cohort": (cohort_table, lambda p: read_cohort(p, HEART)),
-    "reference": (reference_table, lambda p: read_reference(p, ANATOMY)),
-    "targets": (targets_table, lambda p: read_targets(p, ANATOMY)),
-    "ellipsoids": (ellipsoid_table, lambda p: read_targets(p, ANATOMY)),
-    "arms": (targets_table, lambda p: (refuse_other_arms(p, ["small"]), p)),
-    "stage": (stage_table, lambda p: tables.read_table(p, tables.ANATOMIES)),
-    "covariates": (covariates_table, read_covariates),
-    "benchmark": (benchmark, lambda p: batch_size.read_pilot(p.parents[1], {"x": 2})),
-    "rules": (copied("topology/heart.tsv"), lambda p: load_rules(p, HEART)),
-    "vessels": (copied("segmentations/heart_vessels.tsv"), lambda p: load_vessels(p, HEART)),
-    "positions": (copied("segmentations/heart_positions.tsv"), lambda p: load_positions(p, HEART)),
-}
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_text_tables(name, tmp_path):
-    make, read = TABLES[name]
-    path = make(tmp_path)
-    whole = path.read_text()
-    assert read(path) is not None, "the table is not even whole before it is changed"
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_hostile_file_is_read_or_refused(name, tmp_path):
+    attack, tried = TARGETS[name](tmp_path), []
 
     @fuzzed
     @given(st.data())
-    def attack(data):
-        if data.draw(st.integers(0, 3)):
-            content = hostile.hostile_table(data.draw, whole)
-        else:
-            content = hostile.damaged(data.draw, whole.encode())
-        refuses_or_reads(read, hostile.write(path, content))
+    def attacked(data):
+        tried.append(name)
+        attack(data.draw)
 
-    attack()
-
-
-@pytest.mark.parametrize("name", ["reference", "targets", "arms", "stage"])
-def test_parquet_tables(name, tmp_path):
-    make, read = TABLES[name]
-    text = make(tmp_path)
-    path = tmp_path / "x.parquet"
-    pd.read_csv(text, sep="\t").to_parquet(path, index=False)
-    whole = path.read_bytes()
-    read(path)
-
-    @fuzzed
-    @given(st.data())
-    def attack(data):
-        refuses_or_reads(read, hostile.write(path, hostile.damaged(data.draw, whole)))
-
-    attack()
-
-
-# ---- the rest
-
-
-@fuzzed
-@given(st.data())
-def test_sidecars(tmp_path, data):
-    """A sidecar that is not the file's own means that the file is made again; it never ends a job."""
-    path = hostile.write(tmp_path / "heart.vtu", "whole")
-    files.write_sidecar(path, "inputs", {"verdict": "accepted"})
-    sidecar = files.sidecar_path(path)
-    content = json.loads(sidecar.read_text())
-    if data.draw(st.booleans()):
-        hostile.write(sidecar, json.dumps(hostile.hostile_json(data.draw, content)))
-    else:
-        hostile.write(sidecar, hostile.damaged(data.draw, sidecar.read_bytes()))
-    record = files.read_sidecar(path, "inputs")
-    assert record is None or isinstance(record, dict)
-
-
-@fuzzed
-@given(st.data())
-def test_configs(data):
-    own = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
-    given_config = hostile.hostile_json(data.draw, complete(own, SCHEMA))
-    try:
-        settings = complete(given_config, SCHEMA)
-        check_together(settings, ["opencarp", "vtu"])
-    except InputError as error:
-        message = str(error)
-    else:
-        message = "config"
-        assert f"a{settings['cohort']}".isidentifier()
-    assert "config" in message
+    attacked()
+    assert len(tried) >= CASES

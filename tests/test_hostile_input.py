@@ -151,6 +151,7 @@ BOMBS = {
     "giant tensor": (PRIOR, "bundle", bundle_with_a_giant),
     "giant networks": (PRIOR, "bundle", lambda p: bundle_with(p, denoiser_width=10**9)),
     "endless networks": (PRIOR, "bundle", lambda p: bundle_with(p, denoiser_depth=10**9)),
+    "no number of channels": (PRIOR, "bundle", lambda p: bundle_with(p, condition_channels=None)),
     "many rows": (TABLE, "x.parquet", parquet_of_many_rows),
     "many cells": (COHORT, "x.tsv", many_cells),
     "wide rules": (RULES, "x.tsv", wide),

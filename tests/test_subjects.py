@@ -86,7 +86,7 @@ def test_a_sidecar_tells_where_its_file_was_made_which_does_not_decide_about_reu
     assert calls(tmp_path) == [1]
 
 
-@pytest.mark.parametrize("damage", ["edit", "truncate", "delete", "sidecar", "half sidecar"])
+@pytest.mark.parametrize("damage", ["edit", "truncate", "delete", "sidecar", "half sidecar", "record"])
 def test_a_damaged_subject_is_remade_and_no_other(tmp_path, damage):
     subjects.run_batch(tmp_path / "batch", tasks_of([1, 2]), double)
     path = tmp_path / "batch/s1.txt"
@@ -99,6 +99,9 @@ def test_a_damaged_subject_is_remade_and_no_other(tmp_path, damage):
         path.unlink()
     elif damage == "sidecar":
         sidecar.unlink()
+    elif damage == "record":
+        content = json.loads(sidecar.read_text())
+        sidecar.write_text(json.dumps(content | {"record": {"verdict": "accepted", "files": 1}}))
     else:
         sidecar.write_text(sidecar.read_text()[:20])
     subjects.run_batch(tmp_path / "batch", tasks_of([1, 2]), double)

@@ -20,7 +20,7 @@ def main(snakemake):
         indices = range(p.targets + p.counts["reference"])
         templates = dict(zip(i.templates, p.shares, strict=True))
         found = hearts.deformed(folder / "alike", context, templates, indices, p.seed, inputs, threads)
-    sets = hearts.split(found, p.targets)
+    sets = hearts.split(found, p.targets, p.counts["reference"])
     if p.left_out_shares and p.counts["left_out"]:
         templates = dict(zip(i.left_out, p.left_out_shares, strict=True))
         other, indices = folder / "left_out", range(p.counts["left_out"])

@@ -71,20 +71,22 @@ def write_sidecar(path: str | Path, inputs: str, record: dict) -> None:
     And the machine: it decides about the last bits, not whether the file is reused.
     """
     path = Path(path)
+    record = json.loads(json.dumps(record, default=_plain))  # as it will be read: its digest is of that
     content = {"inputs": inputs, "size": path.stat().st_size, "sha256": sha256(path), "record": record}
-    content["made_on"] = machine()
-    write_text(sidecar_path(path), json.dumps(content, indent=1, default=_plain) + "\n")
+    content |= {"record_sha256": digest(record), "made_on": machine()}
+    write_text(sidecar_path(path), json.dumps(content, indent=1) + "\n")
 
 
 def read_sidecar(path: str | Path, inputs: str) -> dict | None:
-    """The record of `path` if it is whole and was made from `inputs`, else None (then remake it)."""
+    """The record of `path` if both are whole and made from `inputs`, else None (then remake it)."""
     path = Path(path)
     try:
         content = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
         if content["inputs"] != inputs or path.stat().st_size != content["size"]:
             return None
-        return content["record"] if sha256(path) == content["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = sha256(path) == content["sha256"] and digest(content["record"]) == content["record_sha256"]
+        return content["record"] if whole else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -66,8 +66,8 @@ def copied(
     )
 
 
-def split(records: list[dict], n_targets: int) -> dict[str, list[dict]]:
-    """Targets and reference: the first `n_targets` and the rest, or every second where they are too few.
+def split(records: list[dict], n_targets: int, n_reference: int) -> dict[str, list[dict]]:
+    """Targets and reference: the first `n_targets` and the rest, or halves where there are not so many of both.
 
     Refused hearts are in neither. Raises InputError if there are less than FEWEST of either.
     """
@@ -75,7 +75,8 @@ def split(records: list[dict], n_targets: int) -> dict[str, list[dict]]:
     for record in records:
         if record["verdict"] != "accepted":
             log.warning("%s is not used: %s", record["subject"], record["reason"])
-    cut = n_targets if len(accepted) >= 2 * n_targets else len(accepted) // 2
+    enough = len(records) >= n_targets + n_reference  # some deformations are refused: fewer to compare with
+    cut = n_targets if enough and len(accepted) >= n_targets + FEWEST else len(accepted) // 2
     sets = {TARGETS: accepted[:cut], REFERENCE: accepted[cut:]}
     fewest = min(map(len, sets.values()))
     if fewest < FEWEST:

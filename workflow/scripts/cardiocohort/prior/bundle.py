@@ -37,6 +37,7 @@ NETWORK_SIZES = {
     "detail_width": (1, 2048, 1),
     "denoiser_width": (8, 4096, 8),
     "denoiser_depth": (0, 64, 1),
+    "condition_channels": (0, 256, 1),
 }
 
 
