@@ -17,9 +17,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 CASES = int(os.environ.get("CASES", "10000"))
 SEED = int(os.environ.get("SEED", "1"))
-STARTS = (
-    32  # inputs that libFuzzer sets out from: its own first one, a byte, is too short to draw by
-)
+STARTS = 32  # inputs that libFuzzer sets out from: its own first one, a byte, is too short to draw by
 LONGEST = 4096  # bytes of an input
 
 

@@ -67,7 +67,7 @@ def copied(
 
 
 def split(records: list[dict], n_targets: int, n_reference: int) -> dict[str, list[dict]]:
-    """Targets and reference: the first `n_targets` and the rest, or halves where there are not so many of both.
+    """Targets and reference: the first `n_targets` and the rest, or halves where there are too few.
 
     Refused hearts are in neither. Raises InputError if there are less than FEWEST of either.
     """
