@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiocohort.anatomy import HEART, HEART_GRID, Grid
-from cardiocohort.errors import InputError
+from cardiocohort.errors import InputError, SubjectError
 from cardiocohort.imported import ORIGIN_COLUMNS, anatomies_table, import_label_map
 from cardiocohort.labelmap import LabelMap, read_label_map, to_grid, write_label_map, write_volume
 from cardiocohort.topology import load_rules
@@ -146,3 +146,24 @@ def test_an_imported_map_tells_where_its_origin_was(tmp_path):
     np.testing.assert_allclose(np.subtract(*reversed(origins)), [31.5, -120.25, 7.0], atol=1e-4)
     frame = anatomies_table([record | {"subject": "a", "file": "a", "size": 1, "sha256": ""}], "arm", HEART)
     np.testing.assert_allclose(frame[list(ORIGIN_COLUMNS)].iloc[0], origins[1])
+
+
+def test_a_map_that_cannot_be_used_ends_itself_alone(tmp_path):
+    rules = load_rules(TEMPLATES.parent / "topology/heart.tsv", HEART)
+    source = tmp_path / "cut.nii.gz"
+    source.write_bytes((TEMPLATES / "T1_totalsegmentator_s0327.nii.gz").read_bytes()[:5000])
+    with pytest.raises(SubjectError, match="truncated or corrupt") as caught:
+        import_label_map(tmp_path / "in.nii.gz", (str(source), HEART, HEART_GRID, rules))
+    failed = {"subject": "b", "verdict": "failed", "reason": caught.value.reason, "detail": str(caught.value)}
+    frame = anatomies_table([failed | {"file": "", "size": None, "sha256": ""}], "arm", HEART)
+    assert set(frame["status"]) == {"failed"}
+    assert frame["volume_ml"].isna().all()
+    assert "cannot be used: not a readable NIfTI file" in frame["reason"][0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file at hand that fails to be read")
+def test_a_map_that_the_file_system_withholds_ends_the_job(tmp_path):
+    rules = load_rules(TEMPLATES.parent / "topology/heart.tsv", HEART)
+    (tmp_path / "x.nii").symlink_to("/proc/self/mem")  # its first page: input/output error
+    with pytest.raises(InputError, match="Input/output error"):
+        import_label_map(tmp_path / "in.nii.gz", (str(tmp_path / "x.nii"), HEART, HEART_GRID, rules))

@@ -149,6 +149,27 @@ def test_bad_input_ends_in_one_message(project, changes, told):
 FORMATS = ["vtu", "opencarp", "febio", "svmultiphysics", "fenicsx", "calculix"]
 
 
+def test_a_map_that_cannot_be_used_stops_no_other(tmp_path):
+    """It is a row of the manifest that says why; the cohort goes on to its report."""
+    (tmp_path / "maps").mkdir()
+    whole = (REPOSITORY / "resources/templates/T1_totalsegmentator_s0327.nii.gz").read_bytes()
+    (tmp_path / "maps/whole.nii.gz").write_bytes(whole)
+    (tmp_path / "maps/cut.nii.gz").write_bytes(whole[:5000])
+    make_bundle(tmp_path / "bundle")
+    (tmp_path / "config").mkdir()
+    meshing = {"edge_length_mm": 5, "rv_wall_mm": 5.5}
+    own = {"bundle": "bundle", "label_maps": "maps", "cohort": "mine", "formats": ["vtu"], "meshing": meshing}
+    (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(own))
+    run = snakemake(tmp_path, "--quiet", "rules", "--cores", "1")
+    assert run.returncode == 0, run.stdout
+    assert "cut: label map cannot be used" in run.stdout
+    rows = pd.read_csv(tmp_path / "results/cohorts/mine/manifest.tsv", sep="\t", index_col="subject")
+    assert rows["status"].to_dict() == {"cut": "failed", "whole": "accepted"}
+    assert rows.loc["cut", "stage"] == "generation"
+    assert "truncated or corrupt" in rows.loc["cut", "reason"]
+    assert "label map cannot be used" in (tmp_path / "results/cohorts/mine/report/cohort.html").read_text()
+
+
 @pytest.mark.long
 def test_label_maps_of_any_voxel_size_become_decks(tmp_path):
     """The templates as they are, on 1 mm and on 3 mm voxels, and two without veins: decks of all of them."""

@@ -13,10 +13,11 @@ import pandas as pd
 
 from . import coarse_maps, labelmap, moments, topology
 from .anatomy import Anatomy, Grid
-from .errors import InputError
+from .errors import InputError, SubjectError
 from .labelmap import LabelMap
 
 ORIGIN_COLUMNS = ("origin_x_mm", "origin_y_mm", "origin_z_mm")  # add them to come back to the scan
+UNUSABLE = "label map cannot be used"
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +42,19 @@ def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rul
     Returns its moments by structure, what was changed in it (`repairs`), and where the heart frame's origin
     lies in the source's world (`origin_mm`, RAS+).
 
-    Raises InputError naming `source` if it is not a label map of the anatomy.
+    Raises SubjectError if `source` is not a label map of the anatomy: the others of the folder go on.
+    InputError where the file system or a lack of memory keeps it from us: that may pass.
     """
     source, anatomy, grid, rules = payload
-    label_map = labelmap.read_label_map(source, anatomy)
     try:
+        label_map = labelmap.read_label_map(source, anatomy)
         label_map, changes = coarse_maps.bring_to_spacing(label_map, anatomy, grid, rules)
         centred = to_heart_frame(label_map, anatomy)
     except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+        cause = error.__cause__
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno):
+            raise
+        raise SubjectError(UNUSABLE, str(error).removeprefix(f"{source}: ")) from None
     for change in changes:
         log.info("%s: %s", source, change)
     labelmap.write_volume(path, centred)
@@ -61,23 +66,27 @@ def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rul
 
 
 def anatomies_table(records: list[dict], arm: str, anatomy: Anatomy) -> pd.DataFrame:
-    """The rows of `tables.ANATOMIES`, one a subject and structure, from `import_label_map`'s records."""
+    """The rows of `tables.ANATOMIES`, one a subject and structure, from `import_label_map`'s records.
+
+    A label map that cannot be used has no moments, and says why in `reason`.
+    """
     rows = [
         {
             "subject": record["subject"],
             "arm": arm,
             "structure": structure,
-            **{column: record[column][k] for column in moments.MOMENT_COLUMNS},
+            **{column: record[column][k] if usable else np.nan for column in moments.MOMENT_COLUMNS},
             "constrained": "",
             "plausibility": np.nan,
             "attempts": 0,
-            "status": "imported",
-            "reason": "",
-            "repairs": "; ".join(record["repairs"]),
-            **dict(zip(ORIGIN_COLUMNS, record["origin_mm"], strict=True)),
+            "status": "imported" if usable else record["verdict"],
+            "reason": "" if usable else f"{record['reason']}: {record['detail']}",
+            "repairs": "; ".join(record.get("repairs", [])),
+            **dict(zip(ORIGIN_COLUMNS, record.get("origin_mm", [np.nan] * 3), strict=True)),
             **{key: record[key] for key in ("file", "size", "sha256")},
         }
         for record in records
+        for usable in [bool(record["file"])]
         for k, structure in enumerate(anatomy.structures)
     ]
     return pd.DataFrame(rows)
