@@ -155,6 +155,8 @@ def _bound(error: ValidationError) -> str:
         return (
             f"{error.instance!r} is not of type {' or '.join([kinds] if isinstance(kinds, str) else kinds)}"
         )
+    if error.validator == "pattern":  # the description says what is allowed in words
+        return f"{error.instance!r} cannot be used"
     return error.message
 
 
