@@ -208,6 +208,13 @@ def test_bad_input_ends_in_one_message(workdir, config, told):
     assert not (workdir / "results").exists()
 
 
+def test_a_file_of_no_batch_is_told_with_the_batches_that_there_are(workdir):
+    run = dry(workdir, target="results/cohorts/demo/topology/smal-0000.tsv")
+    assert run.returncode != 0
+    assert "'smal-0000' is no batch of cohort 'demo'" in run.stdout
+    assert "small-0000" in run.stdout
+
+
 def test_the_prior_is_made_without_a_bundle(tmp_path):
     make_cohort_table(tmp_path / "trial.tsv", {"small": 4})
     run = snakemake(tmp_path, "prior", *DRY, "--config", "bundle=nowhere")

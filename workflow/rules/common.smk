@@ -92,12 +92,25 @@ def located_base(arm):
     return str(locate(arm.base, key, Path.cwd(), REPOSITORY))
 
 
+def batch_of(wildcards):
+    """The batch that a job is of; an error in words for a file of a batch that the trial does not have."""
+    if wildcards.batch not in BATCHES:
+        known = list(BATCHES)
+        more = f" ... {known[-1]}, {len(known)} in all" if len(known) > 8 else ""
+        raise WorkflowError(
+            f"{wildcards.batch!r} is no batch of cohort {SETTINGS['cohort']!r}; its batches: "
+            + ", ".join(known[:8])
+            + more
+        )
+    return BATCHES[wildcards.batch]
+
+
 def base_of(*stages):
     """An input function: tables of the base's batch (`base_<stage>`), or the base's label map (`base_map`)."""
     suffixes = {"targets": "parquet", "anatomies": "parquet", "topology": "tsv"}
 
     def found(wildcards):
-        batch = BATCHES[wildcards.batch]
+        batch = batch_of(wildcards)
         if batch["base_map"]:
             return {"base_map": ancient(batch["base_map"])}
         if not batch["base_batch"]:
@@ -316,19 +329,19 @@ def all_cores(wildcards):
 
 def of_batch(key):
     """A params function: what the batch of a job holds under `key`."""
-    return lambda wildcards: BATCHES[wildcards.batch][key]
+    return lambda wildcards: batch_of(wildcards)[key]
 
 
 def index_to_verify(wildcards):
     """Index of the subject of a batch that `verify` recomputes: any, but always the same."""
-    batch = BATCHES[wildcards.batch]
+    batch = batch_of(wildcards)
     n = batch["last"] - batch["first"] + 1
     return batch["first"] + int(files.digest(wildcards.batch)[:8], 16) % n
 
 
 def subject_to_verify(wildcards):
     """Name of the subject of a batch that `verify` recomputes."""
-    batch = BATCHES[wildcards.batch]
+    batch = batch_of(wildcards)
     if SETTINGS["label_maps"]:
         return sorted(batch)[int(files.digest(wildcards.batch)[:8], 16) % len(batch)]
     return cohort.subject_name(batch["arm"]["name"], index_to_verify(wildcards))

@@ -36,7 +36,7 @@ if SETTINGS["label_maps"]:
 
     use rule import_anatomies as import_again with:
         input:
-            label_maps=lambda wildcards: BATCHES[wildcards.batch][
+            label_maps=lambda wildcards: batch_of(wildcards)[
                 subject_to_verify(wildcards)
             ],
             rules=ancient(RULES),
