@@ -67,6 +67,8 @@ def test_benchmark_files_of_the_cohorts_batches_are_read(tmp_path):
     write_benchmark(tmp_path / "meshing/a-0001.tsv", 10.0, "-")  # too short for Snakemake to see its memory
     write_benchmark(tmp_path / "meshing/gone-0000.tsv", 10.0)
     write_benchmark(tmp_path / "report.tsv", 9.0)
+    # simulations have batches of their own, of another size and under the same names
+    write_benchmark(tmp_path / "simulations/a-0000.tsv", 1200.0)
     found = read_pilot(tmp_path, {"a-0000": 4, "a-0001": 2})
     assert found[["stage", "batch", "subjects", "seconds"]].to_numpy().tolist() == [
         ["generation", "a-0000", 4, 40.0],

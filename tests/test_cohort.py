@@ -80,7 +80,8 @@ def test_spreadsheet_quirks_are_harmless(tmp_path):
     """Byte-order mark, CRLF, blank and comment lines, quoted cells, trailing tabs, ± signs."""
     path = tmp_path / "cohort.tsv"
     cells = GOOD | {"constraints": '"myocardium, aorta: size"', "age": "61 ± 9"}
-    text = "\t".join(COLUMNS) + "\t\r\n\r\n# controls\r\n" + "\t".join(cells.values()) + "\t\r\n"
+    header, row = "\t".join(COLUMNS), "\t".join(cells.values())
+    text = f"# my trial\r\n\r\n{header}\t\r\n\r\n# controls\r\n{row}\t\r\n"
     path.write_bytes(text.encode("utf-8-sig"))
     (arm,) = read_cohort(path, HEART)
     assert [name for name, _ in arm.constraints] == ["myocardium", "aorta"]

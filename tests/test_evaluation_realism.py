@@ -1,5 +1,7 @@
 """Figures of realism, on distributions whose answer is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -214,6 +216,24 @@ def test_an_interval_holds_the_truth_nineteen_times_in_twenty(kind):
         low, high = intervals.around(values.mean(), means)
         held += low <= 1.0 <= high
     assert 0.90 <= held / 400 <= 0.98
+
+
+def test_of_the_larger_set_as_many_are_halved_as_are_compared(monkeypatch):
+    """Halves of all hundred, cut to eight, would vary as the mean of eight of a hundred does."""
+    drawn = []
+
+    def recorded(_, rows, reference):
+        drawn.append((rows, reference))
+        return np.zeros(len(realism_table.FIGURES))
+
+    monkeypatch.setattr(realism_table, "figures", recorded)
+    compared = SimpleNamespace(indices=np.arange(16), real=np.zeros((100, 2)))
+    realism_table.resampled(compared, 16, 5, 1)
+    whole, *again = drawn
+    assert [len(rows) for rows in whole] == [16, 100]  # `figures` cuts them
+    for rows, reference in again:
+        assert len(set(rows)) == len(set(reference)) == 8
+        assert max(reference) < 16
 
 
 def test_pairs_are_resampled_together():

@@ -133,6 +133,28 @@ def test_a_bad_targets_table_is_refused_plainly(tmp_path, name):
         assert word in str(error.value)
 
 
+def test_blanks_around_names_and_empty_lines_mean_nothing(tmp_path):
+    plain = ellipsoids()
+    spaced = plain.assign(structure=[f" {name} " for name in plain["structure"]])
+    path = write(tmp_path / "spaced.tsv", spaced)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "", *lines[1:], ""]) + "\n")
+    read, other = (read_targets(p, HEART) for p in (path, write(tmp_path / "plain.tsv", plain)))
+    pd.testing.assert_frame_equal(read.reset_index(drop=True), other)
+    union = plain.head(1).assign(structure="left_ventricle + aorta")
+    assert read_targets(write(tmp_path / "u.tsv", union), HEART)["structure"].tolist() == [
+        "left_ventricle+aorta"
+    ]
+
+
+def test_an_empty_line_counts_where_a_row_is_told(tmp_path):
+    path = write(tmp_path / "t.tsv", ellipsoids().assign(structure=["lv", "aorta"]))
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, "", *rows]) + "\n")
+    with pytest.raises(InputError, match="row 3, column 'structure'"):
+        read_targets(path, HEART)
+
+
 def test_moments_that_are_no_covariance_are_refused(tmp_path):
     values = dict.fromkeys(MOMENT_COLUMNS, 10.0)  # all entries equal: rank one
     path = write(tmp_path / "t.tsv", pd.DataFrame([{"arm": "women", "structure": "aorta"} | values]))

@@ -98,6 +98,16 @@ def test_the_figure_compares_the_same_hearts(tmp_path):
     assert "LV cavity, inflated" in lines
 
 
+def test_an_inflation_that_did_not_end_is_in_no_median(tmp_path):
+    table = study(*made(tmp_path))
+    cut = (table["subject"] == "a-1") & (table["edge_length_mm"] == 2.0)
+    table.loc[cut, "simulation_verdict"] = "failed"
+    table.loc[cut, "simulation_lv_loaded_ml"] = 60.0  # at a part of the load
+    (panel, *_) = by_number_of_tets(table).axes
+    lines = {line.get_label(): line for line in panel.get_lines()}
+    assert lines["LV cavity, inflated"].get_ydata() == pytest.approx([0.0] * 3)
+
+
 def test_the_script_writes_both(tmp_path):
     from types import SimpleNamespace as Bag
 

@@ -14,6 +14,7 @@ from cardiocohort import files, tables
 from cardiocohort.errors import InputError
 from cardiocohort.moments import MOMENT_COLUMNS
 from cardiocohort.simulation import pairs, pairs_figure
+from cardiocohort.simulation import subject as stage
 
 RV_ML = {"whole": [150.0, 120.0, 180.0], "halved": [75.0, 61.0, 88.0]}
 RV_MM = {"whole": [5.0, 4.0, 6.5], "halved": [3.5, 3.0, 4.0]}
@@ -39,10 +40,9 @@ def write_arm(folder, arm, failed=()):
             zip(pairs.CAVITIES, (100.0, 140.0, RV_ML[arm][index], 2 * RV_ML[arm][index]), strict=True)
         )
         row |= {f"regional_{name}": value for name, value in listed.items()}
-        if subject in failed:
-            empty = dict.fromkeys(("file", "sha256", "regional_file", "regional_sha256"), "")
-            row |= {"verdict": "failed", "reason": "simulation did not converge"} | empty
-            row |= dict.fromkeys(("size", "regional_size", *pairs.CAVITIES))
+        if subject in failed:  # without files, as of a heart that has no mesh
+            ended = {"subject": subject, "verdict": "failed", "reason": "simulation did not converge"}
+            row = stage.table_row(ended)
         tables.write_table(table, pd.DataFrame([row]), tables.SIMULATIONS)
         simulations.append(table)
     rows = []

@@ -84,6 +84,32 @@ def test_the_jobs_of_a_verification(tmp_path):
     assert job_counts(run.stdout) == dict.fromkeys((*stages, *repeats, "compare_batch"), 4) | {"verify": 1}
 
 
+def with_siblings(project):
+    """The trial with an arm `s`, digital siblings of arm `a`."""
+    table = project / "trial.tsv"
+    header, *rows = table.read_text().splitlines()
+    rows = [f"{row}\t" for row in rows] + ["s\t3\t\t\t\t\t\t\tcavity.volume: x0.9\ta"]
+    table.write_text("\n".join([f"{header}\tbase", *rows]) + "\n")
+
+
+def test_siblings_are_made_again_of_the_same_base(tmp_path):
+    tiny_cohort.make_project(tmp_path, {"a": 3})
+    with_siblings(tmp_path)
+    table = "results/cohorts/tiny/verification/anatomies/s-0000.parquet"
+    run = snakemake(tmp_path, table, "--dry-run", "--cores", "1")
+    assert run.returncode == 0, run.stdout
+    (reason,) = [line for line in run.stdout.splitlines() if f"Missing output files: {table}" in line]
+    for stage in ("anatomies/a-0000.parquet", "topology/a-0000.tsv"):
+        assert f" results/cohorts/tiny/{stage}" in reason
+
+
+def test_a_column_that_only_others_of_the_batch_have_does_not_differ(stored):
+    others = stored[0].assign(size_residual_sd=[0.1, float("nan")])
+    assert judge((others, stored[1]), again(stored[0]))["verdict"] == "identical"
+    own = stored[0].assign(size_residual_sd=[float("nan"), 0.1])
+    assert judge((own, stored[1]), again(stored[0]))["detail"] == "columns: size_residual_sd"
+
+
 def test_the_jobs_of_a_verification_of_the_users_own_hearts(tmp_path):
     make_bundle(tmp_path / "bundle")
     (tmp_path / "maps").mkdir()
@@ -100,13 +126,14 @@ def test_the_jobs_of_a_verification_of_the_users_own_hearts(tmp_path):
 @pytest.mark.long
 def test_a_cohort_verifies_until_it_is_changed(tmp_path):
     project = tiny_cohort.make_project(tmp_path, {"a": 3})
+    with_siblings(project)  # their bases are refused, and so is each of them, again too
     target = ("verify", "--cores", "2")
     first = snakemake(project, *target)
     assert first.returncode == 0, first.stdout
-    assert "2 batches: stored files are whole, recomputed subjects are identical" in first.stdout
+    assert "4 batches: stored files are whole, recomputed subjects are identical" in first.stdout
     cohort = project / "results/cohorts/tiny"
     found = pd.concat([pd.read_csv(p, sep="\t") for p in cohort.glob("verification/*.tsv")])
-    assert len(found) == 2 * 5
+    assert len(found) == 4 * 5
 
     heart = cohort / "anatomies/a-0001/a-00002.nii.gz"
     whole = heart.read_bytes()

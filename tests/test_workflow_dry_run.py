@@ -180,6 +180,8 @@ BAD = {
     "targets of no arm": (["targets_table=other.tsv"], ["other.tsv, row 4", "'smal'", "small, large"]),
     "no such rules": (["topology_rules=no.tsv"], ["'topology_rules'", "no.tsv"]),
     "no label maps": (["label_maps=maps", "cohort=mine"], ["maps", ".nii.gz"]),
+    "a file for a folder": (["label_maps=trial.tsv", "cohort=mine"], ["'label_maps'", "trial.tsv", "folder"]),
+    "a folder for a file": (["reference_table=bundle"], ["'reference_table'", "bundle", "file"]),
     "no such folder": (["label_maps=nomaps", "cohort=mine"], ["'label_maps'", "nomaps"]),
     "unsafe label map": (["label_maps=odd_maps", "cohort=mine"], ["a b.nii", "letters"]),
     "twice the same subject": (["label_maps=twice", "cohort=mine"], ["p1.nii", "second"]),

@@ -1,6 +1,7 @@
 """Real runs of the cheap stages: what is made again and what is not, after changes, errors and kills."""
 
 import ast
+import importlib.util
 import json
 import os
 import shutil
@@ -152,24 +153,29 @@ def test_settings_rerun_only_what_they_concern(finished):
     assert NOTHING in topology_of(project, *DRY, "--config", *settings, repository=repository).stdout
 
 
-def test_a_broken_label_map_ends_in_one_message_and_spares_the_rest(tmp_path):
+def test_a_broken_label_map_is_told_and_spares_the_rest(tmp_path):
     project = label_map_project(tmp_path)
     wrong, cut = (project / "maps" / f"{name}_0.nii.gz" for name in ("T2", "T3"))
     labels = nib.load(wrong)
     nib.save(nib.Nifti1Image(np.asarray(labels.dataobj) * 5, labels.affine), wrong)
     cut.write_bytes(cut.read_bytes()[:5000])
     targets = [f"{COHORT}/anatomies/mine-{k:04d}.parquet" for k in range(4)]
-    run = snakemake(project, *targets, *QUIET, "--keep-going", "--config", "batch_size=1")
-    assert run.returncode != 0
-    assert "T2_0.nii.gz: label 15 is not in the anatomy" in run.stdout
-    assert "T3_0.nii.gz: not a readable NIfTI file" in run.stdout
+
+    def status(target):
+        return set(tables.read_table(project / target, tables.ANATOMIES)["status"])
+
+    run = snakemake(project, *targets, *QUIET, "--config", "batch_size=1")
+    assert run.returncode == 0, run.stdout
+    assert "T2_0: label map cannot be used (label 15 is not in the anatomy" in run.stdout
+    assert "T3_0: label map cannot be used (not a readable NIfTI file" in run.stdout
     assert "Traceback" not in run.stdout
-    assert [(project / target).exists() for target in targets] == [True, False, False, True]
+    assert list(map(status, targets)) == [{"imported"}, {"failed"}, {"failed"}, {"imported"}]
     shutil.copy(TEMPLATES[1], wrong)
     shutil.copy(TEMPLATES[2], cut)
     again = snakemake(project, *targets, *QUIET, "--config", "batch_size=1")
     assert again.returncode == 0, again.stdout
     assert job_counts(again.stdout) == {"import_anatomies": 2}
+    assert list(map(status, targets)) == [{"imported"}] * 4
 
 
 # ---- kills
@@ -206,6 +212,23 @@ def contents(project: Path) -> dict[str, str]:
     folder = project / COHORT
     files = [p for stage in ("anatomies", "topology") for p in (folder / stage).rglob("*") if p.is_file()]
     return {p.relative_to(folder).as_posix(): sha256(p) for p in files if p.suffix != ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["--cores", "2"], "."),
+        (["verify", "--directory", "there", "--config", "a=b"], "there"),
+        (["-d", "there", "-n"], "there"),
+        (["--directory=there"], "there"),
+        (["-dthere"], "there"),
+    ],
+)
+def test_the_lock_of_a_dead_run_is_looked_for_where_snakemake_works(arguments, place):
+    spec = importlib.util.spec_from_file_location("run", REPOSITORY / "workflow/run.py")
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    assert run.working_directory(arguments) == Path(place)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 Arguments go to Snakemake as they are.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -14,9 +15,16 @@ sys.path.insert(0, str(HERE / "scripts"))
 from cardiocohort import run_owner  # noqa: E402 - the library is not installed
 
 
+def working_directory(arguments: list[str]) -> Path:
+    """Where Snakemake will work: its option -d or --directory, the last of several, or here."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-d", "--directory", default=".")
+    return Path(parser.parse_known_args(arguments)[0].directory)
+
+
 def main(arguments: list[str]) -> None:
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")]
-    if run_owner.left_locked(Path.cwd()):
+    if run_owner.left_locked(working_directory(arguments)):
         print("The last run here was killed; removing its lock.", file=sys.stderr)
         subprocess.run([*snakemake, "--unlock", *arguments], check=True)
     # exec: Ctrl-C and the exit code are Snakemake's own

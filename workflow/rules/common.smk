@@ -38,11 +38,10 @@ def plain_errors():
 
 def located(key):
     """The file or folder that a config key names, as a string; None where the key is null."""
-    return (
-        str(locate(SETTINGS[key], key, Path.cwd(), REPOSITORY))
-        if SETTINGS[key]
-        else None
-    )
+    if not SETTINGS[key]:
+        return None
+    kind = "folder" if key in ("bundle", "label_maps") else "file"
+    return str(locate(SETTINGS[key], key, Path.cwd(), REPOSITORY, kind))
 
 
 def located_in_bundle(name):

@@ -61,6 +61,8 @@ else:
 
     use rule generate_anatomies as generate_again with:
         input:
+            # of the base what is stored: it is verified itself, and only one subject of it is made again
+            unpack(base_of("anatomies", "topology")),
             targets="<cohort>/verification/targets/{batch}.parquet",
             bundle=ancient(BUNDLE),
             weights=ancient(WEIGHTS),

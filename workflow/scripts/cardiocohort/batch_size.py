@@ -14,6 +14,7 @@ from .tables import read_cells
 
 SHORTEST_S, LONGEST_S = 600.0, 3600.0
 COLUMNS = ("stage", "batch", "subjects", "seconds", "peak_mb")
+STAGES = ("generation", "meshing", "inputs")  # whose jobs are as long as `batch_size` makes them
 
 
 def read_pilot(folder: str | Path, subjects: dict[str, int]) -> pd.DataFrame:
@@ -24,6 +25,8 @@ def read_pilot(folder: str | Path, subjects: dict[str, int]) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(Path(folder).glob("*/*.tsv")):
+        if path.parent.name not in STAGES:
+            continue  # simulations, for one, have batches of their own under the same names
         if path.stem not in subjects:
             continue  # of an earlier trial with other batches
         cells = read_cells(path, "benchmark file of Snakemake")

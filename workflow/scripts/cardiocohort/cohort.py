@@ -213,14 +213,15 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(f"{path}: not a readable tab-separated table ({error})") from error
     cells = [[str(cell).strip() for cell in row] for row in frame.fillna("").to_numpy()]
-    header = cells[0]
-    while header and not header[-1]:
+    lines = [(n, row) for n, row in enumerate(cells, start=1) if any(row) and not row[0].startswith("#")]
+    if not lines:
+        raise InputError(f"{path}: the cohort table is empty; its columns are {', '.join(COLUMNS)}")
+    at, header = lines[0]
+    while not header[-1]:
         header.pop()
-    _check_header(path, header)
+    _check_header(path, at, header)
     rows = []
-    for line, row in enumerate(cells[1:], start=2):
-        if not any(row) or row[0].startswith("#"):
-            continue
+    for line, row in lines[1:]:
         if any(row[len(header) :]):
             raise InputError(
                 f"{path}, row {line}: more cells than the {len(header)} columns of the header; "
@@ -235,19 +236,19 @@ def _unknown(header: list[str]) -> str:
     return f", and {', '.join(map(repr, others))} is none of them" if others else ""
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: Path, at: int, header: list[str]) -> None:
     allowed = f"the columns are {', '.join(COLUMNS)} and maybe {OPTIONAL_COLUMNS[0]}, separated by tabs"
     for column in COLUMNS:
         if column not in header:
             raise InputError(
-                f"{path}, row 1: column {column!r} is missing{_unknown(header)}; {allowed} (a cell may be "
+                f"{path}, row {at}: column {column!r} is missing{_unknown(header)}; {allowed} (a cell may be "
                 "left empty)"
             )
     for column in header:
         if column not in (*COLUMNS, *OPTIONAL_COLUMNS):
-            raise InputError(f"{path}, row 1: unknown column {column!r}; {allowed}")
+            raise InputError(f"{path}, row {at}: unknown column {column!r}; {allowed}")
         if header.count(column) > 1:
-            raise InputError(f"{path}, row 1: column {column!r} occurs twice; {allowed}")
+            raise InputError(f"{path}, row {at}: column {column!r} occurs twice; {allowed}")
 
 
 def _read_arm(path: Path, line: int, row: dict[str, str], anatomy: Anatomy) -> Arm:

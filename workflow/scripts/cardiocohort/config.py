@@ -93,17 +93,21 @@ def check_refinement(settings: dict) -> None:
             )
 
 
-def locate(path: str, key: str, workdir: str | Path, root: str | Path) -> Path:
+def locate(path: str, key: str, workdir: str | Path, root: str | Path, kind: str | None = None) -> Path:
     """Where the file or folder that config key `key` names is: in `workdir`, else in `root`.
 
-    Returns a path relative to `workdir` as given if it is there, else an absolute one. Raises
-    InputError naming both places, or for characters that Snakemake does not take for themselves.
+    Returns a path relative to `workdir` as given if it is there, else an absolute one. Raises InputError
+    naming both places, for a file where a folder is wanted (`kind` "folder") or the other way round
+    ("file"), or for characters that Snakemake does not take for themselves.
     """
     places = [(Path(workdir) / path, Path(path)), (Path(root) / path, Path(root) / path)]
     found = next((given for place, given in places if place.exists()), None)
     if found is None:
         looked_for = " and ".join(dict.fromkeys(str(place) for place, _ in places))
         raise InputError(f"config key {key!r}: {path!r} does not exist; looked for {looked_for}")
+    if kind and (Path(workdir) / found).is_dir() != (kind == "folder"):
+        what = "file" if kind == "folder" else "folder"
+        raise InputError(f"config key {key!r}: {str(found)!r} is a {what}; it must name a {kind}")
     if odd := [c for c in str(found) if c in "{}<>" or not c.isprintable()]:
         raise InputError(
             f"config key {key!r}: {str(found)!r} has {odd[0]!r}, which means something else in a workflow's "

@@ -22,9 +22,9 @@ class KilledError(CardioCohortError):
 class SubjectError(CardioCohortError):
     """One subject cannot go on; `reason` is a short phrase for tables, `str()` the detail.
 
-    `verdict` is "failed", or what it is when that is to be told apart.
+    `verdict` is "failed", or what it is when that is to be told apart; `record` what a table wants of it too.
     """
 
-    def __init__(self, reason: str, detail: str = "", verdict: str = "failed"):
+    def __init__(self, reason: str, detail: str = "", verdict: str = "failed", record: dict | None = None):
         super().__init__(detail or reason)
-        self.reason, self.verdict = reason, verdict
+        self.reason, self.verdict, self.record = reason, verdict, record or {}

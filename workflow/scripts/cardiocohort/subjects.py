@@ -140,7 +140,7 @@ def _record(folder: Path, task: Task, result: dict | SubjectError) -> dict:
             files.remove(folder / name)
         log.warning("%s: %s (%s)", task.subject, result.reason, result)
         detail = "" if str(result) == result.reason else str(result)
-        return {"verdict": result.verdict, "reason": result.reason, "detail": detail}
+        return result.record | {"verdict": result.verdict, "reason": result.reason, "detail": detail}
     if "files" in result:
         result = result | {"files": [_listing(folder, name) for name in result["files"]]}
     files.write_sidecar(folder / task.file, task.inputs, result)

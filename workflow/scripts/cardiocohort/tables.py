@@ -52,8 +52,10 @@ def read_table(path: str | Path, columns: dict[str, str], alone: bool = False) -
             refuse_long_lines(path, text)
             frame = pd.read_csv(
                 io.StringIO(text), sep="\t", dtype=texts, keep_default_na=False, na_values=[""],
-                usecols=(lambda name: name in columns) if alone else None,
+                usecols=(lambda name: name in columns) if alone else None, skip_blank_lines=alone,
             )  # fmt: skip
+            if not alone:
+                frame = frame[frame.notna().any(axis=1)]  # empty lines count where a row's place is told
     except InputError:
         raise
     # pyarrow's errors derive from these; a corrupt schema makes pandas fail in ways of its own
@@ -118,6 +120,6 @@ def _checked(path, frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame
         try:
             values = frame[name].fillna("") if kind == "str" else frame[name]
             frame[name] = values.astype(kind)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise InputError(f"{path}: column {name!r} does not hold {kind} values ({error})") from error
     return frame

@@ -42,6 +42,8 @@ def differences(stored: pd.DataFrame, again: pd.DataFrame) -> list[str]:
     stored, again = (
         frame.loc[:, [not name.startswith(OF_A_RUN) for name in frame.columns]] for frame in (stored, again)
     )
+    # a column that is there for others of the batch is empty for this subject
+    stored, again = _without_empty(stored, again), _without_empty(again, stored)
     if list(stored.columns) != list(again.columns):
         odd = sorted(set(stored.columns) ^ set(again.columns)) or ["their order"]
         return [f"columns: {', '.join(odd)}"]
@@ -53,6 +55,11 @@ def differences(stored: pd.DataFrame, again: pd.DataFrame) -> list[str]:
         if not ((left == right) | (left.isna() & right.isna())).fillna(False).all():
             found.append(name + _size_of_difference(left, right))
     return found
+
+
+def _without_empty(frame: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """`frame` without columns that `other` lacks and that hold nothing."""
+    return frame[[name for name in frame if name in other or not frame[name].isna().all()]]
 
 
 def _size_of_difference(left: pd.Series, right: pd.Series) -> str:

@@ -61,11 +61,15 @@ def figures(c: Compared, rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def resampled(c: Compared, n: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The FIGURES (6,) of the first n samples, and of resamples (R, 6): halves of them and the reference."""
+    """The FIGURES (6,) of the first n samples, and of resamples (R, 6): halves of them and the reference.
+
+    Of the larger set as many are halved as the estimate goes by: its share of the spread is that of so many.
+    """
     place = {index: row for row, index in enumerate(c.indices)}
     m = len(c.real)
     whole = figures(c, _there(place, np.arange(n)), np.arange(m))
-    pairs = zip(halves(n, resamples, seed), halves(m, resamples, seed + 1), strict=True)
+    k = min(n, m)
+    pairs = zip(halves(k, resamples, seed), halves(k, resamples, seed + 1), strict=True)
     return whole, np.array([figures(c, _there(place, own), real) for own, real in pairs])
 
 

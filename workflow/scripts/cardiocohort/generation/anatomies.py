@@ -210,7 +210,7 @@ def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: Subje
     if not candidates:
         # a target out of reach can also drive samples apart, so it is told first
         misses = sorted((attempt.miss for attempt in tried), key=lambda miss: not miss.startswith(OUTSIDE))
-        return SubjectError(misses[0], json.dumps(records))
+        return SubjectError(misses[0], record={"attempts": len(tried), "tried": records})
     best = min(candidates, key=lambda attempt: len(attempt.reasons))
     overlap = dice_by_name(best.labels, base[1], _generator.prior.anatomy) if base else {}
     write_label_map(path, best.labels, _generator.prior.grid)

@@ -31,7 +31,11 @@ def by_number_of_tets(table: pd.DataFrame) -> Figure:
     """
     good = table[table["verdict"] == "accepted"]
     n_edges = table["edge_length_mm"].nunique()
-    good = good[good.groupby("subject")["n_tets"].transform("size") == n_edges]
+    good = good[good.groupby("subject")["n_tets"].transform("size") == n_edges].copy()
+    if "simulation_verdict" in good:  # inflated to the full load at every edge length, or not at all
+        whole = good["simulation_verdict"].eq("accepted").groupby(good["subject"]).transform("all")
+        simulated = [name for name in OF_FINEST if name.startswith("simulation_") and name in good]
+        good[simulated] = good[simulated].where(whole)
     finest = good.groupby("subject")["edge_length_mm"].transform("min") == good["edge_length_mm"]
     with plt.rc_context(FONT):
         fig, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")

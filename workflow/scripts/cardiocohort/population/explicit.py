@@ -47,8 +47,8 @@ def read_targets(path: str | Path, anatomy: Anatomy) -> pd.DataFrame:
     subject = frame["subject"] if "subject" in frame.columns else pd.Series("", index=frame.index)
     frame["subject"] = subject.fillna("").astype(str)
     _check_subjects(path, frame)
-    check_structures(path, frame, anatomy, unions=True)
-    frame["structure"] = ["+".join(sorted(n.split("+"), key=anatomy.label)) for n in frame["structure"]]
+    names = check_structures(path, frame, anatomy, unions=True)
+    frame["structure"] = ["+".join(sorted(n.split("+"), key=anatomy.label)) for n in names]
     twice = frame.duplicated(["arm", "subject", "structure"])
     tables.first_bad(path, frame, "structure", twice, "new; it has a row for this arm and subject already")
     if ellipsoids:
@@ -97,7 +97,7 @@ def explicit_targets(
 
 
 def _check_subjects(path, frame: pd.DataFrame) -> None:
-    for row, (subject, arm) in enumerate(zip(frame["subject"], frame["arm"], strict=True)):
+    for row, subject, arm in frame[["subject", "arm"]].itertuples():
         number = subject.removeprefix(f"{arm}-")
         if subject and (
             number == subject or not number.isdecimal() or subject_name(arm, int(number)) != subject

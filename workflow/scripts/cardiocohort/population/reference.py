@@ -46,7 +46,7 @@ def read_reference(path: str | Path, anatomy: Anatomy) -> Reference:
         raise InputError(f"{path}: the reference table has no rows")
     present = [name for name in COVARIATES if name in frame.columns]
     frame = frame[[*COLUMNS, *present]]
-    check_structures(path, frame, anatomy, unions=False)
+    frame = frame.assign(structure=check_structures(path, frame, anatomy, unions=False))
     check_moments(path, frame)
     for name in present:
         frame[name] = _covariate(path, frame, name)
@@ -62,9 +62,13 @@ def read_reference(path: str | Path, anatomy: Anatomy) -> Reference:
     return Reference(structures, moments, covariates)
 
 
-def check_structures(path, frame: pd.DataFrame, anatomy: Anatomy, unions: bool) -> None:
-    """Every cell of `structure` names a structure (or a union, where allowed) of the anatomy."""
-    for row, name in frame["structure"].drop_duplicates().items():
+def check_structures(path, frame: pd.DataFrame, anatomy: Anatomy, unions: bool) -> pd.Series:
+    """The column `structure`, without blanks that a hand has left there.
+
+    InputError unless every cell names a structure (or a union, where allowed) of the anatomy.
+    """
+    names = frame["structure"].map(lambda name: "+".join(part.strip() for part in name.split("+")))
+    for row, name in names.drop_duplicates().items():
         try:
             labels = anatomy.labels_of(name)
         except InputError as error:
@@ -73,6 +77,7 @@ def check_structures(path, frame: pd.DataFrame, anatomy: Anatomy, unions: bool) 
             raise InputError(
                 f"{tables.where(path, row)}, column 'structure': {name!r} is a union; give its parts instead"
             )
+    return names
 
 
 def check_moments(path, frame: pd.DataFrame) -> None:

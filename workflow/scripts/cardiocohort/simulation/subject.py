@@ -108,10 +108,11 @@ def state_heart(
 
 def table_row(record: dict) -> dict:
     """The table's row of a record, finished or not."""
-    beside = record.get("files", [])
+    absent = {"file": "", "size": None, "sha256": ""}
+    beside = record.get("files") or [absent, absent]
     listed = {
         f"{part}_{name}": value
-        for part, file in zip(("curve", "regional"), beside, strict=False)
+        for part, file in zip(("curve", "regional"), beside, strict=True)
         for name, value in file.items()
     }
     head = {name: record.get(name, "") for name in ("subject", "verdict", "reason", "detail")}
