@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from resampled import resample
 
 from cardiocohort import moments
 from cardiocohort.anatomy import HEART, HEART_GRID
-from cardiocohort.labelmap import read_label_map, to_grid
-from cardiocohort.prior import deformation, virtual_patients
+from cardiocohort.errors import InputError, SubjectError
+from cardiocohort.labelmap import LabelMap, centred, read_label_map, to_grid, write_volume
+from cardiocohort.prior import deformation, reference_population, virtual_patients
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 VESSELS = tuple(n for n in HEART.structures if n not in virtual_patients.CHAMBERS)
@@ -114,3 +116,56 @@ def test_jacobian_of_a_linear_map_is_its_determinant():
     torch.testing.assert_close(
         found, torch.full_like(found, float(torch.linalg.det(matrix))), rtol=1e-3, atol=0
     )
+
+
+# ---- a folder of label maps
+
+
+@pytest.fixture
+def source():
+    rules, values = (RESOURCES / name for name in ("topology/heart.tsv", "reference/reference_values.tsv"))
+    reference_population.open_source(HEART, HEART_GRID, rules, {}, values, 0)
+
+
+@pytest.mark.parametrize("spacing_mm", [1.0, 1.5, 2.0, 3.0])
+def test_a_map_of_any_voxels_anywhere_is_brought_onto_the_grid(source, tmp_path, spacing_mm):
+    """The heart's centre at the origin, as a cohort asks of its reference population; nothing else moves."""
+    own = read_label_map(RESOURCES / "templates/T2_rodero2021_case01.nii.gz", HEART)
+    other = own if spacing_mm == 2.0 else resample(own, spacing_mm)
+    moved = np.pad(other.labels, ((30, 0), (0, 45), (3, 0)))  # the field is not about the heart
+    write_volume(tmp_path / "T2.nii.gz", LabelMap(moved, other.affine))
+    record = reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "T2.nii.gz"),))
+    read = read_label_map(tmp_path / "in.nii.gz", HEART)
+    assert read.labels.shape == HEART_GRID.shape
+    heart = [HEART.label(name) for name in HEART.centred_on]
+    centre = moments.measure_labels(read.labels, [tuple(heart)], read.axes_mm).centroid_mm[0]
+    assert np.abs(centre).max() <= (1.0 if spacing_mm >= 2.0 else 0.2)  # whole voxels, or resampled
+    wanted = centred(own, HEART, HEART_GRID)
+    volumes, expected = (np.bincount(x.ravel(), minlength=11)[1:] for x in (read.labels, wanted))
+    np.testing.assert_allclose(volumes, expected, rtol=0.0 if spacing_mm == 2.0 else 0.08)
+    if spacing_mm == 2.0:
+        np.testing.assert_array_equal(read.labels, wanted)
+    assert any("mm to 2" in change for change in record["repairs"]) == (spacing_mm != 2.0)
+
+
+def test_a_map_that_cannot_be_trained_on_ends_itself_alone(source, tmp_path):
+    (tmp_path / "x.nii.gz").write_bytes(b"no NIfTI")
+    with pytest.raises(SubjectError, match="readable NIfTI"):
+        reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "x.nii.gz"),))
+    away = np.zeros((9, 9, 9), np.uint8)
+    away[4, 4, 4] = HEART.label("aorta")
+    write_volume(tmp_path / "aorta.nii.gz", LabelMap(away, np.diag([2.0, 2.0, 2.0, 1.0])))
+    with pytest.raises(SubjectError, match="none of the structures"):
+        reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "aorta.nii.gz"),))
+
+
+def test_every_map_that_is_trained_on_has_its_covariates(tmp_path):
+    reference = pd.DataFrame({"subject": ["a", "a", "b"], "structure": ["x", "y", "x"], "volume_ml": 1.0})
+    path = tmp_path / "people.tsv"
+    path.write_text("subject\tsex\tnote\nb\tmale\t-\na\tfemale\t-\nc\tmale\t-\n")
+    found = reference_population.with_covariates(reference, path)
+    assert found["sex"].tolist() == ["female", "female", "male"]
+    assert "note" not in found
+    path.write_text("subject\tsex\nb\tmale\n")
+    with pytest.raises(InputError, match=r"people.tsv, column 'subject': no row of a "):
+        reference_population.with_covariates(reference, path)

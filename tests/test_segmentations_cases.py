@@ -15,6 +15,7 @@ import pytest
 from cardiocohort import moments, subjects
 from cardiocohort.anatomy import HEART, HEART_GRID
 from cardiocohort.imported import import_label_map
+from cardiocohort.label_map_folder import find_label_maps
 from cardiocohort.labelmap import read_label_map, to_grid
 from cardiocohort.segmentations.cases import find_cases, parse_source, parse_sources
 from cardiocohort.segmentations.label_maps import (
@@ -145,7 +146,7 @@ def test_what_is_accepted_can_be_a_cohort_and_train_a_prior(real, tmp_path):
     imported = import_label_map(tmp_path / "cohort.nii.gz", (str(source), HEART, HEART_GRID, rules))
     np.testing.assert_allclose(imported["volume_ml"], real[0]["s0327"]["volumes_ml"])
     reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0)
-    (task,) = reference_population.folder_tasks(real[1], "")
+    (task,) = reference_population.folder_tasks(find_label_maps(real[1]), "")
     record = reference_population.work_folder(tmp_path / "prior.nii.gz", task.payload)
     assert record["verdict"] == "accepted"
     assert record["repairs"] == []

@@ -159,6 +159,12 @@ def test_the_paper_config_asks_for_a_gpu_a_process(tmp_path):
     config = yaml.safe_load((REPOSITORY / "config/prior_paper.yaml").read_text())
     config["prior"]["processes"] = 4
     (tmp_path / "four.yaml").write_text(yaml.safe_dump(config))
+    missing = snakemake(tmp_path, "prior", "--dry-run", "--cores", "8", "--configfile", "four.yaml")
+    assert "config key 'prior.label_maps': 'results/label_maps/mine' does not exist" in missing.stdout
+    maps = tmp_path / config["prior"]["label_maps"]
+    maps.mkdir(parents=True)
+    (maps / "p1.nii.gz").touch()
+    (tmp_path / config["prior"]["covariates"]).touch()
     asked = planned_resources(tmp_path, "prior", "--cores", "8", "--configfile", "four.yaml")
     assert "train_autoencoder_left_out" not in asked, "its templates are nobody's own hearts"
     for rule in ("train_autoencoder", "train_denoiser"):

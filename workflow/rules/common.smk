@@ -274,18 +274,46 @@ def bundle_of_arm(wildcards):
     return {key: ancient(path) for key, path in files_of.items()}
 
 
-def evaluation_label_maps(wildcards):
-    """The folder of hearts that the bundle has not seen, or None where its templates are deformed anew."""
-    folder = SETTINGS["evaluation"]["label_maps"]
+def label_maps_of(folder, key):
+    """Label maps by subject of the folder that config key `key` names; none where it is null."""
+    if not folder:
+        return {}
     with plain_errors():
-        if folder:
-            return str(locate(folder, "evaluation.label_maps", Path.cwd(), REPOSITORY))
+        found = locate(folder, key, Path.cwd(), REPOSITORY, "folder")
+        return {
+            name: str(path)
+            for name, path in label_map_folder.find_label_maps(found).items()
+        }
+
+
+def prior_label_maps():
+    """Label maps that a prior is trained on, by subject. Not looked for before the job is planned: the
+    target `label_maps` of the same config may have to make them first."""
+    return label_maps_of(SETTINGS["prior"]["label_maps"], "prior.label_maps")
+
+
+def prior_covariates(wildcards):
+    """The table of covariates of a prior's label maps, if any."""
+    path = SETTINGS["prior"]["covariates"]
+    with plain_errors():
+        return (
+            str(locate(path, "prior.covariates", Path.cwd(), REPOSITORY, "file"))
+            if path
+            else []
+        )
+
+
+def evaluation_label_maps():
+    """Hearts that the bundle has not seen, by subject; none where its templates are deformed anew."""
+    with plain_errors():
+        if folder := SETTINGS["evaluation"]["label_maps"]:
+            return label_maps_of(folder, "evaluation.label_maps")
         if trained_on()["label_maps"]:
             raise InputError(
                 f"config key 'evaluation.label_maps' is null, but {BUNDLE} was trained on label maps; name a folder "
                 "of others, which it has not seen"
             )
-    return None
+    return {}
 
 
 def trained_on():

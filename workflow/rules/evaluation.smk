@@ -55,6 +55,7 @@ rule make_evaluation_hearts:
         values=ancient(REFERENCE_VALUES),
         templates=lambda wildcards: ancient(list(deformed_templates("alike"))),
         left_out=lambda wildcards: ancient(list(deformed_templates("left_out"))),
+        label_maps=lambda wildcards: list(evaluation_label_maps().values()),
     output:
         table="<evaluation>/hearts.parquet",
     log:
@@ -68,11 +69,12 @@ rule make_evaluation_hearts:
         mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
         runtime=240,
     params:
-        label_maps=evaluation_label_maps,
+        subjects=lambda wildcards: list(evaluation_label_maps()),
         shares=lambda wildcards: list(deformed_templates("alike").values()),
         left_out_shares=lambda wildcards: list(deformed_templates("left_out").values()),
         digests=lambda wildcards, input: [
-            files.sha256(path) for path in [*input.templates, *input.left_out]
+            files.sha256(path)
+            for path in [input.values, *input.templates, *input.left_out]
         ],
         targets=evaluation_arms.hearts_needed(EVALUATION),
         counts=EVALUATION["hearts"],

@@ -83,6 +83,8 @@ rule make_reference_population:
         rules=ancient(PRIOR_RULES),
         values=ancient(str(REPOSITORY / "resources/reference/reference_values.tsv")),
         templates=ancient(list(PRIOR_TEMPLATES)),
+        label_maps=lambda wildcards: list(prior_label_maps().values()),
+        covariates=prior_covariates,
     output:
         reference="<prior>/population/reference_moments.parquet",
         hearts="<prior>/population/hearts.tsv",
@@ -97,13 +99,15 @@ rule make_reference_population:
         mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
         runtime=600,
     params:
-        label_maps=PRIOR["label_maps"],
-        covariates=PRIOR["covariates"],
+        subjects=lambda wildcards: list(prior_label_maps()),
         shares=list(PRIOR_TEMPLATES.values()),
         n=PRIOR["n"],
         seed=PRIOR["seed"],
         held_out_share=PRIOR["held_out_share"],
-        digests=[files.sha256(path) for path in [PRIOR_RULES, *PRIOR_TEMPLATES]],
+        digests=lambda wildcards, input: [
+            files.sha256(path)
+            for path in [input.rules, input.values, *input.templates]
+        ],
         library=library("make_reference_population.py"),
     message:
         "Making the reference population of the prior"

@@ -14,8 +14,9 @@ def main(snakemake):
     out = Path(snakemake.output.table)
     folder, context = out.with_suffix(""), (anatomy, grid, i.rules, i.values)
     inputs = files.digest([p.library, p.rules_sha256, p.digests, p.seed, p.shares])
-    if p.label_maps:
-        found = hearts.copied(folder / "alike", context, p.label_maps, inputs, threads)
+    if i.get("label_maps"):
+        maps = dict(zip(p.subjects, map(Path, i.label_maps), strict=True))
+        found = hearts.copied(folder / "alike", context, maps, inputs, threads)
     else:
         indices = range(p.targets + p.counts["reference"])
         templates = dict(zip(i.templates, p.shares, strict=True))

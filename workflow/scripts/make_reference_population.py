@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from cardiocohort import files, script, subjects, tables
+from cardiocohort import files, script, subjects
 from cardiocohort.bundle_card import read_anatomy
+from cardiocohort.errors import InputError
+from cardiocohort.population.reference import read_reference
 from cardiocohort.prior import reference_population as population
 
 
@@ -15,17 +17,22 @@ def main(snakemake):
     if templates:
         tasks, work = population.deformed_tasks(p.n, inputs), population.work_deformed
     else:
-        tasks, work = population.folder_tasks(p.label_maps, inputs), population.work_folder
+        maps = dict(zip(p.subjects, map(Path, snakemake.input.label_maps), strict=True))
+        tasks, work = population.folder_tasks(maps, inputs), population.work_folder
     initargs = (anatomy, grid, snakemake.input.rules, templates, snakemake.input.values, p.seed)
     records = subjects.run_batch(
         folder, tasks, work, snakemake.threads, initializer=population.open_source, initargs=initargs
     )
     reference, hearts = population.tables(records, anatomy, p.held_out_share)
-    if p.covariates:
-        covariates = tables.read_table(p.covariates, {"subject": "str"}).drop_duplicates("subject")
-        reference = reference.merge(covariates, on="subject", how="left")
+    if reference.empty:
+        raise InputError(
+            f"none of {len(hearts)} label maps can be trained on; of the first: {hearts['reason'].iloc[0]}"
+        )
+    if snakemake.input.get("covariates"):
+        reference = population.with_covariates(reference, snakemake.input.covariates)
     with files.atomic_path(snakemake.output.reference) as path:
         reference.to_parquet(path, index=False)
+    read_reference(snakemake.output.reference, anatomy)  # what every cohort will ask, before any training
     with files.atomic_path(snakemake.output.hearts) as path:
         hearts.to_csv(path, sep="\t", index=False)
 

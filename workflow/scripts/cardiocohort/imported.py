@@ -6,6 +6,8 @@ they are longer than the anatomy's grid has them (`coarse_maps`).
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +24,28 @@ UNUSABLE = "label map cannot be used"
 log = logging.getLogger(__name__)
 
 
+@contextmanager
+def ending_alone(source: str) -> Iterator[None]:
+    """A label map of a folder that cannot be used ends itself (SubjectError), the others go on.
+
+    InputError remains where the file system or a lack of memory keeps it from us: that may pass.
+    """
+    try:
+        yield
+    except InputError as error:
+        cause = error.__cause__
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno):
+            raise
+        raise SubjectError(UNUSABLE, str(error).removeprefix(f"{source}: ")) from None
+
+
 def to_heart_frame(label_map: LabelMap, anatomy: Anatomy) -> LabelMap:
     """`label_map` with its affine moved so that the heart's centroid is the origin.
 
     Raises InputError if none of the structures that define the centre is there.
     """
-    heart = tuple(anatomy.label(structure) for structure in anatomy.centred_on)
-    if not np.isin(label_map.labels, heart).any():
-        raise InputError(f"none of the structures {', '.join(anatomy.centred_on)} is in the label map")
-    centre = moments.measure_labels(label_map.labels, [heart], label_map.axes_mm).centroid_mm[0]
     affine = label_map.affine.copy()
-    affine[:3, 3] -= centre
+    affine[:3, 3] -= labelmap.heart_centre_mm(label_map, anatomy)
     return LabelMap(label_map.labels, affine)
 
 
@@ -42,19 +55,13 @@ def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rul
     Returns its moments by structure, what was changed in it (`repairs`), and where the heart frame's origin
     lies in the source's world (`origin_mm`, RAS+).
 
-    Raises SubjectError if `source` is not a label map of the anatomy: the others of the folder go on.
-    InputError where the file system or a lack of memory keeps it from us: that may pass.
+    Raises SubjectError if `source` is not a label map of the anatomy (`ending_alone`).
     """
     source, anatomy, grid, rules = payload
-    try:
+    with ending_alone(source):
         label_map = labelmap.read_label_map(source, anatomy)
         label_map, changes = coarse_maps.bring_to_spacing(label_map, anatomy, grid, rules)
         centred = to_heart_frame(label_map, anatomy)
-    except InputError as error:
-        cause = error.__cause__
-        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno):
-            raise
-        raise SubjectError(UNUSABLE, str(error).removeprefix(f"{source}: ")) from None
     for change in changes:
         log.info("%s: %s", source, change)
     labelmap.write_volume(path, centred)

@@ -36,7 +36,7 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
         found[subject] = path
     if not found:
         raise InputError(
-            f"{folder}: no label maps here ({', '.join(SUFFIXES)}); `label_maps` names their folder"
+            f"{folder}: no label maps here ({', '.join(SUFFIXES)}); the config names their folder"
         )
     return found
 

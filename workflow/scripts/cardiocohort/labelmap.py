@@ -14,6 +14,7 @@ from .anatomy import Anatomy, Grid
 from .bundle_card import SPACING_MM
 from .errors import InputError
 from .files import atomic_path
+from .moments import measure_labels
 from .nifti import Nifti, read_nifti
 
 MAX_AFFINE = 1e6  # mm, of any entry
@@ -113,9 +114,7 @@ def to_grid(label_map: LabelMap, grid: Grid) -> LabelMap:
     Raises InputError if its spacing is not the grid's, or if cropping would cut a structure.
     """
     labels = label_map.labels
-    if not np.allclose(label_map.spacing_mm, grid.spacing_mm, rtol=1e-3):
-        found = " x ".join(f"{s:g}" for s in label_map.spacing_mm)
-        raise InputError(f"the label map has voxels of {found} mm; the grid has {grid.spacing_mm:g} mm")
+    _check_spacing(label_map, grid)
     offsets = [(n - m) // 2 for n, m in zip(grid.shape, labels.shape, strict=True)]
     target = tuple(
         slice(max(o, 0), min(o + m, n)) for o, m, n in zip(offsets, labels.shape, grid.shape, strict=True)
@@ -129,6 +128,38 @@ def to_grid(label_map: LabelMap, grid: Grid) -> LabelMap:
     out = np.zeros(grid.shape, np.uint8)
     out[target] = labels[source]
     return LabelMap(out, grid.affine())
+
+
+def centred(label_map: LabelMap, anatomy: Anatomy, grid: Grid) -> np.ndarray:
+    """Labels (X, Y, Z) on `grid`, moved by whole voxels so that the heart's centre is the origin.
+
+    Raises InputError where voxels are of another size, nothing is there to centre on, or it does not fit.
+    """
+    _check_spacing(label_map, grid)
+    centre = (heart_centre_mm(label_map, anatomy) - label_map.affine[:3, 3]) / label_map.spacing_mm
+    shift = np.round((np.array(grid.shape) - 1) / 2 - centre).astype(int)
+    filled = np.argwhere(label_map.labels)
+    low, high = filled.min(axis=0), filled.max(axis=0) + 1
+    if (low + shift < 0).any() or (high + shift > grid.shape).any():
+        raise InputError("structures lie outside the field about the heart's centre")
+    out = np.zeros(grid.shape, np.uint8)
+    box = tuple(map(slice, low, high))
+    out[tuple(map(slice, low + shift, high + shift))] = label_map.labels[box]
+    return out
+
+
+def _check_spacing(label_map: LabelMap, grid: Grid) -> None:
+    if not np.allclose(label_map.spacing_mm, grid.spacing_mm, rtol=1e-3):
+        found = " x ".join(f"{s:g}" for s in label_map.spacing_mm)
+        raise InputError(f"the label map has voxels of {found} mm; the grid has {grid.spacing_mm:g} mm")
+
+
+def heart_centre_mm(label_map: LabelMap, anatomy: Anatomy) -> np.ndarray:
+    """Centroid (3,) of the structures that the anatomy is centred on; InputError if none is there."""
+    heart = tuple(anatomy.label(structure) for structure in anatomy.centred_on)
+    if not np.isin(label_map.labels, heart).any():
+        raise InputError(f"none of the structures {', '.join(anatomy.centred_on)} is in the label map")
+    return measure_labels(label_map.labels, [heart], label_map.axes_mm).centroid_mm[0]
 
 
 def write_label_map(path: str | Path, labels: np.ndarray, grid: Grid) -> None:

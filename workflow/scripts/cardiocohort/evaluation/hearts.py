@@ -55,9 +55,13 @@ def deformed(
 
 
 def copied(
-    folder: Path, context: tuple[Anatomy, Grid, str, str], label_maps: str, inputs: str, threads: int
+    folder: Path,
+    context: tuple[Anatomy, Grid, str, str],
+    label_maps: dict[str, Path],
+    inputs: str,
+    threads: int,
 ) -> list[dict]:
-    """Records of the label maps of a folder that pass the gate, copied into `folder`."""
+    """Records of label maps (subject -> path) that pass the gate, copied into `folder`."""
     anatomy, grid, rules, values = context
     tasks = population.folder_tasks(label_maps, inputs)
     initargs = (anatomy, grid, rules, {}, values, 0)

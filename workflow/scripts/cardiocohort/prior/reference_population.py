@@ -12,11 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import files, moments, topology
+from .. import coarse_maps, files, moments, topology
 from ..anatomy import Anatomy, Grid
 from ..errors import InputError, SubjectError
-from ..labelmap import read_label_map, to_grid, write_label_map
+from ..imported import ending_alone
+from ..labelmap import centred, heart_centre_mm, read_label_map, to_grid, write_label_map
+from ..segmentations.resample import label_map_onto
 from ..subjects import Task
+from ..tables import read_table
 from . import virtual_patients
 from .deformation import DeformationSettings, Template, deform, make_template
 
@@ -67,19 +70,11 @@ def deformed_tasks(n: int, inputs: str) -> list[Task]:
     return [Task(s, f"{s}.nii.gz", files.digest([inputs, s]), (i,)) for i, s in enumerate(names)]
 
 
-def folder_tasks(folder: str | Path, inputs: str) -> list[Task]:
-    """Tasks of a folder of label maps in the convention; InputError if there is none."""
-    paths = sorted(Path(folder).glob("*.nii.gz")) + sorted(Path(folder).glob("*.nii"))
-    if not paths:
-        raise InputError(f"{folder}: no label map (*.nii.gz or *.nii) to train on")
+def folder_tasks(label_maps: dict[str, Path], inputs: str) -> list[Task]:
+    """Tasks of a folder of label maps in the convention, by subject (`label_map_folder.find_label_maps`)."""
     return [
-        Task(
-            name := path.name.split(".nii")[0],
-            f"{name}.nii.gz",
-            files.digest([inputs, files.sha256(path)]),
-            (str(path),),
-        )
-        for path in paths
+        Task(name, f"{name}.nii.gz", files.digest([inputs, files.sha256(path)]), (str(path),))
+        for name, path in label_maps.items()
     ]
 
 
@@ -109,10 +104,24 @@ def work_deformed(path: Path, payload: tuple[int]) -> dict:
 
 
 def work_folder(path: Path, payload: tuple[str]) -> dict:
-    """Copy a user's label map in the convention, if the gate accepts it."""
-    (source,) = payload
-    labels = to_grid(read_label_map(source, _source.anatomy), _source.grid).labels
-    return _accept(path, labels) | {"origin": Path(source).name, "refused": []}
+    """Bring a user's label map onto the grid, the heart's centre at the origin, if the gate accepts it.
+
+    Coarser voxels are refined, finer ones averaged; the record tells. SubjectError for a map that cannot be
+    used.
+    """
+    (source,), s = payload, _source
+    with ending_alone(source):
+        label_map = read_label_map(source, s.anatomy)
+        label_map, changes = coarse_maps.bring_to_spacing(label_map, s.anatomy, s.grid, s.rules)
+        if not np.allclose(label_map.spacing_mm, s.grid.spacing_mm, rtol=1e-3):
+            told = " x ".join(f"{mm:g}" for mm in label_map.spacing_mm)
+            changes = (*changes, f"resampled from {told} mm to {s.grid.spacing_mm:g} mm")
+            centre = heart_centre_mm(label_map, s.anatomy)
+            label_map = label_map_onto(label_map, s.grid, centre, s.anatomy.n_channels - 1)
+        labels = centred(label_map, s.anatomy, s.grid)
+    record = _accept(path, labels)
+    own = {"origin": Path(source).name, "refused": [], "repairs": [*changes, *record["repairs"]]}
+    return record | own
 
 
 def _accept(path: Path, labels: np.ndarray) -> dict:
@@ -127,6 +136,19 @@ def _accept(path: Path, labels: np.ndarray) -> dict:
     )
     columns = {name: values.tolist() for name, values in moments.to_columns(measured).items()}
     return {"verdict": "accepted", "reason": "", "repairs": list(repairs), "moments": columns}
+
+
+def with_covariates(reference: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """`reference` with the covariates of a table by subject; InputError for a subject that it lacks."""
+    covariates = read_table(path, {"subject": "str"}).drop_duplicates("subject")
+    known = ["subject", *(name for name in COVARIATES if name in covariates)]
+    lacking = sorted(set(reference["subject"]) - set(covariates["subject"]))
+    if lacking:
+        raise InputError(
+            f"{path}, column 'subject': no row of {', '.join(lacking[:5])} ({len(lacking)} are missing); "
+            "every label map that is trained on needs one, or take these maps out of the folder"
+        )
+    return reference.merge(covariates[known], on="subject", how="left")
 
 
 def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -147,7 +169,7 @@ def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tupl
         {
             "subject": r["subject"],
             "verdict": "accepted" if r["verdict"] == "accepted" else "rejected",
-            "reason": r["reason"],
+            "reason": ": ".join(filter(None, [r["reason"], r.get("detail", "")])),
             "origin": r.get("origin", ""),
             "refused": "; ".join(r.get("refused", [])),
             "repairs": "; ".join(r.get("repairs", [])),

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..anatomy import Grid
+from ..labelmap import LabelMap
 from .volumes import Mask
 
 MAX_SAMPLES = 8  # along an axis of a voxel
@@ -57,6 +58,18 @@ def to_labels(shares: Sequence[np.ndarray]) -> np.ndarray:
         total += share
     labels[total < 0.5] = 0
     return labels
+
+
+def label_map_onto(label_map: LabelMap, grid: Grid, centre_mm: np.ndarray, n_labels: int) -> LabelMap:
+    """`label_map` resampled to `grid`, whose origin is `centre_mm` (3,) of the map's world."""
+    found = ndimage.find_objects(label_map.labels, max_label=n_labels)
+    shares = [np.zeros(grid.shape, np.float32)] * n_labels
+    for k, box in enumerate(found):
+        if box is not None:
+            affine = label_map.affine.copy()
+            affine[:3, 3] += [b.start * h for b, h in zip(box, label_map.spacing_mm, strict=True)]
+            shares[k] = occupancy(Mask(label_map.labels[box] == k + 1, affine, ()), grid, centre_mm)
+    return LabelMap(to_labels(shares), grid.affine())
 
 
 def _box(mask: Mask, grid: Grid, centre_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
