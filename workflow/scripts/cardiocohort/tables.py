@@ -44,8 +44,7 @@ def read_table(path: str | Path, columns: dict[str, str], alone: bool = False) -
     path = Path(path)
     try:
         if path.suffix == ".parquet":
-            _check_parquet(path)
-            frame = pd.read_parquet(path, columns=list(columns) if alone else None)
+            frame = _read_parquet(path, list(columns) if alone else None)
         else:
             texts = {name: "str" for name, kind in columns.items() if kind == "str"}
             text = read_table_text(path, "table")
@@ -93,9 +92,12 @@ def read_cells(path: str | Path, what: str) -> pd.DataFrame:
     return frame
 
 
-def _check_parquet(path: Path) -> None:
-    """InputError if a Parquet file says that it is much larger unpacked than any table here."""
-    from pyarrow import parquet  # not where the Snakefile imports the modules of its parse
+def _read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:
+    """A Parquet file's frame; InputError if it says that it is much larger unpacked than any table here.
+
+    Raises ValueError for text that is none, which pandas would tell where it is first looked at.
+    """
+    from pyarrow import ArrowException, parquet  # not where the Snakefile imports the modules of its parse
 
     with parquet.ParquetFile(path) as file:
         about = file.metadata
@@ -109,6 +111,13 @@ def _check_parquet(path: Path) -> None:
                 f"{path}: a table of {about.num_rows} rows, {about.num_columns} columns, {unpacked} bytes; "
                 f"allowed: {MAX_COLUMNS} columns, {MAX_CELLS} cells, {MAX_PARQUET_BYTES} bytes"
             )
+    try:
+        frame = pd.read_parquet(path, columns=columns)
+        for _, texts in frame.select_dtypes("string").items():
+            texts.to_numpy()
+    except ArrowException as error:  # some of its kinds are no ValueError
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    return frame
 
 
 def _checked(path, frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
