@@ -41,6 +41,11 @@ def test_what_cannot_be_is_told_with_its_key(values, told):
         assert part in str(caught.value)
 
 
+def test_no_pressure_at_all_is_refused():
+    with pytest.raises(InputError, match=r"lv_pressure_kpa, mechanics.rv_pressure_kpa: both are 0"):
+        Mechanics.of({"lv_pressure_kpa": 0, "rv_pressure_kpa": 0.0})
+
+
 def test_zero_pressures_and_stresses_are_allowed():
     assert Mechanics.of({"lv_pressure_kpa": 0, "holzapfel_ogden": {"a_fs_kpa": 0}}).lv_pressure_kpa == 0
 

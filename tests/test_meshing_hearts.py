@@ -55,6 +55,16 @@ def test_nodes_lie_where_the_labels_say(heart):
     assert heart[1]["surface_distance_p95_mm"] < 1.0
 
 
+@pytest.mark.parametrize("edge_mm", [2.0, 1.4])
+def test_edges_finer_than_the_grid_resolves_give_a_closed_surface(edge_mm):
+    """T4: of fewer than some three points of the isosurface a cluster, clusters touched at points."""
+    muscle = domain(read_label_map(TEMPLATES[3], HEART), HEART, MeshSettings(edge_length_mm=edge_mm))
+    skin = surface(muscle, lambda points: np.full(len(points), edge_mm))
+    a, b, c = (skin.points_mm[skin.facets[:, k]] for k in range(3))
+    edges = np.linalg.norm(np.concatenate([b - a, c - b, a - c]), axis=1)
+    assert 0.8 * edge_mm < edges.mean() < 1.1 * edge_mm
+
+
 def edge_length(model, region):
     """Mean length (mm) of the edges of a region's tets."""
     ends = model.points_mm[model.tets[model.region == REGIONS[region]][:, EDGES]]

@@ -14,13 +14,21 @@ from small_meshes import box, lattice_tets, truncated_ellipsoid
 from cardiocohort.anatomy import HEART
 from cardiocohort.errors import InputError, KilledError, SubjectError
 from cardiocohort.labelmap import LabelMap
-from cardiocohort.meshing import fields, tetgen_child, tets
+from cardiocohort.meshing import build, fields, tetgen_child, tets
 from cardiocohort.meshing.domain import Axis, Domain, Plane, domain, n_openings, valve_plane
 from cardiocohort.meshing.model import FACETS, BiventricularModel, all_boundary_tagged, rim_edges
 from cardiocohort.meshing.quality import rim_distance_mm
 from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.meshing.surface import clean_tags, is_closed, patches
-from cardiocohort.meshing.tetrahedra import bisect, improve, max_volume_mm3, peel, split_large, tetrahedralize
+from cardiocohort.meshing.tetrahedra import (
+    TIMED_OUT,
+    bisect,
+    improve,
+    max_volume_mm3,
+    peel,
+    split_large,
+    tetrahedralize,
+)
 
 REGULAR = np.array([[1, -1, -1], [1, 1, 1], [-1, 1, -1], [-1, -1, 1]], dtype=float)
 
@@ -316,6 +324,43 @@ def test_tetgen_killed_ends_the_job_and_no_subject(tmp_path, monkeypatch):
     monkeypatch.setattr(tetgen_child, "__file__", str(child))
     with pytest.raises(KilledError, match=r"TetGen was ended by SIGKILL.*more memory"):
         tetrahedralize(*ball(), 3.0, 60, 8000)
+
+
+@pytest.mark.parametrize("text", ["import tetgen_of_no_kind", "raise OSError('no space left on device')"])
+def test_tetgen_that_cannot_be_run_ends_the_job_and_no_subject(tmp_path, monkeypatch, text):
+    """A broken installation or a full disk is no verdict on a heart, let alone on all of a cohort."""
+    child = tmp_path / "child.py"
+    child.write_text(text + "\n")
+    monkeypatch.setattr(tetgen_child, "__file__", str(child))
+    with pytest.raises(KilledError, match=r"could not be run: .*(no_kind|no space left)"):
+        tetrahedralize(*ball(), 3.0, 60, 8000)
+
+
+def tried(monkeypatch, settings, *outcomes):
+    """Smoothing (mm) of each attempt of `build` that ends as in `outcomes`, and what comes of it."""
+    found, ends = [], iter(outcomes)
+
+    def attempt(labelmap, anatomy, settings):
+        found.append(settings.smoothing_mm)
+        raise SubjectError(next(ends))
+
+    monkeypatch.setattr(build, "_build", attempt)
+    label_map = LabelMap(np.zeros((2, 2, 2), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
+    with pytest.raises(SubjectError) as caught:
+        build.build(label_map, HEART, settings)
+    return found, caught.value.reason
+
+
+def test_each_attempt_smooths_more_also_where_less_is_set_than_voxels_need(monkeypatch):
+    found, reason = tried(monkeypatch, MeshSettings(smoothing_mm=0.0), "a", "b", "c")
+    assert found == pytest.approx([1.5, 2.25, 3.0])
+    assert reason == "a"
+
+
+def test_out_of_time_is_not_tried_again(monkeypatch):
+    """A stalled machine would otherwise give another mesh than an idle one."""
+    assert tried(monkeypatch, MeshSettings(), TIMED_OUT) == ([1.5], TIMED_OUT)
+    assert tried(monkeypatch, MeshSettings(), "thin wall", TIMED_OUT) == ([1.5, 2.25], "thin wall")
 
 
 def test_bisecting_keeps_volume_surface_and_conformity():

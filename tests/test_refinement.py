@@ -98,6 +98,13 @@ def test_the_figure_compares_the_same_hearts(tmp_path):
     assert "LV cavity, inflated" in lines
 
 
+def test_without_a_heart_that_has_a_mesh_everywhere_the_figure_says_so(tmp_path):
+    table = study(*made(tmp_path))
+    figure = by_number_of_tets(table[table["subject"] == "b-2"])
+    assert not figure.axes
+    assert "No heart" in figure.texts[0].get_text()
+
+
 def test_an_inflation_that_did_not_end_is_in_no_median(tmp_path):
     table = study(*made(tmp_path))
     cut = (table["subject"] == "a-1") & (table["edge_length_mm"] == 2.0)

@@ -51,6 +51,9 @@ class Anatomy:
         return len(self.structures) + 1
 
     def label(self, structure: str) -> int:
+        """Label of a structure; InputError for one that the anatomy does not have."""
+        if structure not in self.structures:
+            raise InputError(f"the anatomy has no {structure!r}; it has {', '.join(self.structures)}")
         return self.structures.index(structure) + 1
 
     def labels_of(self, name: str) -> tuple[int, ...]:

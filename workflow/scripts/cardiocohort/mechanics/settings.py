@@ -93,6 +93,11 @@ class Mechanics:
         for part in MATERIALS:
             _check_numbers(f"mechanics.{part}", getattr(self, part), positive=("b", "mu", "c"))
         _check_numbers("mechanics", self, positive=("bulk", "load", "base"))
+        if self.lv_pressure_kpa == 0 and self.rv_pressure_kpa == 0:
+            raise InputError(
+                "mechanics.lv_pressure_kpa, mechanics.rv_pressure_kpa: both are 0, which loads nothing; one "
+                "must be above 0"
+            )
         if not isinstance(self.load_steps, int):
             raise InputError(f"mechanics.load_steps: {self.load_steps!r} is not a whole number")
 

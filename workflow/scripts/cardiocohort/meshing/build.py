@@ -12,11 +12,11 @@ from ..anatomy import Anatomy
 from ..errors import SubjectError
 from ..labelmap import LabelMap
 from . import quality
-from .domain import domain
+from .domain import domain, smoothing_mm
 from .model import FACETS, REGIONS, BiventricularModel
 from .settings import MeshSettings
 from .surface import surface
-from .tetrahedra import refine, split_large, tetrahedralize
+from .tetrahedra import TIMED_OUT, refine, split_large, tetrahedralize
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,13 @@ def build(
     meshed or the mesh fails a gate (`quality.check`) every time.
     """
     first: SubjectError | None = None
+    least = smoothing_mm(labelmap, settings)
     for step in SMOOTHING_STEPS:
         try:
-            return _build(labelmap, anatomy, replace(settings, smoothing_mm=step * settings.smoothing_mm))
+            return _build(labelmap, anatomy, replace(settings, smoothing_mm=step * least))
         except SubjectError as error:
+            if error.reason == TIMED_OUT:  # says as much of the machine as of the surface
+                raise first or error from None
             log.info("smoothing of %g times the set one: %s (%s)", step, error.reason, error)
             first = first or error
     raise first

@@ -100,7 +100,7 @@ def domain(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> Doma
     else:
         planes = tuple(valve_plane(labelmap, anatomy, (v,), settings.valve_clearance) for v in VALVES)
 
-    smoothing = max(settings.smoothing_mm, VOXEL_SMOOTHING * spacing.max())
+    smoothing = smoothing_mm(labelmap, settings)
     margin = max(settings.rv_walls_mm.values()) + settings.min_lv_wall_mm + 6.0
     crop, pad, origin = _crop(lv | rv | myocardium, axes, spacing, margin)
 
@@ -119,6 +119,11 @@ def domain(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> Doma
     outer, filled = _fill_pockets(outer, base.values)
     filled_ml = float(filled.sum()) * GRID_MM**3 / 1000.0
     return Domain(like(outer), blood_lv, blood_rv, base, rv_axis, lowered, filled_ml)
+
+
+def smoothing_mm(labelmap: LabelMap, settings: MeshSettings) -> float:
+    """Smoothing of the label map's boundaries: as set, but no less than its voxels need."""
+    return max(settings.smoothing_mm, VOXEL_SMOOTHING * max(labelmap.spacing_mm))
 
 
 def _rv_wall_mm(settings: MeshSettings, axis: Axis, like: Field) -> np.ndarray | float:

@@ -36,6 +36,10 @@ def by_number_of_tets(table: pd.DataFrame) -> Figure:
         whole = good["simulation_verdict"].eq("accepted").groupby(good["subject"]).transform("all")
         simulated = [name for name in OF_FINEST if name.startswith("simulation_") and name in good]
         good[simulated] = good[simulated].where(whole)
+    if good.empty:
+        fig = Figure(figsize=(10, 3.4))
+        fig.text(0.5, 0.5, "No heart has a mesh at every edge length.", ha="center")
+        return fig
     finest = good.groupby("subject")["edge_length_mm"].transform("min") == good["edge_length_mm"]
     with plt.rc_context(FONT):
         fig, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
@@ -43,7 +47,7 @@ def by_number_of_tets(table: pd.DataFrame) -> Figure:
         reference = good[finest].set_index("subject")[list(shown)]
         change = good[["subject", "edge_length_mm", "n_tets"]].copy()
         for column in shown:
-            change[column] = 100 * (good[column] / good["subject"].map(reference[column]) - 1)
+            change[column] = 100 * (good[column] / good["subject"].map(reference[column]).astype(float) - 1)
         panels = (
             (change, shown, "change from the finest mesh, %"),
             (good, QUALITY, "quality"),

@@ -21,6 +21,8 @@ from .fields import Field
 from .model import FACETS
 from .tets import row_keys
 
+# points a cluster: of fewer, clusters touch at points and the remeshed surface is not closed; then so many
+FEWEST_POINTS, MANY_POINTS = 3.5, 10.0
 BASE_REFINEMENT = 0.7  # edges at the base over edges elsewhere
 REACH = 0.7  # edge lengths a node may move to sharpen a rim
 WIDENED_REACH = 3.0  # times REACH, where facets got another tag
@@ -88,6 +90,10 @@ def remesh(fine: pyvista.PolyData, base: Field, size_mm: Size) -> tuple[np.ndarr
     at_base = np.abs(base(points)) < size
     size = np.where(at_base, BASE_REFINEMENT, 1.0) * size
     n = fine.area * np.mean(1 / size**2) / (np.sqrt(3) / 2)
+    if len(points) < FEWEST_POINTS * n:
+        while fine.n_points < MANY_POINTS * n:
+            fine = fine.subdivide(1)
+        return remesh(fine, base, size_mm)
     # clusters of equal energy: their size goes with the fourth root of the density
     clustering = pyacvd.Clustering(fine, (size / size.max()) ** -4.0)
     for more in (1.0, 1.04, 1.08, 1.12):  # another number of clusters where one leaves a bad edge

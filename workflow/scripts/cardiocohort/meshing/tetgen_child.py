@@ -2,7 +2,7 @@
 
 TetGen can end its process on hard surfaces; `tetrahedra.tetrahedralize` starts this file and judges
 what comes back. in.npz: points, facets, min_ratio, min_dihedral, max_volume, megabytes (limit of memory);
-out.npz: points, tets.
+out.npz: points, tets. Exit status REFUSED: the surface cannot be filled; other failures are not its own.
 """
 
 import resource
@@ -10,13 +10,26 @@ import sys
 
 import numpy as np
 
+REFUSED = 3
+
 
 def main(source: str, target: str) -> None:
     import tetgen  # not where the parent imports this module for its path
 
     given = np.load(source)
-    limit = int(given["megabytes"] * 1e6)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    limit, (_, most) = int(given["megabytes"] * 1e6), resource.getrlimit(resource.RLIMIT_AS)
+    if most != resource.RLIM_INFINITY:  # a site may allow less
+        limit = min(limit, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    try:
+        points, tets = fill(tetgen, given)
+    except (RuntimeError, MemoryError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(REFUSED)
+    np.savez(target, points=points, tets=tets)
+
+
+def fill(tetgen, given) -> tuple[np.ndarray, np.ndarray]:
     mesher = tetgen.TetGen(given["points"], given["facets"].astype(np.int32))
     points, tets, *_ = mesher.tetrahedralize(
         plc=True,
@@ -31,7 +44,7 @@ def main(source: str, target: str) -> None:
         optmaxdihedral=160.0,
         quiet=True,
     )
-    np.savez(target, points=points, tets=tets)
+    return points, tets
 
 
 if __name__ == "__main__":

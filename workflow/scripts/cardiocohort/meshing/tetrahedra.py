@@ -19,6 +19,7 @@ from .surface import Size, edges_of
 from .tets import EDGES, FACES, boundary_facets, row_keys, scaled_jacobian, signed_volumes
 
 MIN_RATIO, MIN_DIHEDRAL = 1.4, 15.0  # radius-edge ratio and degrees that TetGen is asked for
+TIMED_OUT = "tetgen timed out"
 VOLUME_FACTOR = 1.3  # of the regular tetrahedron: TetGen halves what is larger
 GOOD, BAD = 0.2, 0.12  # scaled Jacobian below which a tet is mended, and with surface nodes too
 # signals that come from outside (memory, scancel, Ctrl-C); a crash of TetGen's own has others
@@ -32,8 +33,8 @@ def tetrahedralize(
 ):
     """Points (N', 3) and tets (M, 4) inside a closed surface whose points come first, unmoved.
 
-    Runs in a process of its own; SubjectError if that fails, crashes or exceeds `seconds` or `megabytes`,
-    KilledError if it is ended from outside.
+    Runs in a process of its own; SubjectError if TetGen refuses, crashes or exceeds `seconds` or
+    `megabytes`, KilledError if it is ended from outside or cannot be run at all.
     """
     with tempfile.TemporaryDirectory(prefix="tetgen-") as folder:
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
@@ -53,15 +54,20 @@ def tetrahedralize(
                 cwd=folder,  # TetGen drops files where it runs
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise SubjectError("tetgen timed out", f"no result within {seconds:g} s") from error
+            raise SubjectError(TIMED_OUT, f"no result within {seconds:g} s") from error
         if -done.returncode in FROM_OUTSIDE:
             raise KilledError(
                 f"TetGen was ended by {signal.Signals(-done.returncode).name}, often for lack of memory; run "
                 "the same command again, with more memory (mem_mb) or fewer threads"
             )
-        if done.returncode != 0 or not target.is_file():
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if done.returncode < 0 or done.returncode == tetgen_child.REFUSED:
             raise SubjectError("tetgen failed", f"exit status {done.returncode}: {last}")
+        if done.returncode != 0 or not target.is_file():
+            raise KilledError(
+                f"TetGen could not be run: {last}; that is not the heart's fault: mend what it tells of "
+                "(installation, disk) and run the same command again"
+            )
         with np.load(target) as found:
             return found["points"].astype(float), found["tets"].astype(np.int64)
 
