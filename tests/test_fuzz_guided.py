@@ -11,6 +11,7 @@ import pytest
 CASES = os.environ.get("CASES", "300")
 
 
+# not in the lock (no wheels for many machines); .ci/run installs it and says loudly where it cannot
 @pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
 def test_readers_withstand_files_that_are_guided_by_their_code():

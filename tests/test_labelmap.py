@@ -161,6 +161,7 @@ def test_a_map_that_cannot_be_used_ends_itself_alone(tmp_path):
     assert "cannot be used: not a readable NIfTI file" in frame["reason"][0]
 
 
+# Linux alone has a file that every user, root too, fails to read
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file at hand that fails to be read")
 def test_a_map_that_the_file_system_withholds_ends_the_job(tmp_path):
     rules = load_rules(TEMPLATES.parent / "topology/heart.tsv", HEART)

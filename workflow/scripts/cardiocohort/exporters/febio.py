@@ -207,6 +207,7 @@ def _readme(mechanics: Mechanics) -> str:
     left_out = {
         "holzapfel_ogden": "FEBio has no shear term between fibre and sheet (a_fs, b_fs): it is left out.\n"
     }
+    springs = "The base's springs act on the deformed area.\n" if mechanics.base == "robin" else ""
     return (
         f"FEBio 4 model '{NAME}.feb': passive inflation, mm, kg, s, kPa.\n"
         f"Run with: {RUN}\n"
@@ -214,4 +215,5 @@ def _readme(mechanics: Mechanics) -> str:
         "mesh table's .vtu plus 1. Material axes: fibre, sheet, sheet normal.\n"
         f"Surfaces: {', '.join(FACETS)}, normals outward; the same names with _nodes are node sets.\n"
         + left_out.get(mechanics.material, "")
+        + springs
     )
