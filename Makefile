@@ -1,9 +1,8 @@
-# make run    the cohort of config/config.yaml, from nothing to solver decks and report
-# make test   environment, style, lint, dry run, all tests
-# make bench  seconds and memory of sampling and planning into results/bench/, on a quiet machine
-# make bench-scale  costs of large trials, under SLURM too where it is installed, into results/bench/scale.tsv
-# Variables: CORES (default all), ARGS (for Snakemake, e.g. ARGS="--configfile mine.yaml"), PYTHON,
-# WORKERS (test files that run side by side; 3 GB each).
+# make help lists the targets. Variables:
+#   CORES    cores of a run (default: all)
+#   ARGS     passed to Snakemake, such as ARGS="--configfile mine.yaml"
+#   PYTHON   the Python that makes the environment (3.11 or newer)
+#   WORKERS  test files that run side by side (3 GB each)
 
 CORES ?= all
 ARGS ?=
@@ -12,36 +11,51 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test bench bench-scale environment style dry-run tests
+SNAKEMAKE := @$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete
+BENCHMARKS := @$(BIN)/python -m snakemake --snakefile benchmarks/Snakefile --cores $(CORES)
 
-run: environment
-	@$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete $(ARGS)
+.PHONY: help run test bench bench-guidance bench-scale environment style layers dry-run tests
 
-test: environment style dry-run tests
+help: ## this list, and the targets of the workflow
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+	@echo 'Targets of the workflow, make run ARGS="<target>":'
+	@sed -n 's/^#   \([a-z_]*\)  *\(.*\)/  \1\t\2/p' workflow/Snakefile | expand -t 24
 
-bench: environment
-	@$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete bench $(ARGS)
+run: environment ## the cohort of config/config.yaml, from nothing to solver decks and report
+	$(SNAKEMAKE) $(ARGS)
 
-bench-scale: environment
-	@PYTHONPATH=workflow/scripts $(BIN)/python tests/bench_scale.py
+test: environment style layers dry-run tests ## style, import layers, dry run, all tests
+
+bench: environment ## seconds and memory of sampling and planning, into results/bench/
+	$(BENCHMARKS) bench --forcerun bench_sampling bench_planning $(ARGS)
+
+bench-guidance: environment ## what settings of guidance cost and reach, into results/bench/
+	$(BENCHMARKS) guidance_bench --forcerun bench_guidance $(ARGS)
+
+bench-scale: environment ## costs of large trials (SLURM too, where it is installed), into results/bench/scale.tsv
+	@PYTHONPATH=tests/support $(BIN)/python benchmarks/scale.py $(ARGS)
 
 # The lock file's copy is written last: an installation that was cut off is done again. Modules are compiled
 # when they are first imported, which is a small part of them.
-environment:
+environment: ## the virtual environment .venv, with the library as an editable installation
 	@cmp -s requirements.lock .venv/requirements.lock || { \
 	    "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	        { echo "Python 3.11 or newer is needed; say which by: make PYTHON=/path/to/python3" >&2; exit 1; }; \
 	    echo "Installing the environment into .venv (once, some minutes)"; \
 	    "$(PYTHON)" -m venv .venv && \
 	    $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock && \
+	    $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --disable-pip-version-check -e . && \
 	    cp requirements.lock .venv/requirements.lock; \
 	}
 
 style: environment
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m snakefmt --check workflow
+	$(BIN)/python -m snakefmt --check workflow benchmarks/Snakefile
 	$(BIN)/python -m snakemake --lint
+
+layers: environment
+	$(BIN)/lint-imports --no-cache
 
 dry-run: environment
 	$(BIN)/python -m snakemake --dry-run --quiet rules

@@ -9,10 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "scripts"))
+from cardiocohort.runtime import stale_lock
 
-from cardiocohort import run_owner  # noqa: E402 - the library is not installed
+HERE = Path(__file__).resolve().parent
 
 
 def working_directory(arguments: list[str]) -> Path:
@@ -24,7 +23,7 @@ def working_directory(arguments: list[str]) -> Path:
 
 def main(arguments: list[str]) -> None:
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile")]
-    if run_owner.left_locked(working_directory(arguments)):
+    if stale_lock.left_locked(working_directory(arguments)):
         print("The last run here was killed; removing its lock.", file=sys.stderr)
         subprocess.run([*snakemake, "--unlock", *arguments], check=True)
     # exec: Ctrl-C and the exit code are Snakemake's own

@@ -10,18 +10,19 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-WORKFLOW = Path(workflow.basedir)
+# not workflow.basedir, which is that of a Snakefile that includes this workflow
+WORKFLOW = Path(workflow.current_basedir).parent
 REPOSITORY = WORKFLOW.parent
-sys.path.insert(0, str(WORKFLOW / "scripts"))
-
-from cardiocohort import bundle_card, cohort, files, label_map_folder, run_owner
-from cardiocohort.code_digest import library_digest
-from cardiocohort.config import check_refinement, check_together, complete
-from cardiocohort.config import locate, read_schema, with_edges
-from cardiocohort.errors import InputError
+from cardiocohort.anatomy import bundle_metadata
+from cardiocohort.cohort import table as cohort_table
+from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.evaluation import arms as evaluation_arms
-from cardiocohort.population.arms import refuse_other_arms
-from cardiocohort.segmentations import cases
+from cardiocohort.label_maps import cases, folder as label_map_folder
+from cardiocohort.runtime import artifacts, stale_lock
+from cardiocohort.runtime.code_digest import library_digest
+from cardiocohort.runtime.config import check_refinement, check_together, complete
+from cardiocohort.runtime.config import locate, read_schema, with_edges
+from cardiocohort.runtime.errors import InputError
 
 
 configfile: str(locate("config/config.yaml", "configfile", Path.cwd(), REPOSITORY))
@@ -55,12 +56,12 @@ def library(script):
 
 def batches_of_arms():
     """Params of every batch by its name, from the cohort table."""
-    arms = cohort.read_cohort(located("cohort_table"), ANATOMY)
+    arms = cohort_table.read_cohort(located("cohort_table"), ANATOMY)
     plain = {arm.name: arm.to_dict() for arm in arms}
     maps = {
         arm.name: located_base(arm) for arm in arms if arm.base and not arm.base_arm
     }
-    digests = {name: files.sha256(path) for name, path in maps.items()}
+    digests = {name: artifacts.sha256(path) for name, path in maps.items()}
     return {
         batch.name: {
             "arm": plain[arm.name],
@@ -74,7 +75,7 @@ def batches_of_arms():
             "base_sha256": digests.get(arm.name),
         }
         for arm in arms
-        for batch in cohort.batches(arm, SETTINGS["batch_size"])
+        for batch in cohort_table.batches(arm, SETTINGS["batch_size"])
     }
 
 
@@ -144,7 +145,9 @@ def simulation_batches():
             members = list(batch)
         else:
             indices = range(batch["first"], batch["last"] + 1)
-            members = [cohort.subject_name(batch["arm"]["name"], i) for i in indices]
+            members = [
+                cohort_table.subject_name(batch["arm"]["name"], i) for i in indices
+            ]
         arm = name.rpartition("-")[0]
         arms.setdefault(arm, []).extend((member, name) for member in members)
     size = SETTINGS["simulation"]["batch_size"]
@@ -238,7 +241,7 @@ def segmented_files(wildcards):
     """The files of all its cases that a source names."""
     settings = SETTINGS["segmentations"]
     with plain_errors():
-        anatomy, _ = bundle_card.read_anatomy(SEGMENTATION_TABLES["anatomy"])
+        anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
         sources = cases.parse_sources(settings["sources"], anatomy.structures)
         sources[""] = [cases.parse_source(text) for text in settings["whole_heart"]]
         return [
@@ -318,7 +321,7 @@ def evaluation_label_maps():
 
 def trained_on():
     """Record of the bundle's training: label maps or templates, shares, focus, what was left out."""
-    return SETTINGS["prior"] | bundle_card.read_card(BUNDLE).get("training", {})
+    return SETTINGS["prior"] | bundle_metadata.read_card(BUNDLE).get("training", {})
 
 
 def deformed_templates(which):
@@ -363,15 +366,17 @@ def index_to_verify(wildcards):
     """Index of the subject of a batch that `verify` recomputes: any, but always the same."""
     batch = batch_of(wildcards)
     n = batch["last"] - batch["first"] + 1
-    return batch["first"] + int(files.digest(wildcards.batch)[:8], 16) % n
+    return batch["first"] + int(artifacts.digest(wildcards.batch)[:8], 16) % n
 
 
 def subject_to_verify(wildcards):
     """Name of the subject of a batch that `verify` recomputes."""
     batch = batch_of(wildcards)
     if SETTINGS["label_maps"]:
-        return sorted(batch)[int(files.digest(wildcards.batch)[:8], 16) % len(batch)]
-    return cohort.subject_name(batch["arm"]["name"], index_to_verify(wildcards))
+        return sorted(batch)[
+            int(artifacts.digest(wildcards.batch)[:8], 16) % len(batch)
+        ]
+    return cohort_table.subject_name(batch["arm"]["name"], index_to_verify(wildcards))
 
 
 def tables(stage, suffix):
@@ -394,6 +399,10 @@ with plain_errors():
     SETTINGS = complete(config, read_schema(WORKFLOW / "schemas/config.schema.yaml"))
     check_together(SETTINGS, sorted(path.stem for path in EXPORTERS))
 
+# Sampling and training take a GPU where the config insists on one.
+WITH_GPU = SETTINGS["device"] == "cuda"
+SAMPLING_ENV = f"../../envs/generation{'_gpu' if WITH_GPU else ''}.yaml"
+
 # The cohort needs a bundle; the target `prior` makes one, `label_maps` needs none. Jobs parse this file
 # too, after a main process that has found nothing wrong.
 WITH_COHORT = (
@@ -407,8 +416,8 @@ if WITH_COHORT:
         located("bundle")
         BUNDLE = located_in_bundle("bundle.json")
         WEIGHTS = located_in_bundle("weights.safetensors")
-        ANATOMY, GRID = bundle_card.read_anatomy(BUNDLE)
-        WEIGHTS_SHA256 = bundle_card.read_card(BUNDLE).get("weights_sha256")
+        ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
+        WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
         BUNDLE_MOMENTS = located_in_bundle("reference_moments.parquet")
         REFERENCE = located("reference_table") or BUNDLE_MOMENTS
         RULES = located("topology_rules")
@@ -427,13 +436,13 @@ if WITH_COHORT:
 
     # Bundle and tables are ancient() inputs, since a checkout's file times say nothing; these digests
     # of their content, in params, rerun what depends on them.
-    ANATOMY_DIGEST = files.digest(
+    ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
     )
-    REFERENCE_SHA256 = files.sha256(REFERENCE)
-    BUNDLE_MOMENTS_SHA256 = files.sha256(BUNDLE_MOMENTS)
-    RULES_SHA256 = files.sha256(RULES)
-    TARGETS_SHA256 = files.sha256(TARGETS_TABLE) if TARGETS_TABLE else None
+    REFERENCE_SHA256 = artifacts.sha256(REFERENCE)
+    BUNDLE_MOMENTS_SHA256 = artifacts.sha256(BUNDLE_MOMENTS)
+    RULES_SHA256 = artifacts.sha256(RULES)
+    TARGETS_SHA256 = artifacts.sha256(TARGETS_TABLE) if TARGETS_TABLE else None
 
     # the user's own label maps need no cohort table
     with_table = not SETTINGS["label_maps"]
@@ -441,7 +450,9 @@ if WITH_COHORT:
         {"cohort_table": ancient(located("cohort_table"))} if with_table else {}
     )
     COHORT_TABLE_COPY = {"cohort_table": "<cohort>/cohort.tsv"} if with_table else {}
-    COHORT_TABLE_SHA256 = files.sha256(located("cohort_table")) if with_table else None
+    COHORT_TABLE_SHA256 = (
+        artifacts.sha256(located("cohort_table")) if with_table else None
+    )
     # of the label map files that arms have as their base
     BASES_SHA256 = {
         batch["arm"]["base"]: batch["base_sha256"]

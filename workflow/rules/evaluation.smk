@@ -6,7 +6,7 @@
 
 
 EVALUATION = SETTINGS["evaluation"]
-EVALUATED = bundle_card.read_card(BUNDLE)
+EVALUATED = bundle_metadata.read_card(BUNDLE)
 ARMS = evaluation_arms.arms(EVALUATION)
 
 
@@ -73,7 +73,7 @@ rule make_evaluation_hearts:
         shares=lambda wildcards: list(deformed_templates("alike").values()),
         left_out_shares=lambda wildcards: list(deformed_templates("left_out").values()),
         digests=lambda wildcards, input: [
-            files.sha256(path)
+            artifacts.sha256(path)
             for path in [input.values, *input.templates, *input.left_out]
         ],
         targets=evaluation_arms.hearts_needed(EVALUATION),
@@ -102,14 +102,10 @@ rule sample_arm:
     wildcard_constraints:
         arm="|".join(ARMS),
     conda:
-        (
-            "../../envs/generation_gpu.yaml"
-            if SETTINGS["device"] == "cuda"
-            else "../../envs/generation.yaml"
-        )
+        SAMPLING_ENV
     threads: SETTINGS["threads"]["generation"]
     resources:
-        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        gpu=int(WITH_GPU),
         mem_mb=more_each_attempt(2000 + 1500 * SETTINGS["threads"]["generation"]),
         runtime=240,
     params:
@@ -117,8 +113,8 @@ rule sample_arm:
         seed=EVALUATION["seed"],
         guidance=SETTINGS["guidance"],
         device=SETTINGS["device"],
-        bundle_sha256=lambda wildcards, input: files.sha256(input.weights),
-        moments_sha256=lambda wildcards, input: files.sha256(input.moments),
+        bundle_sha256=lambda wildcards, input: artifacts.sha256(input.weights),
+        moments_sha256=lambda wildcards, input: artifacts.sha256(input.moments),
         library=library("sample_arm.py"),
     message:
         "Sampling the arm {wildcards.arm}"
@@ -186,7 +182,7 @@ rule measure_control:
         "../scripts/measure_control.py"
 
 
-rule train_known_prior:
+rule train_ellipsoid_prior:
     output:
         card="<evaluation>/known_prior/bundle.json",
         weights="<evaluation>/known_prior/weights.safetensors",
@@ -199,7 +195,7 @@ rule train_known_prior:
         "../../envs/prior.yaml"
     threads: SETTINGS["threads"]["generation"]
     resources:
-        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        gpu=int(WITH_GPU),
         mem_mb=more_each_attempt(4000),
         runtime=240,
     params:
@@ -210,14 +206,14 @@ rule train_known_prior:
         },
         seed=EVALUATION["seed"],
         device=SETTINGS["device"],
-        library=library("train_known_prior.py"),
+        library=library("train_ellipsoid_prior.py"),
     message:
         "Training a prior of hearts whose moments are known"
     script:
-        "../scripts/train_known_prior.py"
+        "../scripts/train_ellipsoid_prior.py"
 
 
-rule sample_known_targets:
+rule sample_ellipsoid_targets:
     input:
         bundle="<evaluation>/known_prior/bundle.json",
         weights="<evaluation>/known_prior/weights.safetensors",
@@ -230,14 +226,10 @@ rule sample_known_targets:
     benchmark:
         "<evaluation>/benchmarks/known.tsv"
     conda:
-        (
-            "../../envs/generation_gpu.yaml"
-            if SETTINGS["device"] == "cuda"
-            else "../../envs/generation.yaml"
-        )
+        SAMPLING_ENV
     threads: SETTINGS["threads"]["generation"]
     resources:
-        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        gpu=int(WITH_GPU),
         mem_mb=more_each_attempt(2000 + 1500 * SETTINGS["threads"]["generation"]),
         runtime=240,
     params:
@@ -246,12 +238,12 @@ rule sample_known_targets:
         seed=EVALUATION["seed"],
         guidance=SETTINGS["guidance"],
         device=SETTINGS["device"],
-        rules_sha256=files.sha256(KNOWN_RULES),
-        library=library("sample_known_targets.py"),
+        rules_sha256=artifacts.sha256(KNOWN_RULES),
+        library=library("sample_ellipsoid_targets.py"),
     message:
         "Sampling a grid of exact targets"
     script:
-        "../scripts/sample_known_targets.py"
+        "../scripts/sample_ellipsoid_targets.py"
 
 
 rule write_evaluation:
@@ -274,7 +266,7 @@ rule write_evaluation:
     params:
         arms=PLAIN_ARMS,
         constrained=EVALUATION["constrained"],
-        template=files.sha256(EVALUATION_TEMPLATE),
+        template=artifacts.sha256(EVALUATION_TEMPLATE),
         library=library("write_evaluation.py"),
     message:
         "Writing the evaluation's charts and page"

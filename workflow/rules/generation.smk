@@ -19,14 +19,10 @@ rule generate_anatomies:
     benchmark:
         "<cohort>/benchmarks/generation/{batch}.tsv"
     conda:
-        (
-            "../../envs/generation_gpu.yaml"
-            if SETTINGS["device"] == "cuda"
-            else "../../envs/generation.yaml"
-        )
+        SAMPLING_ENV
     threads: SETTINGS["threads"]["generation"]
     resources:
-        gpu=1 if SETTINGS["device"] == "cuda" else 0,
+        gpu=int(WITH_GPU),
         mem_mb=more_each_attempt(2000 + 1500 * SETTINGS["threads"]["generation"]),
         runtime=240,
     params:

@@ -39,7 +39,7 @@ with plain_errors():
             locate(PRIOR["warm_start"], "prior.warm_start", Path.cwd(), REPOSITORY)
             / "bundle.json"
         )
-        PRIOR_START, PRIOR_START_CARD = str(bundle_json), bundle_card.read_card(
+        PRIOR_START, PRIOR_START_CARD = str(bundle_json), bundle_metadata.read_card(
             bundle_json
         )
     elif not (PRIOR["autoencoder"]["cycles"] and PRIOR["denoiser"]["cycles"]):
@@ -47,8 +47,8 @@ with plain_errors():
             "config key 'prior': 'cycles' is empty for the autoencoder or the denoiser, which keeps the network of "
             "'warm_start'; name a bundle there, or at least one cycle"
         )
-    PRIOR_CHANNELS = len(bundle_card.read_anatomy(PRIOR_ANATOMY)[0].structures) + 1
-    PRIOR_CELLS = bundle_card.read_anatomy(PRIOR_ANATOMY)[1].shape[0] // 2
+    PRIOR_CHANNELS = len(bundle_metadata.read_anatomy(PRIOR_ANATOMY)[0].structures) + 1
+    PRIOR_CELLS = bundle_metadata.read_anatomy(PRIOR_ANATOMY)[1].shape[0] // 2
 
 PRIOR_START_SHA256 = PRIOR_START_CARD["weights_sha256"] if PRIOR_START_CARD else ""
 PRIOR_RECORD = (
@@ -105,7 +105,7 @@ rule make_reference_population:
         seed=PRIOR["seed"],
         held_out_share=PRIOR["held_out_share"],
         digests=lambda wildcards, input: [
-            files.sha256(path)
+            artifacts.sha256(path)
             for path in [input.rules, input.values, *input.templates]
         ],
         library=library("make_reference_population.py"),
@@ -133,7 +133,7 @@ rule train_autoencoder:
         "../../envs/prior.yaml"
     threads: 2 * PRIOR["processes"]
     resources:
-        gpu=PRIOR["processes"] if SETTINGS["device"] == "cuda" else 0,
+        gpu=PRIOR["processes"] * WITH_GPU,
         mem_mb=more_each_attempt(6000 + 2000 * PRIOR["processes"]),
         runtime=1440,
     params:
@@ -192,7 +192,7 @@ rule train_denoiser:
         "../../envs/prior.yaml"
     threads: 2 * PRIOR["processes"]
     resources:
-        gpu=PRIOR["processes"] if SETTINGS["device"] == "cuda" else 0,
+        gpu=PRIOR["processes"] * WITH_GPU,
         mem_mb=more_each_attempt(6000 + 2000 * PRIOR["processes"]),
         runtime=1440,
     params:

@@ -15,7 +15,7 @@ REFINED_EDGES = [f"{mm:g}" for mm in SETTINGS["refinement"]["edge_lengths_mm"]]
 
 localrules:
     refinement_study,
-    tell_refinement,
+    summarise_refinement,
 
 
 wildcard_constraints:
@@ -56,7 +56,7 @@ rule refinement_study:
         "<cohort>/refinement/study.tsv",
 
 
-rule tell_refinement:
+rule summarise_refinement:
     input:
         meshes=expand(
             "<cohort>/refinement/{edge}mm/meshes/{batch}.tsv",
@@ -76,8 +76,8 @@ rule tell_refinement:
     conda:
         "../../envs/report.yaml"
     params:
-        library=library("tell_refinement.py"),
+        library=library("summarise_refinement.py"),
     message:
         "Telling what the refinement of the meshes changed"
     script:
-        "../scripts/tell_refinement.py"
+        "../scripts/summarise_refinement.py"

@@ -72,8 +72,8 @@ rule write_report:
     params:
         config=SETTINGS,
         arms=plain_arms(),
-        reference_values_sha256=files.sha256(REFERENCE_VALUES),
-        template=files.sha256(PAGE_TEMPLATE),
+        reference_values_sha256=artifacts.sha256(REFERENCE_VALUES),
+        template=artifacts.sha256(PAGE_TEMPLATE),
         library=library("write_report.py"),
     message:
         "Writing the report"

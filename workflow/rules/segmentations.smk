@@ -63,12 +63,12 @@ rule make_label_maps:
         sources=SEGMENTATIONS["sources"],
         whole_heart=SEGMENTATIONS["whole_heart"],
         tables_sha256={
-            key: files.sha256(path)
+            key: artifacts.sha256(path)
             for key, path in SEGMENTATION_TABLES.items()
             if path and key != "covariates"
         },
         covariates_sha256=(
-            files.sha256(SEGMENTATION_TABLES["covariates"])
+            artifacts.sha256(SEGMENTATION_TABLES["covariates"])
             if SEGMENTATIONS["covariates"]
             else None
         ),

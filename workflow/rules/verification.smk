@@ -25,11 +25,11 @@ rule verify:
     conda:
         "../../envs/report.yaml"
     params:
-        library=library("tell_verification.py"),
+        library=library("report_verification.py"),
     message:
         "Telling what the verification found"
     script:
-        "../scripts/tell_verification.py"
+        "../scripts/report_verification.py"
 
 
 if SETTINGS["label_maps"]:

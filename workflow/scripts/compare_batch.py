@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from cardiocohort import script, tables, verification
+from cardiocohort.cohort import stage_tables, verification
+from cardiocohort.runtime import script, tables
 
 STAGES = {
-    "targets": tables.TARGETS,
-    "anatomies": tables.ANATOMIES,
-    "topology": tables.TOPOLOGY,
-    "meshes": tables.MESHES,
-    "inputs": tables.INPUTS,
+    "targets": stage_tables.TARGETS,
+    "anatomies": stage_tables.ANATOMIES,
+    "topology": stage_tables.TOPOLOGY,
+    "meshes": stage_tables.MESHES,
+    "inputs": stage_tables.INPUTS,
 }
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cardiocohort import files, script
+from cardiocohort.runtime import artifacts, script
 from cardiocohort.simulation import pairs, pairs_figure
 
 
@@ -14,10 +14,10 @@ def main(snakemake):
     ]
     table = pairs.pairs(*found)
     for path, frame in ((o.pairs, table), (o.summary, pairs.summary(table))):
-        with files.atomic_path(path) as temporary:
+        with artifacts.atomic_path(path) as temporary:
             frame.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
     figure = pairs_figure.displacement_by_volume(table, p.structure, p.base, p.arm)
-    with files.atomic_path(o.figure) as temporary:
+    with artifacts.atomic_path(o.figure) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 

@@ -8,15 +8,17 @@ base_anatomies (tables of their base's batch), or base_map (a label map file). P
 
 import logging
 
-from cardiocohort import moments, script, tables
-from cardiocohort.base_map import read_base_map
-from cardiocohort.bundle_card import read_anatomy
-from cardiocohort.cohort import Arm
+from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.cohort import stage_tables
+from cardiocohort.cohort.table import Arm
+from cardiocohort.label_maps.sibling_base import read_base_map
 from cardiocohort.population import siblings
 from cardiocohort.population.explicit import explicit_targets, read_targets
 from cardiocohort.population.plausibility import population_for, warnings_of
 from cardiocohort.population.reference import read_reference
 from cardiocohort.population.targets import drawn_targets
+from cardiocohort.runtime import script, tables
 
 
 def bases_of(inputs, arm, indices, anatomy, grid):
@@ -25,8 +27,8 @@ def bases_of(inputs, arm, indices, anatomy, grid):
         groups = [(anatomy.label(name),) for name in anatomy.structures]
         found = moments.measure_labels(labels, groups, grid.axes_mm())
         return siblings.bases_of_map(indices, anatomy.structures, found)
-    wanted = tables.read_table(inputs.base_targets, tables.TARGETS)
-    achieved = tables.read_table(inputs.base_anatomies, tables.ANATOMIES)
+    wanted = tables.read_table(inputs.base_targets, stage_tables.TARGETS)
+    achieved = tables.read_table(inputs.base_anatomies, stage_tables.ANATOMIES)
     return siblings.bases_of_tables(arm, indices, wanted, achieved)
 
 
@@ -47,7 +49,7 @@ def main(snakemake):
         targets = drawn_targets(arm, indices, p.seed, population, p.truncation)
     for warning in warnings_of(arm, targets, population, grid):
         logging.warning(warning)
-    tables.write_table(snakemake.output.table, targets, tables.TARGETS)
+    tables.write_table(snakemake.output.table, targets, stage_tables.TARGETS)
     logging.info("%s: targets of %d subjects", snakemake.output.table, len(indices))
 
 

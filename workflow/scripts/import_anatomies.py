@@ -2,26 +2,30 @@
 
 from pathlib import Path
 
-from cardiocohort import bundle_card, files, imported, script, subjects, tables, topology
+from cardiocohort import topology
+from cardiocohort.anatomy import bundle_metadata
+from cardiocohort.cohort import stage_tables
+from cardiocohort.label_maps import importing
+from cardiocohort.runtime import artifacts, batch_runner, script, tables
 
 
 def main(snakemake):
     p = snakemake.params
-    anatomy, grid = bundle_card.read_anatomy(snakemake.input.bundle)
+    anatomy, grid = bundle_metadata.read_anatomy(snakemake.input.bundle)
     rules = topology.load_rules(snakemake.input.rules, anatomy)
     table = Path(snakemake.output.table)
     tasks = [
-        subjects.Task(
+        batch_runner.Task(
             subject,
             f"{subject}.nii.gz",
-            files.digest([files.sha256(source), p.anatomy, p.rules_sha256, p.library]),
+            artifacts.digest([artifacts.sha256(source), p.anatomy, p.rules_sha256, p.library]),
             (source, anatomy, grid, rules),
         )
         for subject, source in zip(p.subjects, snakemake.input.label_maps, strict=True)
     ]
-    records = subjects.run_batch(table.with_suffix(""), tasks, imported.import_label_map)
-    frame = imported.anatomies_table(records, p.arm, anatomy)
-    tables.write_table(table, frame, tables.ANATOMIES)
+    records = batch_runner.run_batch(table.with_suffix(""), tasks, importing.import_label_map)
+    frame = importing.anatomies_table(records, p.arm, anatomy)
+    tables.write_table(table, frame, stage_tables.ANATOMIES)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cardiocohort import files, script, tables
-from cardiocohort.bundle_card import read_anatomy
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.evaluation import hearts, table_columns
+from cardiocohort.runtime import artifacts, script, tables
 
 
 def main(snakemake):
@@ -13,7 +13,7 @@ def main(snakemake):
     hearts.check_constrained(p.constrained, anatomy)
     out = Path(snakemake.output.table)
     folder, context = out.with_suffix(""), (anatomy, grid, i.rules, i.values)
-    inputs = files.digest([p.library, p.rules_sha256, p.digests, p.seed, p.shares])
+    inputs = artifacts.digest([p.library, p.rules_sha256, p.digests, p.seed, p.shares])
     if i.get("label_maps"):
         maps = dict(zip(p.subjects, map(Path, i.label_maps), strict=True))
         found = hearts.copied(folder / "alike", context, maps, inputs, threads)

@@ -3,25 +3,26 @@
 import logging
 from pathlib import Path
 
-from cardiocohort import bundle_card, files, script, subjects, tables
-from cardiocohort.segmentations import cases, covariates, label_maps
+from cardiocohort.anatomy import bundle_metadata
+from cardiocohort.label_maps import cases, covariates, scans
+from cardiocohort.runtime import artifacts, batch_runner, script, tables
 
 
 def main(snakemake):
     p, inputs, out = snakemake.params, snakemake.input, snakemake.output
-    anatomy, grid = bundle_card.read_anatomy(inputs.anatomy)
+    anatomy, grid = bundle_metadata.read_anatomy(inputs.anatomy)
     people = covariates.read_covariates(inputs.covariates) if inputs.covariates else None
     sources = cases.parse_sources(p.sources, anatomy.structures)
     whole_heart = tuple(cases.parse_source(text) for text in p.whole_heart)
-    tasks = label_maps.case_tasks(
-        cases.find_cases(p.folder), sources, whole_heart, files.digest([p.library, p.tables_sha256])
+    tasks = scans.case_tasks(
+        cases.find_cases(p.folder), sources, whole_heart, artifacts.digest([p.library, p.tables_sha256])
     )
     initargs = (anatomy, grid, inputs.rules, inputs.vessels or None, inputs.positions or None)
-    records = subjects.run_batch(
-        Path(out.cases).parent, tasks, label_maps.make_label_map, snakemake.threads,
-        initializer=label_maps.open_convention, initargs=initargs,
+    records = batch_runner.run_batch(
+        Path(out.cases).parent, tasks, scans.make_label_map, snakemake.threads,
+        initializer=scans.open_convention, initargs=initargs,
     )  # fmt: skip
-    table = label_maps.cases_table(records, anatomy, people)
+    table = scans.cases_table(records, anatomy, people)
     counts = table["verdict"].value_counts()
     logging.info("%s", ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
     if people is not None:
@@ -34,7 +35,7 @@ def main(snakemake):
         for name in left_out:
             logging.warning("column %r is not known of every accepted case and is left out", name)
         tables.write_table(out.covariates, known, {"subject": "str"})
-    tables.write_table(out.cases, table, label_maps.CASES)
+    tables.write_table(out.cases, table, scans.CASES)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,25 @@
 
 from pathlib import Path
 
-from cardiocohort import files, script, subjects
-from cardiocohort.bundle_card import read_anatomy
-from cardiocohort.errors import InputError
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.population.reference import read_reference
 from cardiocohort.prior import reference_population as population
+from cardiocohort.runtime import artifacts, batch_runner, script
+from cardiocohort.runtime.errors import InputError
 
 
 def main(snakemake):
     anatomy, grid = read_anatomy(snakemake.input.anatomy)
     p, folder = snakemake.params, Path(snakemake.output.hearts).parent / "hearts"
     templates = dict(zip(snakemake.input.get("templates", []), p.shares, strict=True))
-    inputs = files.digest([p.library, p.seed, files.sha256(snakemake.input.rules), list(p.digests)])
+    inputs = artifacts.digest([p.library, p.seed, artifacts.sha256(snakemake.input.rules), list(p.digests)])
     if templates:
         tasks, work = population.deformed_tasks(p.n, inputs), population.work_deformed
     else:
         maps = dict(zip(p.subjects, map(Path, snakemake.input.label_maps), strict=True))
         tasks, work = population.folder_tasks(maps, inputs), population.work_folder
     initargs = (anatomy, grid, snakemake.input.rules, templates, snakemake.input.values, p.seed)
-    records = subjects.run_batch(
+    records = batch_runner.run_batch(
         folder, tasks, work, snakemake.threads, initializer=population.open_source, initargs=initargs
     )
     reference, hearts = population.tables(records, anatomy, p.held_out_share)
@@ -30,10 +30,10 @@ def main(snakemake):
         )
     if snakemake.input.get("covariates"):
         reference = population.with_covariates(reference, snakemake.input.covariates)
-    with files.atomic_path(snakemake.output.reference) as path:
+    with artifacts.atomic_path(snakemake.output.reference) as path:
         reference.to_parquet(path, index=False)
     read_reference(snakemake.output.reference, anatomy)  # what every cohort will ask, before any training
-    with files.atomic_path(snakemake.output.hearts) as path:
+    with artifacts.atomic_path(snakemake.output.hearts) as path:
         hearts.to_csv(path, sep="\t", index=False)
 
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from cardiocohort import script, tables
-from cardiocohort.bundle_card import read_anatomy
-from cardiocohort.evaluation import coupling, fidelity, outcomes
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.evaluation import coupling, fidelity, gate_rates
 from cardiocohort.evaluation.arms import ABLATION, EXTREMES
 from cardiocohort.evaluation.samples import read_arms, read_hearts
 from cardiocohort.population.reference import read_reference
+from cardiocohort.runtime import script, tables
 
 
 def main(snakemake):
@@ -20,11 +20,11 @@ def main(snakemake):
     made = {
         "fidelity": (fidelity.table(arms, sets, p.resamples, p.seed), fidelity.COLUMNS),
         "coupling": (coupling.table(scaled, ablation, p.resamples, p.seed), coupling.COLUMNS),
-        "topology": (outcomes.topology(arms, p.resamples, p.seed), outcomes.TOPOLOGY),
+        "topology": (gate_rates.topology(arms, p.resamples, p.seed), gate_rates.TOPOLOGY),
     }
     reference = read_reference(Path(i.bundle).parent / "reference_moments.parquet", anatomy)
     own = reference.moments[:, reference.structures.index(sets[0][0])]
-    made["extremes"] = (outcomes.extremes(arms.get(EXTREMES), own), outcomes.EXTREMES)
+    made["extremes"] = (gate_rates.extremes(arms.get(EXTREMES), own), gate_rates.EXTREMES)
     for name, (frame, columns) in made.items():
         tables.write_table(o[name], frame, columns)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cardiocohort import files, script, topology
-from cardiocohort.labelmap import read_label_map, to_grid
-from cardiocohort.prior import card, figures, training
-from cardiocohort.prior.bundle import load_prior
-from cardiocohort.prior.networks import Autoencoder, NetworkSettings
+from cardiocohort import topology
+from cardiocohort.anatomy.label_map import read_label_map, to_grid
+from cardiocohort.diffusion.bundle import load_prior
+from cardiocohort.diffusion.networks import Autoencoder, NetworkSettings
+from cardiocohort.prior import figures, model_card, training
+from cardiocohort.runtime import artifacts, script
 
 
 def main(snakemake):
@@ -31,23 +32,26 @@ def main(snakemake):
     alike = read(hearts[focus & (hearts["split"] == "held_out")])
     train = list(read(hearts[focus & (hearts["split"] == "train")]).values())
     reconstructed = {
-        s: card.reconstruct(prior.autoencoder, labels, anatomy.n_channels) for s, labels in held_out.items()
+        s: model_card.reconstruct(prior.autoencoder, labels, anatomy.n_channels)
+        for s, labels in held_out.items()
     }
-    samples = card.unguided(prior, p.samples, p.seed)
-    unguided = card.gate_table(samples, prior, rules)
-    kept = card.gate_table([reconstructed[s] for s in alike], prior, rules)
+    samples = model_card.unguided(prior, p.samples, p.seed)
+    unguided = model_card.gate_table(samples, prior, rules)
+    kept = model_card.gate_table([reconstructed[s] for s in alike], prior, rules)
     result = {
         "weights_sha256": prior.card["weights_sha256"],
         "held_out_hearts": len(held_out),
-        "reconstruction_dice_held_out": card.mean_dice(held_out, reconstructed, anatomy),
+        "reconstruction_dice_held_out": model_card.mean_dice(held_out, reconstructed, anatomy),
         "reconstruction_pass_share": float(kept["repaired"].mean()),
         "reconstruction_reasons": kept.loc[~kept["repaired"], "reasons"].tolist(),
         "unguided_samples": p.samples,
         "unguided_pass_share": float(unguided["raw"].mean()),
         "unguided_pass_share_after_repairs": float(unguided["repaired"].mean()),
         "unguided_reasons": unguided.loc[~unguided["repaired"], "reasons"].tolist(),
-        "nearest_training_dice_samples": _quartiles(card.nearest_dice(samples, train, anatomy)),
-        "nearest_training_dice_held_out": _quartiles(card.nearest_dice(list(alike.values()), train, anatomy)),
+        "nearest_training_dice_samples": _quartiles(model_card.nearest_dice(samples, train, anatomy)),
+        "nearest_training_dice_held_out": _quartiles(
+            model_card.nearest_dice(list(alike.values()), train, anatomy)
+        ),
     }
     if p.leave_out:
         left = Autoencoder(NetworkSettings(**p.networks))
@@ -58,10 +62,12 @@ def main(snakemake):
         }
         deformed = read(hearts[hearts["origin"].isin(p.leave_out) & (hearts["split"] == "held_out")])
         for name, unseen in (("left_out", templates), ("left_out_deformed", deformed)):
-            again = {s: card.reconstruct(left, labels, anatomy.n_channels) for s, labels in unseen.items()}
-            result[f"reconstruction_dice_{name}"] = card.mean_dice(unseen, again, anatomy)
-    files.write_text(out.card, files.readable_json(result))
-    files.write_text(out.page, card.markdown(result, prior.card))
+            again = {
+                s: model_card.reconstruct(left, labels, anatomy.n_channels) for s, labels in unseen.items()
+            }
+            result[f"reconstruction_dice_{name}"] = model_card.mean_dice(unseen, again, anatomy)
+    artifacts.write_text(out.card, artifacts.readable_json(result))
+    artifacts.write_text(out.page, model_card.markdown(result, prior.card))
     pairs = [m for s in list(held_out)[:4] for m in (held_out[s], reconstructed[s])]
     titles = ["held out", "reconstruction"] * (len(pairs) // 2)
     figures.write_slices(pairs, titles, out.reconstructions, anatomy)

@@ -1,9 +1,9 @@
 """Rule measure_realism: samples of every method against hearts that the prior has not seen."""
 
-from cardiocohort import script, tables
-from cardiocohort.bundle_card import read_anatomy
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.evaluation import realism_table
 from cardiocohort.evaluation.samples import read_arms, read_hearts
+from cardiocohort.runtime import script, tables
 
 
 def main(snakemake):

@@ -2,8 +2,9 @@
 
 import logging
 
-from cardiocohort import batch_size, files, script, tables
+from cardiocohort.cohort import batch_size
 from cardiocohort.report.manifest import COLUMNS
+from cardiocohort.runtime import artifacts, script, tables
 
 
 def main(snakemake):
@@ -13,7 +14,7 @@ def main(snakemake):
     slowest = table.iloc[0]
     if slowest["worst_job_minutes"] * 60 > batch_size.LONGEST_S:
         logging.warning("one subject of %s takes more than an hour", slowest["stage"])
-    with files.atomic_path(snakemake.output.table) as path:
+    with artifacts.atomic_path(snakemake.output.table) as path:
         table.assign(batch_size=size).round(2).to_csv(path, sep="\t", index=False)
     logging.info(
         "batch_size: %d (%s: %.0f minutes a job, %.0f at worst)",

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from cardiocohort import files, script, subjects, tables
-from cardiocohort.bundle_card import read_anatomy, read_card
+from cardiocohort.anatomy.bundle_metadata import read_anatomy, read_card
+from cardiocohort.diffusion.bundle import check_weights
+from cardiocohort.diffusion.device import resolve_device
 from cardiocohort.evaluation import sampling, table_columns
 from cardiocohort.evaluation.arms import Arm
 from cardiocohort.generation.anatomies import GROUP
-from cardiocohort.prior.bundle import check_weights
-from cardiocohort.prior.device import resolve_device
+from cardiocohort.runtime import artifacts, batch_runner, script, tables
 
 
 def main(snakemake):
@@ -19,10 +19,10 @@ def main(snakemake):
     hearts = tables.read_table(i.hearts, table_columns.HEARTS)
     arm = Arm.from_dict(p.arm)
     targets = sampling.targets_of(arm, hearts[hearts["set"] == "targets"], bundle, anatomy)
-    shared = [p.library, p.bundle_sha256, p.moments_sha256, files.sha256(i.rules), p.guidance, device]
-    inputs = files.digest([shared, arm.method, arm.strength])
+    shared = [p.library, p.bundle_sha256, p.moments_sha256, artifacts.sha256(i.rules), p.guidance, device]
+    inputs = artifacts.digest([shared, arm.method, arm.strength])
     settings = sampling.settings_of(arm, p.guidance)
-    records = subjects.run_batch(
+    records = batch_runner.run_batch(
         table.with_suffix(""),
         sampling.tasks(targets, p.seed, inputs),
         sampling.work,

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cardiocohort import files, script, subjects, tables
+from cardiocohort.cohort import stage_tables
 from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.runtime import artifacts, batch_runner, script, tables
 from cardiocohort.simulation import subject as stage
 from cardiocohort.simulation.settings import SimulationSettings
 
@@ -24,12 +25,14 @@ def main(snakemake):
             records[subject] = stage.skipped(mesh)
             continue
         made_of = [p.library, p.mechanics, p.simulation, mesh["sha256"], mesh["surface_sha256"]]
-        tasks.append(stage.task(mesh, folder, mechanics, settings, snakemake.threads, files.digest(made_of)))
+        tasks.append(
+            stage.task(mesh, folder, mechanics, settings, snakemake.threads, artifacts.digest(made_of))
+        )
     table = Path(snakemake.output.table)
-    made = subjects.run_batch(table.with_suffix(""), tasks, stage.simulate_subject)
+    made = batch_runner.run_batch(table.with_suffix(""), tasks, stage.simulate_subject)
     records |= {record["subject"]: record for record in made}
     frame = pd.DataFrame([stage.table_row(records[subject]) for subject in p.subjects])
-    tables.write_table(table, frame, tables.SIMULATIONS)
+    tables.write_table(table, frame, stage_tables.SIMULATIONS)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import ngsolve
 import pandas as pd
 
-from cardiocohort import files, script
+from cardiocohort.runtime import artifacts, script
 from cardiocohort.simulation import land2015
 
 
@@ -11,7 +11,7 @@ def main(snakemake):
     ngsolve.SetNumThreads(snakemake.threads)
     published = pd.read_csv(snakemake.input.published, sep="\t")
     rows = [row for case in land2015.CASES for row in land2015.compare(case, published)]
-    with files.atomic_path(snakemake.output.table) as path:
+    with artifacts.atomic_path(snakemake.output.table) as path:
         pd.DataFrame(rows).to_csv(path, sep="\t", index=False)
 
 

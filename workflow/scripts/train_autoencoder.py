@@ -1,8 +1,8 @@
 """Rule train_autoencoder: occupancy autoencoder of the reference population."""
 
-from cardiocohort import script
-from cardiocohort.prior import fits, processes
-from cardiocohort.prior.device import resolve_device
+from cardiocohort.diffusion.device import resolve_device
+from cardiocohort.prior import distributed, train_jobs
+from cardiocohort.runtime import script
 
 
 def main(snakemake):
@@ -12,7 +12,7 @@ def main(snakemake):
         "networks": p.networks, "fit": p.fit, "leave_out": p.leave_out, "device": resolve_device(p.device),
         **dict(snakemake.output.items()),
     }  # fmt: skip
-    processes.launch(p.processes, snakemake.threads, snakemake.log[0], fits.fit_autoencoder, job)
+    distributed.launch(p.processes, snakemake.threads, snakemake.log[0], train_jobs.fit_autoencoder, job)
 
 
 if __name__ == "__main__":

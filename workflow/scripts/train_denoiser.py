@@ -1,8 +1,8 @@
 """Rule train_denoiser: EDM denoiser of the autoencoder's standardised latents."""
 
-from cardiocohort import script
-from cardiocohort.prior import fits, processes
-from cardiocohort.prior.device import resolve_device
+from cardiocohort.diffusion.device import resolve_device
+from cardiocohort.prior import distributed, train_jobs
+from cardiocohort.runtime import script
 
 
 def main(snakemake):
@@ -12,8 +12,8 @@ def main(snakemake):
         "start": given.get("start"), "networks": p.networks, "fit": p.fit, "focus": p.focus,
         "device": resolve_device(p.device), "moments": given.get("moments"), **dict(snakemake.output.items()),
     }  # fmt: skip
-    processes.launch(1, snakemake.threads, None, fits.cache_latents, job)
-    processes.launch(p.processes, snakemake.threads, snakemake.log[0], fits.fit_denoiser, job)
+    distributed.launch(1, snakemake.threads, None, train_jobs.cache_latents, job)
+    distributed.launch(p.processes, snakemake.threads, snakemake.log[0], train_jobs.fit_denoiser, job)
 
 
 if __name__ == "__main__":

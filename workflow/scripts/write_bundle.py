@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cardiocohort import files, provenance, script
-from cardiocohort.bundle_card import read_anatomy
-from cardiocohort.prior import bundle, training
-from cardiocohort.prior.networks import Autoencoder, Denoiser, NetworkSettings
-from cardiocohort.prior.spread import moment_spread
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.diffusion import bundle
+from cardiocohort.diffusion.networks import Autoencoder, Denoiser, NetworkSettings
+from cardiocohort.prior import training
+from cardiocohort.prior.moment_spread import moment_spread
+from cardiocohort.runtime import artifacts, provenance, script
 
 
 def main(snakemake):
@@ -35,7 +36,7 @@ def main(snakemake):
         | {"steps": steps, "warm_start": start, "commit": provenance.commit(p.repository)},
     }
     folder = Path(snakemake.output.card).parent
-    with files.atomic_path(snakemake.output.reference) as path:
+    with artifacts.atomic_path(snakemake.output.reference) as path:
         reference.to_parquet(path, index=False)
     bundle.save_bundle(folder, card, autoencoder, denoiser, scale["mean"], scale["spread"])
 

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from cardiocohort import files, script
-from cardiocohort.bundle_card import read_anatomy, read_card
-from cardiocohort.evaluation import bars, coupling, fidelity, figures, page, summary
+from cardiocohort.anatomy.bundle_metadata import read_anatomy, read_card
+from cardiocohort.evaluation import acceptance_criteria, coupling, fidelity, figures, page, summary
 from cardiocohort.evaluation.arms import ABLATION, UNGUIDED
 from cardiocohort.evaluation.samples import read_arms, read_hearts
+from cardiocohort.runtime import artifacts, script
 
 TABLES = ("realism", "fidelity", "coupling", "topology", "extremes")
 
@@ -35,12 +35,12 @@ def main(snakemake):
     if "known" in found:
         charts["known"] = figures.known(found["known"])
     for name, chart in charts.items():
-        with files.atomic_path(o[name]) as path:
+        with artifacts.atomic_path(o[name]) as path:
             path.write_bytes(page.png(chart))
-    held = bars.bars(found["realism"], found["coupling"])
-    files.write_text(o.summary, summary.markdown(found, held))
+    held = acceptance_criteria.bars(found["realism"], found["coupling"])
+    artifacts.write_text(o.summary, summary.markdown(found, held))
     found["headline"] = fidelity.headline(found["fidelity"])
-    files.write_text(o.page, page.html(read_card(i.bundle), found, charts, held))
+    artifacts.write_text(o.page, page.html(read_card(i.bundle), found, charts, held))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from cardiocohort import exporters, files, script, subjects, tables
+from cardiocohort import exporters
+from cardiocohort.cohort import stage_tables
 from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.runtime import artifacts, batch_runner, script, tables
 
 
 def main(snakemake):
     p, source = snakemake.params, Path(snakemake.input.meshes)
     mechanics = Mechanics.of(p.mechanics)
-    meshes = tables.read_table(source, tables.MESHES | exporters.MESH_FILES)
+    meshes = tables.read_table(source, stage_tables.MESHES | exporters.MESH_FILES)
     for name in p.formats:
         exporters.writer(name)  # an unknown format is told before any work
     tasks, records = [], {}
@@ -23,14 +25,14 @@ def main(snakemake):
         listed = exporters.listed_files(mesh, source.with_suffix(""))
         for name in p.formats:
             deck = f"{subject}/{name}"
-            inputs = files.digest([p.library, name, p.mechanics, mesh["sha256"], mesh["surface_sha256"]])
+            inputs = artifacts.digest([p.library, name, p.mechanics, mesh["sha256"], mesh["surface_sha256"]])
             payload = (name, *listed, mechanics)
-            tasks.append(subjects.Task(subject, f"{deck}/README.txt", inputs, payload, (deck,)))
+            tasks.append(batch_runner.Task(subject, f"{deck}/README.txt", inputs, payload, (deck,)))
     table = Path(snakemake.output.table)
-    for record in subjects.run_batch(table.with_suffix(""), tasks, exporters.write_deck):
+    for record in batch_runner.run_batch(table.with_suffix(""), tasks, exporters.write_deck):
         records.setdefault(record["subject"], []).extend(exporters.deck_rows(record))
     rows = [row for subject in meshes["subject"] for row in records[subject]]
-    tables.write_table(table, pd.DataFrame(rows), tables.INPUTS)
+    tables.write_table(table, pd.DataFrame(rows), stage_tables.INPUTS)
 
 
 if __name__ == "__main__":

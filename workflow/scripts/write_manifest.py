@@ -2,9 +2,9 @@
 
 import logging
 
-from cardiocohort import script, tables
 from cardiocohort.report.cohort_tables import read_cohort_tables
 from cardiocohort.report.manifest import COLUMNS, STATUSES, manifest
+from cardiocohort.runtime import script, tables
 
 
 def main(snakemake):

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import cardiocohort
-from cardiocohort import files, provenance, script
 from cardiocohort.report import ro_crate
+from cardiocohort.runtime import artifacts, provenance, script
 
 HOLDS = {
     "manifest": "a row a requested subject: status, reason, errors, files",
@@ -25,30 +25,30 @@ def main(snakemake):
             "version": cardiocohort.__version__,
             "commit": provenance.commit(Path(__file__).resolve().parents[2]),
         },
-        "config_sha256": files.sha256(inputs.config),
-        "bundle_sha256": files.sha256(inputs.bundle),
+        "config_sha256": artifacts.sha256(inputs.config),
+        "bundle_sha256": artifacts.sha256(inputs.bundle),
         "weights_sha256": params.weights_sha256,
         "reference_sha256": params.reference_sha256,
         "topology_rules_sha256": params.rules_sha256,
         "cohort_table_sha256": _sha256_if_any(inputs.get("cohort_table")),
         "targets_table_sha256": params.targets_sha256,
         "bases_sha256": params.bases_sha256,
-        "manifest_sha256": files.sha256(inputs.manifest),
-        "environments": {Path(path).name: files.sha256(path) for path in inputs.environments},
+        "manifest_sha256": artifacts.sha256(inputs.manifest),
+        "environments": {Path(path).name: artifacts.sha256(path) for path in inputs.environments},
         "platform": provenance.machine(),
         "packages": provenance.packages(),
     }
-    files.write_text(snakemake.output.provenance, json.dumps(record, indent=1) + "\n")
+    artifacts.write_text(snakemake.output.provenance, json.dumps(record, indent=1) + "\n")
     folder = Path(snakemake.output.provenance).parent
     tables = {what: _inside(folder, inputs.get(name)) for name, what in HOLDS.items()}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     given = _inside(folder, inputs.get("cohort_table"))
     crate = ro_crate.describe(folder, folder.name, record, given, tables, now)
-    files.write_text(snakemake.output.crate, json.dumps(crate, indent=1) + "\n")
+    artifacts.write_text(snakemake.output.crate, json.dumps(crate, indent=1) + "\n")
 
 
 def _sha256_if_any(path: str | None) -> str | None:
-    return files.sha256(path) if path else None
+    return artifacts.sha256(path) if path else None
 
 
 def _inside(folder: Path, paths) -> list[str]:

@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
-from cardiocohort import files, pages, script, tables
-from cardiocohort.bundle_card import read_anatomy, read_card
-from cardiocohort.cohort import Arm
+from cardiocohort.anatomy.bundle_metadata import read_anatomy, read_card
+from cardiocohort.cohort.table import Arm
+from cardiocohort.plotting import pages
 from cardiocohort.report import charts, gallery, page
 from cardiocohort.report.cohort_tables import read_cohort_tables
 from cardiocohort.report.manifest import COLUMNS
 from cardiocohort.report.reference_values import read_reference_values
 from cardiocohort.report.summary import summarise
+from cardiocohort.runtime import artifacts, script, tables
 
 
 def main(snakemake):
@@ -32,9 +33,9 @@ def main(snakemake):
     pictures = {name: pages.png(chart) for name, chart in drawn.items()}
     pictures["gallery"] = page.jpeg(gallery.contact_sheet(portraits))
     for name, content in pictures.items():
-        with files.atomic_path(o[name]) as path:
+        with artifacts.atomic_path(o[name]) as path:
             path.write_bytes(content)
-    files.write_text(o.page, page.html(p.config["cohort"], summary, drawn, portraits, anatomy, made))
+    artifacts.write_text(o.page, page.html(p.config["cohort"], summary, drawn, portraits, anatomy, made))
 
 
 if __name__ == "__main__":

@@ -4,4 +4,4 @@ Units everywhere: mL, mm, mm^2, degrees, kPa. World axes are RAS+ (x grows to th
 y to the front, z to the head). docs/architecture.md has the map.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .. import attributes
-from ..moments import Moments
+from ..anatomy import attributes
+from ..anatomy.moments import Moments
 from .arms import ABLATION, UNGUIDED
 from .intervals import bootstrap_rows
 from .samples import Hearts, Samples

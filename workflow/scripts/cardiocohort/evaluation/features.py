@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..moments import Moments, to_vector
+from ..anatomy.moments import Moments, to_vector
 
 # of `moments.to_vector`: the total scale is left out, which volume and shape nearly tell
 ENTRIES = (0, 1, 2, 3, 5, 6, 7, 8, 9)

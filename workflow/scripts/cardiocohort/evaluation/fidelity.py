@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from .. import attributes
-from ..report.agreement import agreement
+from ..anatomy import attributes
+from ..metrics.agreement import agreement
 from .arms import PAPER
 from .intervals import quantile_intervals
 from .samples import Samples

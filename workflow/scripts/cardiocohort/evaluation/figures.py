@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from .arms import ABLATION, PAPER, UNGUIDED
 from .coupling import BAR, ENTRIES, Scaled
 from .fidelity import headline
-from .outcomes import ALL
+from .gate_rates import ALL
 from .realism_table import FIGURES, REAL
 
 COLOURS = {REAL: "#9a9a9a", UNGUIDED: "#35638f", "fast": "#c4622d", "dps": "#8a5a9e", "implicit": "#4e9a6b"}

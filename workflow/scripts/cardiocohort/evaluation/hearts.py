@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import files, subjects
-from ..anatomy import Anatomy, Grid
-from ..errors import InputError
+from ..anatomy.labels import Anatomy, Grid
 from ..prior import reference_population as population
+from ..runtime import artifacts, batch_runner
+from ..runtime.errors import InputError
 
 log = logging.getLogger(__name__)
 BEYOND_TRAINING = 2**53  # the config's seeds are smaller: no deformation is one of a training
@@ -45,11 +45,11 @@ def deformed(
     anatomy, grid, rules, values = context
     names = {index: f"deformed-{index:05d}" for index in indices}
     tasks = [
-        subjects.Task(name, f"{name}.nii.gz", files.digest([inputs, index]), (index,))
+        batch_runner.Task(name, f"{name}.nii.gz", artifacts.digest([inputs, index]), (index,))
         for index, name in names.items()
     ]
     initargs = (anatomy, grid, rules, templates, values, BEYOND_TRAINING + seed)
-    return subjects.run_batch(
+    return batch_runner.run_batch(
         folder, tasks, population.work_deformed, threads, population.open_source, initargs
     )
 
@@ -65,7 +65,7 @@ def copied(
     anatomy, grid, rules, values = context
     tasks = population.folder_tasks(label_maps, inputs)
     initargs = (anatomy, grid, rules, {}, values, 0)
-    return subjects.run_batch(
+    return batch_runner.run_batch(
         folder, tasks, population.work_folder, threads, population.open_source, initargs
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import pages
+from ..plotting import pages
 
 TEMPLATE = Path(__file__).with_name("evaluation.html.j2")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
-from ..anatomy import Anatomy, Grid
-from . import clouds, features, realism
+from ..anatomy.labels import Anatomy, Grid
+from . import chamfer, features, realism
 from .arms import PAPER, UNGUIDED
 from .intervals import around, halves
 from .samples import Hearts, Samples
@@ -101,14 +101,14 @@ def table(
             sets[arm.method, len(arm.constrained)] = samples.hearts.first(MOST)
     own_features = {key: own.features() for key, own in sets.items()}
     own_clouds = {key: own.clouds(anatomy, grid) for key, own in sets.items()}
-    within = {key: clouds.chamfer(own, own) for key, own in own_clouds.items()}
+    within = {key: chamfer.chamfer(own, own) for key, own in own_clouds.items()}
     blocks = []
     for name in ("reference", "left_out"):
         if name not in hearts or len(hearts[name]) < FEWEST:
             continue
         real = hearts[name].features()
         real_clouds = hearts[name].clouds(anatomy, grid)
-        real_within = clouds.chamfer(real_clouds, real_clouds)
+        real_within = chamfer.chamfer(real_clouds, real_clouds)
         compared = {}
         for key, own in sets.items():
             rows = np.flatnonzero(own.complete)
@@ -120,7 +120,7 @@ def table(
                 beside,
                 (cdist(scaled, beside), cdist(scaled, scaled), cdist(beside, beside)),
                 (
-                    clouds.chamfer(own_clouds[key][rows], real_clouds),
+                    chamfer.chamfer(own_clouds[key][rows], real_clouds),
                     within[key][np.ix_(rows, rows)],
                     real_within,
                 ),

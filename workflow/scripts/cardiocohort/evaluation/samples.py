@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import files, tables
-from ..anatomy import Anatomy, Grid
-from ..labelmap import read_label_map
-from ..moments import MOMENT_COLUMNS, Moments, from_columns
-from . import clouds, features, table_columns
+from ..anatomy.label_map import read_label_map
+from ..anatomy.labels import Anatomy, Grid
+from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
+from ..runtime import artifacts, tables
+from . import chamfer, features, table_columns
 from .arms import Arm
 
 
@@ -44,10 +44,10 @@ class Hearts:
 
         Raises InputError for a label map that is not the one its table lists.
         """
-        out = np.zeros((len(self), len(anatomy.structures), clouds.POINTS, 3), np.float32)
+        out = np.zeros((len(self), len(anatomy.structures), chamfer.POINTS, 3), np.float32)
         for i in np.flatnonzero(self.complete):
-            labels = read_label_map(files.check_file(*self.listed[i]), anatomy).labels
-            out[i] = clouds.surface_points(labels, anatomy, grid)
+            labels = read_label_map(artifacts.check_file(*self.listed[i]), anatomy).labels
+            out[i] = chamfer.surface_points(labels, anatomy, grid)
         return out
 
 

@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import files, moments, topology
-from ..anatomy import Anatomy
-from ..errors import SubjectError
+from .. import topology
+from ..anatomy import moments
+from ..anatomy.label_map import write_label_map
+from ..anatomy.labels import Anatomy
+from ..diffusion.bundle import Prior, load_sampler
+from ..diffusion.device import resolve_device
 from ..generation.anatomies import DIVERGED, sample_labels
 from ..generation.constraints import impossible, make_constraints, missed, residuals
 from ..generation.settings import GuidanceSettings
-from ..labelmap import write_label_map
 from ..population.reference import read_reference
-from ..prior.bundle import Prior, load_sampler
-from ..prior.device import resolve_device
-from ..subjects import Task
+from ..runtime import artifacts
+from ..runtime.batch_runner import Task
+from ..runtime.errors import SubjectError
 from .arms import UNGUIDED, Arm
 
 
@@ -101,7 +103,7 @@ def tasks(targets: list[pd.DataFrame], seed: int, inputs: str) -> list[Task]:
     for index, rows in enumerate(targets):
         payload = (rows.to_dict("records"), seed, index)
         name = f"sample-{index:05d}"
-        made.append(Task(name, f"{name}.nii.gz", files.digest([inputs, payload]), payload))
+        made.append(Task(name, f"{name}.nii.gz", artifacts.digest([inputs, payload]), payload))
     return made
 
 

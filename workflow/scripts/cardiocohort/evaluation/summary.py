@@ -5,7 +5,7 @@ import pandas as pd
 from .arms import PAPER
 from .coupling import BAR
 from .fidelity import headline
-from .outcomes import ALL
+from .gate_rates import ALL
 from .page import number
 from .realism_table import FIGURES
 

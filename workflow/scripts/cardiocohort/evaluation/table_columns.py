@@ -1,7 +1,7 @@
 """Columns of the tables that sampling writes and the figures read (evaluation stage)."""
 
-from ..moments import MOMENT_COLUMNS
-from ..tables import FILE_COLUMNS
+from ..anatomy.moments import MOMENT_COLUMNS
+from ..runtime.tables import FILE_COLUMNS
 
 HEARTS = {
     "set": "str",

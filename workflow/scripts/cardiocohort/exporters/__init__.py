@@ -16,12 +16,12 @@ import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import InputError
-from ..files import check_file, remove, write_text
 from ..mechanics.settings import Mechanics
-from ..meshing.model import BiventricularModel
-from ..meshing.storage import read_model
-from ..tables import FILE_COLUMNS
+from ..mesh.model import BiventricularModel
+from ..mesh.storage import read_model
+from ..runtime.artifacts import check_file, remove, write_text
+from ..runtime.errors import InputError
+from ..runtime.tables import FILE_COLUMNS
 
 MESH_FILES = FILE_COLUMNS | {f"surface_{name}": kind for name, kind in FILE_COLUMNS.items()}
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ..errors import SubjectError
 from ..mechanics.settings import Mechanics
-from ..meshing.model import FACETS, BiventricularModel
-from ..meshing.second_order import second_order
-from ..meshing.tets import FACES, row_keys
+from ..mesh.model import FACETS, BiventricularModel
+from ..mesh.second_order import second_order
+from ..mesh.tetrahedron_geometry import FACES, row_keys
+from ..runtime.errors import SubjectError
 
 ENDOCARDIA = ("lv_endo", "rv_endo")
 

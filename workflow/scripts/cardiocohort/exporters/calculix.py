@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import write_text
 from ..mechanics.settings import Mechanics
-from ..meshing.model import FACETS, REGIONS, BiventricularModel
+from ..mesh.model import FACETS, REGIONS, BiventricularModel
+from ..runtime.artifacts import write_text
 from . import register
 from ._deck import ENDOCARDIA, behind_facets, mesh_of_order, patches, pressures_kpa, text_rows
 

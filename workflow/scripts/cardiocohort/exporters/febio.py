@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import write_text
 from ..mechanics.settings import Guccione, HolzapfelOgden, Mechanics, NeoHooke
-from ..meshing.model import FACETS, REGIONS, BiventricularModel
+from ..mesh.model import FACETS, REGIONS, BiventricularModel
+from ..runtime.artifacts import write_text
 from . import register
 from ._deck import mesh_of_order, need_fibres, patches, pressures_kpa, text_rows
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..files import atomic_path, readable_json, write_text
 from ..mechanics.settings import Mechanics
-from ..meshing.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+from ..runtime.artifacts import atomic_path, readable_json, write_text
 from . import register
 from ._deck import need_fibres
 from ._fenicsx_script import INFLATE

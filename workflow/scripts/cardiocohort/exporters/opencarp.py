@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic_path, write_text
 from ..mechanics.settings import Mechanics
-from ..meshing.model import FACETS, REGIONS, BiventricularModel
+from ..mesh.model import FACETS, REGIONS, BiventricularModel
+from ..runtime.artifacts import atomic_path, write_text
 from . import register
 
 UM_PER_MM = 1000.0

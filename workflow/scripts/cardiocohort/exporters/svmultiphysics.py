@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pyvista
 
-from ..files import write_text
 from ..mechanics.settings import Mechanics
-from ..meshing.model import FACETS, REGIONS, BiventricularModel
-from ..vtk_files import write_dataset
+from ..mesh.model import FACETS, REGIONS, BiventricularModel
+from ..mesh.vtk_files import write_dataset
+from ..runtime.artifacts import write_text
 from . import register
 from ._deck import ENDOCARDIA, behind_facets, need_fibres, pressures_kpa
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ..files import write_text
 from ..mechanics.settings import Mechanics
-from ..meshing.model import FACETS, REGIONS, BiventricularModel
-from ..meshing.storage import write_surface, write_volume
+from ..mesh.model import FACETS, REGIONS, BiventricularModel
+from ..mesh.storage import write_surface, write_volume
+from ..runtime.artifacts import write_text
 from . import register
 
 README = f"""Biventricular mesh, coordinates in mm. Load in ParaView, or: pyvista.read("mesh.vtu")

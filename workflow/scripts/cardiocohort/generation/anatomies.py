@@ -12,18 +12,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import attributes, moments, topology
-from ..cohort import seed_sequence
-from ..errors import SubjectError
-from ..labelmap import write_label_map
-from ..prior import edm
-from ..prior.bundle import Prior, load_sampler
-from ..prior.device import describe, resolve_device
-from .bases import dice_by_name, read_base
+from .. import topology
+from ..anatomy import attributes, moments
+from ..anatomy.label_map import write_label_map
+from ..cohort.table import seed_sequence
+from ..diffusion import edm
+from ..diffusion.bundle import Prior, load_sampler
+from ..diffusion.device import describe, resolve_device
+from ..diffusion.sampler import sample
+from ..label_maps.sibling_base import read_base
+from ..metrics.overlap import dice_by_name
+from ..runtime.errors import SubjectError
 from .constraints import OUTSIDE, impossible, make_constraints, missed, residuals
 from .guidance import Constraint, guided
 from .implicit import conditioned
-from .sampler import sample
 from .settings import GuidanceSettings
 from .siblings import Base, join, make_base, moved_mm
 
@@ -110,7 +112,7 @@ def work(
 ) -> list[dict | SubjectError]:
     """Generate subjects together (for `subjects.run_batch`): payload is target rows, seed, arm, index, base.
 
-    A base (siblings; else None) is `bases.of_table`'s or `bases.of_map`'s.
+    A base (siblings; else None) is `sibling_base.of_table`'s or `sibling_base.of_map`'s.
 
     Attempts go on until the gate accepts one that meets its targets; if none does, the one with the fewest
     violations is written and the topology stage will reject it. A subject is a SubjectError if its samples
@@ -231,7 +233,7 @@ def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: Subje
 
 
 def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
-    """The anatomies table (tables.ANATOMIES): achieved moments beside what was constrained."""
+    """The anatomies table (stage_tables.ANATOMIES): achieved moments beside what was constrained."""
     by_subject, blocks = {r["subject"]: r for r in records}, []
     for subject, rows in targets.groupby("subject", sort=False):
         record = by_subject[subject]

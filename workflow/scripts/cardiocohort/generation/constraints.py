@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import attributes, moments
-from ..anatomy import Anatomy, Grid
-from ..moments import Moments
+from ..anatomy import attributes, moments
+from ..anatomy.labels import Anatomy, Grid
+from ..anatomy.moments import Moments
+from ..anatomy.unions import select
+from ..diffusion.bundle import Prior
 from ..population.reference import read_reference
-from ..population.unions import select
-from ..prior.bundle import Prior
 from .guidance import Constraint
 
 OUTSIDE = "target outside the prior"
@@ -42,7 +42,7 @@ def _reference(bundle: Path, anatomy: Anatomy):
 
 
 def asked_of(rows: pd.DataFrame) -> list[Asked]:
-    """What a subject's target rows (tables.TARGETS) constrain."""
+    """What a subject's target rows (stage_tables.TARGETS) constrain."""
     found = []
     for name, text in zip(rows["structure"], rows["constrained"], strict=True):
         for word in filter(None, text.split(",")):

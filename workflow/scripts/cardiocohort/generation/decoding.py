@@ -2,9 +2,9 @@
 
 import torch
 
-from ..prior.bundle import Prior
-from ..prior.device import autocast
-from ..prior.networks import CERTAIN, REFINEMENT
+from ..diffusion.bundle import Prior
+from ..diffusion.device import autocast
+from ..diffusion.networks import CERTAIN, REFINEMENT
 
 
 def full_occupancy(prior: Prior, z: torch.Tensor) -> torch.Tensor:

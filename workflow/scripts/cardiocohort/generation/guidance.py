@@ -18,10 +18,10 @@ from itertools import pairwise
 
 import torch
 
-from .. import attributes
-from ..moments import Moments, measure
-from ..prior.bundle import Prior
-from ..prior.networks import REFINEMENT
+from ..anatomy import attributes
+from ..anatomy.moments import Moments, measure
+from ..diffusion.bundle import Prior
+from ..diffusion.networks import REFINEMENT
 from .decoding import full_axes_mm, full_occupancy
 from .settings import GuidanceSettings
 from .siblings import Base

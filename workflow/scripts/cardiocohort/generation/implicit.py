@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import torch
 
-from ..errors import InputError
-from ..prior.bundle import Prior
-from ..prior.conditioning import heat_maps
+from ..diffusion.bundle import Prior
+from ..diffusion.conditioning import heat_maps
+from ..runtime.errors import InputError
 from .guidance import Constraint
 from .siblings import Base
 

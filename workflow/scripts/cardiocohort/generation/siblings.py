@@ -15,10 +15,10 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from ..moments import Moments
-from ..prior.bundle import Prior
-from ..prior.device import autocast
-from ..prior.networks import CERTAIN, to_blocks, to_occupancy
+from ..anatomy.moments import Moments
+from ..diffusion.bundle import Prior
+from ..diffusion.device import autocast
+from ..diffusion.networks import CERTAIN, to_blocks, to_occupancy
 
 FIT_STEPS = 12  # of Adam on the latent; the encoder's own estimate loses a tenth of a thin vein
 FIT_RATE = 0.08  # in standard deviations of the latents

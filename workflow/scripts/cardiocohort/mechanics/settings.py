@@ -7,7 +7,7 @@ J^(-2/3) C) and U(J) = kappa / 2 (J - 1)^2, as far as the solver has it; docs/so
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..errors import InputError
+from ..runtime.errors import InputError
 
 MATERIALS = ("holzapfel_ogden", "guccione", "neo_hooke")
 BASES = ("fixed", "robin")

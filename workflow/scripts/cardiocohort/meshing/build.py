@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..anatomy import Anatomy
-from ..errors import SubjectError
-from ..labelmap import LabelMap
+from ..anatomy.label_map import LabelMap
+from ..anatomy.labels import Anatomy
+from ..mesh.model import FACETS, REGIONS, BiventricularModel
+from ..runtime.errors import SubjectError
 from . import quality
 from .domain import domain, smoothing_mm
-from .model import FACETS, REGIONS, BiventricularModel
 from .settings import MeshSettings
 from .surface import surface
 from .tetrahedra import TIMED_OUT, refine, split_large, tetrahedralize

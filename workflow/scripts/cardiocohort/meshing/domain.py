@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..anatomy import Anatomy
-from ..errors import SubjectError
-from ..labelmap import LabelMap
-from .fields import Field, smooth_distance, smooth_min
+from ..anatomy.label_map import LabelMap
+from ..anatomy.labels import Anatomy
+from ..runtime.errors import SubjectError
 from .settings import THIRDS, MeshSettings
+from .signed_distance import Field, smooth_distance, smooth_min
 
 GRID_MM = 1.25  # half an edge; distances on it err by less than 0.1 mm
 VOXEL_SMOOTHING = 0.75  # of the voxel size at least, or the steps of the voxels stay

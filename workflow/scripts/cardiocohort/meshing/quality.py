@@ -5,15 +5,15 @@ import pyvista
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from ..anatomy import Anatomy
-from ..errors import SubjectError
-from ..labelmap import LabelMap
+from ..anatomy.label_map import LabelMap
+from ..anatomy.labels import Anatomy
+from ..mesh.model import FACETS, REGIONS, BiventricularModel, all_boundary_tagged, rim_edges
+from ..mesh.tetrahedron_geometry import boundary_facets, scaled_jacobian
+from ..runtime.errors import SubjectError
 from .domain import Axis
-from .fields import Field
-from .model import FACETS, REGIONS, BiventricularModel, all_boundary_tagged, rim_edges
 from .settings import THIRDS, MeshSettings
+from .signed_distance import Field
 from .surface import edges_of, facet_pairs, is_closed, patches
-from .tets import boundary_facets, scaled_jacobian
 
 
 def measure(model: BiventricularModel, labelmap: LabelMap, anatomy: Anatomy) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from ..errors import InputError
+from ..runtime.errors import InputError
 
 BASES = ("two_planes", "one_plane")
 REGIONAL_WALLS = ("rv_wall_basal_mm", "rv_wall_apical_mm")

@@ -15,11 +15,11 @@ import pyvista
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from ..errors import SubjectError
+from ..mesh.model import FACETS
+from ..mesh.tetrahedron_geometry import row_keys
+from ..runtime.errors import SubjectError
 from .domain import Domain
-from .fields import Field
-from .model import FACETS
-from .tets import row_keys
+from .signed_distance import Field
 
 # points a cluster: of fewer, clusters touch at points and the remeshed surface is not closed; then so many
 FEWEST_POINTS, MANY_POINTS = 3.5, 10.0

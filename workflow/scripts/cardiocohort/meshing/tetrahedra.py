@@ -12,11 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import KilledError, SubjectError
+from ..mesh.model import FACETS
+from ..mesh.tetrahedron_geometry import (
+    EDGES,
+    FACES,
+    boundary_facets,
+    row_keys,
+    scaled_jacobian,
+    signed_volumes,
+)
+from ..runtime.errors import KilledError, SubjectError
 from . import tetgen_child
-from .model import FACETS
 from .surface import Size, edges_of
-from .tets import EDGES, FACES, boundary_facets, row_keys, scaled_jacobian, signed_volumes
 
 MIN_RATIO, MIN_DIHEDRAL = 1.4, 15.0  # radius-edge ratio and degrees that TetGen is asked for
 TIMED_OUT = "tetgen timed out"

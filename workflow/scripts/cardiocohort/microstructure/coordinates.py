@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..meshing.model import REGIONS, BiventricularModel, VentricularCoordinates
+from ..mesh.model import REGIONS, BiventricularModel, VentricularCoordinates
 from . import laplace
 from .junctions import Junctions, heart_axes, junctions
 from .segments import segments

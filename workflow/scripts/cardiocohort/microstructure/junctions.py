@@ -10,9 +10,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..errors import SubjectError
-from ..meshing.model import REGIONS, BiventricularModel
-from ..meshing.tets import FACES, row_keys
+from ..mesh.model import REGIONS, BiventricularModel
+from ..mesh.tetrahedron_geometry import FACES, row_keys
+from ..runtime.errors import SubjectError
 
 
 @dataclass(frozen=True)

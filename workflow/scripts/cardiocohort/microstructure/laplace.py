@@ -6,8 +6,8 @@ from scipy.sparse.linalg import cg
 from skfem import Basis, ElementTetP1, MeshTet, asm, condense
 from skfem.models.poisson import laplace as stiffness
 
-from ..errors import SubjectError
-from ..meshing.tets import signed_volumes
+from ..mesh.tetrahedron_geometry import signed_volumes
+from ..runtime.errors import SubjectError
 
 TOLERANCE = 1e-8
 SIDEWAYS = 0.01  # weight of what a length may change across its direction, against along it

@@ -13,7 +13,7 @@ rotational one.
 
 import numpy as np
 
-from ..meshing.model import REGIONS, BiventricularModel
+from ..mesh.model import REGIONS, BiventricularModel
 from .junctions import HeartAxes, Junctions
 
 ATTACHMENT_DEG = 60.0

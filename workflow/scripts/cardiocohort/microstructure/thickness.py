@@ -7,7 +7,7 @@ IEEE Trans Med Imaging 2003). The septum reaches from the LV's endocardium to th
 
 import numpy as np
 
-from ..meshing.model import REGIONS, BiventricularModel
+from ..mesh.model import REGIONS, BiventricularModel
 from . import laplace
 
 THINNEST_MM = 1.0  # a tet in the corner of two walls must not outweigh the rest of its segment

@@ -7,8 +7,8 @@ who has the arm's sex and condition; so open covariates keep their joint distrib
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from ..cohort import LIMITS, Arm, Distribution
-from ..errors import InputError
+from ..cohort.table import LIMITS, Arm, Distribution
+from ..runtime.errors import InputError
 from .model import Person
 from .reference import Reference
 

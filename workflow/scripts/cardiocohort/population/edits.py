@@ -7,9 +7,9 @@ drawn around (`given_values`); whatever the way, edits hold exactly in the targe
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..cohort_cells import Edit
-from ..errors import InputError
-from ..moments import VECTOR_ENTRIES, Moments
+from ..anatomy.moments import VECTOR_ENTRIES, Moments
+from ..cohort.grammar import Edit
+from ..runtime.errors import InputError
 
 ENTRY_OF = {"volume": "log_volume", "centroid_x": "x", "centroid_y": "y", "centroid_z": "z"}
 ENTRIES = len(VECTOR_ENTRIES)

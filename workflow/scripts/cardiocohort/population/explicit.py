@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
 
-from .. import tables
-from ..anatomy import Anatomy
-from ..cohort import Arm, subject_name
-from ..errors import InputError
-from ..moments import MOMENT_COLUMNS, from_columns, from_ellipsoid, to_columns
+from ..anatomy.labels import Anatomy
+from ..anatomy.moments import MOMENT_COLUMNS, from_columns, from_ellipsoid, to_columns
+from ..cohort.table import Arm, subject_name
+from ..runtime import tables
+from ..runtime.errors import InputError
 from .edits import apply_edits
 from .plausibility import Population
 from .reference import check_moments, check_structures

@@ -13,10 +13,10 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.stats import chi2
 from sklearn.covariance import ledoit_wolf
 
-from ..errors import InputError
-from ..moments import VECTOR_ENTRIES, to_vector
+from ..anatomy.moments import VECTOR_ENTRIES, to_vector
+from ..anatomy.unions import select
+from ..runtime.errors import InputError
 from .reference import Reference
-from .unions import select
 
 ENTRIES = len(VECTOR_ENTRIES)
 # a condition's own variances count as if this many more subjects had the pooled ones
@@ -154,11 +154,6 @@ def draw(gaussian: Gaussian, truncation: float, rng: np.random.Generator) -> np.
     squared = z @ z
     radius = np.sqrt(chi2.ppf(truncation * chi2.cdf(squared, d), d) / squared)
     return gaussian.mean + radius * (np.linalg.cholesky(gaussian.covariance) @ z)
-
-
-def truncated_variance_factor(d: int, truncation: float) -> float:
-    """Covariance of `draw` over that of the Gaussian: F_{d+2}(c) / F_d(c) at c = F_d^-1(truncation)."""
-    return float(chi2.cdf(chi2.ppf(truncation, d), d + 2) / truncation)
 
 
 def squared_distance(gaussian: Gaussian, vector: np.ndarray) -> float:

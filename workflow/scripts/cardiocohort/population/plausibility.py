@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from ..anatomy import Grid
-from ..cohort import Arm
-from ..moments import Moments, from_columns, to_ellipsoid, to_vector
+from ..anatomy.labels import Grid
+from ..anatomy.moments import Moments, from_columns, to_ellipsoid, to_vector
+from ..cohort.table import Arm
 from .covariates import check_arm
-from .idle import idle
+from .ignored_edits import idle
 from .model import ENTRIES, Person, PopulationModel, fit, marginal, squared_distance
 from .reference import Reference
 

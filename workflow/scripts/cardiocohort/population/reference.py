@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import tables
-from ..anatomy import Anatomy
-from ..cohort import CONDITION_NAME, LIMITS
-from ..errors import InputError
-from ..moments import MOMENT_COLUMNS, Moments, from_columns
-from .unions import select
+from ..anatomy.labels import Anatomy
+from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
+from ..anatomy.unions import select
+from ..cohort.table import CONDITION_NAME, LIMITS
+from ..runtime import tables
+from ..runtime.errors import InputError
 
 COLUMNS = {"subject": "str", "structure": "str"} | dict.fromkeys(MOMENT_COLUMNS, "float64")
 COVARIATES = {"sex": "str", "age_years": "float64", "bsa_m2": "float64", "condition": "str"}

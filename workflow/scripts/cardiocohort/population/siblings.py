@@ -11,11 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ..anatomy import ATTRIBUTES
-from ..cohort import Arm, subject_name
-from ..cohort_cells import Edit
-from ..errors import InputError
-from ..moments import Moments, from_columns
+from ..anatomy.labels import ATTRIBUTES
+from ..anatomy.moments import Moments, from_columns
+from ..cohort.grammar import Edit
+from ..cohort.table import Arm, subject_name
+from ..runtime.errors import InputError
 from .edits import apply_edits
 from .model import Person
 from .plausibility import Population

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from ..cohort import Arm, seed_sequence, subject_name
-from ..cohort_cells import Edit
-from ..errors import InputError
-from ..moments import Moments, from_vector, to_columns
+from ..anatomy.moments import Moments, from_vector, to_columns
+from ..anatomy.unions import select
+from ..cohort.grammar import Edit
+from ..cohort.table import Arm, seed_sequence, subject_name
+from ..runtime.errors import InputError
 from .covariates import draw_person
 from .edits import apply_edits, given_values
 from .model import ENTRIES, Gaussian, Person, condition_on, draw
 from .plausibility import Population, judge
-from .unions import select
 
 UNKNOWN = Person("", np.nan, np.nan, "")
 
@@ -57,7 +57,7 @@ def tabulate(
 ) -> pd.DataFrame:
     """A row a subject and structure of `heart(index, person)`, and of the unions the arm constrains.
 
-    Columns: `tables.TARGETS`, then mahalanobis, heart_plausibility, sex, age_years, bsa_m2 and
+    Columns: `stage_tables.TARGETS`, then mahalanobis, heart_plausibility, sex, age_years, bsa_m2 and
     condition, which are NaN or "" where there is no reference population to know them. People are drawn
     as the arm says, unless `person_of` knows them.
     """

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .. import files
-from .processes import share
+from ..runtime import artifacts
+from .distributed import share
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def save(path, network, ema, optimiser, s, history: History, minutes) -> None:
         tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items()}
     header = {"settings": json.dumps(asdict(s)), "history": json.dumps(asdict(history))}
     header["minutes"] = str(minutes)
-    with files.atomic_path(path) as temporary:
+    with artifacts.atomic_path(path) as temporary:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=header)
 
 

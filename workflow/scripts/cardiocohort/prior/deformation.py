@@ -19,8 +19,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import grid_sample, interpolate
 
-from ..anatomy import Anatomy, Grid
-from ..errors import SubjectError
+from ..anatomy.labels import Anatomy, Grid
+from ..runtime.errors import SubjectError
 
 FACTOR = 2  # voxels per cell edge of the map: 4 mm cells on the 2 mm grid
 HARD_STEPS = 3

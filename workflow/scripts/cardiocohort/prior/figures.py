@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
-from .. import files, palette
-from ..anatomy import Anatomy
-from .card import dice
+from ..anatomy.labels import Anatomy
+from ..plotting import palette
+from ..runtime import artifacts
 from .checkpoints import History
+from .model_card import dice
 
 
 def write_losses(history: History, table, figure, title: str) -> None:
@@ -22,7 +23,7 @@ def write_losses(history: History, table, figure, title: str) -> None:
     """
     frame = pd.DataFrame({"step": np.arange(1, len(history.losses) + 1), "loss": history.losses})
     frame["held_out"] = frame["step"].map(history.validation)
-    with files.atomic_path(table) as path:
+    with artifacts.atomic_path(table) as path:
         frame.to_csv(path, sep="\t", index=False)
     fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
     ax.plot(frame["step"], frame["loss"], lw=0.4, color="0.7")
@@ -31,7 +32,7 @@ def write_losses(history: History, table, figure, title: str) -> None:
     ax.plot(seen["step"], seen["held_out"], "o-", ms=2.5, lw=1, label="held out, averaged weights")
     ax.legend(frameon=False, fontsize=8)
     ax.set(yscale="log", xlabel="step", ylabel="loss", title=title)
-    with files.atomic_path(figure) as path:
+    with artifacts.atomic_path(figure) as path:
         fig.savefig(path, dpi=120)
     plt.close(fig)
 
@@ -64,6 +65,6 @@ def write_slices(hearts: list[np.ndarray], titles: list[str], figure, anatomy: A
             ax.axis("off")
         column[0].set_title(title, fontsize=8)
     fig.tight_layout(pad=0.3)
-    with files.atomic_path(figure) as path:
+    with artifacts.atomic_path(figure) as path:
         fig.savefig(path, dpi=110)
     plt.close(fig)

@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import coarse_maps, files, moments, topology
-from ..anatomy import Anatomy, Grid
-from ..errors import InputError, SubjectError
-from ..imported import ending_alone
-from ..labelmap import centred, heart_centre_mm, read_label_map, to_grid, write_label_map
-from ..segmentations.resample import label_map_onto
-from ..subjects import Task
-from ..tables import read_table
+from .. import topology
+from ..anatomy import moments
+from ..anatomy.label_map import centred, heart_centre_mm, read_label_map, to_grid, write_label_map
+from ..anatomy.labels import Anatomy, Grid
+from ..label_maps import coarse_maps
+from ..label_maps.importing import ending_alone
+from ..label_maps.resample import label_map_onto
+from ..runtime import artifacts
+from ..runtime.batch_runner import Task
+from ..runtime.errors import InputError, SubjectError
+from ..runtime.tables import read_table
 from . import virtual_patients
 from .deformation import DeformationSettings, Template, deform, make_template
 
@@ -67,13 +70,13 @@ def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_p
 def deformed_tasks(n: int, inputs: str) -> list[Task]:
     """Tasks of the bundled source: `n` deformed templates named deformed-<index>."""
     names = [f"deformed-{i:05d}" for i in range(n)]
-    return [Task(s, f"{s}.nii.gz", files.digest([inputs, s]), (i,)) for i, s in enumerate(names)]
+    return [Task(s, f"{s}.nii.gz", artifacts.digest([inputs, s]), (i,)) for i, s in enumerate(names)]
 
 
 def folder_tasks(label_maps: dict[str, Path], inputs: str) -> list[Task]:
     """Tasks of a folder of label maps in the convention, by subject (`label_map_folder.find_label_maps`)."""
     return [
-        Task(name, f"{name}.nii.gz", files.digest([inputs, files.sha256(path)]), (str(path),))
+        Task(name, f"{name}.nii.gz", artifacts.digest([inputs, artifacts.sha256(path)]), (str(path),))
         for name, path in label_maps.items()
     ]
 

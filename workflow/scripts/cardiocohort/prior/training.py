@@ -21,15 +21,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from .. import files
-from ..errors import InputError
-from ..labelmap import read_label_map
-from . import checkpoints, conditioning, edm
-from .bundle import Prior, load_prior
+from ..anatomy.label_map import read_label_map
+from ..diffusion import conditioning, edm
+from ..diffusion.bundle import Prior, load_prior
+from ..diffusion.device import autocast
+from ..diffusion.networks import CERTAIN, Autoencoder, Denoiser, NetworkSettings, to_blocks, to_occupancy
+from ..runtime import artifacts
+from ..runtime.errors import InputError
+from . import checkpoints
 from .checkpoints import History
-from .device import autocast
-from .networks import CERTAIN, Autoencoder, Denoiser, NetworkSettings, to_blocks, to_occupancy
-from .processes import share
+from .distributed import share
 
 log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 120
@@ -101,7 +102,7 @@ def read_hearts(
     used = used.assign(size=pd.to_numeric(used["size"]).astype(int))  # refused hearts have none
     out = None
     for i, row in enumerate(used.itertuples()):
-        path = files.check_file(table.parent / "hearts" / row.file, row.size, row.sha256)
+        path = artifacts.check_file(table.parent / "hearts" / row.file, row.size, row.sha256)
         blocks = to_blocks(torch.from_numpy(read_label_map(path, anatomy).labels)[None])[0]
         if out is None:
             out = torch.empty((len(used), *blocks.shape), dtype=torch.uint8)
@@ -139,7 +140,7 @@ def start_from(card: str | list | None, networks: NetworkSettings) -> Prior | No
 def save_network(path: Path, network, extra: dict[str, torch.Tensor] | None = None) -> None:
     """Weights as bfloat16 (what networks run in, and half the size), `extra` tensors as they are."""
     tensors = {k: v.to(torch.bfloat16).contiguous() for k, v in network.state_dict().items()}
-    with files.atomic_path(path) as temporary:
+    with artifacts.atomic_path(path) as temporary:
         save_file(tensors | (extra or {}), temporary)
 
 

@@ -4,9 +4,9 @@ import json
 
 import pandas as pd
 
-from ..cohort import Arm
-from ..population.idle import idle
-from .agreement import constrained_in
+from ..cohort.table import Arm
+from ..metrics.agreement import constrained_in
+from ..population.ignored_edits import idle
 from .manifest import STATUSES
 
 FAR = 1e-3  # a median plausibility below this deserves a warning

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 from PIL import Image
 
-from ..heart_segments import LEFT, SEGMENTS, WALL_COLUMNS
+from ..anatomy.aha_segments import LEFT, SEGMENTS, WALL_COLUMNS
 
 # rings from outside: radii, first segment, how many, where the first one's middle is, degrees from the right
 RINGS = ((0.75, 1.0, 1, 6, 90), (0.5, 0.75, 7, 6, 90), (0.25, 0.5, 13, 4, 90), (0.0, 0.25, 17, 1, 0))

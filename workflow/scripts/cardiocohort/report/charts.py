@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import palette
-from ..anatomy import Anatomy
+from ..anatomy.labels import Anatomy
+from ..metrics.agreement import ERRORS, constrained_in
+from ..plotting import palette
 from . import bullseye
-from .agreement import ERRORS, constrained_in
 from .manifest import STATUSES
 from .summary import Summary
 

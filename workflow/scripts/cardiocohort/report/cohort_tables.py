@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import tables
-from ..errors import InputError
+from ..cohort import stage_tables
+from ..runtime import tables
+from ..runtime.errors import InputError
 
-MESHES = tables.MESHES | tables.FILE_COLUMNS
+MESHES = stage_tables.MESHES | tables.FILE_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ def read_cohort_tables(
 ) -> CohortTables:
     """Read the tables of all batches; InputError naming table and subject where they do not fit together."""
     found = CohortTables(
-        _joined(targets, tables.TARGETS),
-        _joined(anatomies, tables.ANATOMIES),
-        _joined(topology, tables.TOPOLOGY),
+        _joined(targets, stage_tables.TARGETS),
+        _joined(anatomies, stage_tables.ANATOMIES),
+        _joined(topology, stage_tables.TOPOLOGY),
         _joined(meshes, MESHES),
-        _joined(inputs, tables.INPUTS),
+        _joined(inputs, stage_tables.INPUTS),
     )
     everyone = set(found.subjects["subject"])
     for stage in ("anatomies", "topology", "meshes", "inputs"):

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from .. import attributes
-from ..moments import MOMENT_COLUMNS, Moments, from_columns
+from ..anatomy import attributes
+from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
 
 COLUMNS = ("arm", "structure", "attribute", "n", "target", "achieved", "error_median", "error_p95", "unit")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from ..anatomy import Anatomy
-from ..files import check_file
-from ..labelmap import LabelMap, read_label_map
-from ..meshing.storage import read_model
+from ..anatomy.label_map import LabelMap, read_label_map
+from ..anatomy.labels import Anatomy
+from ..mesh.storage import read_model
+from ..runtime.artifacts import check_file
 from . import bullseye, portraits
 from .cohort_tables import CohortTables
 

@@ -6,7 +6,7 @@ Owned by the report stage. Who asks "which hearts can I simulate" reads this tab
 import numpy as np
 import pandas as pd
 
-from .agreement import agreement, errors_by_subject
+from ..metrics.agreement import agreement, errors_by_subject
 from .cohort_tables import CohortTables
 
 COLUMNS = {

@@ -7,8 +7,8 @@ import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .. import pages, palette
-from ..anatomy import Anatomy
+from ..anatomy.labels import Anatomy
+from ..plotting import pages, palette
 from .charts import words
 from .gallery import Portrait
 from .summary import Summary

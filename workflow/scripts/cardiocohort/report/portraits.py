@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from .. import palette
-from ..anatomy import Anatomy
-from ..labelmap import LabelMap
-from ..meshing.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
-from ..moments import from_columns, to_ellipsoid
-from . import render
-from .render import ANTERIOR, POSTERIOR, Frame, Layer, Surface, View
+from ..anatomy.label_map import LabelMap
+from ..anatomy.labels import Anatomy
+from ..anatomy.moments import from_columns, to_ellipsoid
+from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+from ..plotting import palette, render
+from ..plotting.render import ANTERIOR, POSTERIOR, Frame, Layer, Surface, View
 from .shapes import ellipsoid_section, ellipsoid_silhouette, label_surface, principal_ellipses, rgb
 
 SIZE_PX = 340
@@ -118,10 +117,6 @@ def mesh_picture(model: BiventricularModel, window: Window) -> Image.Image:
     canvas = _image(_opaque([layer], frame))
     _draw_fibres(canvas, model, layer, frame)
     return _finished(canvas, window)
-
-
-def mesh_extent(model: BiventricularModel) -> np.ndarray:
-    return np.array([model.points_mm.min(axis=0), model.points_mm.max(axis=0)])
 
 
 def facet_colours(model: BiventricularModel) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import InputError
+from ..runtime.errors import InputError
 
 MUSCLE_G_PER_ML = 1.05
 VOLUMES = ("end_diastolic_volume", "maximal_volume")

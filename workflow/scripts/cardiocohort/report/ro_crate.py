@@ -7,7 +7,7 @@ the crate names tables only and stays small for any number of hearts.
 
 from pathlib import Path
 
-from .. import files
+from ..runtime import artifacts
 
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"]
 CRATE = "https://w3id.org/ro/crate/1.1"
@@ -97,5 +97,5 @@ def _file(folder: Path, path: str, what: str) -> dict:
         "name": what,
         "encodingFormat": FORMATS[place.suffix],
         "contentSize": str(place.stat().st_size),
-        "sha256": files.sha256(place),
+        "sha256": artifacts.sha256(place),
     }

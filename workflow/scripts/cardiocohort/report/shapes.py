@@ -4,8 +4,8 @@ import numpy as np
 import pyvista
 from scipy.ndimage import find_objects, gaussian_filter
 
-from ..labelmap import LabelMap
-from .render import Surface
+from ..anatomy.label_map import LabelMap
+from ..plotting.render import Surface
 
 SMOOTHING_MM = 2.2  # Gaussian on the voxels: about the size of the steps that it takes away
 DRAWN_MM = 1.5  # finer scans are pooled to about this before they are drawn

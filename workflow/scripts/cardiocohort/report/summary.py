@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..cohort import Arm
+from ..cohort.table import Arm
+from ..metrics.agreement import ERRORS, agreement, constrained_in, error_table
 from . import acceptance, bullseye
-from .agreement import ERRORS, agreement, constrained_in, error_table
 from .cohort_tables import CohortTables
 from .further_attributes import further_attributes
 from .reference_values import compare

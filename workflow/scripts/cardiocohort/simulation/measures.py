@@ -3,8 +3,8 @@
 import ngsolve as ng
 import numpy as np
 
-from ..meshing.model import FACETS, BiventricularModel, rim_edges
-from ..meshing.second_order import TET_EDGES, second_order
+from ..mesh.model import FACETS, BiventricularModel, rim_edges
+from ..mesh.second_order import TET_EDGES, second_order
 from .problem import Problem
 
 # strains in the axes fibre, sheet, sheet normal

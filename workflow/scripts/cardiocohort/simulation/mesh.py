@@ -4,7 +4,7 @@ import netgen.meshing
 import ngsolve as ng
 import numpy as np
 
-from ..meshing.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
 
 
 def solver_mesh(model: BiventricularModel) -> tuple[ng.Mesh, np.ndarray]:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pyvista
 
-from ..files import atomic_path
-from ..heart_segments import SEGMENTS
-from ..meshing.model import REGIONS, BiventricularModel
-from ..meshing.second_order import second_order
-from ..vtk_files import write_dataset
+from ..anatomy.aha_segments import SEGMENTS
+from ..mesh.model import REGIONS, BiventricularModel
+from ..mesh.second_order import second_order
+from ..mesh.vtk_files import write_dataset
+from ..runtime.artifacts import atomic_path
 
 FIELD, CURVE, REGIONAL = "displacement.vtu", "pressure_volume.tsv", "displacement.tsv"
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .. import tables
-from ..files import check_file
-from ..meshing.model import REGIONS
+from ..cohort import stage_tables
+from ..mesh.model import REGIONS
+from ..runtime import tables
+from ..runtime.artifacts import check_file
 
 CONFIDENCE = 0.95
 CAVITIES = ("lv_unloaded_ml", "lv_loaded_ml", "rv_unloaded_ml", "rv_loaded_ml")
@@ -24,11 +25,11 @@ def hearts(simulations: list[Path], anatomies: list[Path], structure: str) -> pd
     simulations, anatomies: batch tables, the former with their subjects' files beside them. `volume_ml` is
     the structure's in the label map. Raises InputError where a listed file is missing or was changed.
     """
-    moments = pd.concat([tables.read_table(path, tables.ANATOMIES) for path in anatomies])
+    moments = pd.concat([tables.read_table(path, stage_tables.ANATOMIES) for path in anatomies])
     volume = moments[moments["structure"] == structure].set_index("subject")["volume_ml"]
     rows = []
     for path in simulations:
-        for row in tables.read_table(path, tables.SIMULATIONS | REGIONAL).to_dict("records"):
+        for row in tables.read_table(path, stage_tables.SIMULATIONS | REGIONAL).to_dict("records"):
             figures = dict.fromkeys(QUANTITIES, np.nan) | {"volume_ml": volume.get(row["subject"], np.nan)}
             if row["verdict"] == "accepted":
                 figures |= {name: row[name] for name in CAVITIES} | _displacements(path.with_suffix(""), row)

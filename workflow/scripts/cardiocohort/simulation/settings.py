@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from ..errors import InputError
+from ..runtime.errors import InputError
 
 WHOLE = ("batch_size", "max_steps", "max_iterations", "max_halvings")
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import ngsolve as ng
 import numpy as np
 
-from .. import tables
-from ..errors import SubjectError
-from ..files import check_file
+from ..cohort import stage_tables
 from ..mechanics.settings import Mechanics
-from ..meshing.model import BiventricularModel
-from ..meshing.storage import read_model
-from ..peak_memory import peak_mb
-from ..subjects import Task
+from ..mesh.model import BiventricularModel
+from ..mesh.storage import read_model
+from ..runtime import tables
+from ..runtime.artifacts import check_file
+from ..runtime.batch_runner import Task
+from ..runtime.errors import SubjectError
+from ..runtime.peak_memory import peak_mb
 from . import materials, measures, mesh, output
 from .continuation import Run, Step, inflate
 from .problem import Problem, Spring, problem
@@ -29,7 +30,9 @@ FIGURES = (
 
 
 # columns of the mesh table that list a heart's files
-MESHES = tables.MESHES | tables.FILE_COLUMNS | {f"surface_{n}": k for n, k in tables.FILE_COLUMNS.items()}
+MESHES = (
+    stage_tables.MESHES | tables.FILE_COLUMNS | {f"surface_{n}": k for n, k in tables.FILE_COLUMNS.items()}
+)
 
 
 def task(

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..anatomy import Anatomy
-from ..files import check_file
-from ..labelmap import read_label_map
+from ..anatomy.label_map import read_label_map
+from ..anatomy.labels import Anatomy
+from ..runtime.artifacts import check_file
 from .gate import examine
 from .rules import Rules
 
@@ -17,7 +17,7 @@ IMPORTED = "imported"  # status of the user's own label maps in the anatomies ta
 
 
 def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, rules: Rules) -> pd.DataFrame:
-    """One row (tables.TOPOLOGY, then every measure by rule id) a subject of `anatomies` (tables.ANATOMIES).
+    """One row per subject of `anatomies` (stage_tables.ANATOMIES): stage_tables.TOPOLOGY, then every measure.
 
     Label maps lie in `folder`; nothing is repaired. Verdict `missing` where generation left no label
     map. The user's own maps are held to the rules for scans. InputError for a file that is missing

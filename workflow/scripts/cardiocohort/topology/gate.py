@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..anatomy import Anatomy
+from ..anatomy.labels import Anatomy
 from .measures import KINDS
 from .repairs import REPAIRS
 from .rules import Rule, Rules

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from ..anatomy import Anatomy
+from ..anatomy.labels import Anatomy
 from .betti import FOREGROUND, Betti, betti
 
 

@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-from ..anatomy import Anatomy
-from ..errors import InputError
-from ..tables import read_cells
+from ..anatomy.labels import Anatomy
+from ..runtime.errors import InputError
+from ..runtime.tables import read_cells
 from .measures import KINDS
 from .repairs import REPAIRS
 from .rules import COARSE, SCOPES, Rule, Rules

@@ -1,0 +1,115 @@
+"""Samples of the same targets and noise by many settings of guidance, timed (target `guidance_bench`)."""
+
+import logging
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cardiocohort import topology
+from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.attributes import principal_axis_degrees
+from cardiocohort.anatomy.labels import Anatomy, Grid
+from cardiocohort.diffusion.bundle import load_sampler
+from cardiocohort.diffusion.device import resolve_device
+from cardiocohort.generation.anatomies import sample_labels
+from cardiocohort.generation.constraints import make_constraints
+from cardiocohort.generation.settings import GuidanceSettings
+from guidance_benchmark_settings import ERRORS, METHODS, UNGUIDED, Setting
+
+_held: tuple | None = None
+
+
+def sample(
+    bundle: str,
+    rules: str,
+    targets: list[pd.DataFrame],
+    settings: list[list[Setting]],
+    device: str,
+    workers: int,
+) -> pd.DataFrame:
+    """A row a setting, target and constrained structure: setting (name), target, seconds, kept, `errors`.
+
+    `settings` has those of each target. seconds are of processor time, which other work on the machine leaves
+    alone; on a GPU of wall time. Each sample has one attempt and one thread; a target's noise is the same in
+    all settings, which take turns. kept: 1 if the gate accepts it after the bounded repairs, else 0.
+    """
+    workers = 1 if resolve_device(device) == "cuda" else workers
+    pairs = enumerate(zip(targets, settings, strict=True))
+    jobs = [(setting, rows, number) for number, (rows, own) in pairs for setting in own]
+    initial = (bundle, rules, device, replace(jobs[0][0].guidance, steps=2), targets[0])
+    found = []
+    with ProcessPoolExecutor(workers, get_context("spawn"), _open, initial) as pool:
+        for made in pool.map(_sampled, *zip(*jobs, strict=True)):
+            found.append(made)
+            first, errors_of = made.iloc[0], made[list(ERRORS)].median().round(4).to_dict()
+            logging.info(
+                "%d of %d: target %d, %s, %.1f s, kept %d, %s", len(found), len(jobs),
+                first["target"], first["setting"], first["seconds"], first["kept"], errors_of,
+            )  # fmt: skip
+    return pd.concat(found, ignore_index=True)
+
+
+def errors(rows: pd.DataFrame, labels: np.ndarray, anatomy: Anatomy, grid: Grid) -> pd.DataFrame:
+    """How far a heart (X, Y, Z) is from its target rows, a row a constrained structure.
+
+    volume_percent and centroid_mm are absolute, shape is the norm of the difference of S^n, NaN for a
+    structure that is not there; axes_degrees is the largest angle between a found and a wanted principal
+    axis, NaN where no axis has a direction (`attributes.principal_axis_degrees`).
+    """
+    own = rows[rows["constrained"] != ""]
+    groups = [anatomy.labels_of(name) for name in own["structure"]]
+    found, wanted = moments.measure_labels(labels, groups, grid.axes_mm()), moments.from_columns(own)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = found.shape - wanted.shape
+    angles = principal_axis_degrees(found, wanted)
+    angles = np.where(np.isnan(angles).all(1), np.nan, np.nan_to_num(angles, nan=-1.0).max(1))
+    angles[found.volume_ml == 0] = np.nan
+    return pd.DataFrame(
+        {
+            "structure": own["structure"].to_numpy(),
+            "volume_percent": 100.0 * np.abs(found.volume_ml / wanted.volume_ml - 1.0),
+            "centroid_mm": np.linalg.norm(found.centroid_mm - wanted.centroid_mm, axis=-1),
+            "shape": np.linalg.norm(difference, axis=(-2, -1)),
+            "axes_degrees": angles,
+        }
+    )
+
+
+def _open(bundle: str, rules: str, device: str, brief: GuidanceSettings, rows: pd.DataFrame) -> None:
+    """Initializer of a worker: load everything once, one thread on the CPU; warm both rules' kernels."""
+    global _held
+    device = resolve_device(device)
+    if device == "cpu":
+        torch.set_num_threads(1)
+    prior = load_sampler(bundle, device)
+    _held = Path(bundle), prior, topology.load_rules(rules, prior.anatomy)
+    for method in METHODS:
+        _sampled(Setting(method, replace(brief, method=method)), rows, 0)
+
+
+def _sampled(setting: Setting, rows: pd.DataFrame, number: int) -> pd.DataFrame:
+    bundle, prior, rules = _held
+    asked = rows.assign(constrained="") if setting.method == UNGUIDED else rows
+    constraints = make_constraints([asked], prior, bundle)
+    clock = time.process_time if prior.device == "cpu" else time.perf_counter
+    started = clock()
+    # labels come back on the CPU: the device is done by then
+    labels = sample_labels(prior, constraints, [np.random.SeedSequence([1, number])], setting.guidance)[0][0]
+    seconds = clock() - started
+    kept = bool(labels.any())
+    if kept:
+        gate = (prior.grid.spacing_mm, prior.anatomy, rules)
+        labels = topology.repair(labels, *gate)[0]
+        kept = topology.examine(labels, *gate).accepted
+    found = errors(rows, labels, prior.anatomy, prior.grid)
+    found.insert(0, "kept", int(kept))
+    found.insert(0, "seconds", round(seconds, 3))
+    found.insert(0, "target", number)
+    found.insert(0, "setting", setting.name)
+    return found

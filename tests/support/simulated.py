@@ -1,0 +1,32 @@
+"""What the tests of the simulation stage share: a ventricle with fibres, and runs of it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.mesh.model import Microstructure
+from cardiocohort.simulation.continuation import inflate
+from cardiocohort.simulation.settings import SimulationSettings
+from cardiocohort.simulation.subject import state_heart
+from small_meshes import truncated_ellipsoid
+
+
+def ventricle(shape=(3, 9, 16)):
+    """A left ventricle with circumferential fibres, sheets along the radius from the axis."""
+    model = truncated_ellipsoid(shape=shape, apex_deg=3)
+    axes = []
+    for places in (model.points_mm[model.tets].mean(axis=1), model.points_mm):
+        radial = places * [1, 1, 0] / np.linalg.norm(places[:, :2], axis=1)[:, None]
+        axial = np.tile([0.0, 0.0, 1.0], (len(places), 1))
+        axes += [np.cross(axial, radial), radial, axial]
+    return replace(model, microstructure=Microstructure(*axes))
+
+
+def run(model, mechanics=None, settings=None):
+    """The problem at its last good state, its order of tets, how it ended, and all converged steps."""
+    settings = settings or SimulationSettings()
+    stated, order, _ = state_heart(model, mechanics or Mechanics(), settings)
+    steps = []
+    ended = inflate(stated, settings, steps.append)
+    return stated, order, ended, steps

@@ -1,0 +1,320 @@
+"""The cohort table: its grammar, every error a user can make, batches, and the seed of a subject."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cardiocohort.anatomy.labels import ATTRIBUTES
+from cardiocohort.cohort.table import (
+    COLUMNS,
+    MAX_SUBJECTS,
+    Arm,
+    Distribution,
+    Edit,
+    batches,
+    parse_constraints,
+    parse_distribution,
+    parse_edits,
+    read_cohort,
+    seed_sequence,
+    subject_name,
+)
+from cardiocohort.runtime.errors import InputError
+from heart_anatomy import HEART
+
+GOOD = {
+    "arm": "healthy_women", "n": "4", "sex": "female", "condition": "healthy", "age": "40..65",
+    "bsa": "1.72+-0.15", "seed": "", "constraints": "myocardium: size position shape", "edits": "",
+}  # fmt: skip
+
+
+def write(path: Path, *rows: dict, columns=COLUMNS) -> Path:
+    lines = ["\t".join(columns), *("\t".join((GOOD | row).get(c, "") for c in columns) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def read_one(tmp_path, **cells) -> Arm:
+    (arm,) = read_cohort(write(tmp_path / "cohort.tsv", cells), HEART)
+    return arm
+
+
+def test_the_shipped_table_is_the_demo():
+    arms = read_cohort(Path(__file__).resolve().parents[3] / "config" / "cohort.tsv", HEART)
+    assert [(arm.name, arm.n) for arm in arms] == [("healthy_women", 4), ("dilated_cardiomyopathy", 4)]
+    asked = {"myocardium", "left_ventricle", "right_ventricle", "left_atrium", "right_atrium", "aorta"}
+    for arm in arms:
+        assert dict(arm.constraints) == dict.fromkeys(asked, ATTRIBUTES)
+
+
+def test_a_full_row(tmp_path):
+    arm = read_one(
+        tmp_path, sex="60 % female", age="55", seed="7",
+        constraints="aorta, right_ventricle+left_ventricle: shape size; left_atrium: all",
+        edits="right_ventricle.volume: x0.5; left_ventricle.volume: 180 mL; aorta.centroid_x: +5 mm",
+    )  # fmt: skip
+    assert arm == Arm(
+        "healthy_women", 4, 0.6, "healthy", Distribution("fixed", (55.0,)),
+        Distribution("normal", (1.72, 0.15)), 7,
+        (("aorta", ("size", "shape")), ("left_ventricle+right_ventricle", ("size", "shape")),
+         ("left_atrium", ATTRIBUTES)),
+        (Edit("right_ventricle", "volume", "multiply", 0.5), Edit("left_ventricle", "volume", "set", 180.0),
+         Edit("aorta", "centroid_x", "add", 5.0)),
+    )  # fmt: skip
+
+
+def test_empty_cells_mean_the_reference_population(tmp_path):
+    arm = read_one(tmp_path, sex="any", condition="", age="", bsa="", constraints="")
+    assert (arm.female_share, arm.condition, arm.age, arm.bsa, arm.seed) == (None,) * 5
+    assert arm.constraints == ()
+
+
+def test_spreadsheet_quirks_are_harmless(tmp_path):
+    """Byte-order mark, CRLF, blank and comment lines, quoted cells, trailing tabs, ± signs."""
+    path = tmp_path / "cohort.tsv"
+    cells = GOOD | {"constraints": '"myocardium, aorta: size"', "age": "61 ± 9"}
+    header, row = "\t".join(COLUMNS), "\t".join(cells.values())
+    text = f"# my trial\r\n\r\n{header}\t\r\n\r\n# controls\r\n{row}\t\r\n"
+    path.write_bytes(text.encode("utf-8-sig"))
+    (arm,) = read_cohort(path, HEART)
+    assert [name for name, _ in arm.constraints] == ["myocardium", "aorta"]
+    assert arm.age == Distribution("normal", (61.0, 9.0))
+
+
+def test_dict_round_trip_is_plain_json_and_leaves_n_out(tmp_path):
+    arm = read_one(tmp_path, edits="aorta.volume: x2", constraints="aorta+left_ventricle: size", seed="3")
+    plain = arm.to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert Arm.from_dict(plain) == dataclasses.replace(arm, n=None)
+    assert dataclasses.replace(arm, n=400).to_dict() == plain
+
+
+ERRORS = [
+    ({"arm": "../x"}, "arm", "letters"),
+    ({"arm": "a-b"}, "arm", "letters"),
+    ({"arm": "_a"}, "arm", "first"),
+    ({"arm": "a" * 65}, "arm", "64"),
+    ({"arm": ""}, "arm", "letters"),
+    ({"arm": "herz_ä"}, "arm", "letters"),
+    ({"n": "0"}, "n", "whole number"),
+    ({"n": "-4"}, "n", "whole number"),
+    ({"n": "2.5"}, "n", "whole number"),
+    ({"n": "²"}, "n", "whole number"),
+    ({"n": ""}, "n", "whole number"),
+    ({"n": str(MAX_SUBJECTS + 1)}, "n", str(MAX_SUBJECTS)),
+    ({"sex": "women"}, "sex", "female, male, any"),
+    ({"sex": "120 % female"}, "sex", "female"),
+    ({"condition": "a b"}, "condition", "letters"),
+    ({"age": "sixty"}, "age", "mean+-sd"),
+    ({"age": "-3"}, "age", "0 to 120"),
+    ({"age": "70..40"}, "age", "lower value first"),
+    ({"age": "50+-0"}, "age", "above 0"),
+    ({"bsa": "172"}, "bsa", "0.2 to 4"),
+    ({"bsa": "1,72"}, "bsa", "mean+-sd"),
+    ({"seed": "-1"}, "seed", "whole number"),
+    ({"seed": str(2**63)}, "seed", "2^63"),
+    ({"constraints": "ventricle: size"}, "constraints", "left_ventricle"),
+    ({"constraints": "aorta+aorta: size"}, "constraints", "twice"),
+    ({"constraints": "aorta"}, "constraints", "size, position, shape"),
+    ({"constraints": "aorta: colour"}, "constraints", "size, position, shape"),
+    ({"constraints": "aorta: size; aorta: shape"}, "constraints", "twice"),
+    ({"constraints": "aorta+left_atrium: size; left_atrium+aorta: shape"}, "constraints", "twice"),
+    ({"edits": "left_ventricle.volume: -180 mL"}, "edits", "positive volume"),
+    ({"edits": "left_ventricle.volume: = -180 mL"}, "edits", "positive volume"),
+    ({"edits": "left_ventricle.volume: 0 mL"}, "edits", "positive volume"),
+    ({"edits": "left_ventricle.volume: +20 mL"}, "edits", "positive volume"),
+    ({"edits": "left_ventricle.volume: 180"}, "edits", "mL"),
+    ({"edits": "left_ventricle.volume: 1e9 mL"}, "edits", "10000 mL"),
+    ({"edits": "left_ventricle.volume: x0"}, "edits", "positive factor"),
+    ({"edits": "left_ventricle.volume: x-2"}, "edits", "positive factor"),
+    ({"edits": "left_ventricle.volume: -100 %"}, "edits", "percent"),
+    ({"edits": "ventricle.volume: x2"}, "edits", "left_ventricle"),
+    ({"edits": "left_ventricle+aorta.volume: x2"}, "edits", "one structure"),
+    ({"edits": "left_ventricle.mass: x2"}, "edits", "volume, centroid_x"),
+    ({"edits": "left_ventricle: x2"}, "edits", "volume, centroid_x"),
+    ({"edits": "aorta.centroid_x: 5 mm"}, "edits", "+5 mm"),
+    ({"edits": "aorta.centroid_x: +5"}, "edits", "+5 mm"),
+    ({"edits": "aorta.centroid_x: +1e999 mm"}, "edits", "1000 mm"),
+    ({"edits": "aorta.volume: x2; aorta.volume: 50 mL"}, "edits", "twice"),
+]
+
+
+@pytest.mark.parametrize(("cells", "column", "allowed"), ERRORS, ids=[str(c) for c, _, _ in ERRORS])
+def test_a_bad_cell_names_file_row_column_and_what_is_allowed(tmp_path, cells, column, allowed):
+    path = write(tmp_path / "cohort.tsv", {"arm": "first"}, cells)
+    with pytest.raises(InputError) as error:
+        read_cohort(path, HEART)
+    message = str(error.value)
+    assert message.startswith(f"{path}, row 3, column {column!r}: ")
+    assert allowed in message
+
+
+def test_the_named_row_is_the_line_of_the_file(tmp_path):
+    path = write(tmp_path / "cohort.tsv", {"arm": "first"})
+    path.write_text(path.read_text() + "\n# note\n" + "\t".join((GOOD | {"n": "0"}).values()) + "\n")
+    with pytest.raises(InputError, match="row 5, column 'n'"):
+        read_cohort(path, HEART)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_missing_column(tmp_path, column):
+    path = write(tmp_path / "cohort.tsv", {}, columns=[c for c in COLUMNS if c != column])
+    with pytest.raises(InputError, match=f"row 1: column '{column}' is missing; the columns are arm, n"):
+        read_cohort(path, HEART)
+
+
+@pytest.mark.parametrize("second", ["healthy_women", "Healthy_Women"])
+def test_duplicate_arms(tmp_path, second):
+    path = write(tmp_path / "cohort.tsv", {}, {"arm": second})
+    with pytest.raises(InputError, match=r"row 3, column 'arm'.*row 2"):
+        read_cohort(path, HEART)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("\t".join(COLUMNS) + "\n", "no arms"),
+        ("\t".join((*COLUMNS, "colour")) + "\n", "unknown column 'colour'; the columns are"),
+        ("\t".join((*COLUMNS, "sex")) + "\n", "'sex' occurs twice"),
+        ("\t".join(COLUMNS) + "\n" + "\t".join(GOOD.values()) + "\tmore\n", "row 2: more cells"),
+        (",".join(COLUMNS) + "\n" + ",".join(GOOD.values()) + "\n", "separated by tabs"),
+        ('\t'.join(COLUMNS) + '\na\t4\t"female\n', "not a readable tab-separated table"),
+        ("\t".join(COLUMNS).encode() + b"\n\xff\xfe\n", "UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_none(tmp_path, content, message):
+    path = tmp_path / "cohort.tsv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as error:
+        read_cohort(path, HEART)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="cohort_table"):
+        read_cohort(tmp_path / "none.tsv", HEART)
+
+
+structures = st.sampled_from(HEART.structures)
+unions = st.lists(structures, min_size=1, max_size=3, unique=True).map(tuple)
+spaces = st.sampled_from(["", " ", "  "])
+positive = st.floats(1e-3, 1e3).map(lambda x: round(x, 6))
+
+
+@given(
+    clauses=st.lists(
+        st.tuples(unions, st.sets(st.sampled_from(ATTRIBUTES), min_size=1)),
+        max_size=5, unique_by=lambda clause: frozenset(clause[0]),
+    ),
+    space=spaces, comma=st.sampled_from([" ", ", ", ","]), end=st.sampled_from(["", ";", " ; "]),
+)  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_constraints_written_any_way_mean_the_same(clauses, space, comma, end):
+    text = (
+        ";".join(f"{space}{'+'.join(names)}{space}: {comma.join(sorted(a))}{space}" for names, a in clauses)
+        + end
+    )
+    parsed = parse_constraints(text, HEART)
+    assert [set(name.split("+")) for name, _ in parsed] == [set(names) for names, _ in clauses]
+    assert [set(attributes) for _, attributes in parsed] == [attributes for _, attributes in clauses]
+    written_again = "; ".join(f"{name}: {' '.join(attributes)}" for name, attributes in parsed)
+    assert parse_constraints(written_again, HEART) == parsed
+
+
+@given(low=st.floats(0.0, 119.0), width=st.floats(0.01, 120.0), space=spaces)
+@settings(max_examples=150, deadline=None)
+def test_distributions_read_back_the_numbers_that_were_written(low, width, space):
+    high = min(low + width, 120.0)
+    assert parse_distribution(f"{space}{low!r}", 0.0, 120.0) == Distribution("fixed", (low,))
+    assert parse_distribution(f"{low!r}{space}+-{space}{width!r}", 0.0, 120.0).parameters == (low, width)
+    assert parse_distribution(f"{low!r}{space}..{space}{high!r}", 0.0, 120.0) == Distribution(
+        "uniform", (low, high)
+    )
+
+
+@given(
+    structure=structures,
+    value=positive,
+    sign=st.sampled_from("+-"),
+    axis=st.sampled_from("xyz"),
+    space=spaces,
+)
+@settings(max_examples=150, deadline=None)
+def test_edits_read_back_what_was_written(structure, value, sign, axis, space):
+    def one(operation, quantity="volume"):
+        (edit,) = parse_edits(f"{space}{structure}.{quantity}{space}:{space}{operation}{space}", HEART)
+        assert (edit.structure, edit.quantity) == (structure, quantity)
+        return edit.operation, edit.value
+
+    assert one(f"x{value!r}") == ("multiply", value)
+    assert one(f"{value!r} mL") == one(f"= {value!r} mL") == ("set", value)
+    assert one(f"+{value!r} %") == ("multiply", 1.0 + value / 100.0)
+    assert one(f"{sign}{value!r} mm", f"centroid_{axis}") == ("add", float(f"{sign}{value!r}"))
+    assert one(f"= {sign}{value!r} mm", f"centroid_{axis}") == ("set", float(f"{sign}{value!r}"))
+
+
+@given(text=st.text(alphabet='abc left_ventricle.volumexsiz:;,+-=%.0123456789 mLm"\t', max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_parsed_or_refused_plainly(text):
+    for parse in (
+        lambda t: parse_constraints(t, HEART), lambda t: parse_edits(t, HEART),
+        lambda t: parse_distribution(t, 0.0, 120.0),
+    ):  # fmt: skip
+        with contextlib.suppress(InputError):  # any other error fails the test
+            parse(text)
+
+
+@given(n=st.integers(1, 500), more=st.integers(0, 100), size=st.integers(1, 60))
+@settings(max_examples=100, deadline=None)
+def test_batches_cover_every_subject_once_and_growth_renumbers_nothing(n, more, size):
+    arm = Arm("a", n, None, None, None, None, None, (), ())
+    parts = batches(arm, size)
+    assert [i for part in parts for i in range(part.first, part.last + 1)] == list(range(n))
+    assert max(part.last - part.first + 1 for part in parts) <= size
+    grown = batches(dataclasses.replace(arm, n=n + more), size)
+    full = n // size
+    assert grown[:full] == parts[:full]
+    assert [b.name for b in grown[: len(parts)]] == [b.name for b in parts]
+
+
+def test_a_hundred_thousand_subjects_are_cheap_to_batch():
+    arm = Arm("a", 100_000, None, None, None, None, None, (), ())
+    start = time.process_time()
+    parts = batches(arm, 50)
+    assert time.process_time() - start < 0.5
+    assert (parts[0].name, parts[-1].name, parts[-1].last) == ("a-0000", "a-1999", 99_999)
+    assert subject_name("a", 99_999) == "a-99999"
+
+
+def test_seed_sequences_differ_in_everything_that_identifies_a_draw():
+    keys = [
+        (seed, arm, index, stream, attempt)
+        for seed in (0, 1) for arm in ("a", "b", "a0") for index in (0, 1, 10)
+        for stream in ("population", "generation") for attempt in (0, 1)
+    ]  # fmt: skip
+    states = {tuple(seed_sequence(*key).generate_state(4)) for key in keys}
+    assert len(states) == len(keys)
+    again = seed_sequence(1, "a", 10, "generation", 1).generate_state(4)
+    np.testing.assert_array_equal(again, seed_sequence(1, "a", 10, "generation", 1).generate_state(4))
+
+
+def test_the_examples_of_the_documentation_are_read():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "cohort-table.md").read_text(encoding="utf-8")
+    edits = re.findall(r"`(\w+\.\w+: [^`]+)`", text)
+    assert len(edits) >= 5
+    for edit in edits:
+        assert len(parse_edits(edit, HEART)) == 1
+    (constraints,) = re.findall(r"^ {4}(\w.*: size.*)$", text, flags=re.MULTILINE)
+    assert dict(parse_constraints(constraints, HEART))["left_ventricle+right_ventricle"] == ("size",)
+    for column in COLUMNS:
+        assert f"| `{column}` |" in text

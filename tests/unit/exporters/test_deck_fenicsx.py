@@ -1,0 +1,113 @@
+"""FEniCSx deck: read with h5py by the rules of DOLFINx's XDMF reader and of cardiac-geometries' folders."""
+
+import ast
+import json
+import re
+from xml.etree import ElementTree
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+
+from cardiocohort.mechanics.settings import MATERIALS, Mechanics
+from decks import block, export, inflations, many, models
+
+INCLUDE = "{https://www.w3.org/2001/XInclude}include"
+CORNERS = {"Tetrahedron": 4, "Triangle": 3}
+
+
+class Xdmf:
+    """Grids by name, their data resolved as DOLFINx does: file:path, dimensions checked, includes too."""
+
+    def __init__(self, path):
+        self.folder = path.parent
+        self.root = ElementTree.parse(path).getroot()
+        assert self.root.tag == "Xdmf"
+        self.grids = {grid.get("Name"): grid for grid in self.root.findall("Domain/Grid")}
+
+    def data(self, item):
+        assert item.get("Format") == "HDF"
+        file, place = item.text.split(":")
+        with h5py.File(self.folder / file) as store:
+            values = store[place][:]
+        assert values.shape == tuple(map(int, item.get("Dimensions").split()))
+        return values
+
+    def topology(self, name):
+        topology = self.grids[name].find("Topology")
+        cells = self.data(topology.find("DataItem"))
+        assert int(topology.get("NumberOfElements")) == len(cells)
+        assert int(topology.get("NodesPerElement")) == CORNERS[topology.get("TopologyType")] == cells.shape[1]
+        return cells
+
+    def geometry(self, name):
+        grid = self.grids[name]
+        if grid.find("Geometry") is None:
+            pointer = grid.find(INCLUDE).get("xpointer")
+            other = re.fullmatch(r"xpointer\(/Xdmf/Domain/Grid\[@Name='(.+)'\]/Geometry\)", pointer)[1]
+            return self.geometry(other)
+        assert grid.find("Geometry").get("GeometryType") == "XYZ"
+        return self.data(grid.find("Geometry/DataItem"))
+
+    def tags(self, name):
+        attribute = self.grids[name].find("Attribute")
+        assert (attribute.get("AttributeType"), attribute.get("Center")) == ("Scalar", "Cell")
+        return self.data(attribute.find("DataItem")).ravel()
+
+
+@many
+@given(model=models, mechanics=inflations)
+def test_mesh_tags_and_fibres_survive(model, mechanics, tmp_path_factory):
+    folder = export("fenicsx", model, mechanics, tmp_path_factory)
+    # the names that cardiac_geometries.utils.read_mesh asks for
+    xdmf = Xdmf(folder / "mesh.xdmf")
+    assert list(xdmf.grids) == ["Mesh", "Cell tags", "Facet tags"]
+    points, tets = xdmf.geometry("Mesh"), xdmf.topology("Mesh")
+    assert points.dtype == np.float64
+    assert np.array_equal(points, model.points_mm)
+    assert np.array_equal(tets, model.tets)
+    corners = points[tets]
+    assert np.allclose(np.linalg.det(corners[:, 1:] - corners[:, :1]) / 6, model.tet_volumes_mm3)
+    for name, entities, tags in (
+        ("Cell tags", model.tets, model.region),
+        ("Facet tags", model.facets, model.facet_tag),
+    ):
+        assert np.array_equal(xdmf.geometry(name), points)
+        assert np.array_equal(xdmf.topology(name), entities)
+        assert xdmf.tags(name).dtype == np.int32
+        assert np.array_equal(xdmf.tags(name), tags)
+    with h5py.File(folder / "microstructure.h5") as store:
+        for name in ("f0", "s0", "n0"):
+            assert np.array_equal(store[f"cells/{name}"], getattr(model.microstructure, name))
+            assert np.array_equal(store[f"nodes/{name}"], getattr(model.microstructure, f"node_{name}"))
+
+
+def test_markers_and_spaces_are_what_cardiac_geometries_keeps(tmp_path_factory):
+    folder = export("fenicsx", block(), Mechanics(), tmp_path_factory)
+    markers = json.loads((folder / "markers.json").read_text())
+    facets = {"EPI": [1, 2], "BASE": [2, 2], "LV": [3, 2], "RV": [4, 2]}
+    regions = {"LV_MUSCLE": [1, 3], "RV_MUSCLE": [2, 3], "SEPTUM": [3, 3]}
+    assert markers == facets | regions
+    spaces = json.loads((folder / "microstructure.json").read_text())
+    # basix: ElementFamily.P = 1, CellType.tetrahedron = 3, degree 0, discontinuous
+    assert spaces == {"f0": [1, 3, 0, 1], "s0": [1, 3, 0, 1], "n0": [1, 3, 0, 1]}
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_settings_reach_the_script_by_the_names_it_uses(material, tmp_path_factory):
+    mechanics = Mechanics(material=material, load_steps=9)
+    folder = export("fenicsx", block(), mechanics, tmp_path_factory)
+    settings = json.loads((folder / "mechanics.json").read_text())
+    assert Mechanics.of(settings) == mechanics
+    tree = ast.parse((folder / "inflate.py").read_text())
+    asked = {
+        node.slice.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "settings"
+        and isinstance(node.slice, ast.Constant)
+    }
+    assert len(asked) > 5
+    assert asked <= settings.keys()

@@ -1,0 +1,149 @@
+"""svMultiPhysics deck: checked by the rules of the solver's readers, with pyvista and meshio as readers."""
+
+from xml.etree import ElementTree
+
+import meshio
+import numpy as np
+import pytest
+import pyvista
+import vtk
+from hypothesis import given
+
+from cardiocohort.mechanics.settings import MATERIALS, Mechanics
+from cardiocohort.mesh.model import FACETS
+from decks import block, export, inflations, isochoric_energy, many, models, stretches
+
+
+def is_int32(data, name):
+    """What the solver's vtkIntArray::SafeDownCast demands."""
+    return isinstance(data.GetAbstractArray(name), vtk.vtkIntArray)
+
+
+def key(point):
+    """The solver finds a face's nodes in the mesh by their coordinates, printed with 16 decimals."""
+    return ",".join(f"{x:.16e}" for x in point)
+
+
+@many
+@given(model=models, mechanics=inflations)
+def test_mesh_faces_and_fibres_as_the_solver_reads_them(model, mechanics, tmp_path_factory):
+    folder = export("svmultiphysics", model, mechanics, tmp_path_factory)
+    document = ElementTree.parse(folder / "solver.xml").getroot()
+    described = document.find("Add_mesh")
+    mesh = pyvista.read(folder / described.findtext("Mesh_file_path").strip())
+    assert mesh.celltypes.tolist() == [vtk.VTK_TETRA] * len(model.tets)
+    assert is_int32(mesh.GetPointData(), "GlobalNodeID")
+    assert is_int32(mesh.GetCellData(), "GlobalElementID")
+    assert mesh["GlobalNodeID"].tolist() == list(range(1, len(model.points_mm) + 1))
+    assert mesh["GlobalElementID"].tolist() == list(range(1, len(model.tets) + 1))
+    assert mesh["ModelRegionID"].tolist() == model.region.tolist()
+    assert mesh.points.dtype == np.float64
+    assert np.array_equal(mesh.points, model.points_mm)
+    tets = mesh.cells_dict[vtk.VTK_TETRA]
+    assert np.array_equal(np.unique(tets), np.arange(len(model.points_mm))), "unused nodes are refused"
+    corners = mesh.points[tets]
+    volumes = np.linalg.det(corners[:, 1:] - corners[:, :1]) / 6
+    assert np.allclose(volumes, model.tet_volumes_mm3)
+    assert np.all(volumes != 0), "flat elements are refused"
+    nodes = {key(point): i for i, point in enumerate(mesh.points)}
+    assert len(nodes) == len(mesh.points), "two nodes in one place are refused"
+    names = [face.get("name") for face in described.findall("Add_face")]
+    assert len(names) == len(set(names))
+    assert names == [name for name, tag in FACETS.items() if (model.facet_tag == tag).any()]
+    for face in described.findall("Add_face"):
+        part = pyvista.read(folder / face.findtext("Face_file_path").strip())
+        expected = model.facets[model.facet_tag == FACETS[face.get("name")]]
+        assert is_int32(part.GetPointData(), "GlobalNodeID")
+        assert is_int32(part.GetCellData(), "GlobalElementID")
+        found = np.array([nodes[key(point)] for point in part.points])
+        assert np.array_equal(found + 1, part["GlobalNodeID"])
+        assert np.array_equal(found[part.regular_faces], expected)
+        for facet, parent in zip(expected.tolist(), part["GlobalElementID"].tolist(), strict=True):
+            assert set(facet) <= set(tets[parent - 1].tolist())
+    paths = [e.text.strip() for e in described.findall("Fiber_direction_file_path")]
+    for path, direction in zip(paths, (model.microstructure.f0, model.microstructure.s0), strict=True):
+        fibres = meshio.read(folder / path)
+        assert fibres.cell_data["FIB_DIR"][0].dtype == np.float64
+        assert np.array_equal(fibres.cell_data["FIB_DIR"][0], direction)
+        assert np.array_equal(fibres.cells[0].data, model.tets)
+
+
+def text(element, name):
+    return element.findtext(name).strip()
+
+
+def svmultiphysics_stress(equation, c):
+    """Isochoric stress at C with det C = 1, before it is projected; the formulas of mat_models.cpp."""
+    law = equation.find("Constitutive_model")
+    p = {child.tag: float(child.text) for child in law}
+    if law.get("type") == "neoHookean":
+        mu = float(text(equation, "Elasticity_modulus")) / 2 / (1 + float(text(equation, "Poisson_ratio")))
+        return mu * np.eye(3)
+    if law.get("type") == "Guccione":
+        e = (c - np.eye(3)) / 2
+        weight = np.full((3, 3), p["bt"])
+        weight[0, :] = weight[:, 0] = p["bfs"]
+        weight[0, 0] = p["bf"]
+        return p["c"] * np.exp((weight * e * e).sum()) * weight * e
+    assert law.get("type") == "HolzapfelOgden"
+    stress = p["a"] * np.exp(p["b"] * (np.trace(c) - 3)) * np.eye(3)
+    shear = p["afs"] * c[0, 1] * np.exp(p["bfs"] * c[0, 1] ** 2)
+    stress[0, 1] += shear
+    stress[1, 0] += shear
+    for i, a, b in ((0, p["a4f"], p["b4f"]), (1, p["a4s"], p["b4s"])):
+        over = c[i, i] - 1
+        off = 1 / (np.exp(p["k"] * over) + 1)
+        growth = np.exp(b * over**2)
+        stress[i, i] += 2 * a * ((1 - off) * over * growth + p["k"] * (off - off**2) / (2 * b) * (growth - 1))
+    return stress
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_the_stress_is_the_derivative_of_the_configured_energy(material, tmp_path_factory):
+    mechanics = Mechanics(material=material, bulk_modulus_kpa=321.0)
+    folder = export("svmultiphysics", block(), mechanics, tmp_path_factory)
+    equation = ElementTree.parse(folder / "solver.xml").getroot().find("Add_equation")
+    assert equation.get("type") == "ustruct"
+    assert text(equation, "Dilational_penalty_model") == "quad"
+    assert float(text(equation, "Penalty_parameter")) == 321.0
+    step, directions = 1e-5, [np.outer(a, b) for a in np.eye(3) for b in np.eye(3)]
+    # the solver smooths the switch between tension and compression: near rest the formulas differ
+    tested = [c for c in stretches(60) if np.abs(np.diag(c)[:2] - 1).min() > 0.1]
+    assert len(tested) > 5
+    for c in tested:
+        stress = svmultiphysics_stress(equation, c)
+        for d in directions:
+            d = (d + d.T) / 2
+            ahead, behind = (isochoric_energy(mechanics, c + sign * step * d) for sign in (1, -1))
+            # dW = S : dC / 2
+            assert (stress * d).sum() / 2 == pytest.approx((ahead - behind) / (2 * step), rel=2e-3, abs=2e-3)
+
+
+@pytest.mark.parametrize("base", ["fixed", "robin"])
+def test_conditions_and_steps(base, tmp_path_factory):
+    model = block(side=lambda n: {(0, 0, 1): 2, (1, 0, 0): 3, (-1, 0, 0): 4}.get(n, 1))
+    mechanics = Mechanics(base=base, lv_pressure_kpa=2.0, rv_pressure_kpa=0.7, load_steps=8)
+    folder = export("svmultiphysics", model, mechanics, tmp_path_factory)
+    root = ElementTree.parse(folder / "solver.xml").getroot()
+    general, equation = root.find("GeneralSimulationParameters"), root.find("Add_equation")
+    end = int(text(general, "Number_of_time_steps")) * float(text(general, "Time_step_size"))
+    conditions = {bc.get("name"): bc for bc in equation.findall("Add_BC")}
+    assert conditions.keys() == {"base", "lv_endo", "rv_endo"}
+    for name, kpa in (("lv_endo", 2.0), ("rv_endo", 0.7)):
+        bc = conditions[name]
+        assert (text(bc, "Type"), text(bc, "Time_dependence")) == ("Neu", "Unsteady")
+        assert (text(bc, "Ramp_function"), text(bc, "Follower_pressure_load")) == ("true", "true")
+        head, *rows = (folder / text(bc, "Temporal_values_file_path")).read_text().splitlines()
+        points, coefficients = map(int, head.split())
+        assert (points, coefficients) == (len(rows), 1)
+        curve = [tuple(map(float, row.split())) for row in rows]
+        assert curve[0] == (0.0, 0.0)
+        assert curve[-1] == (pytest.approx(end), kpa)
+    if base == "fixed":
+        assert (text(conditions["base"], "Type"), float(text(conditions["base"], "Value"))) == (
+            "Dirichlet",
+            0,
+        )
+    else:
+        assert text(conditions["base"], "Type") == "Robin"
+        assert float(text(conditions["base"], "Stiffness")) == mechanics.base_stiffness_kpa_per_mm

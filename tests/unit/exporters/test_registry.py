@@ -1,0 +1,250 @@
+"""Exporters: what is written reads back, by readers that are not ours or follow the format's rules alone."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import meshio
+import numpy as np
+import pytest
+import pyvista
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cardiocohort import exporters
+from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.mesh.model import FACETS
+from cardiocohort.mesh.storage import read_model, write_surface, write_volume
+from cardiocohort.runtime import artifacts
+from cardiocohort.runtime.errors import InputError, SubjectError
+from small_meshes import box
+
+models = st.builds(box, st.tuples(*[st.integers(2, 4)] * 3), st.floats(0.5, 20), st.integers(0, 2**32 - 1))
+many = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+FORMATS = ["calculix", "febio", "fenicsx", "opencarp", "svmultiphysics", "vtu"]
+
+
+def export(name, model, tmp_path_factory) -> tuple[Path, list[Path]]:
+    folder = tmp_path_factory.mktemp("deck")
+    return folder, exporters.writer(name)(model, folder, Mechanics())
+
+
+def test_the_formats_there_are():
+    assert list(exporters.available()) == FORMATS
+
+
+def test_an_unknown_format_is_told_with_those_there_are():
+    with pytest.raises(InputError, match=f"'febio4'.*allowed: {', '.join(FORMATS)}"):
+        exporters.writer("febio4")
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="'vtu'"):
+        exporters.register("vtu")(lambda model, folder, mechanics: [])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_file_is_listed_and_tells_how_to_load_it(name, tmp_path_factory):
+    folder, written = export(name, box(), tmp_path_factory)
+    assert sorted(written) == sorted(path for path in folder.rglob("*") if path.is_file())
+    assert written[-1].name == "README.txt"
+    assert "Run with: " in written[-1].read_text() or name == "vtu"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_model_gives_the_same_deck(name, tmp_path_factory):
+    one, two = (export(name, box(), tmp_path_factory)[0] for _ in range(2))
+    digests = [
+        {path.relative_to(folder): artifacts.sha256(path) for path in folder.rglob("*") if path.is_file()}
+        for folder in (one, two)
+    ]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("name", ["febio", "fenicsx", "svmultiphysics"])
+def test_a_fibre_law_needs_fibres(name, tmp_path):
+    without = replace(box(), microstructure=None)
+    with pytest.raises(SubjectError, match="holzapfel_ogden"):
+        exporters.writer(name)(without, tmp_path, Mechanics())
+    assert exporters.writer(name)(without, tmp_path, Mechanics(material="neo_hooke"))
+
+
+@many
+@given(model=models)
+def test_vtu_reads_back_with_meshio(model, tmp_path_factory):
+    folder, _ = export("vtu", model, tmp_path_factory)
+    mesh = meshio.read(folder / "mesh.vtu")
+    assert np.array_equal(mesh.points, model.points_mm)
+    assert [block.type for block in mesh.cells] == ["tetra"]
+    assert np.array_equal(mesh.cells[0].data, model.tets)
+    assert np.array_equal(mesh.cell_data["region"][0], model.region)
+    for name in ("f0", "s0", "n0"):
+        assert np.allclose(mesh.cell_data[name][0], getattr(model.microstructure, name), atol=1e-7)
+        assert np.allclose(mesh.point_data[name], getattr(model.microstructure, f"node_{name}"), atol=1e-7)
+    for arrays, expected in (
+        ({name: values[0] for name, values in mesh.cell_data.items()}, model.coordinates.on_tets()),
+        (mesh.point_data, model.coordinates.on_nodes()),
+    ):
+        for name, values in expected.items():
+            assert np.allclose(arrays[name], values, rtol=1e-6, atol=1e-6)
+        turn = np.arctan2(arrays["rotational_sin"], arrays["rotational_cos"]) / (2 * np.pi)
+        assert np.allclose((turn - arrays["rotational"] + 0.5) % 1, 0.5, atol=1e-5)
+    surface = pyvista.read(folder / "surface.vtp")
+    assert np.array_equal(surface["node"][surface.regular_faces], model.facets)
+    assert np.array_equal(surface.points, model.points_mm[surface["node"]])
+    assert np.array_equal(surface.cell_data["facet"], model.facet_tag)
+
+
+@many
+@given(model=models)
+def test_the_stored_mesh_is_the_model(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mesh")
+    write_volume(folder / "a.vtu", model)
+    write_surface(folder / "a.surface.vtp", model)
+    back = read_model(folder / "a.vtu", folder / "a.surface.vtp")
+    for name in ("points_mm", "tets", "region", "facets", "facet_tag"):
+        assert np.array_equal(getattr(back, name), getattr(model, name))
+    for name in (f.name for f in fields(model.coordinates)):
+        assert np.allclose(getattr(back.coordinates, name), getattr(model.coordinates, name), rtol=1e-6)
+    assert back.coordinates.aha.dtype.kind == back.coordinates.transventricular.dtype.kind == "i"
+    assert back.provenance == model.provenance
+    assert back.units == "mm"
+
+
+def test_a_mesh_without_fibres_and_coordinates_is_read_without(tmp_path):
+    bare = replace(box(), microstructure=None, coordinates=None)
+    write_volume(tmp_path / "a.vtu", bare)
+    write_surface(tmp_path / "a.vtp", bare)
+    back = read_model(tmp_path / "a.vtu", tmp_path / "a.vtp")
+    assert back.microstructure is back.coordinates is None
+
+
+def test_coordinates_of_another_mesh_are_refused():
+    with pytest.raises(ValueError, match=r"coordinates\.apicobasal"):
+        replace(box(), coordinates=box((2, 2, 2)).coordinates)
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.vtu", box())
+        write_surface(tmp_path / f"{name}.vtp", box())
+    assert artifacts.sha256(tmp_path / "a.vtu") == artifacts.sha256(tmp_path / "b.vtu")
+    assert artifacts.sha256(tmp_path / "a.vtp") == artifacts.sha256(tmp_path / "b.vtp")
+
+
+def test_another_vtk_file_is_no_mesh_of_ours(tmp_path):
+    pyvista.Sphere().save(tmp_path / "a.vtp")
+    pyvista.ImageData(dimensions=(2, 2, 2)).cast_to_unstructured_grid().save(tmp_path / "a.vtu")
+    with pytest.raises(InputError, match=r"a\.vtu"):
+        read_model(tmp_path / "a.vtu", tmp_path / "a.vtp")
+    with pytest.raises(InputError, match="no such mesh"):
+        read_model(tmp_path / "b.vtu", tmp_path / "a.vtp")
+
+
+def rows(path: Path, heads: int) -> tuple[list[str], list[list[str]]]:
+    """Header lines and rows of an openCARP text file, which must end with a newline and have no blanks."""
+    text = path.read_text(encoding="ascii")
+    assert text.endswith("\n")
+    assert "\n\n" not in text
+    lines = text.splitlines()
+    return lines[:heads], [line.split(" ") for line in lines[heads:]]
+
+
+def read_counted(path: Path, word: str | None, n: int) -> np.ndarray:
+    (head,), body = rows(path, 1)
+    assert int(head) == len(body)
+    if word:
+        assert {row[0] for row in body} <= {word}
+        body = [row[1:] for row in body]
+    assert {len(row) for row in body} <= {n}
+    return np.array(body, dtype=float).reshape(-1, n)
+
+
+@many
+@given(model=models)
+def test_opencarp_reads_back_by_the_rules_of_the_format(model, tmp_path_factory):
+    folder, _ = export("opencarp", model, tmp_path_factory)
+    points = read_counted(folder / "heart.pts", None, 3)
+    assert np.allclose(points, model.points_mm * 1000, atol=1e-3)  # micrometres
+    elements = read_counted(folder / "heart.elem", "Tt", 5).astype(int)
+    assert np.array_equal(elements, np.column_stack([model.tets, model.region]))
+    assert elements[:, :4].min() == 0
+    (fibres,), lon = rows(folder / "heart.lon", 1)
+    lon = np.array(lon, dtype=float)
+    assert fibres == "2"
+    assert lon.shape == (len(elements), 6)
+    assert np.allclose(lon, np.hstack([model.microstructure.f0, model.microstructure.s0]), atol=1e-6)
+    read = {}
+    for name in ("epi", "base", "lvendo", "rvendo", "rvsept", "rvendo_nosept"):
+        read[name] = read_counted(folder / f"heart.{name}.surf", "Tr", 3).astype(int)
+        (count, domain), nodes = rows(folder / f"heart.{name}.vtx", 2)
+        assert int(count) == len(nodes)
+        assert domain == "intra"
+        assert [int(n) for (n,) in nodes] == np.unique(read[name]).tolist()
+    for name, tag in {"epi": "epi", "base": "base", "lvendo": "lv_endo", "rvendo": "rv_endo"}.items():
+        assert np.array_equal(read[name], model.facets[model.facet_tag == FACETS[tag]])
+    parts = np.concatenate([read["rvsept"], read["rvendo_nosept"]])
+    assert sorted(map(tuple, parts)) == sorted(map(tuple, read["rvendo"]))
+    of_facet = {
+        frozenset(t) - {n}: r for t, r in zip(model.tets.tolist(), model.region, strict=True) for n in t
+    }
+    owner = {f: of_facet[frozenset(f)] for f in map(tuple, read["rvendo"].tolist())}
+    assert {owner[tuple(f)] for f in read["rvsept"].tolist()} <= {3}
+    assert 3 not in {owner[tuple(f)] for f in read["rvendo_nosept"].tolist()}
+
+
+@many
+@given(model=models)
+def test_opencarp_has_the_coordinates_a_node_and_the_segment_an_element(model, tmp_path_factory):
+    folder, _ = export("opencarp", model, tmp_path_factory)
+    expected = model.coordinates.on_nodes() | {"aha": model.coordinates.aha}
+    assert sorted(p.name for p in folder.glob("*.dat")) == sorted(f"heart.{name}.dat" for name in expected)
+    for name, values in expected.items():
+        _, lines = rows(folder / f"heart.{name}.dat", 0)
+        assert np.allclose([float(value) for (value,) in lines], values, atol=1e-6)
+
+
+def test_without_fibres_and_coordinates_opencarp_has_no_lon_and_no_fields(tmp_path_factory):
+    folder, _ = export("opencarp", replace(box(), microstructure=None, coordinates=None), tmp_path_factory)
+    assert not list(folder.glob("*.lon")) + list(folder.glob("*.dat"))
+
+
+def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
+    model, batch = box(), tmp_path / "inputs"
+    write_volume(tmp_path / "a.vtu", model)
+    write_surface(tmp_path / "a.vtp", model)
+    listed = [
+        (str(p), p.stat().st_size, artifacts.sha256(p)) for p in (tmp_path / "a.vtu", tmp_path / "a.vtp")
+    ]
+    deck = batch / "s" / "vtu"
+    deck.mkdir(parents=True)
+    (deck / "old.txt").write_text("from another version")
+    record = exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
+    assert record["files"] == ["s/vtu/mesh.vtu", "s/vtu/surface.vtp"]
+    assert sorted(p.name for p in deck.iterdir()) == ["README.txt", "mesh.vtu", "surface.vtp"]
+    nested = exporters.write_deck(
+        batch / "s" / "svmultiphysics" / "README.txt", ("svmultiphysics", *listed, Mechanics())
+    )
+    assert "s/svmultiphysics/mesh-complete/mesh-surfaces/lv_endo.vtp" in nested["files"]
+    (tmp_path / "a.vtp").write_bytes(b"changed")
+    with pytest.raises(InputError, match=r"a\.vtp"):
+        exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
+
+
+def test_a_writer_without_readme_gets_one_that_lists_its_files(tmp_path, monkeypatch):
+    def write(model, folder, mechanics):
+        (folder / "heart.xyz").write_text(f"{len(model.points_mm)}\n")
+        return [folder / "heart.xyz"]
+
+    exporters.available()
+    monkeypatch.setitem(exporters._WRITERS, "xyz", write)
+    write_volume(tmp_path / "a.vtu", box())
+    write_surface(tmp_path / "a.vtp", box())
+    listed = [
+        (str(p), p.stat().st_size, artifacts.sha256(p)) for p in (tmp_path / "a.vtu", tmp_path / "a.vtp")
+    ]
+    readme = tmp_path / "inputs/s/xyz/README.txt"
+    record = exporters.write_deck(readme, ("xyz", *listed, Mechanics()))
+    assert record["files"] == ["s/xyz/heart.xyz"]
+    assert "heart.xyz" in readme.read_text().splitlines()

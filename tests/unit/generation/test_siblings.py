@@ -1,0 +1,321 @@
+"""Digital siblings: targets, what is held, verdicts of rejected bases, bars on the shipped bundle."""
+
+import dataclasses
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import ndimage
+
+from cardiocohort import topology
+from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.label_map import read_label_map, write_label_map
+from cardiocohort.cohort.grammar import parse_edits
+from cardiocohort.cohort.table import Arm, read_cohort
+from cardiocohort.diffusion.bundle import load_prior
+from cardiocohort.diffusion.networks import to_blocks, to_occupancy
+from cardiocohort.generation import anatomies, siblings
+from cardiocohort.generation.guidance import guided
+from cardiocohort.generation.settings import GuidanceSettings
+from cardiocohort.label_maps import sibling_base
+from cardiocohort.label_maps.sibling_base import read_base_map
+from cardiocohort.population.plausibility import population_for
+from cardiocohort.population.reference import read_reference
+from cardiocohort.population.siblings import bases_of_map, default_constraints, sibling_targets
+from cardiocohort.population.targets import drawn_targets
+from cardiocohort.runtime.artifacts import sha256
+from cardiocohort.runtime.errors import InputError, SubjectError
+from heart_anatomy import HEART, HEART_GRID
+from tiny_prior import ANATOMY, GRID, write_tiny_bundle
+from workflow_runs import job_counts, make_bundle, snakemake
+
+ROOT = Path(__file__).resolve().parents[3]
+TEMPLATES = sorted((ROOT / "resources/templates").glob("*.nii.gz"))
+HEADER = "arm\tn\tsex\tcondition\tage\tbsa\tseed\tconstraints\tedits\tbase"
+
+
+def arm(edits, anatomy=HEART, base="base.nii.gz") -> Arm:
+    return Arm("small", 1, None, None, None, None, None, (), parse_edits(edits, anatomy), base)
+
+
+def tiny_heart() -> np.ndarray:
+    """A shell about a ball on the tiny grid, off centre by two voxels."""
+    x, y, z = np.meshgrid(*GRID.axes_mm(), indexing="ij")
+    r = np.sqrt((x - 8) ** 2 + y**2 + z**2)
+    return np.where(r < 20, 2, np.where(r < 36, 1, 0)).astype(np.uint8)
+
+
+def targets_of(labels, own: Arm, anatomy, grid) -> pd.DataFrame:
+    groups = [(anatomy.label(name),) for name in anatomy.structures]
+    found = moments.measure_labels(labels, groups, grid.axes_mm())
+    return sibling_targets(own, [0], 1, bases_of_map([0], anatomy.structures, found), None)
+
+
+# the table
+
+
+def write_table(path, *rows):
+    path.write_text("\n".join([HEADER, *("\t".join(row) for row in rows)]) + "\n")
+    return path
+
+
+def row(name, n="2", edits="", base="", sex=""):
+    return (name, n, sex, "", "", "", "", "", edits, base)
+
+
+HALF = "right_ventricle.volume: x0.5"
+
+
+def test_a_base_is_an_arm_or_a_label_map(tmp_path):
+    path = write_table(
+        tmp_path / "t.tsv", row("a"), row("b", "1", HALF, "a"), row("c", "3", HALF, "x/h.nii.gz")
+    )
+    read = {own.name: own for own in read_cohort(path, HEART)}
+    assert (read["a"].base_arm, read["b"].base_arm, read["c"].base_arm) == (None, "a", None)
+    assert Arm.from_dict(read["c"].to_dict()) == dataclasses.replace(read["c"], n=None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "told"),
+    [
+        ([row("a"), row("b", edits=HALF, base="nobody")], "base", "no arm of this table"),
+        ([row("a"), row("b", edits=HALF, base="some map")], "base", "neither the name of an arm"),
+        ([row("a"), row("b", "3", HALF, "a")], "n", "2 subjects of 'a'"),
+        ([row("a"), row("b", edits=HALF, base="a", sex="female")], "sex", "who their base is"),
+        ([row("a"), row("b", base="a")], "edits", "at least one"),
+        ([row("a", edits=HALF, base="b"), row("b", edits=HALF, base="a")], "base", "each other's base"),
+        ([row("a", edits=HALF, base="a")], "base", "each other's base"),
+    ],
+)
+def test_bases_that_cannot_be(tmp_path, rows, column, told):
+    with pytest.raises(InputError, match=f"column '{column}'.*{told}"):
+        read_cohort(write_table(tmp_path / "t.tsv", *rows), HEART)
+
+
+def test_batch_k_depends_on_batch_k_of_its_base(tmp_path):
+    make_bundle(tmp_path / "bundle")
+    write_table(tmp_path / "t.tsv", row("a", "5"), row("b", "3", HALF, "a"))
+    config = ("bundle=bundle", "cohort_table=t.tsv", "batch_size=2", "cohort=mine")
+    dry = ("--dry-run", "--cores", "1", "--quiet", "rules", "--config", *config)
+    wanted = "results/cohorts/mine/anatomies/b-0001.parquet"
+    run = snakemake(tmp_path, wanted, *dry)
+    assert run.returncode == 0, run.stdout
+    assert job_counts(run.stdout) == {"draw_targets": 2, "generate_anatomies": 2, "check_topology": 1}
+
+
+# targets
+
+
+def test_targets_are_the_bases_moments_with_the_edit():
+    labels = read_base_map(TEMPLATES[3], HEART, HEART_GRID)
+    found = targets_of(
+        labels, arm("right_ventricle.volume: x0.5; aorta.centroid_x: +4 mm"), HEART, HEART_GRID
+    )
+    rows = found.set_index("structure")
+    base = moments.measure_labels(labels, [(k,) for k in range(1, 11)], HEART_GRID.axes_mm())
+    made = moments.from_columns(found)
+    factor, shift = np.ones(10), np.zeros((10, 3))
+    factor[2], shift[5, 0] = 0.5, 4.0
+    np.testing.assert_allclose(made.volume_ml, base.volume_ml * factor)
+    np.testing.assert_allclose(made.centroid_mm, base.centroid_mm + shift, atol=1e-9)
+    assert rows.loc["right_ventricle", "constrained"] == "size"
+    assert rows.loc["aorta", "constrained"] == "size,position"
+    assert set(rows["constrained"].drop(["right_ventricle", "aorta"])) == {"size,position,shape"}
+
+
+def test_what_an_edit_leaves_of_its_structure():
+    edits = parse_edits("aorta.rotation_z: +10 deg; left_atrium.scale: x1.2; left_atrium.volume: x1.1", HEART)
+    kept = dict(default_constraints(edits, HEART.structures))
+    assert kept["aorta"] == ("size", "position", "shape")
+    assert kept["left_atrium"] == ("size", "position", "scale", "orientation", "aspect")
+
+
+def test_a_base_map_is_centred_by_whole_voxels_and_must_be_whole(tmp_path):
+    labels = tiny_heart()
+    write_label_map(tmp_path / "heart.nii.gz", labels, GRID)
+    centred = read_base_map(tmp_path / "heart.nii.gz", ANATOMY, GRID)
+    np.testing.assert_array_equal(centred, np.roll(labels, -2, 0))
+    write_label_map(tmp_path / "part.nii.gz", np.where(labels == 2, 0, labels), GRID)
+    with pytest.raises(InputError, match=r"part\.nii\.gz: it has no cavity"):
+        read_base_map(tmp_path / "part.nii.gz", ANATOMY, GRID)
+
+
+# what is held
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    bundle = write_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+    return bundle, load_prior(bundle, "cpu")
+
+
+def test_the_fitted_latent_decodes_nearer_to_the_map_than_the_encoders(tiny):
+    _, prior = tiny
+    labels = tiny_heart()
+    fitted = siblings.fit_latent(prior, labels)
+    assert fitted.shape == (1, *prior.latent_shape)
+    occupancy = to_occupancy(to_blocks(torch.from_numpy(labels)[None]), 3)
+    with torch.no_grad():
+        plain = (prior.autoencoder.encode(occupancy)[0] - prior.mean) / prior.spread
+
+    def wrong(latent):
+        return -(occupancy * prior.logits(latent).log_softmax(1)).sum().item()
+
+    assert wrong(fitted) < wrong(plain)
+
+
+def test_cells_within_reach_are_free_and_no_others(tiny):
+    _, prior = tiny
+    labels = tiny_heart()
+    edge, size = prior.latent_shape[1], 32 // prior.latent_shape[1]
+    distance = ndimage.distance_transform_edt(labels != 2) * GRID.spacing_mm
+    free = siblings.free_cells(labels, [((2,), 3.0)], prior, 5.0)[0, 0].numpy()
+    for cell in np.ndindex(edge, edge, edge):
+        block = distance[tuple(slice(size * i, size * (i + 1)) for i in cell)]
+        assert free[cell] == (block.min() <= 8.0)
+    assert 0 < free.sum() < free.size
+
+
+def test_held_cells_keep_the_base_at_every_level_and_free_ones_do_not(tiny):
+    bundle, prior = tiny
+    rows = targets_of(tiny_heart(), arm("cavity.volume: x0.5", ANATOMY), ANATOMY, GRID)
+    constraints = anatomies.make_constraints([rows], prior, bundle)
+    latent = torch.randn(1, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
+    free = torch.zeros(1, 1, *prior.latent_shape[1:])
+    free[..., :2] = 1.0
+    occupancy = prior.logits(latent).softmax(1)
+    base, sigmas = (
+        siblings.Base(latent, free, occupancy, torch.tensor([[0.0, 1.0, 0.0]])),
+        [1.0, 0.5, 0.1, 0.0],
+    )
+    denoise = guided(prior, constraints, GuidanceSettings(every=1), sigmas, base=base)
+    z = latent + torch.randn(latent.shape)
+    for sigma, following in pairwise(sigmas):
+        clean = denoise(z, torch.tensor([sigma]))
+        torch.testing.assert_close(clean[..., 2:], latent[..., 2:])
+        assert not torch.equal(clean[..., :2], latent[..., :2])
+        z = z + (following - sigma) * (z - clean) / sigma
+    torch.testing.assert_close(z[..., 2:], latent[..., 2:], rtol=0, atol=1e-5)
+
+
+def test_structures_apart_touch_no_edited_one():
+    labels = read_base_map(TEMPLATES[0], HEART, HEART_GRID)
+    ventricle, cava = (HEART.label(name) for name in ("right_ventricle", "superior_vena_cava"))
+    both = siblings.apart(labels, [(ventricle,), (cava,)], 11)
+    one = siblings.apart(labels, [(ventricle,)], 11)
+    assert not both[[0, ventricle, cava]].any()
+    assert one[cava]
+    for k in set(range(1, 11)) - {ventricle}:
+        faces = sum(
+            np.count_nonzero((a == ventricle) & (b == k)) + np.count_nonzero((a == k) & (b == ventricle))
+            for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1]),
+                         (labels[..., 1:], labels[..., :-1]))
+        )  # fmt: skip
+        assert one[k] == (faces == 0)
+
+
+def test_a_structure_strays_by_what_its_dice_lacks():
+    """20 cells moved by one have Dice 0.95, 5 cells 0.8; only structures held whole count."""
+    at = torch.zeros(1, 3, 40, 1, 1)
+    at[:, 1, :20] = at[:, 2, 5:10] = 1.0
+    moved = at.roll(1, 2)
+    anything = torch.zeros(1, 1, 1, 1, 1)
+    for mask, expected in (([0, 1, 0], 1.0), ([0, 0, 1], 4.0), ([0, 1, 1], 5.0), ([0, 0, 0], 0.0)):
+        base = siblings.Base(anything, anything, at, torch.tensor([mask], dtype=torch.float32))
+        assert float(base.strayed(moved)) == pytest.approx(expected)
+        assert float(base.strayed(at)) == 0.0
+
+
+# verdicts
+
+
+def of_table(verdict):
+    listed = {"file": "a-00000.nii.gz", "size": 3, "sha256": "x", "reason": ""}
+    made = pd.DataFrame([{"subject": "a-00000", **listed}])
+    judged = {"subject": "a-00000", "verdict": verdict, "reasons": "speck.aorta: 1 mL, max 0.1"}
+    own = arm(HALF, base="a").to_dict()
+    return sibling_base.of_table(own, 0, made, pd.DataFrame([judged]), Path("folder"))
+
+
+def test_a_rejected_base_is_a_status_of_its_own(tiny, tmp_path):
+    bundle, _ = tiny
+    assert of_table("accepted")["refused"] == ""
+    assert of_table("accepted")["edited"] == ["right_ventricle"]
+    rules = tmp_path / "rules.tsv"
+    rules.write_text((ROOT / "resources/topology/heart.tsv").read_text().splitlines()[0] + "\n")
+    anatomies.open_generator(str(bundle), str(rules), {}, 1, "cpu")
+    rows = targets_of(tiny_heart(), arm("cavity.volume: x0.5", ANATOMY), ANATOMY, GRID)
+    payload = (rows.to_dict("records"), 1, "small", 0, of_table("rejected"))
+    (result,) = anatomies.work([tmp_path / "small-00000.nii.gz"], [payload])
+    assert isinstance(result, SubjectError)
+    assert result.verdict == "base_rejected"
+    assert result.reason == "base rejected: a-00000, speck.aorta: 1 mL, max 0.1"
+    assert not (tmp_path / "small-00000.nii.gz").exists()
+
+
+# bars, on a generated heart and the four real ones
+
+
+def held_to_the_bars(given: dict, labels: np.ndarray, rows: pd.DataFrame, folder: Path) -> None:
+    """Make the sibling with half the right ventricle and judge it.
+
+    Its volume within 3 %; every other structure's within 5 % and centroid within 1.5 mm; Dice with the base's
+    reconstruction at least 0.9 for structures without contact to the right ventricle; accepted by the gate.
+    """
+    path = folder / "small-00000.nii.gz"
+    (record,) = anatomies.work([path], [(rows.to_dict("records"), 1, "small", 0, given)])
+    assert not isinstance(record, SubjectError), record
+    made, wanted = moments.from_columns(record["moments"]), moments.from_columns(rows)
+    volume = np.abs(made.volume_ml / wanted.volume_ml - 1)
+    shift = np.linalg.norm(made.centroid_mm - wanted.centroid_mm, axis=1)
+    edited = HEART.label("right_ventricle")
+    others = np.arange(10) != edited - 1
+    around = set(np.unique(labels[ndimage.binary_dilation(labels == edited)]))
+    apart = [name for name in HEART.structures if HEART.label(name) not in around]
+    assert volume[edited - 1] <= 0.03
+    assert volume[others].max() <= 0.05
+    assert shift[others].max() <= 1.5
+    assert {"left_ventricle", "left_atrium", "pulmonary_vein"} <= set(apart)
+    assert min(record["dice_with_base"][name] for name in apart) >= 0.9
+    found = topology.load_rules(ROOT / "resources/topology/heart.tsv", HEART)
+    written = read_label_map(path, HEART).labels
+    assert topology.examine(written, 2.0, HEART, found).accepted
+
+
+@pytest.fixture
+def shipped():
+    bundle = ROOT / "resources/priors/small"
+    anatomies.open_generator(str(bundle), str(ROOT / "resources/topology/heart.tsv"), {}, 4, "cpu")
+    return bundle
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name[:2])
+def test_a_halved_right_ventricle_leaves_the_rest_of_a_real_heart(template, shipped, tmp_path):
+    labels = read_base_map(template, HEART, HEART_GRID)
+    own = arm(HALF, base=str(template))
+    given = sibling_base.of_map(own.to_dict(), str(template), sha256(template))
+    held_to_the_bars(given, labels, targets_of(labels, own, HEART, HEART_GRID), tmp_path)
+
+
+@pytest.mark.long
+def test_a_halved_right_ventricle_leaves_the_rest_of_a_generated_heart(shipped, tmp_path):
+    """The first heart of the demo's first arm, as its table lists it."""
+    first = read_cohort(ROOT / "config/cohort.tsv", HEART)[0]
+    reference = read_reference(shipped / "reference_moments.parquet", HEART)
+    targets = drawn_targets(first, range(1), 1, population_for(first, reference), 0.95)
+    path = tmp_path / "a-00000.nii.gz"
+    (record,) = anatomies.work([path], [(targets.to_dict("records"), 1, first.name, 0, None)])
+    assert not isinstance(record, SubjectError), record
+    listed = {"file": path.name, "size": path.stat().st_size, "sha256": sha256(path), "reason": ""}
+    tables = [
+        pd.DataFrame([{"subject": "a-00000", **listed}]),
+        pd.DataFrame([{"subject": "a-00000", "verdict": "accepted", "reasons": ""}]),
+    ]
+    own = arm(HALF, base="a")
+    given = sibling_base.of_table(own.to_dict(), 0, *tables, tmp_path)
+    labels = read_label_map(path, HEART).labels
+    held_to_the_bars(given, labels, targets_of(labels, own, HEART, HEART_GRID), tmp_path)

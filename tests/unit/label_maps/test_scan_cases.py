@@ -1,0 +1,277 @@
+"""Cases of real scans, from their files to verdict and label map; and what single defects lead to.
+
+Excerpts of two scans are in tests/data/segmentations (with their source). Template T1 was made of one of
+them; its vessels were cut at the border of its own, smaller field.
+"""
+
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.label_map import read_label_map, to_grid
+from cardiocohort.label_maps.cases import find_cases, parse_source, parse_sources
+from cardiocohort.label_maps.folder import find_label_maps
+from cardiocohort.label_maps.importing import import_label_map
+from cardiocohort.label_maps.scans import CASES, case_tasks, cases_table, make_label_map, open_convention
+from cardiocohort.label_maps.volumes import read_volume
+from cardiocohort.runtime import batch_runner
+from cardiocohort.runtime.tables import read_table, write_table
+from cardiocohort.topology import load_rules
+from heart_anatomy import HEART, HEART_GRID
+
+RESOURCES = Path(__file__).resolve().parents[3] / "resources"
+DATA = Path(__file__).resolve().parents[2] / "data/segmentations"
+V1 = {
+    "aorta": 7, "inferior_vena_cava": 8, "myocardium": 44, "left_atrium": 45, "left_ventricle": 46,
+    "right_atrium": 47, "right_ventricle": 48, "pulmonary_artery": 49,
+}  # fmt: skip
+VERSION_2_FIRST = {
+    name: [f"{name}.nii.gz", *([f"v1_labels.nrrd:{V1[name]}"] if name in V1 else [])]
+    for name in HEART.structures
+}  # fmt: skip
+FILES = [
+    RESOURCES / "topology/heart.tsv",
+    RESOURCES / "segmentations/heart_vessels.tsv",
+    RESOURCES / "segmentations/heart_positions.tsv",
+]
+
+
+def run(folder, out, sources=None):
+    """Records of all cases in `folder`, by case; label maps in `out`."""
+    tasks = case_tasks(
+        find_cases(folder), parse_sources(sources or VERSION_2_FIRST, HEART.structures),
+        (parse_source("heart.nii.gz"),), "same settings",
+    )  # fmt: skip
+    records = batch_runner.run_batch(
+        out, tasks, make_label_map, initializer=open_convention, initargs=(HEART, HEART_GRID, *FILES)
+    )
+    return {record["subject"]: record for record in records}
+
+
+@pytest.fixture
+def scans(tmp_path):
+    shutil.copytree(DATA, tmp_path / "scans", ignore=shutil.ignore_patterns("README.md"))
+    return tmp_path / "scans"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Verdicts on the two scans as they are, and the folder of the label maps."""
+    out = tmp_path_factory.mktemp("real") / "maps"
+    return run(DATA, out), out
+
+
+def test_the_whole_scan_is_accepted_from_two_sources(real):
+    record = real[0]["s0327"]
+    assert record["verdict"] == "accepted", record["reason"]
+    assert record["reason"] == ""
+    assert "aorta=aorta.nii.gz" in record["sources"]
+    assert "left_ventricle=v1_labels.nrrd:46" in record["sources"]
+    assert "pulmonary_artery=v1_labels.nrrd:49" in record["sources"]
+
+
+def test_it_resembles_the_template_made_of_the_same_scan(real):
+    found = read_label_map(real[1] / "s0327.nii.gz", HEART)
+    template = read_label_map(RESOURCES / "templates/T1_totalsegmentator_s0327.nii.gz", HEART)
+    field = np.zeros(HEART_GRID.shape, bool)
+    field[8:-8, 8:-8, 8:-8] = True  # the template's
+    theirs = to_grid(template, HEART_GRID).labels
+    dice = {
+        name: 2 * (a & b).sum() / (a.sum() + b.sum())
+        for k, name in enumerate(HEART.structures, 1)
+        for a, b in [((found.labels == k) & field, theirs == k)]
+    }
+    assert all(dice[name] >= 0.98 for name in HEART.centred_on), dice
+    assert dice["aorta"] >= 0.98, dice
+    assert dice["pulmonary_artery"] >= 0.98, dice
+    assert min(dice.values()) >= 0.92, dice
+
+
+def test_it_lies_in_the_heart_frame_on_the_grid(real):
+    found = read_label_map(real[1] / "s0327.nii.gz", HEART)
+    assert found.labels.shape == HEART_GRID.shape
+    np.testing.assert_allclose(found.affine, HEART_GRID.affine())
+    centre = moments.measure_labels(found.labels, [(1, 2, 3, 4, 5)], found.axes_mm).centroid_mm[0]
+    assert np.linalg.norm(centre) <= 0.15
+    volumes = [(found.labels == k).sum() * HEART_GRID.voxel_volume_ml for k in range(1, 11)]
+    np.testing.assert_allclose(real[0]["s0327"]["volumes_ml"], volumes)
+
+
+def test_volumes_of_the_chambers_are_those_of_the_scan(real):
+    scan = read_volume(DATA / "s0327/v1_labels.nrrd")
+    voxel_ml = abs(np.linalg.det(scan.affine[:3, :3])) / 1000
+    for name in HEART.centred_on:
+        found = real[0]["s0327"]["volumes_ml"][HEART.label(name) - 1]
+        # masks of two sources overlap at the valves, where the lower label wins
+        assert found == pytest.approx((scan.values == V1[name]).sum() * voxel_ml, rel=0.02)
+
+
+def test_the_cut_scan_is_rejected_with_reasons(real):
+    record = real[0]["s0328"]
+    assert record["verdict"] == "rejected"
+    assert "cut by the field: whole heart (superior end)" in record["reason"]
+    assert "missing: myocardium, left_ventricle" in record["reason"]
+    assert "superior_vena_cava" in record["reason"]  # its file is there, and empty
+    assert not (real[1] / "s0328.nii.gz").exists()
+    assert (real[1] / "pictures/s0328.png").exists()
+
+
+def test_the_table_of_cases(real, tmp_path):
+    people = pd.DataFrame({"case": ["s0328", "s0327"], "sex": ["male", "female"]})
+    write_table(tmp_path / "cases.tsv", cases_table(list(real[0].values()), HEART, people), CASES)
+    table = read_table(tmp_path / "cases.tsv", CASES).set_index("case")
+    assert table.loc["s0327", "file"] == "s0327.nii.gz"
+    assert table.loc["s0327", "size"] == (real[1] / "s0327.nii.gz").stat().st_size
+    assert len(table.loc["s0327", "sha256"]) == 64
+    assert table.loc["s0328", "file"] == ""
+    assert table["sex"].to_dict() == {"s0327": "female", "s0328": "male"}
+    assert table.loc["s0327", "left_ventricle_ml"] == pytest.approx(127, abs=1)
+    assert table.loc["s0328", "left_ventricle_ml"] == 0
+
+
+def test_what_is_accepted_can_be_a_cohort_and_train_a_prior(real, tmp_path):
+    from cardiocohort.prior import reference_population
+
+    source, rules = real[1] / "s0327.nii.gz", load_rules(FILES[0], HEART)
+    imported = import_label_map(tmp_path / "cohort.nii.gz", (str(source), HEART, HEART_GRID, rules))
+    np.testing.assert_allclose(imported["volume_ml"], real[0]["s0327"]["volumes_ml"])
+    reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0)
+    (task,) = reference_population.folder_tasks(find_label_maps(real[1]), "")
+    record = reference_population.work_folder(tmp_path / "prior.nii.gz", task.payload)
+    assert record["verdict"] == "accepted"
+    assert record["repairs"] == []
+
+
+def rewrite(path, change):
+    """Save a NIfTI file with what `change` makes of its voxels and affine."""
+    image = nib.load(path)
+    values, affine = change(np.asanyarray(image.dataobj), image.affine.copy())
+    changed = nib.Nifti1Image(values, affine)
+    changed.set_sform(affine, 1)
+    nib.save(changed, path)
+
+
+def as_nifti(case):
+    """The case's NRRD file as NIfTI, under the name of the labels' file."""
+    volume = read_volume(case / "v1_labels.nrrd")
+    nib.save(nib.Nifti1Image(volume.values, volume.affine), case / "v1_labels.nii.gz")
+    (case / "v1_labels.nrrd").unlink()
+
+
+NIFTI = {k: [s.replace(".nrrd", ".nii.gz") for s in several] for k, several in VERSION_2_FIRST.items()}
+
+
+def one_case(scans):
+    shutil.rmtree(scans / "s0328")
+    return scans / "s0327"
+
+
+def test_the_first_source_that_has_a_structure_wins(scans, tmp_path, real):
+    case = one_case(scans)
+    rewrite(case / "aorta.nii.gz", lambda values, affine: (np.zeros_like(values), affine))
+    version_1_first = VERSION_2_FIRST | {
+        "inferior_vena_cava": ["v1_labels.nrrd:8", "inferior_vena_cava.nii.gz"],
+    }
+    record = run(scans, tmp_path / "maps", version_1_first)["s0327"]
+    assert "aorta=v1_labels.nrrd:7" in record["sources"]  # the first file has no voxel of it
+    assert "inferior_vena_cava=v1_labels.nrrd:8" in record["sources"]
+    k = HEART.label("inferior_vena_cava")
+    assert record["volumes_ml"][k - 1] != pytest.approx(real[0]["s0327"]["volumes_ml"][k - 1], rel=0.01)
+
+
+def test_version_1_alone_lacks_veins(scans, tmp_path):
+    case = one_case(scans)
+    for path in case.glob("*.nii.gz"):
+        path.unlink()
+    record = run(scans, tmp_path / "maps")["s0327"]
+    assert record["verdict"] == "rejected"
+    assert record["reason"] == "missing: superior_vena_cava, pulmonary_vein"
+
+
+def test_another_storage_of_the_same_scan_gives_the_same_label_map(scans, tmp_path, real):
+    case = one_case(scans)
+    as_nifti(case)
+
+    def stored_otherwise(values, affine):
+        turn = np.array([[0, 0, -1, values.shape[0] - 1], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+        return np.ascontiguousarray(values[::-1].transpose(1, 2, 0)), affine @ turn
+
+    for path in case.glob("*.nii.gz"):
+        rewrite(path, stored_otherwise)
+    record = run(scans, tmp_path / "maps", NIFTI)["s0327"]
+    assert record["verdict"] == "accepted", record["reason"]
+    ours, theirs = (
+        read_label_map(out / "s0327.nii.gz", HEART).labels for out in (tmp_path / "maps", real[1])
+    )
+    assert (ours != theirs).sum() <= 20  # of 100,000 voxels: shares of just one half are rounded both ways
+
+
+def test_a_mirrored_scan_is_rejected(scans, tmp_path):
+    case = one_case(scans)
+    as_nifti(case)
+    for path in case.glob("*.nii.gz"):
+        rewrite(path, lambda values, affine: (values, np.diag([-1.0, 1, 1, 1]) @ affine))
+    record = run(scans, tmp_path / "maps", NIFTI)["s0327"]
+    assert record["verdict"] == "rejected"
+    assert record["reason"].startswith("mirrored: left and right exchanged")
+
+
+def test_a_scan_that_ends_inside_the_heart_is_rejected(scans, tmp_path):
+    case = one_case(scans)
+    as_nifti(case)
+    for path in case.glob("*.nii.gz"):
+        rewrite(path, lambda values, affine: (values[:, :, :90], affine))  # the atria's roofs are gone
+    record = run(scans, tmp_path / "maps", NIFTI)["s0327"]
+    assert record["verdict"] == "rejected"
+    assert "cut by the field: left_atrium (superior end)" in record["reason"]
+    assert "left_ventricle (" not in record["reason"]
+
+
+def test_a_heart_that_the_gate_refuses_is_rejected_with_the_gates_reasons(scans, tmp_path):
+    case = one_case(scans)
+    as_nifti(case)
+
+    def pierced(values, affine):
+        """A channel of 12 mm from the left ventricle through its side wall."""
+        centre = np.argwhere(values == V1["left_ventricle"]).mean(axis=0).astype(int)
+        hole = values[: centre[0], centre[1] - 4 : centre[1] + 4, centre[2] - 4 : centre[2] + 4]
+        hole[hole == V1["myocardium"]] = 0
+        return values, affine
+
+    rewrite(case / "v1_labels.nii.gz", pierced)
+    record = run(scans, tmp_path / "maps", NIFTI)["s0327"]
+    assert record["verdict"] == "rejected"
+    assert "breach.left_ventricle" in record["reason"]
+
+
+def test_a_case_that_cannot_be_read_does_not_stop_the_others(scans, tmp_path):
+    path = scans / "s0328/aorta.nii.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    (scans / "empty").mkdir()
+    records = run(scans, tmp_path / "maps")
+    assert records["s0327"]["verdict"] == "accepted"
+    assert records["s0328"]["verdict"] == "failed"
+    assert "aorta.nii.gz: not a readable NIfTI file" in records["s0328"]["reason"]
+    assert records["empty"]["verdict"] == "failed"
+    assert "no structure" in records["empty"]["reason"]
+    table = cases_table(list(records.values()), HEART, None)
+    assert table["verdict"].tolist() == ["failed", "accepted", "failed"]
+
+
+def test_finished_cases_are_kept_and_changed_ones_are_made_again(scans, tmp_path):
+    out = tmp_path / "maps"
+    first = run(scans, out)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert run(scans, out) == first
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == times
+    (scans / "s0327/pulmonary_vein.nii.gz").unlink()
+    second = run(scans, out)
+    assert second["s0328"] == first["s0328"]
+    assert second["s0327"]["verdict"] == "rejected"
+    assert second["s0327"]["reason"] == "missing: pulmonary_vein"
+    assert not (out / "s0327.nii.gz").exists()  # the map of the earlier run

@@ -1,0 +1,171 @@
+"""The bundled reference population: virtual patients and diffeomorphic deformations of templates."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.label_map import LabelMap, centred, read_label_map, to_grid, write_volume
+from cardiocohort.prior import deformation, reference_population, virtual_patients
+from cardiocohort.runtime.errors import InputError, SubjectError
+from heart_anatomy import HEART, HEART_GRID
+from resampled import resample
+
+RESOURCES = Path(__file__).resolve().parents[3] / "resources"
+VESSELS = tuple(n for n in HEART.structures if n not in virtual_patients.CHAMBERS)
+
+
+@pytest.fixture(scope="module")
+def values():
+    return pd.read_csv(RESOURCES / "reference/reference_values.tsv", sep="\t")
+
+
+@pytest.fixture(scope="module")
+def patients(values):
+    rng = np.random.default_rng(0)
+    return [virtual_patients.draw(rng, values, VESSELS) for _ in range(3000)]
+
+
+@pytest.fixture(scope="module")
+def template():
+    labels = read_label_map(RESOURCES / "templates/T2_rodero2021_case01.nii.gz", HEART)
+    settings = deformation.DeformationSettings()
+    labels = to_grid(labels, HEART_GRID).labels
+    return deformation.make_template("T2", labels, HEART, HEART_GRID, settings.smoothing_voxels), labels
+
+
+@pytest.mark.parametrize(
+    ("structure", "condition", "sex", "mean", "sd"),
+    [
+        ("left_ventricle", "healthy", "female", 132, 23),  # Kawel-Boehm 2015
+        ("right_ventricle", "healthy", "male", 190, 33),  # Hudsmith 2005
+        ("left_atrium", "healthy", "female", 89, 21),  # Hudsmith 2005
+        ("myocardium", "healthy", "male", 134 / 1.05, 21 / 1.05),  # Kawel-Boehm 2015, g to mL
+    ],
+)
+def test_healthy_volumes_follow_the_published_means(patients, structure, condition, sex, mean, sd):
+    drawn = [p.volumes_ml[structure] for p in patients if (p.condition, p.sex) == (condition, sex)]
+    # cutting at two standard deviations narrows a normal distribution to 0.88 of its spread
+    assert np.mean(drawn) == pytest.approx(mean, rel=0.04)
+    assert 0.75 * sd < np.std(drawn) < 1.1 * sd
+
+
+def test_dilated_ventricles_reach_the_published_mean_and_two_deviations(patients):
+    drawn = [p.volumes_ml["left_ventricle"] for p in patients if p.condition == "dilated_cardiomyopathy"]
+    assert np.mean(drawn) == pytest.approx(285, rel=0.04)  # ACDC, Bernard 2018
+    assert max(drawn) > 285 + 2 * 48
+
+
+def test_aorta_grows_with_age_and_body_size_as_in_mesa(values, patients):
+    """1 mm a decade, 1 mm per 0.23 m2 (Turkbey 2014), by regression within a sex."""
+    both = values[values.structure == "ascending_aorta"]["mean"].mean()
+    women = [p for p in patients if p.sex == "female"]
+    diameter = np.array([np.sqrt(p.vessel_factors["aorta"]) * both for p in women])
+    design = np.array([[1, p.age_years, p.bsa_m2] for p in women])
+    _, per_year, per_m2 = np.linalg.lstsq(design, diameter, rcond=None)[0]
+    assert per_year == pytest.approx(0.1, abs=0.02)
+    assert per_m2 == pytest.approx(1 / 0.23, abs=1.2)
+
+
+def test_growth_reaches_the_volumes_asked_for(template):
+    """A dilated ventricle with an unchanged wall: the wall thins, its volume stays."""
+    heart, labels = template
+    voxel = HEART_GRID.voxel_volume_ml
+    own = {k: float(np.sum(labels == k)) * voxel for k in range(1, HEART.n_channels)}
+    wanted = own | {HEART.label("left_ventricle"): 280.0}
+    still = deformation.DeformationSettings(rotation_deg=0, stretch=0, coarse_mm=0, fine_mm=0)
+    out = deformation.deform(heart, wanted, HEART, np.random.default_rng(0), still)
+    for k, volume in wanted.items():
+        name = HEART.structures[k - 1]
+        assert np.sum(out == k) * voxel == pytest.approx(volume, rel=0.03), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_deformed_hearts_are_centred_and_keep_every_structure(template, seed):
+    heart, labels = template
+    growth = {k: float(np.sum(labels == k)) * HEART_GRID.voxel_volume_ml for k in range(1, 11)}
+    rng = np.random.default_rng(seed)
+    out = deformation.deform(heart, growth, HEART, rng, deformation.DeformationSettings())
+    centre = tuple(HEART.label(n) for n in HEART.centred_on)
+    measured = moments.measure_labels(out, [centre], HEART_GRID.axes_mm())
+    np.testing.assert_allclose(measured.centroid_mm[0], 0, atol=0.5)
+    assert set(np.unique(out)) == set(range(11))
+    again = deformation.deform(
+        heart, growth, HEART, np.random.default_rng(seed), deformation.DeformationSettings()
+    )
+    np.testing.assert_array_equal(out, again)
+
+
+def test_a_folding_map_is_refused(template):
+    heart, labels = template
+    growth = {k: float(np.sum(labels == k)) * HEART_GRID.voxel_volume_ml for k in range(1, 11)}
+    wild = deformation.DeformationSettings(coarse_mm=400.0, fine_mm=400.0)
+    with pytest.raises(deformation.SubjectError):
+        deformation.deform(heart, growth, HEART, np.random.default_rng(0), wild)
+
+
+def test_jacobian_of_a_linear_map_is_its_determinant():
+    axes = [torch.tensor(a, dtype=torch.float32) for a in HEART_GRID.axes_mm(deformation.FACTOR)]
+    cells = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    matrix = torch.tensor([[1.1, 0.2, 0.0], [0.0, 0.9, 0.1], [0.05, 0.0, 1.2]])
+    mapped = torch.einsum("ij,jxyz->ixyz", matrix, cells)
+    found = deformation._jacobian(mapped, HEART_GRID)
+    torch.testing.assert_close(
+        found, torch.full_like(found, float(torch.linalg.det(matrix))), rtol=1e-3, atol=0
+    )
+
+
+# ---- a folder of label maps
+
+
+@pytest.fixture
+def source():
+    rules, values = (RESOURCES / name for name in ("topology/heart.tsv", "reference/reference_values.tsv"))
+    reference_population.open_source(HEART, HEART_GRID, rules, {}, values, 0)
+
+
+@pytest.mark.parametrize("spacing_mm", [1.0, 1.5, 2.0, 3.0])
+def test_a_map_of_any_voxels_anywhere_is_brought_onto_the_grid(source, tmp_path, spacing_mm):
+    """The heart's centre at the origin, as a cohort asks of its reference population; nothing else moves."""
+    own = read_label_map(RESOURCES / "templates/T2_rodero2021_case01.nii.gz", HEART)
+    other = own if spacing_mm == 2.0 else resample(own, spacing_mm)
+    moved = np.pad(other.labels, ((30, 0), (0, 45), (3, 0)))  # the field is not about the heart
+    write_volume(tmp_path / "T2.nii.gz", LabelMap(moved, other.affine))
+    record = reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "T2.nii.gz"),))
+    read = read_label_map(tmp_path / "in.nii.gz", HEART)
+    assert read.labels.shape == HEART_GRID.shape
+    heart = [HEART.label(name) for name in HEART.centred_on]
+    centre = moments.measure_labels(read.labels, [tuple(heart)], read.axes_mm).centroid_mm[0]
+    assert np.abs(centre).max() <= (1.0 if spacing_mm >= 2.0 else 0.2)  # whole voxels, or resampled
+    wanted = centred(own, HEART, HEART_GRID)
+    volumes, expected = (np.bincount(x.ravel(), minlength=11)[1:] for x in (read.labels, wanted))
+    np.testing.assert_allclose(volumes, expected, rtol=0.0 if spacing_mm == 2.0 else 0.08)
+    if spacing_mm == 2.0:
+        np.testing.assert_array_equal(read.labels, wanted)
+    assert any("mm to 2" in change for change in record["repairs"]) == (spacing_mm != 2.0)
+
+
+def test_a_map_that_cannot_be_trained_on_ends_itself_alone(source, tmp_path):
+    (tmp_path / "x.nii.gz").write_bytes(b"no NIfTI")
+    with pytest.raises(SubjectError, match="readable NIfTI"):
+        reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "x.nii.gz"),))
+    away = np.zeros((9, 9, 9), np.uint8)
+    away[4, 4, 4] = HEART.label("aorta")
+    write_volume(tmp_path / "aorta.nii.gz", LabelMap(away, np.diag([2.0, 2.0, 2.0, 1.0])))
+    with pytest.raises(SubjectError, match="none of the structures"):
+        reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "aorta.nii.gz"),))
+
+
+def test_every_map_that_is_trained_on_has_its_covariates(tmp_path):
+    reference = pd.DataFrame({"subject": ["a", "a", "b"], "structure": ["x", "y", "x"], "volume_ml": 1.0})
+    path = tmp_path / "people.tsv"
+    path.write_text("subject\tsex\tnote\nb\tmale\t-\na\tfemale\t-\nc\tmale\t-\n")
+    found = reference_population.with_covariates(reference, path)
+    assert found["sex"].tolist() == ["female", "female", "male"]
+    assert "note" not in found
+    path.write_text("subject\tsex\nb\tmale\n")
+    with pytest.raises(InputError, match=r"people.tsv, column 'subject': no row of a "):
+        reference_population.with_covariates(reference, path)

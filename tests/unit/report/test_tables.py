@@ -1,0 +1,425 @@
+"""Manifest, comparison of targets and achieved, selection, reference values and the page."""
+
+import json
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import report_cohort
+import write_manifest
+import write_report
+from cardiocohort.anatomy import moments
+from cardiocohort.cohort import stage_tables
+from cardiocohort.cohort.grammar import Edit
+from cardiocohort.cohort.table import Arm
+from cardiocohort.metrics.agreement import agreement, error_table, errors_by_subject
+from cardiocohort.report import acceptance, gallery, reference_values
+from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
+from cardiocohort.report.further_attributes import further_attributes
+from cardiocohort.report.manifest import COLUMNS, manifest
+from cardiocohort.report.summary import summarise
+from cardiocohort.runtime import tables
+from cardiocohort.runtime.artifacts import sha256
+from cardiocohort.runtime.errors import InputError
+from workflow_runs import REPOSITORY, make_bundle
+
+REFERENCE = REPOSITORY / "resources/reference/reference_values.tsv"
+HEALTHY, DILATED = report_cohort.ARMS
+SEEDS = {f"{HEALTHY}-0000": 7, f"{DILATED}-0000": 8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cohort")
+
+
+@pytest.fixture(scope="module")
+def paths(folder):
+    return report_cohort.write_cohort(folder)
+
+
+@pytest.fixture(scope="module")
+def cohort(paths):
+    return read_cohort_tables(**paths)
+
+
+@pytest.fixture(scope="module")
+def made(cohort):
+    return manifest(cohort, SEEDS)
+
+
+def test_every_requested_subject_has_one_row_with_where_it_ended(made):
+    ended = made.set_index("subject")[["status", "stage", "reason"]]
+    assert len(ended) == 8
+    assert ended.index.is_unique
+    for arm in report_cohort.ARMS:
+        assert tuple(ended.loc[f"{arm}-00000"]) == ("accepted", "inputs", "")
+        assert tuple(ended.loc[f"{arm}-00003", ["status", "stage"]]) == ("rejected", "topology")
+    assert ended.loc[f"{HEALTHY}-00003", "reason"].startswith("lv_leak: 5 mm2")
+    assert tuple(ended.loc[f"{HEALTHY}-00002"]) == ("rejected", "meshing", "surface not closed")
+    assert tuple(ended.loc[f"{DILATED}-00002"]) == ("failed", "generation", "sampling diverged")
+
+
+def test_seeds_attempts_and_paths(made, folder):
+    assert made.groupby("arm")["seed"].unique().map(list).to_dict() == {HEALTHY: [7], DILATED: [8]}
+    anatomies = made.loc[made["anatomy"] != "", "anatomy"]
+    assert len(anatomies) == 7
+    assert all((folder / path).is_file() for path in anatomies)
+    accepted = made["status"] == "accepted"
+    assert (made["inputs"] != "").equals(accepted)
+    assert made.loc[accepted, "n_tets"].notna().all()
+    assert made.loc[~accepted, "n_tets"].isna().all()
+
+
+def test_errors_of_known_targets(made, cohort):
+    """Targets are the achieved volumes over 1.1 and centroids 3 mm away."""
+    written = made[made["anatomy"] != ""]
+    np.testing.assert_allclose(written["volume_error_median_percent"], 10.0)
+    np.testing.assert_allclose(written["centroid_error_median_mm"], 3.0)
+    np.testing.assert_allclose(written["shape_error_median"], 0.0, atol=1e-12)
+    assert made.loc[made["anatomy"] == "", "volume_error_median_percent"].isna().all()
+
+
+def _rows(structure, volume, rotation=0.0, constrained="size,position,shape"):
+    """One subject's row with an ellipsoid turned about z by `rotation` degrees."""
+    c, s = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
+    found = moments.from_ellipsoid([1.0, 2.0, 3.0], [40.0, 20.0, 15.0], [[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    columns = {name: float(value) for name, value in moments.to_columns(found).items()}
+    head = {"subject": "a-0", "arm": "a", "structure": structure, "constrained": constrained}
+    return head | columns | {"volume_ml": volume, "plausibility": 0.5}
+
+
+def test_only_constrained_attributes_count_and_the_worst_has_its_sign_dropped():
+    asked = pd.DataFrame([
+        _rows("aorta", 100.0), _rows("left_ventricle", 100.0),
+        _rows("left_atrium", 100.0, constrained="position"), _rows("right_atrium", 100.0, constrained=""),
+    ])  # fmt: skip
+    got = pd.DataFrame([
+        _rows("aorta", 80.0), _rows("left_ventricle", 104.0), _rows("left_atrium", 300.0),
+        _rows("right_atrium", 500.0),
+    ])  # fmt: skip
+    errors = errors_by_subject(agreement(asked, got)).loc["a-0"]
+    assert errors["volume_error_worst_percent"] == pytest.approx(20.0)
+    assert errors["volume_error_median_percent"] == pytest.approx(12.0)
+
+
+def test_a_turned_ellipsoid_has_the_angle_and_the_norm_it_was_turned_by():
+    rows = agreement(
+        pd.DataFrame([_rows("aorta", 50.0)]), pd.DataFrame([_rows("aorta", 50.0, rotation=25.0)])
+    )
+    assert rows["axis_error_deg"][0] == pytest.approx(25.0)
+    # eigenvalues a, b in the plane, turned by t: |S - S'| = sqrt(2) |a - b| sin t
+    a, b, c = np.array([40.0, 20.0, 15.0]) ** 2
+    expected = np.sqrt(2) * (a - b) / (a + b + c) * np.sin(np.radians(25.0))
+    assert rows["shape_error"][0] == pytest.approx(expected)
+    assert error_table(rows)["axis_error_deg_median"][0] == pytest.approx(25.0)
+
+
+def test_tables_of_different_runs_are_told(paths, tmp_path):
+    topology = tables.read_table(paths["topology"][0], stage_tables.TOPOLOGY)
+    tables.write_table(tmp_path / "cut.tsv", topology.iloc[1:], stage_tables.TOPOLOGY)
+    with pytest.raises(InputError, match=rf"'{HEALTHY}-00000' is not in the topology tables"):
+        read_cohort_tables(**paths | {"topology": [str(tmp_path / "cut.tsv"), paths["topology"][1]]})
+
+
+def _repeated(cohort: CohortTables, n: int) -> CohortTables:
+    """The cohort `n` times over, with names of their own."""
+
+    def again(frame):
+        copies = pd.concat([frame] * n, ignore_index=True)
+        number = np.repeat(np.arange(n), len(frame)).astype(str)
+        return copies.assign(subject=copies["subject"] + "x" + number)
+
+    return CohortTables(*(again(getattr(cohort, name)) for name in report_cohort.STAGES))
+
+
+def test_ten_thousand_subjects_take_seconds(cohort):
+    many = _repeated(cohort, 1250)
+    start = time.process_time()
+    found = manifest(many, SEEDS)
+    summary = summarise(many, found, reference_values.read_reference_values(REFERENCE), [])
+    chosen = gallery.chosen(found)
+    assert time.process_time() - start < 20
+    assert len(found) == 10_000
+    assert summary.arms["accepted"].tolist() == [2500, 2500]
+    assert len(chosen) <= gallery.MOST
+
+
+def test_reasons_are_counted_by_rule_in_subjects_and_attempts(made, cohort):
+    table = acceptance.by_reason(made, cohort.anatomies).set_index("reason")
+    assert tuple(table.loc["lv_leak", ["stage", "subjects", "attempts"]]) == ("topology", 2, 2)
+    assert tuple(table.loc["rv_pieces", ["subjects", "attempts"]]) == (2, 0)
+    assert table.loc["sampling diverged", "stage"] == "generation"
+    assert table["subjects"].sum() == 6
+
+
+def test_selection_of_the_small_hearts_shows_and_is_warned_of():
+    volumes = np.linspace(80.0, 120.0, 101)
+    targets = pd.DataFrame(
+        [_rows("left_ventricle", v) | {"subject": f"a-{i}"} for i, v in enumerate(volumes)]
+    )
+    status = np.where(volumes <= 100.0, "accepted", "rejected")
+    rows = pd.DataFrame({"subject": targets["subject"], "arm": "a", "status": status, "attempts": 1})
+    table = acceptance.selection(targets, rows)
+    sd = volumes.std(ddof=1)
+    assert table.loc[0, ["requested_n", "accepted_n"]].tolist() == [101, 51]
+    assert table.loc[0, "shift"] == pytest.approx(-10.0 / sd)
+    assert any("-0.85 SD" in text for text in acceptance.warnings([], targets, rows, table))
+    fair = rows.assign(status="accepted")
+    assert acceptance.warnings([], targets, fair, acceptance.selection(targets, fair)) == []
+
+
+def test_far_targets_are_warned_of(made, cohort):
+    far = cohort.targets.copy()
+    far.loc[(far["arm"] == DILATED) & (far["structure"] == "aorta"), "plausibility"] = 1e-5
+    found = [
+        text
+        for text in acceptance.warnings([], far, made, acceptance.selection(far, made))
+        if "outside" in text
+    ]
+    assert len(found) == 1
+    assert DILATED in found[0]
+    assert "aorta" in found[0]
+
+
+def test_published_values_fit_the_people_and_the_units():
+    values = reference_values.read_reference_values(REFERENCE)
+    women = reference_values.comparable(values, reference_values.Who(("healthy",), ("female",), 2.0))
+    assert set(women["sex"]) == {"female", "both"}
+    assert women["group"].str.startswith("healthy").all()
+    mass = women[women["structure"].eq("myocardium") & women["source"].str.startswith("Kawel")]
+    assert mass["mean_ml"].item() == pytest.approx(98 / 1.05)
+    atrium = women[women["structure"] == "right_atrium"]
+    assert atrium[["mean_ml", "sd_ml"]].to_numpy().tolist() == [[154.0, 22.0]]
+    assert not women["structure"].str.contains("vena_cava|ascending").any()
+    unknown = reference_values.comparable(values, reference_values.Who((), (), float("nan")))
+    assert set(unknown["sex"]) == {"female", "male", "both"}
+    assert "right_atrium" not in set(unknown["structure"])
+
+
+def _manifest_of(statuses: dict[str, list[str]]) -> pd.DataFrame:
+    rows = [
+        {"subject": f"{arm}-{i}", "arm": arm, "status": status, "anatomy": "" if status == "failed" else "x"}
+        for arm, own in statuses.items()
+        for i, status in enumerate(own)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_gallery_is_bounded_and_shares_places_fairly():
+    many = _manifest_of({f"arm{k}": ["accepted"] * 9 + ["rejected"] * 9 + ["failed"] for k in range(40)})
+    chosen = gallery.chosen(many)
+    assert len(chosen) == len(set(chosen)) == gallery.MOST
+    arms = [subject.split("-")[0] for subject in chosen]
+    status = many.set_index("subject").loc[chosen, "status"]
+    assert (status == "rejected").sum() == gallery.MOST // 4
+    accepted = [arm for arm, s in zip(arms, status, strict=True) if s == "accepted"]
+    assert len(set(accepted)) == len(accepted)
+
+    few = _manifest_of({"a": ["accepted"] * 9 + ["rejected"], "b": ["rejected", "failed"]})
+    assert gallery.chosen(few) == ["a-0", "a-1", "a-2", "a-3", "a-9", "b-0"]
+
+
+class Checked(HTMLParser):
+    """Collects what a page is made of; fails at a tag that closes what is not open."""
+
+    VOID = frozenset({"meta", "img", "br", "link"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.text = [], [], set(), []
+        self.feed(text)
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids |= {value for key, value in attrs if key == "id"}
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+class Named(list):
+    """Snakemake's list of files with names."""
+
+    def __getattr__(self, name):
+        return self.named[name]
+
+    def __getitem__(self, key):
+        return self.named[key]
+
+    def get(self, name, default=None):
+        return self.named.get(name, default)
+
+
+def named(**entries):
+    found = Named(entries.values())
+    found.named = entries
+    return found
+
+
+def write_page(folder: Path, paths: dict, seeds: dict) -> Checked:
+    """Run the two scripts as their rules do; the page, parsed."""
+    bundle = make_bundle(folder / "bundle")
+    record = {
+        "workflow": {"version": "1", "commit": None},
+        "platform": {"python": "3.11", "system": "Linux", "machine": "x86_64"},
+        "packages": {"numpy": "2"},
+    }
+    (folder / "provenance.json").write_text(json.dumps(record))
+    table = str(folder / "manifest.tsv")
+    write_manifest.main(
+        SimpleNamespace(input=named(**paths), output=named(table=table), params=SimpleNamespace(seeds=seeds))
+    )
+    extra = {
+        "manifest": table, "reference_values": str(REFERENCE), "bundle": str(bundle / "bundle.json"),
+        "provenance": str(folder / "provenance.json"),
+    }  # fmt: skip
+    names = [
+        "acceptance",
+        "distributions",
+        "wall_thickness",
+        "targets_and_achieved",
+        "requested_and_accepted",
+    ]
+    names = names if paths["targets"] else names[:3]
+    output = {name: str(folder / "report" / f"{name}.png") for name in names}
+    output |= {"gallery": str(folder / "report/gallery.jpg"), "page": str(folder / "report/cohort.html")}
+    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1}, arms=[])
+    write_report.main(SimpleNamespace(input=named(**paths, **extra), output=named(**output), params=params))
+    assert all(Path(path).stat().st_size > 3000 for path in output.values())
+    return Checked(Path(output["page"]).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page(folder, paths):
+    return write_page(folder, paths, SEEDS)
+
+
+def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
+    assert not page.all("script")
+    assert not page.all("link")
+    images = page.all("img")
+    assert len(images) == 5 + 7 * 4 + 4  # charts, views of anatomies, bull's-eyes of meshed hearts
+    assert all(image["src"].startswith("data:image/") and image["alt"].strip() for image in images)
+    links = {a["href"] for a in page.all("a")}
+    assert {link[1:] for link in links if link.startswith("#")} <= page.ids
+    beside = {link for link in links if not link.startswith("#")}
+    assert beside == {"../manifest.tsv", "../provenance.json", "../config.resolved.yaml"}
+    assert (folder / "report/cohort.html").stat().st_size / len(images) * (4 + 24 * 5) < 10e6
+
+
+def test_the_page_tells_counts_errors_limits_and_refusals(page):
+    text = " ".join(" ".join(page.text).split())
+    headline = text[text.index("How it was made") : text.index("Errors are medians")]
+    words = (
+        "8 requested 4 accepted, with solver inputs 3 rejected by a gate 1 failed 10.0 % median volume error"
+    )
+    assert words in headline
+    assert "3.0 mm median centroid error" in headline
+    assert "not for clinical use" in text
+    assert "trial <1>" in text
+    assert "surface not closed" in text
+    assert "2 of 4 subjects were not accepted" in text
+
+
+def test_the_page_of_the_users_own_label_maps(tmp_path):
+    """No targets: the page says so by leaving out what needs them."""
+    own = tmp_path / "own"
+    page = write_page(own, report_cohort.write_cohort(own, n=2) | {"targets": []}, {})
+    text = " ".join(" ".join(page.text).split())
+    assert "the user's own label maps" in text
+    assert "targets" not in page.ids
+    assert "Bundle" not in text
+    rows = tables.read_table(own / "manifest.tsv", COLUMNS)
+    assert rows["seed"].isna().all()
+    assert rows["status"].tolist() == ["rejected", "rejected", "failed", "rejected"]
+
+
+def test_a_cohort_of_which_nobody_is_accepted(tmp_path):
+    paths = report_cohort.write_cohort(tmp_path, n=1)
+    page = write_page(tmp_path, paths, SEEDS)
+    assert "No subject has a mesh." in " ".join(page.text)
+    assert (tables.read_table(tmp_path / "manifest.tsv", COLUMNS)["status"] == "rejected").all()
+
+
+def test_a_label_map_that_changed_is_not_drawn(tmp_path):
+    paths = report_cohort.write_cohort(tmp_path, n=1)
+    changed = next((tmp_path / "anatomies").rglob("*.nii.gz"))
+    before = sha256(changed)
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    assert sha256(changed) != before
+    with pytest.raises(InputError, match=changed.name):
+        write_page(tmp_path, paths, SEEDS)
+
+
+def test_what_is_edited_in_vain_is_warned_of(made, cohort):
+    edits = tuple(Edit(name, "volume", "multiply", 1.2) for name in ("aorta", "myocardium"))
+    arm = Arm(DILATED, 1, None, None, None, None, None, constraints=(("myocardium", ("size",)),), edits=edits)
+    found = acceptance.warnings([arm], cohort.targets, made, acceptance.selection(cohort.targets, made))
+    assert sum("aorta.volume is edited" in text for text in found) == 1
+    assert not any("myocardium.volume is edited" in text for text in found)
+
+
+def test_hearts_that_are_far_as_a_whole_are_warned_of(made, cohort):
+    far = cohort.targets.assign(heart_plausibility=np.where(cohort.targets["arm"] == DILATED, 1e-9, 0.5))
+    found = acceptance.warnings([], far, made, acceptance.selection(far, made))
+    assert [text.split(":")[0] for text in found if "together" in text] == [f"Arm {DILATED}"]
+
+
+def test_relations_and_partial_attributes_are_told_in_their_units():
+    """A ratio of 1 became 2, a distance of 10 mm 15, a long axis turned by 25 degrees."""
+    wanted = pd.DataFrame([
+        _rows("aorta", 50.0) | {"constrained": "volume_ratio/left_atrium,orientation,distance/left_atrium"},
+        _rows("left_atrium", 50.0) | {"constrained": "size"},
+    ])  # fmt: skip
+    wanted.loc[1, "centroid_x_mm"] += 10.0
+    found = pd.DataFrame([_rows("aorta", 100.0, rotation=25.0), _rows("left_atrium", 50.0)])
+    found.loc[1, "centroid_x_mm"] += 15.0
+    table = further_attributes(wanted, found).set_index("attribute")
+    assert table.loc["volume_ratio", "structure"] == "aorta/left_atrium"
+    assert table.loc["volume_ratio", ["target", "achieved", "error_median"]].tolist() == pytest.approx(
+        [1, 2, 100]
+    )
+    assert table.loc["distance", ["target", "achieved", "error_median"]].tolist() == pytest.approx(
+        [10, 15, 5]
+    )
+    assert table.loc["orientation", "error_median"] == pytest.approx(25.0)
+    assert np.isnan(table.loc["orientation", "target"])
+    assert "size" not in table.index
+
+
+def test_the_table_of_constrained_structures_has_no_figure_of_what_was_free():
+    rows = agreement(
+        pd.DataFrame([_rows("aorta", 50.0) | {"constrained": "position"}]),
+        pd.DataFrame([_rows("aorta", 80.0)]),
+    )
+    row = error_table(rows).loc[0]
+    assert row["centroid_error_mm_median"] == pytest.approx(0.0)
+    assert np.isnan(row["volume_error_percent_median"])
+    assert np.isnan(row["axis_error_deg_median"])
+
+
+def test_a_mesh_that_was_refused_tells_its_figure(cohort):
+    told = cohort.meshes.assign(
+        reason=cohort.meshes["reason"].replace("surface not closed", "mesh gate: p1_scaled_jacobian"),
+        detail=np.where(cohort.meshes["verdict"] == "rejected", "0.1996 is below 0.2", ""),
+    )
+    rows = manifest(replace(cohort, meshes=told), SEEDS)
+    ended = rows.loc[rows["stage"] == "meshing", "reason"].tolist()
+    assert ended == ["mesh gate: p1_scaled_jacobian (0.1996 is below 0.2)"]
+    assert "mesh gate: p1_scaled_jacobian" in set(acceptance.by_reason(rows, cohort.anatomies)["reason"])

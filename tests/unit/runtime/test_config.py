@@ -1,0 +1,185 @@
+"""The config: schema and code agree, defaults are filled in, mistakes are told with key and remedy."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cardiocohort import exporters
+from cardiocohort.generation.settings import GuidanceSettings
+from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.meshing.settings import MeshSettings
+from cardiocohort.microstructure.fibres import FibreAngles
+from cardiocohort.runtime.config import check_together, complete, locate, read_schema
+from cardiocohort.runtime.errors import InputError
+from cardiocohort.simulation.settings import SimulationSettings
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
+
+
+def keys(schema, path=()):
+    """(dotted path, schema) of every key."""
+    for name, part in schema.get("properties", {}).items():
+        yield ".".join((*path, name)), part
+        yield from keys(part, (*path, name))
+
+
+@pytest.mark.parametrize(("key", "part"), list(keys(SCHEMA)))
+def test_every_key_has_description_default_and_bounds(key, part):
+    assert len(part["description"]) > 10
+    assert "default" in part
+    bounds = {
+        "object": {"additionalProperties"},
+        "array": {"items", "minItems"},
+        "string": {"pattern", "minLength"},
+        "number": {"maximum", "exclusiveMaximum"},
+        "integer": {"maximum"},
+        "boolean": {"type"},  # which is bound enough
+    }
+    kinds = part.get("type")
+    if kinds is None:
+        assert part["enum"]
+    else:
+        for kind in [kinds] if isinstance(kinds, str) else [k for k in kinds if k != "null"]:
+            assert bounds[kind] & part.keys(), f"{key} has no bound"
+            if kind in ("number", "integer"):
+                assert {"minimum", "exclusiveMinimum"} & part.keys(), f"{key} has no lower bound"
+
+
+def test_schema_is_one_and_its_defaults_satisfy_it():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    filled = complete({}, SCHEMA)
+    jsonschema.validate(filled, SCHEMA)
+    assert complete(filled, SCHEMA) == filled
+
+
+def test_the_shipped_config_states_defaults_only():
+    shipped = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
+    assert complete(shipped, SCHEMA) == complete({}, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [
+        ("meshing", MeshSettings()),
+        ("guidance", GuidanceSettings()),
+        ("microstructure", FibreAngles()),
+        ("mechanics", Mechanics()),
+        ("simulation", SimulationSettings()),
+    ],
+)
+def test_defaults_are_those_of_the_code(section, settings):
+    assert complete({}, SCHEMA)[section] == asdict(settings)
+
+
+def test_numbers_that_came_as_text_are_numbers_again():
+    """What Snakemake makes of --config 'guidance={steps: 20, ...}' and the like."""
+    text = {
+        "guidance": {"steps": "20", "sigma_min": "1e-2", "method": "dps", "dps": {"weight": "2.5"}},
+        "prior": {
+            "templates": {"a.nii.gz": "0.5"},
+            "denoiser": {"cycles": ["10", "5"]},
+            "warm_start": "null",
+        },
+    }
+    found = complete(text, SCHEMA)
+    assert (found["guidance"]["steps"], found["guidance"]["sigma_min"]) == (20, 0.01)
+    assert (found["guidance"]["method"], found["guidance"]["dps"]["weight"]) == ("dps", 2.5)
+    assert found["prior"]["templates"] == {"a.nii.gz": 0.5}
+    assert found["prior"]["denoiser"]["cycles"] == [10, 5]
+    assert found["prior"]["warm_start"] is None
+    assert complete({"cohort": "12"}, SCHEMA)["cohort"] == "12"
+    with pytest.raises(InputError, match="'twenty' is not of type integer"):
+        complete({"guidance": {"steps": "twenty"}}, SCHEMA)
+
+
+@given(st.integers(1, 10000), st.floats(1.0, 15.0))
+def test_given_values_stay_and_the_rest_is_default(batch_size, wall):
+    filled = complete({"batch_size": batch_size, "meshing": {"rv_wall_mm": wall}}, SCHEMA)
+    default = complete({}, SCHEMA)
+    assert filled["batch_size"] == batch_size
+    assert filled["meshing"] == default["meshing"] | {"rv_wall_mm": wall}
+    assert {k: v for k, v in filled.items() if k not in ("batch_size", "meshing")} == {
+        k: v for k, v in default.items() if k not in ("batch_size", "meshing")
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"batchsize": 3}, ["'batchsize'", "batch_size"]),
+        ({"meshing": {"edge_lenght_mm": 2}}, ["'meshing.edge_lenght_mm'", "edge_length_mm"]),
+        ({"qqqq": 1}, ["'qqqq'", "allowed here", "cohort_table", "formats"]),
+        ({"batch_size": 0}, ["'batch_size'", "0", "minimum of 1", "Subjects in a job"]),
+        ({"batch_size": "many"}, ["'batch_size'", "'many'", "integer"]),
+        ({"batch_size": True}, ["'batch_size'", "integer"]),
+        ({"truncation": 1}, ["'truncation'", "1"]),
+        ({"device": "gpu"}, ["'device'", "'gpu'", "auto", "cpu", "cuda"]),
+        ({"formats": []}, ["'formats'"]),
+        ({"formats": ["vtu", "../x"]}, ["'formats.1'", "'../x'"]),
+        ({"formats": ["vtu", "vtu"]}, ["'formats'"]),
+        ({"cohort": "../x"}, ["'cohort'", "'../x'", "underscores"]),
+        ({"cohort": "a-b"}, ["'cohort'"]),
+        ({"meshing": None}, ["'meshing'", "object"]),
+        ({"mechanics": {"material": "hookean"}}, ["'mechanics.material'", "guccione", "neo_hooke"]),
+        ({"mechanics": {"guccione": {"b_f": 0}}}, ["'mechanics.guccione.b_f'", "0"]),
+        ({"mechanics": {"lv_pressure": 1}}, ["'mechanics.lv_pressure'", "lv_pressure_kpa"]),
+        ({"label_maps": 3}, ["'label_maps'", "string or null"]),
+    ],
+)
+def test_mistakes_name_the_key_and_what_is_allowed(config, told):
+    with pytest.raises(InputError) as caught:
+        complete(config, SCHEMA)
+    for part in told:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"guidance": {"sigma_min": 3, "sigma_max": 3}}, ["'guidance.sigma_min'", "sigma_max"]),
+        ({"meshing": {"edge_length_mm": 3.5}}, ["'meshing.edge_length_mm'", "rv_wall_mm", "3.5"]),
+        ({"meshing": {"rv_edge_length_mm": 4}}, ["'meshing.rv_edge_length_mm'", "rv_wall_mm", "3.5"]),
+        ({"formats": ["vtu", "stl"]}, ["'formats'", "'stl'", "opencarp, vtu"]),
+        ({"label_maps": "maps"}, ["'cohort'", "demo"]),
+    ],
+)
+def test_keys_that_do_not_go_together(config, told):
+    check_together(complete({}, SCHEMA), ["opencarp", "vtu"])
+    with pytest.raises(InputError) as caught:
+        check_together(complete(config, SCHEMA), ["opencarp", "vtu"])
+    for part in told:
+        assert part in str(caught.value)
+
+
+def test_an_exporter_is_registered_under_the_name_of_its_module():
+    """The config's formats are checked by the names of the modules, without importing them."""
+    modules = (REPOSITORY / "workflow/scripts/cardiocohort/exporters").glob("[!_]*.py")
+    assert sorted(path.stem for path in modules) == list(exporters.available())
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(InputError) as caught:
+        complete({"batch_size": 0, "sed": 1, "guidance": {"step": 3, "sigma_min": -1}}, SCHEMA)
+    for key in ("'batch_size'", "'sed'", "'guidance.step'", "'guidance.sigma_min'"):
+        assert key in str(caught.value)
+
+
+def test_paths_are_found_in_the_working_directory_first(tmp_path):
+    workdir, root = tmp_path / "work", tmp_path / "root"
+    for folder in (workdir, root):
+        folder.mkdir()
+    (root / "a.tsv").touch()
+    assert locate("a.tsv", "cohort_table", workdir, root) == root / "a.tsv"
+    (workdir / "a.tsv").touch()
+    assert locate("a.tsv", "cohort_table", workdir, root) == Path("a.tsv")
+    assert locate("a.tsv", "cohort_table", root, root) == Path("a.tsv")
+    with pytest.raises(InputError) as caught:
+        locate("b.tsv", "cohort_table", workdir, root)
+    for part in ("'cohort_table'", str(workdir / "b.tsv"), str(root / "b.tsv")):
+        assert part in str(caught.value)

@@ -1,0 +1,140 @@
+"""Energies, tangents, loads and measures of the simulation, against closed forms."""
+
+import ngsolve as ng
+import numpy as np
+import pytest
+from scipy.optimize import root
+
+from cardiocohort.mechanics.settings import MATERIALS, HolzapfelOgden, Mechanics
+from cardiocohort.mesh.second_order import second_order
+from cardiocohort.runtime.errors import InputError, SubjectError
+from cardiocohort.simulation import materials, measures
+from cardiocohort.simulation.continuation import inflate
+from cardiocohort.simulation.mesh import directions, solver_mesh
+from cardiocohort.simulation.newton import Tangent, residual
+from cardiocohort.simulation.problem import Spring, problem
+from cardiocohort.simulation.settings import SimulationSettings
+from cardiocohort.simulation.subject import state_heart
+from decks import block, isochoric_energy, stretches
+from simulated import ventricle
+from small_meshes import truncated_ellipsoid
+
+ng.SetNumThreads(1)
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_energies_are_those_of_the_papers(material):
+    mechanics = Mechanics(material=material)
+    mesh, _ = solver_mesh(block((2, 2, 2)))
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    axes = tuple(ng.CF(tuple(column)) for column in rotation.T)
+    law = materials.law(mechanics, axes)
+    for c in stretches():
+        turned = ng.CF(tuple((rotation @ c @ rotation.T).ravel()), dims=(3, 3))
+        assert law(turned)(mesh(0.3, 0.2, 0.1)) == pytest.approx(isochoric_energy(mechanics, c), rel=1e-9)
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_the_tangent_is_the_derivative_of_the_residual(material):
+    """With follower pressures on both sides, springs on the base, at a deformed state."""
+    model = block((2, 3, 3), side=lambda normal: {(0, 0, -1): 2, (1, 0, 0): 3, (-1, 0, 0): 4}.get(normal, 1))
+    mechanics = Mechanics(material=material, base="robin", holzapfel_ogden=HolzapfelOgden(a_kpa=1.0))
+    stated, _, _ = state_heart(model, mechanics, SimulationSettings(pericardium_kpa_per_mm=0.3))
+    rng = np.random.default_rng(0)
+    state, along = (rng.normal(scale=0.02, size=len(stated.free)) for _ in range(2))
+    residual(stated, state, 0.7)
+    tangent = Tangent(stated)
+    tangent.assemble(state)
+    ahead, behind = (residual(stated, state + h * along, 0.7) for h in (1e-5, -1e-5))
+    found = tangent._apply(stated.form.mat, along) * stated.free
+    assert np.allclose(found, (ahead - behind) / 2e-5, atol=1e-5 * np.abs(found).max())
+
+
+def pressed(mechanics, pressure, bulk):
+    """Stretches of a block pressed along its sheets, from the energy: Cauchy stress (0, -p, 0)."""
+
+    def stress(logarithms):
+        stretch = np.exp(logarithms)
+        volume = stretch.prod()
+
+        def energy(values):
+            return isochoric_energy(mechanics, np.diag(np.exp(values - values.mean()) ** 2))
+
+        # Kirchhoff stress is the derivative by the logarithms of the stretches
+        steps = 1e-5 * np.eye(3)
+        kirchhoff = np.array([energy(logarithms + h) - energy(logarithms - h) for h in steps]) / 2e-5
+        return kirchhoff / volume + bulk * (volume - 1) + np.array([0, pressure, 0])
+
+    found = root(stress, [0.01, -0.02, 0.01])
+    assert np.abs(stress(found.x)).max() < 1e-5 * pressure
+    return np.exp(found.x)
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_a_block_pressed_along_one_axis_strains_as_the_energy_says(material):
+    """Any wrong sign or factor of load, energy or volume term shows; sheets in compression give way."""
+
+    def side(normal):
+        return {(0, 1, 0): 3, (0, -1, 0): 4, (0, 0, -1): 2}.get(normal, 1)
+
+    p, model = 0.5, block((3, 3, 3), side=side)
+    mechanics = Mechanics(material=material, holzapfel_ogden=HolzapfelOgden(a_kpa=1.0))
+    mesh, order = solver_mesh(model)
+    law = materials.law(mechanics, directions(mesh, model, order))
+    # two planes of symmetry; of the rigid motions only the one along the fibres is left, for the spring
+    held = {"base": "z", "rv_endo": "y"}
+    stated = problem(mesh, law, 40.0, {"lv_endo": p}, held, [Spring("epi", 1e-6)])
+    assert inflate(stated, SimulationSettings(), lambda step: None).complete
+    moved = measures.corner_displacements(stated)
+    for axis, stretch in enumerate(pressed(mechanics, p, 40.0)):
+        places = model.points_mm[:, axis]
+        ends = [places == value for value in (places.max(), 0)]
+        found = 1 + (moved[ends[0], axis].mean() - moved[ends[1], axis].mean()) / places.max()
+        assert found == pytest.approx(stretch, abs=2e-4)
+
+
+def test_measures_of_a_known_deformation():
+    model = ventricle()
+    stated, order, axes = state_heart(model, Mechanics(), SimulationSettings())
+    assert measures.cavity_volume_ml(stated, model, "lv") == pytest.approx(model.cavity_volume_ml("lv"))
+    matrix = np.array([[0.1, 0.2, 0.03], [0, -0.1, 0.05], [0.07, 0.02, 0.04]])
+    linear = ng.CF(tuple(matrix.ravel()), dims=(3, 3)) * ng.CF((ng.x, ng.y, ng.z))
+    stated.displacement.Set(linear)
+    gradient = np.eye(3) + matrix
+    expected = np.linalg.det(gradient) * model.cavity_volume_ml("lv")
+    assert measures.cavity_volume_ml(stated, model, "lv") == pytest.approx(expected)
+    found = measures.strains(stated, axes)
+    strain = (gradient.T @ gradient - np.eye(3)) / 2
+    micro = model.microstructure
+    for name in measures.STRAINS:
+        a, b = ({"f": micro.f0, "s": micro.s0, "n": micro.n0}[letter][order] for letter in name[2:])
+        assert np.allclose(found[name], np.einsum("mi,ij,mj->m", a, strain, b))
+    assert np.allclose(found["J"], np.linalg.det(gradient))
+    stated.displacement.Set(linear + ng.CF((ng.x * ng.y * 1e-3, 0, ng.z**2 * 2e-3)))
+    points, _, _ = second_order(model.points_mm, model.tets, model.facets)
+    exact = points @ matrix.T
+    exact[:, 0] += points[:, 0] * points[:, 1] * 1e-3
+    exact[:, 2] += points[:, 2] ** 2 * 2e-3
+    assert np.allclose(measures.ten_node_displacements(stated, model, order), exact)
+    assert np.allclose(measures.corner_displacements(stated), exact[: len(model.points_mm)])
+
+
+def test_a_law_with_fibres_needs_them():
+    with pytest.raises(SubjectError, match="fibres"):
+        state_heart(truncated_ellipsoid((3, 5, 8), apex_deg=3), Mechanics(), SimulationSettings())
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"batchsize": 2}, ["simulation.batchsize", "batch_size"]),
+        ({"batch_size": 0}, ["simulation.batch_size", "above 0"]),
+        ({"max_steps": 1.5}, ["simulation.max_steps", "1.5"]),
+        ({"pericardium_kpa_per_mm": -1}, ["simulation.pericardium_kpa_per_mm", "-1"]),
+    ],
+)
+def test_settings_that_cannot_be_are_told(values, told):
+    with pytest.raises(InputError) as caught:
+        SimulationSettings.of(values)
+    for part in told:
+        assert part in str(caught.value)

@@ -1,0 +1,167 @@
+"""A disk that is full, cannot be written, or has damaged what lies on it: told, mended, gone on with."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tiny_cohort
+from cardiocohort.runtime import artifacts
+from workflow_runs import REPOSITORY, environment, make_bundle, snakemake
+
+TEMPLATES = sorted((REPOSITORY / "resources/templates").glob("*.nii.gz"))
+TARGET = "results/cohorts/mine/topology/mine-0000.tsv"
+QUIET = ("--quiet", "rules", "--cores", "1")
+
+# ---- every writer, where a file may have no more than some kilobytes
+
+WRITERS = """
+import json, resource, shutil, sys
+from pathlib import Path
+import numpy as np, pandas as pd
+from small_meshes import box
+from cardiocohort import exporters, files, labelmap, tables
+from cardiocohort.anatomy import Grid
+from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.meshing import storage
+
+folder, model = Path(sys.argv[1]), box((13, 13, 13))
+labels = np.random.default_rng(0).integers(0, 255, (96, 96, 96)).astype(np.uint8)
+frame = pd.DataFrame({"subject": [f"{i:064x}" for i in np.random.default_rng(0).integers(0, 2**60, 9000)]})
+columns = {"subject": "str"}
+
+def deck(name):
+    return lambda path: exporters.write_deck(path, (name, *listed, Mechanics()))
+
+WRITERS = {
+    "label map": lambda path: labelmap.write_label_map(path, labels, Grid((96, 96, 96), 2.0)),
+    "volume.vtu": lambda path: storage.write_volume(path, model),
+    "surface.vtp": lambda path: storage.write_surface(path, model),
+    "table.parquet": lambda path: tables.write_table(path, frame, columns),
+    "table.tsv": lambda path: tables.write_table(path, frame, columns),
+    "text": lambda path: files.write_text(path, "x" * 200_000),
+}
+WRITERS |= {f"subject/{name}/README.txt": deck(name) for name in exporters.available()}
+whole = folder / "whole"
+storage.write_volume(whole / "x.vtu", model)
+storage.write_surface(whole / "x.vtp", model)
+listed = [(str(p), p.stat().st_size, files.sha256(p)) for p in (whole / "x.vtu", whole / "x.vtp")]
+for limit in (resource.RLIM_INFINITY, 40_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    told = {}
+    for name, write in WRITERS.items():
+        path = folder / str(limit) / "batch" / name
+        try:
+            write(path)
+            told[name] = "written"
+        except OSError as error:
+            told[name] = f"OSError {error.errno}"
+        except Exception as error:
+            told[name] = repr(error)
+        told[name] = [told[name], path.exists()]
+    print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory):
+    """What became of each file, and whether it exists, without and with a limit to a file's size."""
+    places = os.pathsep.join([str(REPOSITORY / "workflow/scripts"), str(REPOSITORY / "tests")])
+    run = subprocess.run(
+        [sys.executable, "-c", WRITERS, str(tmp_path_factory.mktemp("full"))],
+        text=True, capture_output=True, env=environment() | {"PYTHONPATH": places}, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+
+
+def test_with_room_all_are_written(attempts):
+    assert set(map(tuple, attempts[0].values())) == {("written", True)}
+
+
+def test_without_room_every_writer_fails_and_none_leaves_its_file(attempts):
+    """Were one to say nothing, half a file would be taken for whole."""
+    wrong = {name: told for name, told in attempts[1].items() if told[0] == "written" or told[1]}
+    assert not wrong
+
+
+# ---- whole runs
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Results of the target TARGET on a good disk."""
+    project = label_maps(tmp_path_factory.mktemp("whole"))
+    run = snakemake(project, TARGET, *QUIET)
+    assert run.returncode == 0, run.stdout
+    return tiny_cohort.results(project)
+
+
+def label_maps(folder: Path) -> Path:
+    """A project of the four template hearts as label maps, in one batch."""
+    make_bundle(folder / "bundle")
+    (folder / "maps").mkdir()
+    for path in TEMPLATES:
+        shutil.copy(path, folder / "maps" / f"{path.name[:2]}.nii.gz")
+    (folder / "config").mkdir()
+    config = {"cohort": "mine", "bundle": "bundle", "label_maps": "maps", "batch_size": 4}
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@contextmanager
+def small_disk(place: Path, size: str):
+    """A file system of `size` at `place`; the test is skipped where none can be mounted."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("NOT TESTED: a full or read-only disk; mounting one needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def again(place: Path, *options: str) -> None:
+    subprocess.run(["mount", "-o", ",".join(["remount", *options]), str(place)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_where_it_was(tmp_path, whole):
+    project = label_maps(tmp_path)
+    with small_disk(project / "results", "64k"):  # some of the four label maps
+        run = snakemake(project, TARGET, *QUIET)
+        assert run.returncode != 0
+        assert "No space left on device; what is finished is kept" in run.stdout
+        assert "Traceback" not in run.stdout
+        batch = project / "results/cohorts/mine/anatomies/mine-0000"
+        kept = {
+            p: p.stat().st_mtime_ns for p in batch.glob("[!.]*.nii.gz") if artifacts.sidecar_path(p).exists()
+        }
+        assert 0 < len(kept) < len(TEMPLATES)
+        assert tiny_cohort.results(project, only_whole=True).items() <= whole.items()
+        again(project / "results", "size=50m")
+        run = snakemake(project, TARGET, *QUIET, "--rerun-incomplete")
+        assert run.returncode == 0, run.stdout
+        assert tiny_cohort.results(project) == whole
+        assert {p: p.stat().st_mtime_ns for p in kept} == kept, "a finished subject was made again"
+
+
+def test_a_read_only_disk_is_told(tmp_path, whole):
+    project = label_maps(tmp_path)
+    with small_disk(project / "results", "50m"):
+        first = "results/cohorts/mine/anatomies/mine-0000.parquet"
+        assert snakemake(project, first, *QUIET).returncode == 0
+        again(project / "results", "ro")
+        run = snakemake(project, TARGET, *QUIET)
+        assert run.returncode != 0
+        assert "Read-only file system" in run.stdout
+        assert "cardiocohort" not in run.stdout.partition("Traceback")[2], run.stdout
+        again(project / "results", "rw")
+        assert snakemake(project, TARGET, *QUIET, "--rerun-incomplete").returncode == 0
+        assert tiny_cohort.results(project) == whole

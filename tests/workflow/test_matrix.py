@@ -1,0 +1,272 @@
+"""A matrix of small configs, each planned with strict evaluation: jobs of every rule, and what each asks for.
+
+A new target is a row of MATRIX, with its rules in ASKED.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from workflow_runs import COLUMNS, REPOSITORY, make_bundle, planned_jobs
+
+PROFILES = REPOSITORY / "workflow/profiles"
+LOCAL = ("--cores", "8")
+# the cores are for the plan alone, which takes one where none are named
+SLURM = ("--workflow-profile", str(PROFILES / "slurm"), *LOCAL)
+SITE = (*SLURM, "--profile", str(PROFILES / "site_example"))
+
+# rule -> memory (MB), minutes and threads of its jobs; rules that are not here run beside Snakemake
+ASKED = {
+    "draw_targets": (1000, 30, 1),
+    "generate_anatomies": (3500, 240, 1),
+    "import_anatomies": (2000, 30, 1),
+    "check_topology": (2000, 60, 1),
+    "build_meshes": (4000, 240, 1),
+    "write_inputs": (2000, 60, 1),
+    "write_report": (4000, 60, 1),
+    "simulate_hearts": (8000, 60, 1),
+    "compare_batch": (1000, 60, 1),
+    "mesh_refined": (4000, 240, 1),
+    "simulate_refined": (8000, 60, 1),
+    "solve_land2015": (4000, 60, 1),
+    "bench_planning": (1000, 10, 8),
+    "bench_sampling": (12000, 60, 8),
+    "bench_guidance": (3500, 240, 1),
+    "tell_guidance": (1000, 10, 1),
+    "make_label_maps": (3000, 600, 1),
+    "make_evaluation_hearts": (1500, 240, 1),
+    "sample_arm": (3500, 240, 1),
+    "train_known_prior": (4000, 240, 1),
+    "sample_known_targets": (3500, 240, 1),
+    "measure_realism": (4000, 240, 1),
+    "measure_control": (2000, 60, 1),
+    "write_evaluation": (2000, 60, 1),
+    "make_reference_population": (3000, 600, 2),
+    "train_autoencoder": (8000, 1440, 2),
+    "train_autoencoder_left_out": (8000, 1440, 2),
+    "train_denoiser": (8000, 1440, 2),
+    "write_bundle": (2000, 30, 1),
+    "measure_prior": (6000, 120, 2),
+}
+AGAIN = {
+    "draw_again": "draw_targets",
+    "generate_again": "generate_anatomies",
+    "import_again": "import_anatomies",
+    "check_again": "check_topology",
+    "mesh_again": "build_meshes",
+    "write_inputs_again": "write_inputs",
+}
+ALL_AGAIN = [again for again in AGAIN if again != "import_again"]
+ASKED |= {again: ASKED[rule] for again, rule in AGAIN.items()}
+ON_A_GPU = {
+    "generate_anatomies",
+    "sample_arm",
+    "train_known_prior",
+    "sample_known_targets",
+    "generate_again",
+    "bench_sampling",
+    "bench_guidance",
+} | {r for r in ASKED if r.startswith("train_")}
+
+MADE = ("draw_targets", "generate_anatomies")
+USED = ("check_topology", "build_meshes", "write_inputs")
+ONCE = dict.fromkeys(("all", "write_config", "write_manifest", "write_provenance", "write_report"), 1)
+PRIOR = dict.fromkeys(
+    ("make_reference_population", "train_autoencoder", "train_autoencoder_left_out", "train_denoiser",
+     "write_bundle", "measure_prior", "prior"), 1,
+)  # fmt: skip
+EVALUATION = dict.fromkeys(
+    ("make_evaluation_hearts", "train_known_prior", "sample_known_targets", "measure_realism",
+     "measure_control", "write_evaluation", "evaluate"), 1,
+)  # fmt: skip
+
+
+def of(n: int, *rules: str) -> dict[str, int]:
+    """A job of each rule for each of `n` batches."""
+    return dict.fromkeys(rules, n)
+
+
+# ---- what a config needs beside it
+
+
+def arms(*rows: str, columns: str = COLUMNS) -> Callable[[Path], None]:
+    """A cohort table of these rows (cells from the left, the rest empty)."""
+    cells = [row.split("\t") for row in rows]
+    width = columns.count("\t") + 1
+    lines = ["\t".join(row + [""] * (width - len(row))) for row in cells]
+    return lambda folder: (folder / "trial.tsv").write_text("\n".join([columns, *lines]) + "\n")
+
+
+TWO = arms("a\t4", "b\t5")
+CONSTRAINED = "\t".join(["a", "4", *[""] * 5, "left_ventricle: size position shape", "aorta.volume: x1.2"])
+SIBLINGS = arms(
+    "a\t5",
+    "\t".join(["b", "3", *[""] * 6, "left_ventricle.volume: x0.8", "a"]),
+    "\t".join(["c", "2", *[""] * 6, "left_ventricle.volume: x0.9", "base.nii.gz"]),
+    columns=f"{COLUMNS}\tbase",
+)  # fmt: skip
+
+
+def with_a_base(folder: Path) -> None:
+    SIBLINGS(folder)
+    shutil.copy(next((REPOSITORY / "resources/templates").glob("T1*.nii.gz")), folder / "base.nii.gz")
+
+
+def with_targets(folder: Path) -> None:
+    TWO(folder)
+    (folder / "targets.tsv").write_text("arm\tstructure\n")  # read by the jobs
+
+
+def with_maps(folder: Path) -> None:
+    (folder / "maps").mkdir()
+    for name in ("p1.nii.gz", "p2.nii", "p3.nii.gz"):
+        (folder / "maps" / name).touch()
+
+
+def with_scans(folder: Path) -> None:
+    TWO(folder)
+    (folder / "scans/p1").mkdir(parents=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config and the target asked of it, and the jobs that it takes."""
+
+    jobs: dict[str, int]
+    config: dict = field(default_factory=dict)
+    target: tuple[str, ...] = ()
+    prepare: Callable[[Path], object] = TWO
+    how: tuple[str, ...] = LOCAL
+
+
+OWN = {"label_maps": "maps", "cohort": "mine", "batch_size": 2}
+MATRIX = {
+    "default": Plan(of(3, *MADE, *USED) | ONCE),
+    "inputs only": Plan(of(3, *MADE, *USED) | {"inputs": 1}, target=("inputs",)),
+    "constraints and edits": Plan(of(1, *MADE, *USED) | ONCE, prepare=arms(CONSTRAINED)),
+    "no constraints": Plan(of(1, *MADE, *USED) | ONCE, prepare=arms("free\t4\tfemale\thealthy")),
+    "one patient": Plan(of(1, *MADE, *USED) | ONCE, prepare=arms("patient\t1")),
+    "a subject a batch": Plan(of(9, *MADE, *USED) | ONCE, {"batch_size": 1}),
+    "siblings": Plan(of(6, *MADE, *USED) | ONCE, {"batch_size": 2}, prepare=with_a_base),
+    "siblings, one batch of their base": Plan(
+        # that of the base is checked, since only accepted hearts have siblings
+        of(2, *MADE) | {"check_topology": 1},
+        {"batch_size": 2},
+        ("results/cohorts/demo/anatomies/b-0001.parquet",),
+        with_a_base,
+    ),
+    "explicit targets": Plan(
+        of(3, *MADE, *USED) | ONCE, {"targets_table": "targets.tsv"}, prepare=with_targets
+    ),
+    "own label maps": Plan(of(2, "import_anatomies", *USED) | ONCE, OWN, prepare=with_maps),
+    "own label maps, simulated": Plan(
+        of(2, "import_anatomies", *USED[:2]) | {"simulate": 1, "simulate_hearts": 3},
+        OWN,
+        ("simulate",),
+        with_maps,
+    ),
+    "10,000 subjects": Plan(
+        of(200, *MADE, *USED) | ONCE, {"batch_size": 50}, prepare=arms("women\t5000", "men\t5000")
+    ),
+    "simulation": Plan(
+        of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 9}, target=("simulate",)
+    ),
+    "refinement": Plan(
+        of(3, *MADE, "check_topology") | {"mesh_refined": 6, "tell_refinement": 1, "refinement_study": 1},
+        {"refinement": {"edge_lengths_mm": [3, 2.5]}},
+        ("refinement_study",),
+    ),
+    "refinement, simulated": Plan(
+        of(2, "import_anatomies", "check_topology")
+        | {"mesh_refined": 6, "simulate_refined": 9, "tell_refinement": 1, "refinement_study": 1},
+        OWN | {"refinement": {"simulate": True}},
+        ("refinement_study",),
+        with_maps,
+    ),
+    "published problems": Plan({"solve_land2015": 1, "verify_solver": 1}, target=("verify_solver",)),
+    "verification": Plan(
+        of(3, *MADE, *USED, *ALL_AGAIN, "compare_batch") | {"verify": 1},
+        target=("verify",),
+    ),
+    "verification of own label maps": Plan(
+        of(2, "import_anatomies", "import_again", *USED, *list(AGAIN)[3:], "compare_batch") | {"verify": 1},
+        OWN,
+        ("verify",),
+        with_maps,
+    ),
+    "segmented scans": Plan(
+        {"make_label_maps": 1, "label_maps": 1},
+        {"segmentations": {"folder": "scans"}},
+        ("label_maps",),
+        with_scans,
+    ),
+    "prior": Plan(PRIOR, {"bundle": "nowhere"}, ("prior",)),
+    "prior without a left-out template": Plan(
+        {rule: n for rule, n in PRIOR.items() if rule != "train_autoencoder_left_out"},
+        {"bundle": "nowhere", "prior": {"leave_out": []}},
+        ("prior",),
+    ),
+    "benches": Plan(
+        of(3, "draw_targets") | of(1, "bench_planning", "bench_sampling", "bench"), target=("bench",)
+    ),
+    "bench of guidance": Plan(
+        of(3, "draw_targets") | of(1, "bench_guidance", "tell_guidance", "guidance_bench"),
+        target=("guidance_bench",),
+    ),
+    "evaluation": Plan(EVALUATION | {"sample_arm": 20}, target=("evaluate",)),
+    "SLURM": Plan(of(3, *MADE, *USED) | ONCE, how=SLURM),
+    "SLURM, GPU": Plan(of(3, *MADE, *USED) | ONCE, {"device": "cuda"}, how=SITE),
+    "SLURM, GPU, verification": Plan(
+        of(3, *MADE, *USED, *ALL_AGAIN, "compare_batch") | {"verify": 1},
+        {"device": "cuda"},
+        ("verify",),
+        how=SITE,
+    ),
+    "SLURM, GPU, evaluation": Plan(
+        # unguided, two methods at one set of structures, four arms of the ablation
+        EVALUATION | {"sample_arm": 7},
+        {
+            "device": "cuda",
+            "evaluation": {"constrained": [["myocardium"]], "strengths": [], "extremes": []},
+        },
+        ("evaluate",),
+        how=SITE,
+    ),
+    "SLURM, GPU, prior": Plan(PRIOR, {"bundle": "nowhere", "device": "cuda"}, ("prior",), how=SITE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_jobs_and_what_they_ask_for(name, tmp_path):
+    plan = MATRIX[name]
+    plan.prepare(tmp_path)
+    make_bundle(tmp_path / "bundle")
+    config = {"bundle": "bundle", "cohort_table": "trial.tsv", "batch_size": 4} | plan.config
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
+    found = planned_jobs(tmp_path, *plan.target, *plan.how)
+    assert {rule: len(jobs) for rule, jobs in found.items()} == plan.jobs
+    site = yaml.safe_load((PROFILES / "site_example/profile.v9+.yaml").read_text())["set-resources"]
+    for rule, jobs in found.items():
+        for job in jobs:
+            assert_asked(rule, job, config.get("device") == "cuda", site if plan.how == SITE else None)
+
+
+def assert_asked(rule: str, job: dict[str, str], cuda: bool, site: dict | None) -> None:
+    """One job asks for its rule's memory, minutes and threads; on a cluster, for the right partition."""
+    if rule not in ASKED:
+        assert not {"mem_mb", "runtime", "gpu"} & job.keys() or site, (rule, job)
+        return
+    memory, minutes, threads = ASKED[rule]
+    if site:
+        minutes = site.get(rule, {}).get("runtime", minutes)
+    assert (int(job["mem_mb"]), int(job["runtime"]), int(job["threads"])) == (memory, minutes, threads), rule
+    gpus = int(job.get("gpu", 0))
+    assert gpus == (1 if cuda and rule in ON_A_GPU else 0), rule
+    if site:
+        assert job["slurm_partition"] == ("gpu" if gpus else "standard"), rule
+        assert ("gpu_model" in job) == bool(gpus), rule

@@ -1,0 +1,104 @@
+"""The toy cohort, whole and executed: what a second run, or a change of trial or code, makes again."""
+
+import shutil
+
+import pytest
+
+import tiny_cohort
+from workflow_runs import REPOSITORY, job_counts, snakemake
+
+DRY = ("--dry-run", "--quiet", "rules", "--cores", "1")
+STAGES = ("draw_targets", "generate_anatomies", "check_topology", "build_meshes", "write_inputs")
+LIBRARY = "workflow/scripts/cardiocohort"
+# what is about the whole cohort follows every change of a batch
+ABOUT_ALL = dict.fromkeys(("write_manifest", "write_report", "write_provenance", "all"), 1)
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A copy of the workflow, and a project in which it has made two arms of a batch each."""
+    repository = tmp_path_factory.mktemp("repository")
+    for name in ("workflow", "envs", "resources"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, repository / name, ignore=ignored)
+    project = tiny_cohort.make_project(tmp_path_factory.mktemp("project"))
+    run = snakemake(project, "--quiet", "rules", "--cores", "2", repository=repository)
+    assert run.returncode == 0, run.stdout
+    return repository, project
+
+
+def planned(executed, *arguments: str) -> dict[str, int]:
+    repository, project = executed
+    run = snakemake(project, *DRY, *arguments, repository=repository)
+    assert run.returncode == 0, run.stdout
+    assert job_counts(run.stdout) or "Nothing to be done" in run.stdout
+    return job_counts(run.stdout)
+
+
+def changed(path, change):
+    """Within the test: the file with its text changed; returns what puts it back."""
+    before = path.read_text()
+    path.write_text(change(before))
+    assert path.read_text() != before
+    return lambda: path.write_text(before)
+
+
+def test_the_trial_is_among_the_results(executed):
+    project = executed[1]
+    assert (project / "results/cohorts/tiny/cohort.tsv").read_text() == (project / "trial.tsv").read_text()
+
+
+def test_a_second_run_has_nothing_to_do(executed):
+    assert planned(executed) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("large\t1\tany", "large\t1\tfemale"),
+        lambda text: text.replace("large\t1\tany\t\t\t\t\t", "large\t1\tany\t\t\t\t9\t"),
+        lambda text: text + "new\t2\tany\t\t\t\t\tcavity: size\t\n",
+        lambda text: text.replace("small\t2", "small\t3"),
+    ],
+    ids=["a row", "a seed", "an arm more", "a subject more, in a batch of its own"],
+)
+def test_a_change_of_the_trial_makes_the_batches_that_it_concerns(executed, change):
+    undo = changed(executed[1] / "trial.tsv", change)
+    try:
+        assert planned(executed) == dict.fromkeys(STAGES, 1) | {"write_config": 1} | ABOUT_ALL
+    finally:
+        undo()
+
+
+@pytest.mark.parametrize(
+    ("module", "first"),
+    [
+        ("population/targets.py", 0),
+        ("topology/gate.py", 1),
+        ("meshing/quality.py", 3),
+        ("exporters/vtu.py", 4),
+    ],
+)
+def test_a_change_of_the_library_makes_its_stages_and_what_follows(executed, module, first):
+    undo = changed(executed[0] / LIBRARY / module, lambda text: text + "\nNEW = 1\n")
+    try:
+        assert planned(executed) == dict.fromkeys(STAGES[first:], 2) | ABOUT_ALL
+    finally:
+        undo()
+
+
+def test_a_change_of_the_pages_code_makes_the_page_alone(executed):
+    undo = changed(executed[0] / LIBRARY / "report/page.py", lambda text: text + "\nNEW = 1\n")
+    try:
+        assert planned(executed) == {"write_report": 1, "all": 1}
+    finally:
+        undo()
+
+
+def test_another_format_makes_the_decks_alone(executed):
+    undo = changed(executed[1] / "config/config.yaml", lambda text: text + "formats: [vtu]\n")
+    try:
+        assert planned(executed) == {"write_inputs": 2, "write_config": 1} | ABOUT_ALL
+    finally:
+        undo()

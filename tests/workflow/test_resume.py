@@ -1,0 +1,99 @@
+"""A whole trial with the shipped prior, killed in every long stage, ends as the undisturbed one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from cardiocohort.cohort.verification import OF_A_RUN
+from cardiocohort.runtime.artifacts import sha256
+from workflow_runs import COLUMNS, REPOSITORY, environment
+
+RUN = (sys.executable, str(REPOSITORY / "workflow/run.py"), "--quiet", "rules", "--cores", "2")
+COHORT = Path("results/cohorts/mine")
+BATCH = "small-0000"
+
+
+def make_project(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    constraints = "myocardium, left_ventricle: size position shape"
+    (folder / "trial.tsv").write_text(f"{COLUMNS}\nsmall\t3\tfemale\thealthy\t\t\t\t{constraints}\t\n")
+    bundle = str(REPOSITORY / "resources/priors/small")
+    config = {"cohort": "mine", "cohort_table": "trial.tsv", "bundle": bundle, "max_attempts": 4}
+    (folder / "config").mkdir()
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def sidecars(project: Path, stage: str) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in (project / COHORT / stage / BATCH).glob("[!.]*.json")}
+
+
+def kill_in(project: Path, stage: str) -> dict[Path, int]:
+    """Start the trial, kill -9 all of it when the stage's first subject is finished; the finished ones."""
+    with open(project / f"{stage}.log", "w") as log:
+        process = subprocess.Popen(
+            RUN, cwd=project, env=environment(), start_new_session=True, stdout=log, stderr=log
+        )
+    deadline = time.monotonic() + 600
+    while not sidecars(project, stage):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, (project / f"{stage}.log").read_text()
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return sidecars(project, stage)
+
+
+def finish(project: Path) -> str:
+    run = subprocess.run(RUN, cwd=project, env=environment(), capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+def results(project: Path) -> dict[str, object]:
+    """Contents of all that a subject has; of tables without the seconds that a job took."""
+    folder, found = project / COHORT, {}
+    for stage in ("targets", "anatomies", "topology", "meshes", "inputs"):
+        for path in sorted((folder / stage).rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if path.suffix == ".tsv" and path.parent == folder / stage:
+                frame = pd.read_csv(path, sep="\t")
+                frame = frame.loc[:, ~frame.columns.str.startswith(OF_A_RUN)]
+                found[name] = frame.to_csv(index=False)
+            elif path.is_file() and path.suffix in (
+                ".parquet",
+                ".gz",
+                ".vtu",
+                ".vtp",
+                ".pts",
+                ".elem",
+                ".lon",
+            ):
+                found[name] = sha256(path)
+    return found
+
+
+@pytest.mark.long
+def test_a_trial_killed_in_generation_and_meshing_ends_as_the_undisturbed_one(tmp_path):
+    undisturbed, killed = make_project(tmp_path / "a"), make_project(tmp_path / "b")
+    finish(undisturbed)
+    wanted = results(undisturbed)
+    assert any(name.endswith(".vtu") and name.startswith("meshes") for name in wanted)
+    generated = kill_in(killed, "anatomies")
+    assert not (killed / COHORT / f"anatomies/{BATCH}.parquet").exists(), (
+        "it was done before it could be killed"
+    )
+    meshed = kill_in(killed, "meshes")
+    assert not (killed / COHORT / f"meshes/{BATCH}.tsv").exists(), "it was done before it could be killed"
+    assert "removing its lock" in finish(killed)
+    assert generated.items() <= sidecars(killed, "anatomies").items(), "a finished subject was made again"
+    assert meshed.items() <= sidecars(killed, "meshes").items(), "a finished subject was made again"
+    assert results(killed) == wanted
+    assert "Nothing to be done" in finish(killed)

@@ -1,0 +1,1 @@
+"""What a heart is on a grid: labels, moments, attributes, label map files."""

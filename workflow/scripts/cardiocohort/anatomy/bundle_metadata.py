@@ -1,0 +1,81 @@
+"""The readable half of a bundle, `bundle.json`: anatomy, grid, digests. Owned by the prior stage.
+
+Light on purpose (json only): the Snakefile reads it too. The weights are in `prior.bundle`.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from ..runtime.errors import InputError
+from ..runtime.text_files import read_text
+from .labels import Anatomy, Grid
+
+MAX_CARD_BYTES = 2**24
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
+STRUCTURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_STRUCTURES = 255  # label maps are uint8
+MIN_EDGE, MAX_EDGE = 4, 512  # voxels
+SPACING_MM = (0.05, 20.0)  # of voxels; beyond, it is a slip in units
+FORMAT = "cardiocohort-bundle/1"
+
+
+def read_card(path: str | Path) -> dict:
+    """The content of a `bundle.json`, format and name checked; InputError naming the file otherwise."""
+    path = Path(path)
+    text = read_text(path, "bundle.json (`bundle` names a bundle folder)", MAX_CARD_BYTES)
+    try:
+        card = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+    found = card.get("format") if isinstance(card, dict) else None
+    if found != FORMAT:
+        raise InputError(f"{path}: its 'format' is {found!r}; this version reads {FORMAT!r}")
+    name = card.get("name")
+    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise InputError(
+            f"{path}: its 'name' is {str(name)[:80]!r}; it names folders: allowed are 1 to 64 letters "
+            "(a-z, A-Z), digits and underscores, the first a letter or digit"
+        )
+    return card
+
+
+def read_anatomy(path: str | Path) -> tuple[Anatomy, Grid]:
+    """Anatomy and grid of the bundle whose `bundle.json` is at `path`."""
+    card = read_card(path)
+    try:
+        anatomy = Anatomy(tuple(card["anatomy"]["structures"]), tuple(card["anatomy"]["centred_on"]))
+        grid = Grid(tuple(int(n) for n in card["grid"]["shape"]), float(card["grid"]["spacing_mm"]))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: anatomy or grid is missing or malformed ({error!r})") from error
+    _check_anatomy(path, anatomy)
+    _check_grid(path, grid)
+    return anatomy, grid
+
+
+def _check_anatomy(path, anatomy: Anatomy) -> None:
+    """Names go into tables, pages and files; labels are bytes."""
+    names = anatomy.structures
+    bad = next((n for n in names if not (isinstance(n, str) and STRUCTURE_NAME.fullmatch(n))), None)
+    if bad is not None:
+        raise InputError(
+            f"{path}: anatomy: {str(bad)[:80]!r} is no name of a structure; allowed: 1 to 64 letters (a-z), "
+            "digits and underscores, the first a letter"
+        )
+    if not 1 <= len(names) <= MAX_STRUCTURES or len(set(names)) < len(names):
+        raise InputError(
+            f"{path}: anatomy: {len(names)} structures, {len(set(names))} of different names; allowed: 1 to "
+            f"{MAX_STRUCTURES}, each with a name of its own"
+        )
+    if not anatomy.centred_on or not set(map(str, anatomy.centred_on)) <= set(names):
+        raise InputError(f"{path}: anatomy: 'centred_on' names one or more of the structures")
+
+
+def _check_grid(path, grid: Grid) -> None:
+    low, high = SPACING_MM
+    sizes = len(grid.shape) == 3 and all(MIN_EDGE <= n <= MAX_EDGE for n in grid.shape)
+    if not sizes or not low <= grid.spacing_mm <= high:
+        raise InputError(
+            f"{path}: grid of shape {str(grid.shape)[:80]} and {grid.spacing_mm:g} mm; allowed: three of "
+            f"{MIN_EDGE} to {MAX_EDGE} voxels, {low:g} to {high:g} mm"
+        )

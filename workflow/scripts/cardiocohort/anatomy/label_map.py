@@ -1,0 +1,178 @@
+"""Reading and writing label maps as NIfTI. Owned by no stage; the form of every anatomy on disk.
+
+A label map is uint8, RAS+, isotropic voxels, origin anywhere (generated ones: centre of the field).
+"""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from ..runtime.artifacts import atomic_path
+from ..runtime.errors import InputError
+from .bundle_metadata import SPACING_MM
+from .labels import Anatomy, Grid
+from .moments import measure_labels
+from .nifti import Nifti, read_nifti
+
+MAX_AFFINE = 1e6  # mm, of any entry
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """labels (X, Y, Z) uint8 in RAS+ order; affine (4, 4) voxel index -> mm, axis-aligned."""
+
+    labels: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        return tuple(float(s) for s in np.diag(self.affine)[:3])
+
+    @property
+    def axes_mm(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return tuple(
+            self.affine[i, 3] + self.affine[i, i] * np.arange(n) for i, n in enumerate(self.labels.shape)
+        )
+
+
+def read_label_map(path: str | Path, anatomy: Anatomy) -> LabelMap:
+    """Read a NIfTI label map, reoriented to RAS+ (axes flipped or permuted, never resampled).
+
+    Raises InputError naming the file for: a missing, truncated or corrupt file, other than three
+    dimensions, a non-finite or oblique affine, voxels or a field of no anatomy's size, non-integer values,
+    labels the anatomy lacks.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such label map; expected a NIfTI file (.nii or .nii.gz)")
+    read = read_nifti(path)
+    if read.unit not in ("mm", "unknown"):
+        raise InputError(f"{path}: its header is in {read.unit}, expected mm")
+    check_affine(path, read.affine)
+    values, affine = _canonical(path, read)
+    off_axis = np.abs(affine[:3, :3] - np.diag(np.diag(affine[:3, :3]))).max()
+    if off_axis > 1e-3 * np.diag(affine)[:3].max():
+        raise InputError(f"{path}: the volume is oblique; label maps in the convention are axis-aligned")
+    low, high = SPACING_MM
+    spacing = np.diag(affine)[:3]
+    if not ((low <= spacing) & (spacing <= high)).all():
+        found = " x ".join(f"{s:g}" for s in spacing)
+        raise InputError(f"{path}: voxels of {found} mm; allowed: {low:g} to {high:g} mm")
+    labels = _labels(path, values, anatomy)
+    return LabelMap(labels, np.diag([*spacing, 1.0]) + _translation(affine))
+
+
+def check_affine(path: Path, affine: np.ndarray) -> None:
+    """InputError unless a voxel index -> mm matrix (4, 4) is finite, of sane size and invertible."""
+    off_scale = not (np.abs(affine) < MAX_AFFINE).all()  # NaN is off scale too
+    if off_scale or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(f"{path}: its affine is not an invertible matrix of finite numbers (mm):\n{affine}")
+
+
+def _canonical(path: Path, read: Nifti) -> tuple[np.ndarray, np.ndarray]:
+    """Values (X, Y, Z) and affine with the axes in the order and directions nearest to RAS+."""
+    values = read.values.reshape(read.values.shape[:3])
+    orientation = nib.orientations.io_orientation(read.affine)
+    if not np.isfinite(orientation).all():
+        raise InputError(f"{path}: its affine does not tell which way the axes run:\n{read.affine}")
+    turned = nib.orientations.apply_orientation(values, orientation)
+    return turned, read.affine @ nib.orientations.inv_ornt_aff(orientation, values.shape)
+
+
+def _labels(path: Path, values: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """uint8 labels (X, Y, Z); InputError for values that are none of the anatomy's. Slice by slice, since
+    the values may be of eight bytes."""
+    labels = np.empty(values.shape, np.uint8)
+    for own, out in zip(values, labels, strict=True):
+        if own.dtype.kind == "f" and not np.isfinite(own).all():
+            raise InputError(f"{path}: the volume has values that are not finite")
+        if own.dtype.kind == "f" and not np.array_equal(own, np.rint(own)):
+            raise InputError(f"{path}: the volume has values that are not whole numbers; expected labels")
+        wrong = own[(own < 0) | (own >= anatomy.n_channels)]
+        if wrong.size:
+            names = ", ".join(f"{i + 1} {name}" for i, name in enumerate(anatomy.structures))
+            raise InputError(
+                f"{path}: label {wrong.min():.0f} is not in the anatomy; allowed: 0 background, {names}"
+            )
+        out[...] = own
+    return labels
+
+
+def _translation(affine: np.ndarray) -> np.ndarray:
+    out = np.zeros((4, 4))
+    out[:3, 3] = affine[:3, 3]
+    return out
+
+
+def to_grid(label_map: LabelMap, grid: Grid) -> LabelMap:
+    """`label_map` on `grid`, padded with background or cropped alike on both sides, never resampled.
+
+    The centre of its field becomes the grid's origin (odd differences round towards the low side).
+    Raises InputError if its spacing is not the grid's, or if cropping would cut a structure.
+    """
+    labels = label_map.labels
+    _check_spacing(label_map, grid)
+    offsets = [(n - m) // 2 for n, m in zip(grid.shape, labels.shape, strict=True)]
+    target = tuple(
+        slice(max(o, 0), min(o + m, n)) for o, m, n in zip(offsets, labels.shape, grid.shape, strict=True)
+    )
+    source = tuple(slice(t.start - o, t.stop - o) for t, o in zip(target, offsets, strict=True))
+    if np.count_nonzero(labels[source]) < np.count_nonzero(labels):
+        raise InputError(
+            f"the labels do not fit the grid: a field of {labels.shape} voxels is cropped to {grid.shape} "
+            "and structures lie outside; crop or recentre the label map"
+        )
+    out = np.zeros(grid.shape, np.uint8)
+    out[target] = labels[source]
+    return LabelMap(out, grid.affine())
+
+
+def centred(label_map: LabelMap, anatomy: Anatomy, grid: Grid) -> np.ndarray:
+    """Labels (X, Y, Z) on `grid`, moved by whole voxels so that the heart's centre is the origin.
+
+    Raises InputError where voxels are of another size, nothing is there to centre on, or it does not fit.
+    """
+    _check_spacing(label_map, grid)
+    centre = (heart_centre_mm(label_map, anatomy) - label_map.affine[:3, 3]) / label_map.spacing_mm
+    shift = np.round((np.array(grid.shape) - 1) / 2 - centre).astype(int)
+    filled = np.argwhere(label_map.labels)
+    low, high = filled.min(axis=0), filled.max(axis=0) + 1
+    if (low + shift < 0).any() or (high + shift > grid.shape).any():
+        raise InputError("structures lie outside the field about the heart's centre")
+    out = np.zeros(grid.shape, np.uint8)
+    box = tuple(map(slice, low, high))
+    out[tuple(map(slice, low + shift, high + shift))] = label_map.labels[box]
+    return out
+
+
+def _check_spacing(label_map: LabelMap, grid: Grid) -> None:
+    if not np.allclose(label_map.spacing_mm, grid.spacing_mm, rtol=1e-3):
+        found = " x ".join(f"{s:g}" for s in label_map.spacing_mm)
+        raise InputError(f"the label map has voxels of {found} mm; the grid has {grid.spacing_mm:g} mm")
+
+
+def heart_centre_mm(label_map: LabelMap, anatomy: Anatomy) -> np.ndarray:
+    """Centroid (3,) of the structures that the anatomy is centred on; InputError if none is there."""
+    heart = tuple(anatomy.label(structure) for structure in anatomy.centred_on)
+    if not np.isin(label_map.labels, heart).any():
+        raise InputError(f"none of the structures {', '.join(anatomy.centred_on)} is in the label map")
+    return measure_labels(label_map.labels, [heart], label_map.axes_mm).centroid_mm[0]
+
+
+def write_label_map(path: str | Path, labels: np.ndarray, grid: Grid) -> None:
+    """Write labels (X, Y, Z) on `grid` as uint8 NIfTI, atomically, the same bytes every time."""
+    write_volume(path, LabelMap(labels, grid.affine()))
+
+
+def write_volume(path: str | Path, label_map: LabelMap) -> None:
+    """Write a label map of any spacing and origin as uint8 NIfTI, atomically, the same bytes every time."""
+    image = nib.Nifti1Image(np.ascontiguousarray(label_map.labels, dtype=np.uint8), label_map.affine)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        # nibabel's own .gz would stamp file name and time into the header
+        data = image.to_bytes()
+        with open(temporary, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+            packed.write(data)

@@ -1,0 +1,17 @@
+"""Arms of explicit targets against the trial's. Owned by the population stage; light: the Snakefile asks."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..runtime import tables
+
+
+def refuse_other_arms(path: str | Path, arms: Iterable[str]) -> None:
+    """InputError for the first row of a targets table whose arm is none of `arms`: nobody would have it.
+
+    A batch job sees its own arm alone, and so cannot tell a misspelt one from another's.
+    """
+    arms = list(arms)
+    frame = tables.read_table(path, {"arm": "str"}, alone=True)
+    allowed = f"an arm of the cohort table; allowed: {', '.join(arms)}. Mend it, or take such rows out"
+    tables.first_bad(path, frame, "arm", ~frame["arm"].isin(arms), allowed)

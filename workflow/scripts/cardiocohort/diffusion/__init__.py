@@ -1,0 +1,1 @@
+"""The floor that prior and generation share: EDM, sampler, networks, bundle, device."""

@@ -1,0 +1,49 @@
+"""A folder of label maps that replaces generation: who is in it. Owned by the generation stage.
+
+Light on purpose (names only, no file is opened): the Snakefile calls it.
+"""
+
+import re
+from pathlib import Path
+
+from ..cohort.table import Batch
+from ..runtime.errors import InputError
+
+SUFFIXES = (".nii.gz", ".nii")
+SUBJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def find_label_maps(folder: str | Path) -> dict[str, Path]:
+    """Label maps directly in `folder` by subject, which is the file's name without its suffix; sorted.
+
+    Other files are left alone. Raises InputError for an empty folder, two files of one subject and
+    names that are not safe as file names.
+    """
+    folder = Path(folder)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        suffix = next((s for s in SUFFIXES if path.name.endswith(s)), None)
+        if suffix is None or path.name.startswith("."):
+            continue
+        subject = path.name.removesuffix(suffix)
+        if not SUBJECT_NAME.fullmatch(subject):
+            raise InputError(
+                f"{path}: its name cannot name a subject; allowed before {' or '.join(SUFFIXES)}: 1 to 100 "
+                "letters (a-z, A-Z), digits and . _ -, the first a letter or digit"
+            )
+        if subject.casefold() in (other.casefold() for other in found):
+            raise InputError(f"{path}: a second label map of subject {subject!r}; remove or rename one")
+        found[subject] = path
+    if not found:
+        raise InputError(
+            f"{folder}: no label maps here ({', '.join(SUFFIXES)}); the config names their folder"
+        )
+    return found
+
+
+def label_map_batches(cohort: str, n: int, batch_size: int) -> list[Batch]:
+    """The sorted label maps in batches named `<cohort>-<number>`, as the batches of an arm are."""
+    return [
+        Batch(f"{cohort}-{number:04d}", first, min(first + batch_size, n) - 1)
+        for number, first in enumerate(range(0, n, batch_size))
+    ]

@@ -1,0 +1,67 @@
+"""The base of digital siblings: an anatomy of another arm, or a label map file.
+
+Used by the population stage (targets of siblings) and the generation stage.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..anatomy.label_map import centred, read_label_map
+from ..anatomy.labels import Anatomy, Grid
+from ..cohort.table import subject_name
+from ..runtime.artifacts import check_file
+from ..runtime.errors import InputError
+
+
+def read_base_map(path: str | Path, anatomy: Anatomy, grid: Grid) -> np.ndarray:
+    """Labels (X, Y, Z) of the file on `grid`, moved by whole voxels so that the heart's centre is the origin.
+
+    Raises InputError naming the file if it is no label map of the anatomy, has voxels of another size, lacks
+    a structure, or does not fit the field.
+    """
+    try:
+        labels = read_label_map(path, anatomy).labels
+        missing = [name for name in anatomy.structures if not np.any(labels == anatomy.label(name))]
+        if missing:
+            raise InputError(f"{path}: it has no {', '.join(missing)}; a base has every structure")
+        return centred(read_label_map(path, anatomy), anatomy, grid)
+    except InputError as error:
+        raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from None
+
+
+def of_table(arm: dict, index: int, anatomies: pd.DataFrame, topology: pd.DataFrame, folder: Path) -> dict:
+    """The base of subject `index` of an arm (`Arm.to_dict()`), from the batch tables of the base's arm.
+
+    `refused` says why there is none: no anatomy was made, or the topology gate rejected it.
+    """
+    subject = subject_name(arm["base"], index)
+    row = anatomies[anatomies["subject"] == subject].iloc[0]
+    verdict = topology[topology["subject"] == subject].iloc[0]
+    refused = "" if verdict["verdict"] == "accepted" else f"{subject}, {verdict['reasons'] or row['reason']}"
+    listed = (str(folder / row["file"]), int(row["size"]), row["sha256"]) if row["file"] else None
+    return {"subject": subject, "listed": listed, "refused": refused, "edited": edited_in(arm)}
+
+
+def of_map(arm: dict, path: str, sha256: str) -> dict:
+    """The base of every subject of an arm whose base is a label map file."""
+    return {
+        "subject": Path(path).name,
+        "path": path,
+        "sha256": sha256,
+        "refused": "",
+        "edited": edited_in(arm),
+    }
+
+
+def edited_in(arm: dict) -> list[str]:
+    """Structures that the arm's edits change."""
+    return sorted({edit["structure"].split("/")[0] for edit in arm["edits"]})
+
+
+def read_base(base: dict, anatomy: Anatomy, grid: Grid) -> np.ndarray:
+    """Labels (X, Y, Z) of a base on the grid; InputError if a listed file is not what its table says."""
+    if "path" in base:
+        return read_base_map(base["path"], anatomy, grid)
+    return read_label_map(check_file(*base["listed"]), anatomy).labels

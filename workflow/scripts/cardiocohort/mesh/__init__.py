@@ -1,0 +1,1 @@
+"""The biventricular mesh that meshing makes and every later stage reads."""

@@ -1,0 +1,157 @@
+"""The solver-neutral biventricular mesh that every exporter starts from. Owned by the meshing stage."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .tetrahedron_geometry import boundary_facets, signed_volumes
+
+REGIONS = {"lv": 1, "rv": 2, "septum": 3}
+FACETS = {"epi": 1, "base": 2, "lv_endo": 3, "rv_endo": 4}
+DIRECTIONS = ("f0", "s0", "n0")
+COORDINATES = ("apicobasal", "transmural", "rotational", "transventricular")
+
+
+@dataclass(frozen=True)
+class Microstructure:
+    """Fibre, sheet and sheet-normal unit vectors on tets (M, 3) and on nodes (N, 3), orthonormal."""
+
+    f0: np.ndarray
+    s0: np.ndarray
+    n0: np.ndarray
+    node_f0: np.ndarray
+    node_s0: np.ndarray
+    node_n0: np.ndarray
+
+
+@dataclass(frozen=True)
+class VentricularCoordinates:
+    """Where the muscle lies, on tets (M,) and on nodes (N,); how is told in `microstructure.coordinates`.
+
+    apicobasal, transmural in [0, 1]; rotational in [0, 1), which goes round: average sine and cosine of its
+    turn, never itself; transventricular 0 LV, 1 RV; aha (M,): segments 1 to 26; wall_mm (M,): thickness.
+    """
+
+    apicobasal: np.ndarray
+    transmural: np.ndarray
+    rotational: np.ndarray
+    transventricular: np.ndarray
+    node_apicobasal: np.ndarray
+    node_transmural: np.ndarray
+    node_rotational: np.ndarray
+    node_transventricular: np.ndarray
+    aha: np.ndarray
+    wall_mm: np.ndarray
+
+    def on_tets(self) -> dict[str, np.ndarray]:
+        """Arrays (M,) by the names that files give them: coordinates with sine and cosine, aha, wall_mm."""
+        return self._named("") | {"aha": self.aha, "wall_mm": self.wall_mm}
+
+    def on_nodes(self) -> dict[str, np.ndarray]:
+        """Arrays (N,) by the names that files give them: coordinates with sine and cosine."""
+        return self._named("node_")
+
+    def _named(self, prefix: str) -> dict[str, np.ndarray]:
+        named = {name: getattr(self, prefix + name) for name in COORDINATES}
+        turn = 2 * np.pi * named["rotational"]
+        return named | {"rotational_sin": np.sin(turn), "rotational_cos": np.cos(turn)}
+
+
+@dataclass(frozen=True)
+class BiventricularModel:
+    """A tagged tetrahedral mesh of both ventricles.
+
+    points_mm (N, 3) float64, RAS+ world; tets (M, 4), positively oriented; region (M,), see REGIONS;
+    facets (F, 3), all boundary facets, normals outward; facet_tag (F,), see FACETS; microstructure once
+    the fibre rule has run, coordinates once they have been found; provenance: how it was made, JSON-able.
+    Raises ValueError naming the block whose shape, index or value does not fit.
+    """
+
+    points_mm: np.ndarray
+    tets: np.ndarray
+    region: np.ndarray
+    facets: np.ndarray
+    facet_tag: np.ndarray
+    microstructure: Microstructure | None = None
+    coordinates: VentricularCoordinates | None = None
+    provenance: dict = field(default_factory=dict)
+    units: str = "mm"
+
+    def __post_init__(self):
+        n, m, f = len(self.points_mm), len(self.tets), len(self.facets)
+        expected = {
+            "points_mm": (n, 3), "tets": (m, 4), "region": (m,), "facets": (f, 3), "facet_tag": (f,),
+        }  # fmt: skip
+        for name, shape in expected.items():
+            _check_shape(name, getattr(self, name), shape)
+        if not np.isfinite(self.points_mm).all():
+            raise ValueError("points_mm: not all coordinates are finite")
+        for name in ("tets", "facets"):
+            nodes = getattr(self, name)
+            if nodes.size and not (nodes.min() >= 0 and nodes.max() < n):
+                raise ValueError(f"{name}: node indices outside 0..{n - 1}")
+        for name, allowed in (("region", REGIONS), ("facet_tag", FACETS)):
+            wrong = np.setdiff1d(getattr(self, name), list(allowed.values()))
+            if wrong.size:
+                raise ValueError(f"{name}: value {wrong[0]} is not one of {allowed}")
+        if self.microstructure is not None:
+            for name in DIRECTIONS:
+                _check_shape(f"microstructure.{name}", getattr(self.microstructure, name), (m, 3))
+                _check_shape(
+                    f"microstructure.node_{name}", getattr(self.microstructure, f"node_{name}"), (n, 3)
+                )
+        if self.coordinates is not None:
+            for name in (*COORDINATES, "aha", "wall_mm"):
+                _check_shape(f"coordinates.{name}", getattr(self.coordinates, name), (m,))
+            for name in COORDINATES:
+                _check_shape(f"coordinates.node_{name}", getattr(self.coordinates, f"node_{name}"), (n,))
+
+    @property
+    def tet_volumes_mm3(self) -> np.ndarray:
+        """(M,) signed volumes."""
+        return signed_volumes(self.points_mm, self.tets)
+
+    @property
+    def wall_volume_ml(self) -> float:
+        return float(self.tet_volumes_mm3.sum()) / 1000.0
+
+    def nodes_of(self, tag: str) -> np.ndarray:
+        """Sorted node indices of the facets tagged `tag` (a key of FACETS)."""
+        return np.unique(self.facets[self.facet_tag == FACETS[tag]])
+
+    def cavity_volume_ml(self, ventricle: str) -> float:
+        """Volume (mL) enclosed by an endocardium ("lv" or "rv") and a lid over its opening.
+
+        The lid is the fan from the rim's centroid: exact for a plane opening, close for the slightly
+        curved ones of two valve planes.
+        """
+        facets = self.facets[self.facet_tag == FACETS[f"{ventricle}_endo"]]
+        rim = rim_edges(facets)
+        apex = self.points_mm[np.unique(rim)].mean(axis=0) if len(rim) else self.points_mm[facets[0, 0]]
+        # cones over the wall facets from a point of the lid; the lid's own cones are flat
+        a, b, c = (self.points_mm[facets[:, i]] - apex for i in range(3))
+        # facets point out of the muscle, that is into the cavity
+        return float(-np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) / 6000.0
+
+
+def rim_edges(facets: np.ndarray) -> np.ndarray:
+    """Directed edges (E, 2) of oriented facets (F, 3) that have no opposite: the borders of the patch."""
+    directed = np.concatenate([facets[:, [0, 1]], facets[:, [1, 2]], facets[:, [2, 0]]])
+    present = {tuple(edge) for edge in directed.tolist()}
+    return np.array([e for e in directed.tolist() if (e[1], e[0]) not in present], dtype=int).reshape(-1, 2)
+
+
+def all_boundary_tagged(model: BiventricularModel) -> bool:
+    """Whether the facets are exactly the boundary of the tets, each once."""
+    key = np.sort(model.facets, axis=1)
+    expected = np.sort(boundary_facets(model.tets)[0], axis=1)
+    return len(key) == len(expected) and np.array_equal(_sorted_rows(key), _sorted_rows(expected))
+
+
+def _sorted_rows(rows: np.ndarray) -> np.ndarray:
+    return rows[np.lexsort(rows.T[::-1])]
+
+
+def _check_shape(name: str, array: np.ndarray, shape: tuple) -> None:
+    if np.shape(array) != shape:
+        raise ValueError(f"{name}: shape {np.shape(array)}, expected {shape}")

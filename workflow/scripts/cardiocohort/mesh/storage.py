@@ -1,0 +1,96 @@
+"""The mesh on disk: `.vtu` with the tets, `.surface.vtp` with the facets. Owned by the meshing stage.
+
+Together they hold the whole model, so that later stages start from the files alone.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyvista
+
+from ..runtime.errors import InputError
+from .model import (
+    COORDINATES,
+    DIRECTIONS,
+    BiventricularModel,
+    Microstructure,
+    VentricularCoordinates,
+)
+from .vtk_files import write_dataset
+
+PROVENANCE = "provenance"
+
+
+def write_volume(path: str | Path, model: BiventricularModel) -> None:
+    """Tets with cell array region, directions and coordinates as cell and point arrays; mm; atomically."""
+    grid = pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
+    grid.cell_data["region"] = model.region.astype(np.int32)
+    if model.microstructure is not None:
+        for name in DIRECTIONS:
+            grid.cell_data[name] = getattr(model.microstructure, name).astype(np.float32)
+            grid.point_data[name] = getattr(model.microstructure, f"node_{name}").astype(np.float32)
+    if model.coordinates is not None:
+        found = model.coordinates
+        for data, arrays in ((grid.cell_data, found.on_tets()), (grid.point_data, found.on_nodes())):
+            for name, values in arrays.items():
+                data[name] = values.astype(np.int32 if values.dtype.kind == "i" else np.float32)
+    text = json.dumps({"units": model.units, **model.provenance}, sort_keys=True)
+    # as UTF-8 bytes: not every reader of VTK files knows its strings
+    grid.field_data[PROVENANCE] = np.frombuffer(text.encode(), dtype=np.uint8)
+    write_dataset(path, grid)
+
+
+def write_surface(path: str | Path, model: BiventricularModel) -> None:
+    """Boundary triangles with cell array facet and point array node, the point's index in the volume."""
+    nodes, compact = np.unique(model.facets, return_inverse=True)
+    surface = pyvista.PolyData.from_regular_faces(model.points_mm[nodes], compact.reshape(-1, 3))
+    surface.cell_data["facet"] = model.facet_tag.astype(np.int32)
+    surface.point_data["node"] = nodes.astype(np.int32)
+    write_dataset(path, surface)
+
+
+def read_model(volume: str | Path, surface: str | Path) -> BiventricularModel:
+    """The model that the two files hold; InputError naming the file that does not fit."""
+    grid, skin = (_read(path) for path in (volume, surface))
+    try:
+        micro = None
+        if "f0" in grid.cell_data:
+            micro = Microstructure(
+                *(np.asarray(grid.cell_data[name], dtype=float) for name in DIRECTIONS),
+                *(np.asarray(grid.point_data[name], dtype=float) for name in DIRECTIONS),
+            )
+        coordinates = _coordinates(grid) if "aha" in grid.cell_data else None
+        provenance = json.loads(bytes(np.asarray(grid.field_data[PROVENANCE], dtype=np.uint8)))
+        return BiventricularModel(
+            points_mm=np.asarray(grid.points, dtype=float),
+            tets=np.asarray(grid.cells_dict[pyvista.CellType.TETRA], dtype=np.int64),
+            region=np.asarray(grid.cell_data["region"], dtype=np.int64),
+            facets=np.asarray(skin.point_data["node"], dtype=np.int64)[skin.regular_faces],
+            facet_tag=np.asarray(skin.cell_data["facet"], dtype=np.int64),
+            microstructure=micro,
+            coordinates=coordinates,
+            units=provenance.pop("units"),
+            provenance=provenance,
+        )
+    except (KeyError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{volume} and {surface}: not a biventricular mesh of this workflow ({error})"
+        ) from error
+
+
+def _coordinates(grid: pyvista.UnstructuredGrid) -> VentricularCoordinates:
+    def of(data, name):
+        values = np.asarray(data[name])
+        return values.astype(np.int64 if values.dtype.kind == "i" else float)
+
+    return VentricularCoordinates(
+        **{name: of(grid.cell_data, name) for name in (*COORDINATES, "aha", "wall_mm")},
+        **{f"node_{name}": of(grid.point_data, name) for name in COORDINATES},
+    )
+
+
+def _read(path: str | Path):
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such mesh file")
+    return pyvista.read(path)

@@ -1,0 +1,29 @@
+"""Writing VTK's XML files through memory. Owned by no stage; under meshes, decks and simulations.
+
+Where the disk is full, VTK's own writers end the whole process or say nothing. What is whole in memory is
+written by Python, which tells.
+"""
+
+from pathlib import Path
+
+import pyvista
+from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter, vtkXMLUnstructuredGridWriter
+
+from ..runtime.artifacts import atomic_path
+
+WRITERS = {".vtu": vtkXMLUnstructuredGridWriter, ".vtp": vtkXMLPolyDataWriter}
+COMPRESSION_LEVEL = 5  # of zlib, as pyvista's
+
+
+def write_dataset(path: str | Path, data: pyvista.DataSet) -> None:
+    """Write an unstructured grid as `.vtu` or a surface as `.vtp`, atomically; OSError if it cannot be."""
+    path = Path(path)
+    writer = WRITERS[path.suffix]()
+    writer.SetInputData(data)
+    writer.SetDataModeToBinary()
+    writer.SetCompressionLevel(COMPRESSION_LEVEL)
+    writer.SetWriteToOutputString(True)
+    if not writer.Write():
+        raise OSError(f"{path}: VTK could not make the file's content")
+    with atomic_path(path) as temporary:
+        temporary.write_text(writer.GetOutputString(), encoding="utf-8")

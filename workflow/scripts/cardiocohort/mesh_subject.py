@@ -1,0 +1,97 @@
+"""One subject's mesh, fibres and coordinates, and the rows of the mesh table. Owned by meshing."""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from .anatomy.aha_segments import WALL_COLUMNS
+from .anatomy.label_map import read_label_map
+from .anatomy.labels import Anatomy
+from .mesh import storage
+from .meshing.build import build
+from .meshing.settings import MeshSettings
+from .microstructure.coordinates import add_coordinates
+from .microstructure.fibres import FibreAngles, add_fibres
+from .microstructure.thickness import segment_thickness
+from .runtime.artifacts import check_file
+from .runtime.batch_runner import Task
+
+FIGURES = (
+    "n_nodes", "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian", "wall_volume_ml", "rv_wall_mm",
+    "rv_wall_basal_mm", "rv_wall_mid_mm", "rv_wall_apical_mm", "lv_cavity_ml", "rv_cavity_ml",
+    "lv_volume_kept", "rv_volume_kept", "surface_distance_mean_mm", "surface_distance_p95_mm", "base",
+    "openings", "rim_distance_mm", "lv_base_lowered_mm", "rv_base_lowered_mm", "pits_filled_ml",
+    "smoothing_mm",
+    *WALL_COLUMNS.values(),
+    "seconds", "seconds_domain", "seconds_surface", "seconds_tetrahedra", "seconds_gates",
+    "seconds_fibres", "seconds_coordinates",
+)  # fmt: skip
+
+
+def task(row: dict, folder: Path, anatomy: Anatomy, settings: MeshSettings, angles: FibreAngles, inputs: str):
+    """Task for `subjects.run_batch`; `row` (subject, file, size, sha256) lists the label map in `folder`."""
+    subject = row["subject"]
+    source = (str(folder / row["file"]), int(row["size"]), row["sha256"])
+    return Task(
+        subject, f"{subject}.vtu", inputs, (source, anatomy, settings, angles), (surface_name(subject),)
+    )
+
+
+def surface_name(subject: str) -> str:
+    return f"{subject}.surface.vtp"
+
+
+def mesh_subject(path: Path, payload: tuple) -> dict:
+    """Write the mesh at `path` and its surface beside it; the record holds the quality figures.
+
+    Raises InputError if the label map is not the listed one, SubjectError if it has no valid mesh.
+    """
+    start = time.perf_counter()
+    source, anatomy, settings, angles = payload
+    labelmap = read_label_map(check_file(*source), anatomy)
+    model, figures = build(labelmap, anatomy, settings)
+    moments = [time.perf_counter()]
+    model = add_fibres(model, angles)
+    moments.append(time.perf_counter())
+    model = add_coordinates(model)
+    walls = segment_thickness(model, WALL_COLUMNS)
+    moments.append(time.perf_counter())
+    figures |= {
+        f"seconds_{part}": round(end - begun, 1)
+        for part, (begun, end) in zip(("fibres", "coordinates"), pairwise(moments), strict=True)
+    }
+    figures |= {WALL_COLUMNS[number]: round(mm, 3) for number, mm in walls.items()}
+    surface = path.with_name(surface_name(path.stem))
+    storage.write_surface(surface, model)
+    storage.write_volume(path, model)
+    seconds = round(time.perf_counter() - start, 1)
+    return {"verdict": "accepted", "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
+
+
+def table_row(record: dict) -> dict:
+    """The mesh table's row of a record, finished or failed."""
+    surface = (record.get("files") or [{"file": "", "size": None, "sha256": ""}])[0]
+    verdict = {"failed": "rejected"}.get(record["verdict"], record["verdict"])
+    return {
+        "subject": record["subject"],
+        "verdict": verdict,
+        "reason": record["reason"],
+        "detail": record.get("detail", ""),
+        **{name: record.get(name, np.nan) for name in FIGURES},
+        **{name: record.get(name) for name in ("file", "size", "sha256")},
+        **{f"surface_{name}": value for name, value in surface.items()},
+    }
+
+
+def skipped(subject: str, reason: str) -> dict:
+    """The record of a subject that an earlier stage refused."""
+    return {
+        "subject": subject,
+        "verdict": "skipped",
+        "reason": reason,
+        "file": "",
+        "size": None,
+        "sha256": "",
+    }

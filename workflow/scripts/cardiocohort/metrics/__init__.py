@@ -1,0 +1,1 @@
+"""Figures that report and evaluation share."""

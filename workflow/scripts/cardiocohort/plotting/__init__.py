@@ -1,0 +1,1 @@
+"""Colours, pages and surfaces as pictures."""

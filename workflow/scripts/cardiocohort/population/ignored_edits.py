@@ -1,0 +1,36 @@
+"""Edits that nothing constrains: anatomies will not follow them. Owned by the population stage."""
+
+from ..cohort.grammar import Edit
+from ..cohort.table import Arm
+from .edits import STEERED_BY
+
+
+def idle(arm: Arm) -> list[str]:
+    """What an arm asks for and its constraints do not let anatomies follow, a sentence each."""
+    if not arm.constraints and not arm.base:
+        return ["nothing is constrained, so its anatomies will not follow the targets"]
+    if arm.base and not arm.constraints:
+        return []  # a sibling's edits are constrained
+    steered = {
+        (part, attribute)
+        for name, attributes in arm.constraints
+        for part in ([name] if "/" in name else name.split("+"))
+        for attribute in attributes
+    }
+    return [
+        f"{edit.structure}.{edit.quantity} is edited, but {edit.structure}'s {STEERED_BY[edit.quantity]} is "
+        "not constrained, so its anatomies will not follow the edit"
+        for edit in arm.edits
+        if (edit.operation != "set" or arm.base) and not steered & _steering(edit)
+    ]
+
+
+def _steering(edit: Edit) -> set[tuple[str, str]]:
+    """(structure or relation, attribute) pairs of which one, constrained, lets anatomies follow the edit."""
+    attribute = STEERED_BY[edit.quantity]
+    pairs = {(edit.structure, attribute)}
+    if attribute in ("orientation", "aspect"):
+        pairs.add((edit.structure, "shape"))
+    if "/" in edit.structure:
+        pairs.add((edit.structure.split("/")[0], "size" if attribute == "volume_ratio" else "position"))
+    return pairs

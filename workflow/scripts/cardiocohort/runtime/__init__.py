@@ -1,0 +1,1 @@
+"""What every stage stands on: errors, files, tables, the loop over a batch."""

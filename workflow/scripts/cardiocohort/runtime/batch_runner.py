@@ -1,0 +1,159 @@
+"""The loop over the subjects of a batch, the same for every stage. Owned by no stage.
+
+Finished subjects are reused, the others made (side by side where `threads` allows), each ending in
+a record; a subject that fails is a record with a reason and does not end the batch.
+"""
+
+import logging
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from . import artifacts
+from .errors import KilledError, SubjectError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of a subject's work: its file, what it depends on, and the payload.
+
+    `file` and `beside`, files or folders that belong to it, are relative to the batch folder.
+    """
+
+    subject: str
+    file: str
+    inputs: str  # digest of all the result depends on
+    payload: tuple
+    beside: tuple[str, ...] = ()
+
+
+def run_batch(
+    folder: str | Path,
+    tasks: list[Task],
+    work: Callable[[Path, tuple], dict],
+    threads: int = 1,
+    initializer: Callable | None = None,
+    initargs: tuple = (),
+    group: int = 0,
+) -> list[dict]:
+    """Make every task's file with `work(path, payload) -> record`; returns records in task order.
+
+    `work` writes the file at `path` (atomically) and returns a JSON-able record; what it writes beside
+    it must be finished before and named in the record's `files` (relative to the batch folder), which
+    comes back as a list of file, size and sha256; without all of them whole nothing is reused. It may raise
+    SubjectError, which becomes {"verdict": its verdict, "reason": ...} and is not cached. Every record
+    gets subject, file, size, sha256 (the last three empty on failure). `work` and `initializer` are
+    module-level functions: with threads > 1 they run in child processes. With group > 0, for devices
+    that are fast on many subjects at once, `work` takes lists of up to `group` paths and payloads and
+    returns a list of records, with a SubjectError in place of a record that could not be made.
+    """
+    folder = Path(folder)
+    with artifacts.batch_lock(folder):
+        artifacts.remove_unlisted(folder, {name for task in tasks for name in (task.file, *task.beside)})
+        records = {t.file: _finished(folder, t) for t in tasks}
+        todo = [t for t in tasks if records[t.file] is None]
+        if len(todo) < len(tasks):
+            log.info("%d of %d subjects are already finished", len(tasks) - len(todo), len(tasks))
+        groups = [todo[i : i + max(group, 1)] for i in range(0, len(todo), max(group, 1))]
+        work = work if group else partial(_each, work)
+        done = 0
+        for made in _make(folder, groups, work, threads, initializer, initargs):
+            for task, record in made:
+                done += 1
+                records[task.file] = record
+                log.info("%d/%d %s: %s", done, len(todo), task.subject, record.get("verdict", "done"))
+        return [_complete(folder, task, records[task.file]) for task in tasks]
+
+
+def _finished(folder: Path, task: Task) -> dict | None:
+    """The record of a task whose files are all whole and made from its inputs, else None."""
+    record = artifacts.read_sidecar(folder / task.file, task.inputs)
+    beside = record.get("files", []) if record else []
+    return record if all(_listing(folder, b["file"]) == b for b in beside) else None
+
+
+def _listing(folder: Path, name: str) -> dict | None:
+    path = folder / name
+    if not path.is_file():
+        return None
+    return {"file": name, "size": path.stat().st_size, "sha256": artifacts.sha256(path)}
+
+
+def _make(folder, groups, work, threads, initializer, initargs):
+    if threads > 1 and len(groups) > 1:
+        # spawn: forking a process that holds OpenMP threads can deadlock
+        with ProcessPoolExecutor(
+            min(threads, len(groups)), get_context("spawn"), _start_worker, (initializer, initargs)
+        ) as pool:
+            waiting = [pool.submit(_make_group, folder, tasks, work) for tasks in groups]
+            try:
+                for future in as_completed(waiting):
+                    yield future.result()
+            except BrokenProcessPool as error:
+                raise KilledError(
+                    f"{folder}: a process that worked on this batch was killed, often for lack of memory, or "
+                    "crashed; finished subjects are kept: run the same command again, with more memory "
+                    "(mem_mb) or fewer threads"
+                ) from error
+    elif groups:
+        if initializer:
+            initializer(*initargs)
+        for tasks in groups:
+            yield _make_group(folder, tasks, work)
+
+
+def _start_worker(initializer, initargs) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; the parent tells of it
+    if initializer:
+        initializer(*initargs)
+
+
+def _each(work, paths: list[Path], payloads: list[tuple]) -> list:
+    """A work function of one subject, as one of many."""
+    out = []
+    for path, payload in zip(paths, payloads, strict=True):
+        try:
+            out.append(work(path, payload))
+        except SubjectError as error:
+            out.append(error)
+    return out
+
+
+def _make_group(folder: Path, tasks: list[Task], work) -> list[tuple[Task, dict]]:
+    paths = [folder / task.file for task in tasks]
+    for path in paths:
+        artifacts.sidecar_path(path).unlink(missing_ok=True)
+    made = work(paths, [task.payload for task in tasks])
+    return [(task, _record(folder, task, result)) for task, result in zip(tasks, made, strict=True)]
+
+
+def _record(folder: Path, task: Task, result: dict | SubjectError) -> dict:
+    if isinstance(result, SubjectError):
+        for name in (task.file, *task.beside):
+            artifacts.remove(folder / name)
+        log.warning("%s: %s (%s)", task.subject, result.reason, result)
+        detail = "" if str(result) == result.reason else str(result)
+        return result.record | {"verdict": result.verdict, "reason": result.reason, "detail": detail}
+    if "files" in result:
+        result = result | {"files": [_listing(folder, name) for name in result["files"]]}
+    artifacts.write_sidecar(folder / task.file, task.inputs, result)
+    return result
+
+
+def _complete(folder: Path, task: Task, record: dict) -> dict:
+    path = folder / task.file
+    whole = path.is_file()
+    return {
+        "subject": task.subject,
+        **record,
+        "file": task.file if whole else "",
+        "size": path.stat().st_size if whole else None,
+        "sha256": artifacts.sha256(path) if whole else "",
+    }
