@@ -53,7 +53,9 @@ def rules_of(file: Path) -> dict[str, Path]:
     found = {}
     for rules in (REPOSITORY / "workflow/rules").glob("*.smk"):
         for rule in re.split(r"^rule ", rules.read_text(), flags=re.MULTILINE)[1:]:
-            if f'"../../envs/{file.name}"' in rule:
+            # rules that sample name their environment by a variable, which is one of two files
+            sampling = "SAMPLING_ENV" in rule and file.name in ("generation.yaml", "generation_gpu.yaml")
+            if sampling or f'"../../envs/{file.name}"' in rule:
                 script = re.search(r'"\.\./scripts/(.+?)"', rule)[1]
                 found[rule.split(":")[0]] = REPOSITORY / "workflow/scripts" / script
     return found

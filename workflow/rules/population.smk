@@ -7,7 +7,7 @@
 rule draw_targets:
     input:
         unpack(base_of("targets", "anatomies")),
-        **TARGET_SOURCE,
+        **({"targets_table": ancient(TARGETS_TABLE)} if TARGETS_TABLE else {}),
         reference=ancient(REFERENCE),
         bundle=ancient(BUNDLE),
     output:
