@@ -103,25 +103,25 @@ def wide(path: Path) -> None:
 
 LABEL_MAP, SCAN, PRIOR, CARD, COHORT, TABLE, RULES = range(7)
 READERS = """
-from cardiocohort import tables
-from cardiocohort.anatomy import HEART
-from cardiocohort.bundle_card import read_anatomy
-from cardiocohort.cohort import read_cohort
-from cardiocohort.labelmap import read_label_map
-from cardiocohort.prior.bundle import load_prior
-from cardiocohort.segmentations.volumes import read_volume
+from cardiocohort.runtime import tables
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.cohort.table import read_cohort
+from cardiocohort.anatomy.label_map import read_label_map
+from cardiocohort.diffusion.bundle import load_prior
+from cardiocohort.label_maps.volumes import read_volume
 from cardiocohort.topology import load_rules
+HEART, _ = read_anatomy(HEART_JSON)
 READERS = [
     lambda p: read_label_map(p, HEART), read_volume, lambda p: load_prior(p, "cpu"), read_anatomy,
     lambda p: read_cohort(p, HEART), lambda p: tables.read_table(p, {"subject": "str"}),
     lambda p: load_rules(p, HEART),
 ]
-"""
+""".replace("HEART_JSON", repr(str(REPOSITORY / "resources/anatomies/heart.json")))
 CHILD = """
 import json, sys, time
 import numpy, pandas, pyarrow.parquet
-from cardiocohort.errors import InputError
-from cardiocohort.peak_memory import peak_mb
+from cardiocohort.runtime.errors import InputError
+from cardiocohort.runtime.peak_memory import peak_mb
 from pathlib import Path
 
 for reader, path in json.loads(sys.argv[1]):

@@ -128,7 +128,7 @@ SCRIPT = """
 import json, sys, time
 from types import SimpleNamespace
 import write_manifest, write_report
-from cardiocohort.peak_memory import peak_mb
+from cardiocohort.runtime.peak_memory import peak_mb
 
 class Files(dict):
     __getattr__ = dict.__getitem__
