@@ -65,7 +65,7 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(TESTS), str(TESTS.parent / "workflow/scripts")]
+    sys.path[:0] = [str(TESTS), str(TESTS.parents[1] / "workflow/scripts")]
     if sys.argv[1:2] == ["--one"]:
         fuzz(sys.argv[2], Path(sys.argv[3]))
     else:
