@@ -1,4 +1,4 @@
-"""The floors of the package: the contract in pyproject.toml holds, and an import that runs upwards breaks it."""
+"""The floors of the package: the contract in pyproject.toml holds, and a wrong import breaks it."""
 
 import shutil
 import subprocess

@@ -235,13 +235,12 @@ def segmented_files(wildcards):
     settings = SETTINGS["segmentations"]
     with plain_errors():
         anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
-        sources = cases.parse_sources(settings["sources"], anatomy.structures)
-        sources[""] = [cases.parse_source(text) for text in settings["whole_heart"]]
-        return [
-            str(path)
-            for case in cases.find_cases(segmented_scans(wildcards))
-            for path in cases.source_files(case, sources)
-        ]
+        return cases.files_of_data_set(
+            segmented_scans(wildcards),
+            settings["sources"],
+            settings["whole_heart"],
+            anatomy.structures,
+        )
 
 
 def prior_label_maps():
@@ -285,32 +284,17 @@ def trained_on():
 def evaluation_label_maps():
     """Hearts that the bundle has not seen, by subject; none where its templates are deformed anew."""
     folder = SETTINGS["evaluation"]["label_maps"]
-    if not folder and trained_on()["label_maps"]:
-        raise WorkflowError(
-            f"config key 'evaluation.label_maps' is null, but {BUNDLE} was trained on label maps; name a folder "
-            "of others, which it has not seen"
-        )
+    with plain_errors():
+        evaluation_arms.check_unseen(folder, trained_on(), BUNDLE)
     return label_maps_of(folder, "evaluation.label_maps")
 
 
 def deformed_templates(which):
     """Templates (path: share) that hearts are deformed from: `alike` what is sampled, or `left_out`."""
-    training = trained_on()
-    if SETTINGS["evaluation"]["label_maps"] or training["label_maps"]:
+    if SETTINGS["evaluation"]["label_maps"]:
         return {}
-    focus = training["focus"][-1] if training["focus"] else []
-
-    def is_chosen(path):
-        name = Path(path).name.split(".")[0]
-        if which == "left_out":
-            return name in training["leave_out"]
-        return not focus or name in focus
-
-    return {
-        place(path, "templates of the bundle"): share
-        for path, share in training["templates"].items()
-        if is_chosen(path)
-    }
+    shares = evaluation_arms.template_shares(trained_on(), which)
+    return {place(path, "templates of the bundle"): n for path, n in shares.items()}
 
 
 # ---- settings, read once

@@ -1,4 +1,4 @@
-# In place of stages 1 and 3: label maps of the user's own (config key `label_maps`).
+# In place of population and generation: label maps of the user's own (config key `label_maps`).
 # in  the label maps of the batch
 # out <cohort>/anatomies/<batch>.parquet: their moments; canonical copies in <cohort>/anatomies/<batch>/
 

@@ -1,4 +1,4 @@
-# Stage 8, report: who came out of the trial and how well, for people; and how it was made.
+# Report: who came out of the trial and how well, for people; and how it was made.
 # in  the tables of all stages and batches
 # out <cohort>/manifest.tsv, <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort
 #     table, as it was), <cohort>/provenance.json, <cohort>/ro-crate-metadata.json
