@@ -47,7 +47,7 @@ def found():
 
 @pytest.fixture(scope="module")
 def held(found):
-    return acceptance_criteria.bars(found["realism"], found["coupling"])
+    return acceptance_criteria.criteria(found["realism"], found["coupling"])
 
 
 @pytest.fixture(scope="module")

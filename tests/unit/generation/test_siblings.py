@@ -225,8 +225,8 @@ def test_a_structure_strays_by_what_its_dice_lacks():
     anything = torch.zeros(1, 1, 1, 1, 1)
     for mask, expected in (([0, 1, 0], 1.0), ([0, 0, 1], 4.0), ([0, 1, 1], 5.0), ([0, 0, 0], 0.0)):
         base = siblings.Base(anything, anything, at, torch.tensor([mask], dtype=torch.float32))
-        assert float(base.strayed(moved)) == pytest.approx(expected)
-        assert float(base.strayed(at)) == 0.0
+        assert float(base.base_deviation(moved)) == pytest.approx(expected)
+        assert float(base.base_deviation(at)) == 0.0
 
 
 # verdicts

@@ -15,7 +15,7 @@ ERRORS = ("volume, %", "centroid, mm", "norm of the Sⁿ difference")
 DIGITS = dict.fromkeys(FIGURES, 2) | {"fd": 0}
 
 
-def markdown(tables: dict[str, pd.DataFrame], bars: list[dict]) -> str:
+def markdown(tables: dict[str, pd.DataFrame], criteria: list[dict]) -> str:
     """Realism, errors, slopes, shares that pass, extremes and bars, with their counts and 95 % intervals."""
     parts = [
         realism(tables["realism"]),
@@ -24,7 +24,7 @@ def markdown(tables: dict[str, pd.DataFrame], bars: list[dict]) -> str:
         topology(tables["topology"]),
         *([extremes(tables["extremes"])] if len(tables.get("extremes", ())) else []),
         *([known(tables["known"])] if "known" in tables else []),
-        _table(["bar", "found", "met"], [[b["bar"], b["found"], _met(b["met"])] for b in bars]),
+        _table(["bar", "found", "met"], [[b["bar"], b["found"], _met(b["met"])] for b in criteria]),
     ]
     return "\n\n".join(parts) + "\n"
 
