@@ -11,7 +11,7 @@ TEMPLATE = Path(__file__).with_name("evaluation.html.j2")
 
 
 def html(card: dict, tables: dict[str, pd.DataFrame], charts: dict[str, Figure], criteria: list[dict]) -> str:
-    """The whole page; card: of the bundle; criteria: rows of bar, found, met (None where it cannot be told)."""
+    """The whole page. card: of the bundle; criteria: rows of bar, found, met (None if unknown)."""
     environment = pages.environment(TEMPLATE)
     environment.filters["number"] = number
     return environment.get_template(TEMPLATE.name).render(
