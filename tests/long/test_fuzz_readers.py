@@ -1,8 +1,8 @@
 """Every reader of files that users bring, on hostile ones: they are read, or refused with our own error.
 
-The suite tries some tens of cases a reader; `FUZZ=10000 python -m pytest tests/test_fuzz_readers.py` (half an
-hour) tries as many as that. The cases are the same every time. `fuzz_with_atheris` looks for more, guided by
-the code that they reach.
+The suite tries 40 cases per reader. `FUZZ=10000 python -m pytest tests/long/test_fuzz_readers.py` tries 10,000
+in half an hour. The cases are the same every time. `fuzz_with_atheris` looks for more, guided by the code that
+they reach.
 """
 
 import os

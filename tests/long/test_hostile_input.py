@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shlex
 import shutil
@@ -103,14 +104,14 @@ def wide(path: Path) -> None:
 
 LABEL_MAP, SCAN, PRIOR, CARD, COHORT, TABLE, RULES = range(7)
 READERS = """
-from cardiocohort import tables
-from cardiocohort.anatomy import HEART
-from cardiocohort.bundle_card import read_anatomy
-from cardiocohort.cohort import read_cohort
-from cardiocohort.labelmap import read_label_map
-from cardiocohort.prior.bundle import load_prior
-from cardiocohort.segmentations.volumes import read_volume
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.anatomy.label_map import read_label_map
+from cardiocohort.cohort.table import read_cohort
+from cardiocohort.diffusion.bundle import load_prior
+from cardiocohort.label_maps.volumes import read_volume
+from cardiocohort.runtime import tables
 from cardiocohort.topology import load_rules
+from heart_anatomy import HEART
 READERS = [
     lambda p: read_label_map(p, HEART), read_volume, lambda p: load_prior(p, "cpu"), read_anatomy,
     lambda p: read_cohort(p, HEART), lambda p: tables.read_table(p, {"subject": "str"}),
@@ -120,8 +121,8 @@ READERS = [
 CHILD = """
 import json, sys, time
 import numpy, pandas, pyarrow.parquet
-from cardiocohort.errors import InputError
-from cardiocohort.peak_memory import peak_mb
+from cardiocohort.runtime.errors import InputError
+from cardiocohort.runtime.peak_memory import peak_mb
 from pathlib import Path
 
 for reader, path in json.loads(sys.argv[1]):
@@ -179,7 +180,7 @@ def met(tmp_path_factory):
     run = subprocess.run(
         [sys.executable, "-c", READERS + CHILD, json.dumps(paths)],
         text=True, capture_output=True, check=True,
-        env={"PYTHONPATH": str(REPOSITORY / "workflow/scripts"), "OMP_NUM_THREADS": "1"},
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     (verdict, *_), *bombs = map(json.loads, run.stdout.splitlines())
     assert verdict == "read"
