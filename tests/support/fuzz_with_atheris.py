@@ -27,11 +27,11 @@ def fuzz(name: str, folder: Path) -> None:
 
     # ours alone: what a reader does with a file is decided here, and everything else would be slow
     with atheris.instrument_imports(include=["cardiocohort"], enable_loader_override=False):
-        from fuzz_targets import TARGETS
+        from fuzz_targets import attack_on
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
 
-    attack = TARGETS[name](folder)
+    attack = attack_on(name, folder)
 
     @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
