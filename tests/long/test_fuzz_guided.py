@@ -15,7 +15,7 @@ CASES = os.environ.get("CASES", "300")
 @pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
 def test_readers_withstand_files_that_are_guided_by_their_code():
-    line = [sys.executable, str(Path(__file__).with_name("fuzz_with_atheris.py"))]
+    line = [sys.executable, str(Path(__file__).parents[1] / "support/fuzz_with_atheris.py")]
     run = subprocess.run(
         line, env=os.environ | {"CASES": CASES}, capture_output=True, text=True, check=False, timeout=1800
     )

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shlex
 import shutil
@@ -103,20 +104,20 @@ def wide(path: Path) -> None:
 
 LABEL_MAP, SCAN, PRIOR, CARD, COHORT, TABLE, RULES = range(7)
 READERS = """
-from cardiocohort.runtime import tables
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
-from cardiocohort.cohort.table import read_cohort
 from cardiocohort.anatomy.label_map import read_label_map
+from cardiocohort.cohort.table import read_cohort
 from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.label_maps.volumes import read_volume
+from cardiocohort.runtime import tables
 from cardiocohort.topology import load_rules
-HEART, _ = read_anatomy(HEART_JSON)
+from heart_anatomy import HEART
 READERS = [
     lambda p: read_label_map(p, HEART), read_volume, lambda p: load_prior(p, "cpu"), read_anatomy,
     lambda p: read_cohort(p, HEART), lambda p: tables.read_table(p, {"subject": "str"}),
     lambda p: load_rules(p, HEART),
 ]
-""".replace("HEART_JSON", repr(str(REPOSITORY / "resources/anatomies/heart.json")))
+"""
 CHILD = """
 import json, sys, time
 import numpy, pandas, pyarrow.parquet
@@ -179,7 +180,7 @@ def met(tmp_path_factory):
     run = subprocess.run(
         [sys.executable, "-c", READERS + CHILD, json.dumps(paths)],
         text=True, capture_output=True, check=True,
-        env={"PYTHONPATH": str(REPOSITORY / "workflow/scripts"), "OMP_NUM_THREADS": "1"},
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     (verdict, *_), *bombs = map(json.loads, run.stdout.splitlines())
     assert verdict == "read"

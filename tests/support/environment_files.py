@@ -11,6 +11,7 @@ FILES = sorted((REPOSITORY / "envs").glob("*.yaml"))
 PYPI_NAMES = {
     "array_api_compat": "array-api-compat",
     "netgen": "netgen-mesher",
+    "nrrd": "pynrrd",
     "pytorch": "torch",
     "pytorch-cpu": "torch",
     "pytorch-gpu": "torch",
@@ -50,12 +51,11 @@ def pinned(file: Path) -> dict[str, str]:
 
 def rules_of(file: Path) -> dict[str, Path]:
     """Rules that run in the environment, and the script of each."""
-    found = {}
+    named = "SAMPLING_ENV" if file.stem.startswith("generation") else f'"../../envs/{file.name}"'
+    scripts = {}
     for rules in (REPOSITORY / "workflow/rules").glob("*.smk"):
         for rule in re.split(r"^rule ", rules.read_text(), flags=re.MULTILINE)[1:]:
-            # rules that sample name their environment by a variable, which is one of two files
-            sampling = "SAMPLING_ENV" in rule and file.name in ("generation.yaml", "generation_gpu.yaml")
-            if sampling or f'"../../envs/{file.name}"' in rule:
+            if re.search(rf"^ +{re.escape(named)}$", rule, re.MULTILINE):
                 script = re.search(r'"\.\./scripts/(.+?)"', rule)[1]
-                found[rule.split(":")[0]] = REPOSITORY / "workflow/scripts" / script
-    return found
+                scripts[rule.split(":")[0]] = REPOSITORY / "workflow/scripts" / script
+    return scripts

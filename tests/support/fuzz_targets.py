@@ -1,14 +1,17 @@
-"""Attacks on every reader of files that users bring, one a name in TARGETS.
+"""Every reader of files that users bring, as one table: a good file, how it is damaged, how it is read.
 
-`TARGETS[name](folder)` writes what it needs into a folder and returns an attack: a function that draws a
-hostile file (`draw(strategy)`, as hypothesis' `data.draw`) and reads it. It may be read, or refused by our
-own error that names the file; anything else is raised. `test_fuzz_readers` and `fuzz_with_atheris` call them.
+`attack_on(name, folder)` writes the good file and returns an attack. The attack draws a damaged file
+(`draw(strategy)`, as hypothesis' `data.draw`) and reads it. The reader may read it, or refuse it with our own
+error that names the file; anything else is raised. `test_fuzz_readers` and `fuzz_with_atheris` run them.
 """
 
+import gzip
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -39,129 +42,65 @@ from heart_anatomy import HEART
 from tiny_prior import ANATOMY, write_tiny_bundle
 from workflow_runs import COLUMNS, REPOSITORY
 
-Attack = Callable[[Callable], None]
 RESOURCES = REPOSITORY / "resources"
+NRRD = REPOSITORY / "tests/data/nrrd"
 SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
+SIDECAR = {"verdict": "accepted", "mL": [1.5, 2]}
 
 
-def refuses_or_reads(read, path: Path, named: str | None = None):
-    """What `read(path)` returns; None if it refused, by a message that names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy tells of overflows
-            return read(path)
-    except InputError as error:
-        message = str(error)
-    assert (named or path.name) in message
-    return None
+@dataclass(frozen=True)
+class Target:
+    """One reader. `holds` is true of all that it may return; `named` is what its errors must contain."""
+
+    write: Callable[[Path], Path]
+    damage: Callable[[Callable, bytes], bytes]
+    read: Callable[[Path], Any]
+    holds: Callable[[Any], bool] = lambda read: read is not None
+    named: Callable[[Path], str] = lambda path: path.name
 
 
-def small_nifti(dtype=np.uint8) -> bytes:
+def attack_on(name: str, folder: Path) -> Callable[[Callable], None]:
+    target = TARGETS[name]
+    path = target.write(folder)
+    good = path.read_bytes()
+    assert target.holds(target.read(path)), "the file is not even good before it is damaged"
+
+    def attack(draw):
+        hostile.write(path, target.damage(draw, good))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # numpy warns of overflows
+                read = target.read(path)
+        except InputError as error:
+            message = str(error)
+        else:
+            assert read is None or target.holds(read)
+            return
+        assert target.named(path) in message
+
+    return attack
+
+
+# ---- good files
+
+
+def nifti(name: str):
+    return lambda folder: hostile.write(folder / name, small_nifti(name))
+
+
+def small_nifti(name: str = "x.nii", dtype=np.uint8) -> bytes:
     labels = np.random.default_rng(0).integers(0, 11, (6, 5, 4)).astype(dtype)
     image = nib.Nifti1Image(labels, np.diag([2.0, 2.0, 2.0, 1.0]))
     image.set_sform(image.affine, 1)
-    return image.to_bytes()
+    return gzip.compress(image.to_bytes()) if name.endswith(".gz") else image.to_bytes()
 
 
-# ---- volumes
+def copied(source: Path):
+    return lambda folder: hostile.write(folder / f"x{source.suffix}", source.read_bytes())
 
 
-def label_maps(folder: Path) -> Attack:
-    def attack(draw):
-        content = small_nifti(draw(st.sampled_from((np.uint8, np.int16, np.float32))))
-        make = draw(st.sampled_from((hostile.hostile_nifti, hostile.hostile_nifti, hostile.damaged)))
-        if draw(st.booleans()):
-            path = hostile.write(folder / "x.nii.gz", hostile.packed(draw, content, make))
-        else:
-            path = hostile.write(folder / "x.nii", make(draw, content))
-        read = refuses_or_reads(lambda p: read_label_map(p, HEART), path)
-        if read is not None:
-            assert read.labels.dtype == np.uint8
-            assert read.labels.max() <= 10
-            assert np.isfinite(read.affine).all()
-            assert min(read.spacing_mm) > 0
-
-    return attack
-
-
-def scans(folder: Path) -> Attack:
-    def attack(draw):
-        make = draw(st.sampled_from((hostile.hostile_nifti, hostile.damaged)))
-        path = hostile.write(folder / "x.nii.gz", hostile.packed(draw, small_nifti(), make))
-        read = refuses_or_reads(read_volume, path)
-        assert read is None or (read.values.ndim == 3 and np.isfinite(read.affine).all())
-
-    return attack
-
-
-NRRD_WORDS = (
-    "sizes: 99999 99999 99999", "sizes: -1 5 6", "sizes: nan 5 6", "sizes: 1e3 1e3 1e3", "type: double",
-    "type: block", "encoding: gzip", "encoding: raw", "space directions: (nan,0,0) (0,1,0) (0,0,1)",
-    "space directions: none none none", "space origin: (1e999,0,0)", "dimension: 99999999999999",
-    "endian: big", "data file: /etc/passwd", "space: ras", "byte skip: -1",
-)  # fmt: skip
-
-
-def nrrd_scans(folder: Path) -> Attack:
-    def attack(draw):
-        name = draw(st.sampled_from(("pynrrd_raw.nrrd", "pynrrd_gzip.nrrd")))
-        content = (REPOSITORY / "tests/data/nrrd" / name).read_bytes()
-        if draw(st.booleans()):
-            head, _, body = content.partition(b"\n\n")
-            lines = head.split(b"\n")
-            lines.insert(draw(st.integers(1, len(lines))), draw(st.sampled_from(NRRD_WORDS)).encode())
-            content = b"\n".join(lines) + b"\n\n" + body
-        else:
-            content = hostile.damaged(draw, content)
-        read = refuses_or_reads(read_volume, hostile.write(folder / "x.nrrd", content))
-        assert read is None or (read.values.ndim == 3 and np.isfinite(read.affine).all())
-
-    return attack
-
-
-# ---- bundles
-
-
-def bundle_cards(folder: Path) -> Attack:
-    card = json.loads((write_tiny_bundle(folder / "bundle") / "bundle.json").read_text())
-
-    def attack(draw):
-        if draw(st.booleans()):
-            content = json.dumps(hostile.hostile_json(draw, card)).encode()
-        else:
-            content = hostile.damaged(draw, json.dumps(card).encode())
-        read = refuses_or_reads(read_anatomy, hostile.write(folder / "bundle.json", content))
-        if read is not None:
-            anatomy, grid = read
-            assert set(anatomy.centred_on) <= set(anatomy.structures)
-            assert all(name.isidentifier() and name.isascii() for name in anatomy.structures)
-            assert np.prod([float(n) for n in grid.shape]) <= 512**3
-
-    return attack
-
-
-def bundle_weights(folder: Path) -> Attack:
-    bundle = write_tiny_bundle(folder / "bundle")
-    whole_card = (bundle / "bundle.json").read_text()
-    whole = (bundle / "weights.safetensors").read_bytes()
-
-    def attack(draw):
-        card, weights = json.loads(whole_card), whole
-        if draw(st.booleans()):
-            card["networks"] = hostile.hostile_json(draw, card["networks"])
-        else:
-            make = draw(st.sampled_from((hostile.hostile_safetensors, hostile.damaged)))
-            weights = make(draw, weights)
-        path = hostile.write(folder / "weights.safetensors", weights)
-        card["weights_sha256"] = artifacts.sha256(path)  # an enemy would state it rightly
-        hostile.write(folder / "bundle.json", json.dumps(card))
-        prior = refuses_or_reads(lambda p: load_prior(p.parent, "cpu"), path, named=str(folder))
-        assert prior is None or np.isfinite(prior.spread.numpy()).all()
-
-    return attack
-
-
-# ---- tables
+def bundle_file(name: str):
+    return lambda folder: write_tiny_bundle(folder / "bundle") / name
 
 
 def cohort_table(folder: Path) -> Path:
@@ -177,28 +116,27 @@ def cohort_table(folder: Path) -> Path:
 
 def reference_table(folder: Path) -> Path:
     frame = tiny_cohort._reference(4).assign(sex="female", age_years=50.0, bsa_m2=1.7, condition="healthy")
-    frame.to_csv(folder / "x.tsv", sep="\t", index=False)
-    return folder / "x.tsv"
+    return written(folder, frame)
 
 
 def targets_table(folder: Path) -> Path:
-    reference_table(folder)
-    frame = pd.read_csv(folder / "x.tsv", sep="\t")[["structure", *MOMENT_COLUMNS]].head(2)
-    frame.assign(arm="small", subject=["small-00000", "small-00000"]).to_csv(
-        folder / "x.tsv", sep="\t", index=False
-    )
-    return folder / "x.tsv"
+    frame = pd.read_csv(reference_table(folder), sep="\t")[["structure", *MOMENT_COLUMNS]].head(2)
+    return written(folder, frame.assign(arm="small", subject=["small-00000", "small-00000"]))
 
 
 def ellipsoid_table(folder: Path) -> Path:
     row = dict.fromkeys(ELLIPSOID_COLUMNS, 10.0) | {"arm": "small", "structure": "cavity", "volume_ml": 20.0}
-    pd.DataFrame([row, row | {"structure": "wall"}]).to_csv(folder / "x.tsv", sep="\t", index=False)
-    return folder / "x.tsv"
+    return written(folder, pd.DataFrame([row, row | {"structure": "wall"}]))
 
 
 def stage_table(folder: Path) -> Path:
     row = {name: {"str": "x", "float64": 1.5}.get(kind, 3) for name, kind in stage_tables.ANATOMIES.items()}
     tables.write_table(folder / "x.tsv", pd.DataFrame([row] * 3), stage_tables.ANATOMIES)
+    return folder / "x.tsv"
+
+
+def written(folder: Path, frame: pd.DataFrame) -> Path:
+    frame.to_csv(folder / "x.tsv", sep="\t", index=False)
     return folder / "x.tsv"
 
 
@@ -213,8 +151,110 @@ def benchmark(folder: Path) -> Path:
     return hostile.write(folder / "generation/x.tsv", text)
 
 
-def copied(name: str):
-    return lambda folder: hostile.write(folder / "x.tsv", (RESOURCES / name).read_bytes())
+def parquet(write):
+    def write_parquet(folder: Path) -> Path:
+        pd.read_csv(write(folder), sep="\t").to_parquet(folder / "x.parquet", index=False)
+        return folder / "x.parquet"
+
+    return write_parquet
+
+
+def sidecar(folder: Path) -> Path:
+    artifacts.write_sidecar(hostile.write(folder / "heart.vtu", "whole"), "inputs", SIDECAR)
+    return artifacts.sidecar_path(folder / "heart.vtu")
+
+
+def config(folder: Path) -> Path:
+    given = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
+    return hostile.write(folder / "config", json.dumps(complete(given, SCHEMA)))
+
+
+# ---- damage: one of the alternatives, drawn
+
+
+def one_of(*kinds):
+    return lambda draw, good: draw(st.sampled_from(kinds))(draw, good)
+
+
+def volume(draw, good: bytes) -> bytes:
+    good = small_nifti(dtype=draw(st.sampled_from((np.uint8, np.int16, np.float32))))
+    return one_of(hostile.hostile_nifti, hostile.hostile_nifti, hostile.damaged)(draw, good)
+
+
+def packed(draw, good: bytes) -> bytes:
+    return hostile.packed(draw, small_nifti(), volume)
+
+
+NRRD_WORDS = (
+    "sizes: 99999 99999 99999", "sizes: -1 5 6", "sizes: nan 5 6", "sizes: 1e3 1e3 1e3", "type: double",
+    "type: block", "encoding: gzip", "encoding: raw", "space directions: (nan,0,0) (0,1,0) (0,0,1)",
+    "space directions: none none none", "space origin: (1e999,0,0)", "dimension: 99999999999999",
+    "endian: big", "data file: /etc/passwd", "space: ras", "byte skip: -1",
+)  # fmt: skip
+
+
+def nrrd_fields(draw, good: bytes) -> bytes:
+    head, _, body = good.partition(b"\n\n")
+    lines = head.split(b"\n")
+    lines.insert(draw(st.integers(1, len(lines))), draw(st.sampled_from(NRRD_WORDS)).encode())
+    return b"\n".join(lines) + b"\n\n" + body
+
+
+def json_parts(draw, good: bytes) -> bytes:
+    return json.dumps(hostile.hostile_json(draw, json.loads(good))).encode()
+
+
+def networks(draw, good: bytes) -> bytes:
+    card = json.loads(good)
+    return json.dumps(card | {"networks": hostile.hostile_json(draw, card["networks"])}).encode()
+
+
+def cells(draw, good: bytes) -> bytes:
+    return hostile.hostile_table(draw, good.decode()).encode("utf-8", "surrogatepass")
+
+
+# ---- readers
+
+
+def signed_prior(path: Path):
+    """The prior of a bundle whose card states the checksum of its weights rightly, as an enemy would."""
+    card = json.loads((path.parent / "bundle.json").read_text())
+    card["weights_sha256"] = artifacts.sha256(path)
+    hostile.write(path.parent / "bundle.json", json.dumps(card))
+    return load_prior(path.parent, "cpu")
+
+
+def read_config(path: Path) -> dict:
+    settings = complete(json.loads(path.read_text()), SCHEMA)
+    check_together(settings, ["opencarp", "vtu"])
+    return settings
+
+
+def is_label_map(read) -> bool:
+    labelled = read.labels.dtype == np.uint8 and read.labels.max() <= 10
+    return labelled and np.isfinite(read.affine).all() and min(read.spacing_mm) > 0
+
+
+def is_volume(read) -> bool:
+    return read.values.ndim == 3 and np.isfinite(read.affine).all()
+
+
+def is_anatomy(read) -> bool:
+    anatomy, grid = read
+    assert all(name.isidentifier() and name.isascii() for name in anatomy.structures)
+    return (
+        set(anatomy.centred_on) <= set(anatomy.structures)
+        and np.prod([float(n) for n in grid.shape]) <= 512**3
+    )
+
+
+def in_bundle(path: Path) -> str:
+    """Its errors name the folder of the bundle."""
+    return str(path.parent)
+
+
+def is_prior(read) -> bool:
+    return np.isfinite(read.spread.numpy()).all()
 
 
 TABLES = {
@@ -226,96 +266,43 @@ TABLES = {
     "stage": (stage_table, lambda p: tables.read_table(p, stage_tables.ANATOMIES)),
     "covariates": (covariates_table, read_covariates),
     "benchmark": (benchmark, lambda p: batch_size.read_pilot(p.parents[1], {"x": 2})),
-    "rules": (copied("topology/heart.tsv"), lambda p: load_rules(p, HEART)),
-    "vessels": (copied("segmentations/heart_vessels.tsv"), lambda p: load_vessels(p, HEART)),
-    "positions": (copied("segmentations/heart_positions.tsv"), lambda p: load_positions(p, HEART)),
+    "rules": (copied(RESOURCES / "topology/heart.tsv"), lambda p: load_rules(p, HEART)),
+    "vessels": (copied(RESOURCES / "segmentations/heart_vessels.tsv"), lambda p: load_vessels(p, HEART)),
+    "positions": (
+        copied(RESOURCES / "segmentations/heart_positions.tsv"),
+        lambda p: load_positions(p, HEART),
+    ),
 }
-PARQUET = ("reference", "targets", "arms", "stage")
-
-
-def text_table(name: str) -> Callable[[Path], Attack]:
-    make, read = TABLES[name]
-
-    def target(folder: Path) -> Attack:
-        path = make(folder)
-        whole = path.read_text()
-        assert read(path) is not None, "the table is not even whole before it is changed"
-
-        def attack(draw):
-            if draw(st.integers(0, 3)):
-                content = hostile.hostile_table(draw, whole)
-            else:
-                content = hostile.damaged(draw, whole.encode())
-            refuses_or_reads(read, hostile.write(path, content))
-
-        return attack
-
-    return target
-
-
-def parquet_table(name: str) -> Callable[[Path], Attack]:
-    make, read = TABLES[name]
-
-    def target(folder: Path) -> Attack:
-        path = folder / "x.parquet"
-        pd.read_csv(make(folder), sep="\t").to_parquet(path, index=False)
-        whole = path.read_bytes()
-        read(path)
-
-        def attack(draw):
-            refuses_or_reads(read, hostile.write(path, hostile.damaged(draw, whole)))
-
-        return attack
-
-    return target
-
-
-# ---- the rest
-
-
-def sidecars(folder: Path) -> Attack:
-    """A sidecar that is not whole means that the file is made again; no job is ended or misled by it."""
-    path, record = hostile.write(folder / "heart.vtu", "whole"), {"verdict": "accepted", "mL": [1.5, 2]}
-    artifacts.write_sidecar(path, "inputs", record)
-    sidecar = artifacts.sidecar_path(path)
-    whole = sidecar.read_bytes()
-
-    def attack(draw):
-        if draw(st.booleans()):
-            hostile.write(sidecar, json.dumps(hostile.hostile_json(draw, json.loads(whole))))
-        else:
-            hostile.write(sidecar, hostile.damaged(draw, whole))
-        assert artifacts.read_sidecar(path, "inputs") in (None, record)
-
-    return attack
-
-
-def configs(folder: Path) -> Attack:
-    own = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
-
-    def attack(draw):
-        given_config = hostile.hostile_json(draw, complete(own, SCHEMA))
-        try:
-            settings = complete(given_config, SCHEMA)
-            check_together(settings, ["opencarp", "vtu"])
-        except InputError as error:
-            message = str(error)
-        else:
-            message = "config"
-            assert f"a{settings['cohort']}".isidentifier()
-        assert "config" in message
-
-    return attack
-
-
-TARGETS: dict[str, Callable[[Path], Attack]] = {
-    "label_maps": label_maps,
-    "scans": scans,
-    "nrrd_scans": nrrd_scans,
-    "bundle_cards": bundle_cards,
-    "bundle_weights": bundle_weights,
-    **{f"{name}.tsv": text_table(name) for name in TABLES},
-    **{f"{name}.parquet": parquet_table(name) for name in PARQUET},
-    "sidecars": sidecars,
-    "configs": configs,
-}
+TARGETS: dict[str, Target] = {
+    "label_map.nii": Target(nifti("x.nii"), volume, lambda p: read_label_map(p, HEART), is_label_map),
+    "label_map.nii.gz": Target(nifti("x.nii.gz"), packed, lambda p: read_label_map(p, HEART), is_label_map),
+    "scan.nii.gz": Target(nifti("x.nii.gz"), packed, read_volume, is_volume),
+    **{
+        name: Target(copied(NRRD / name), one_of(nrrd_fields, hostile.damaged), read_volume, is_volume)
+        for name in ("pynrrd_raw.nrrd", "pynrrd_gzip.nrrd")
+    },
+    "bundle_card": Target(
+        bundle_file("bundle.json"), one_of(json_parts, hostile.damaged), read_anatomy, is_anatomy
+    ),
+    "bundle_networks": Target(
+        bundle_file("bundle.json"), networks, lambda p: load_prior(p.parent, "cpu"), is_prior, in_bundle
+    ),
+    "bundle_weights": Target(
+        bundle_file("weights.safetensors"), one_of(hostile.hostile_safetensors, hostile.damaged),
+        signed_prior, is_prior, in_bundle,
+    ),
+    **{
+        f"{name}.tsv": Target(write, one_of(cells, cells, cells, hostile.damaged), read)
+        for name, (write, read) in TABLES.items()
+    },
+    **{
+        f"{name}.parquet": Target(parquet(TABLES[name][0]), hostile.damaged, TABLES[name][1])
+        for name in ("reference", "targets", "arms", "stage")
+    },
+    # a sidecar that is not whole means that its file is made again; no job is ended or misled by it
+    "sidecar": Target(
+        sidecar, one_of(json_parts, hostile.damaged),
+        lambda p: artifacts.read_sidecar(p.with_name("heart.vtu"), "inputs"), lambda read: read == SIDECAR,
+    ),
+    "config": Target(config, json_parts, read_config, lambda read: f"a{read['cohort']}".isidentifier()),
+}  # fmt: skip

@@ -1,7 +1,7 @@
 """The attacks of `fuzz_targets`, guided by the code that they reach: atheris (libFuzzer for Python).
 
     python -m pip install atheris==3.0.0
-    CASES=10000 python tests/fuzz_with_atheris.py [TARGET ...]
+    CASES=10000 python tests/support/fuzz_with_atheris.py [TARGET ...]
 
 Each target runs in a process of its own; one that ends with anything but our own error is told, with the
 attack that made it, and the exit status is 1. Atheris is not in the lock: it has no wheels for many machines.
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 CASES = int(os.environ.get("CASES", "10000"))
 SEED = int(os.environ.get("SEED", "1"))
 STARTS = 32  # inputs that libFuzzer sets out from: its own first one, a byte, is too short to draw by
@@ -27,11 +27,11 @@ def fuzz(name: str, folder: Path) -> None:
 
     # ours alone: what a reader does with a file is decided here, and everything else would be slow
     with atheris.instrument_imports(include=["cardiocohort"], enable_loader_override=False):
-        from fuzz_targets import TARGETS
+        from fuzz_targets import attack_on
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
 
-    attack = TARGETS[name](folder)
+    attack = attack_on(name, folder)
 
     @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
@@ -65,7 +65,7 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(TESTS), str(TESTS.parents[1] / "workflow/scripts")]
+    sys.path[:0] = [str(REPOSITORY / "tests/support"), str(REPOSITORY / "workflow/scripts")]
     if sys.argv[1:2] == ["--one"]:
         fuzz(sys.argv[2], Path(sys.argv[3]))
     else:
