@@ -7,6 +7,7 @@ import pandas as pd
 from cardiocohort.cohort import stage_tables
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
+from cardiocohort.runtime.outcomes import Outcome
 from cardiocohort.simulation import subject as stage
 from cardiocohort.simulation.settings import SimulationSettings
 
@@ -21,7 +22,7 @@ def main(snakemake):
     tasks, records = [], {}
     for subject in p.subjects:
         folder, mesh = meshes[subject]
-        if mesh["verdict"] != "accepted":
+        if mesh["verdict"] != Outcome.ACCEPTED:
             records[subject] = stage.skipped(mesh)
             continue
         made_of = [p.library, p.mechanics, p.simulation, mesh["sha256"], mesh["surface_sha256"]]

@@ -8,6 +8,7 @@ from cardiocohort import exporters
 from cardiocohort.cohort import stage_tables
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
+from cardiocohort.runtime.outcomes import Outcome
 
 
 def main(snakemake):
@@ -19,7 +20,7 @@ def main(snakemake):
     tasks, records = [], {}
     for mesh in meshes.to_dict("records"):
         subject = mesh["subject"]
-        if mesh["verdict"] != "accepted":
+        if mesh["verdict"] != Outcome.ACCEPTED:
             records[subject] = [exporters.skipped(mesh)]
             continue
         listed = exporters.listed_files(mesh, source.with_suffix(""))

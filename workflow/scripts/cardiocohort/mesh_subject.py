@@ -17,6 +17,7 @@ from .microstructure.fibres import FibreAngles, add_fibres
 from .microstructure.thickness import segment_thickness
 from .runtime.artifacts import check_file
 from .runtime.batch_runner import Task
+from .runtime.outcomes import Outcome
 
 FIGURES = (
     "n_nodes", "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian", "wall_volume_ml", "rv_wall_mm",
@@ -67,13 +68,13 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
     storage.write_surface(surface, model)
     storage.write_volume(path, model)
     seconds = round(time.perf_counter() - start, 1)
-    return {"verdict": "accepted", "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
+    return {"verdict": Outcome.ACCEPTED, "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
 
 
 def table_row(record: dict) -> dict:
     """The mesh table's row of a record, finished or failed."""
     surface = (record.get("files") or [{"file": "", "size": None, "sha256": ""}])[0]
-    verdict = {"failed": "rejected"}.get(record["verdict"], record["verdict"])
+    verdict = {Outcome.FAILED: Outcome.REJECTED}.get(record["verdict"], record["verdict"])
     return {
         "subject": record["subject"],
         "verdict": verdict,
@@ -89,7 +90,7 @@ def skipped(subject: str, reason: str) -> dict:
     """The record of a subject that an earlier stage refused."""
     return {
         "subject": subject,
-        "verdict": "skipped",
+        "verdict": Outcome.SKIPPED,
         "reason": reason,
         "file": "",
         "size": None,

@@ -22,6 +22,7 @@ from ..population.reference import read_reference
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
+from ..runtime.outcomes import Outcome
 from .arms import UNGUIDED, Arm
 
 
@@ -124,9 +125,7 @@ def work(paths: list[Path], payloads: list[tuple[list[dict], int, int]]) -> list
         labels = dict(zip(open_ones, made, strict=True))
     seconds = (time.process_time() - started) / max(len(open_ones), 1)
     return [
-        SubjectError(refused[i], verdict="refused")
-        if refused[i]
-        else _judge(path, rows[i], labels[i], seconds)
+        SubjectError(refused[i].text) if refused[i] else _judge(path, rows[i], labels[i], seconds)
         for i, path in enumerate(paths)
     ]
 
@@ -135,7 +134,7 @@ def _judge(path: Path, rows: pd.DataFrame, labels: np.ndarray, seconds: float) -
     s = _sampler
     gate = (s.prior.grid.spacing_mm, s.prior.anatomy, s.rules)
     empty = not labels.any()
-    raw = (DIVERGED,) if empty else topology.examine(labels, *gate).reasons
+    raw = (DIVERGED.text,) if empty else topology.examine(labels, *gate).reasons
     mended, repairs = (labels, ()) if empty else topology.repair(labels, *gate)
     after = topology.examine(mended, *gate).reasons if repairs else raw
     groups = [s.prior.anatomy.labels_of(name) for name in rows["structure"]]
@@ -143,9 +142,10 @@ def _judge(path: Path, rows: pd.DataFrame, labels: np.ndarray, seconds: float) -
     errors = residuals(rows, achieved, s.bundle, s.prior.anatomy)
     write_label_map(path, mended, s.prior.grid)
     columns = moments.to_columns(achieved)
+    miss = missed(errors, s.settings.max_miss)
     return {
-        "verdict": "sampled",
-        "reason": missed(errors, s.settings.max_miss),
+        "verdict": Outcome.GENERATED,
+        "reason": miss.text if miss else "",
         "moments": {name: np.asarray(values).tolist() for name, values in columns.items()},
         "residuals": errors,
         "raw_reasons": list(raw),

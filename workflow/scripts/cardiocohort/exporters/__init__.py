@@ -21,6 +21,7 @@ from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file, remove, write_text
 from ..runtime.errors import InputError
+from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
 
 MESH_FILES = FILE_COLUMNS | {f"surface_{name}": kind for name, kind in FILE_COLUMNS.items()}
@@ -68,7 +69,7 @@ def listed_files(mesh: dict, folder: Path) -> tuple[tuple, tuple]:
 def skipped(mesh: dict) -> dict:
     """The row of a subject that has no mesh."""
     reason = f"mesh {mesh['verdict']}: {mesh['reason']}"
-    row = {"subject": mesh["subject"], "verdict": "skipped", "reason": reason, "format": ""}
+    row = {"subject": mesh["subject"], "verdict": Outcome.SKIPPED, "reason": reason, "format": ""}
     return row | {"file": "", "size": None, "sha256": ""}
 
 
@@ -96,7 +97,7 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
     batch = path.parents[2]
     return {
-        "verdict": "accepted",
+        "verdict": Outcome.ACCEPTED,
         "reason": "",
         "format": name,
         "files": [file.relative_to(batch).as_posix() for file in written if file != path],

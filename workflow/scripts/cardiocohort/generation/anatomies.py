@@ -23,6 +23,7 @@ from ..diffusion.sampler import sample
 from ..label_maps.sibling_base import read_base
 from ..metrics.overlap import dice_by_name
 from ..runtime.errors import SubjectError
+from ..runtime.outcomes import Ending, Outcome, Stage, ending_of
 from .constraints import OUTSIDE, impossible, make_constraints, missed, residuals
 from .guidance import Constraint, guided
 from .implicit import conditioned
@@ -33,7 +34,7 @@ from .siblings import Base, join, make_base, moved_mm
 # and so its label map, independent of its neighbours; a GPU needs several to be busy.
 GROUP = {"cpu": 1, "cuda": 8}
 PATIENCE = 3  # attempts that miss the target before no more are made: another seed will not reach it either
-DIVERGED = "sampling diverged"
+DIVERGED = Ending(Outcome.FAILED, "sampling diverged", stage=Stage.GENERATION)
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ def work(
 
 
 def _impossible(rows: pd.DataFrame) -> SubjectError | None:
-    reason = impossible(rows, _generator.prior.grid)
-    return SubjectError(reason) if reason else None
+    ending = impossible(rows, _generator.prior.grid)
+    return SubjectError(ending.reason, ending.detail) if ending else None
 
 
 def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray] | SubjectError | None:
@@ -151,7 +152,7 @@ def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray
     if given is None:
         return None
     if given["refused"]:
-        return SubjectError(f"base rejected: {given['refused']}", verdict="base_rejected")
+        return SubjectError("base rejected", given["refused"], Outcome.BASE_REJECTED)
     prior, reach = _generator.prior, _generator.settings.sibling.reach_mm
     labels = read_base(given, prior.anatomy, prior.grid)
     own = rows[rows["structure"].isin(given["edited"])]
@@ -167,28 +168,36 @@ def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray
 
 @dataclass(frozen=True)
 class Attempt:
-    """One sample after the bounded repairs, what the gate holds against it, and its guidance losses.
+    """One sample after the bounded repairs, the rules of the gate that it breaks, and its guidance losses.
 
-    `miss` says which target it misses by far, "" if none; then, and if sampling diverged, it is no candidate.
+    `miss` says which target it misses by far, or that sampling diverged, else None; a sample with a miss is
+    no candidate.
     """
 
     number: int
     labels: np.ndarray
     repairs: tuple[str, ...]
-    reasons: tuple[str, ...]
+    failures: tuple[topology.Failure, ...]
     losses: list[float]
     achieved: moments.Moments
     residuals: dict[str, float]
-    miss: str
+    miss: Ending | None
 
     def record(self) -> dict:
-        return {"attempt": self.number, "reasons": [*filter(None, [self.miss]), *self.reasons]}
+        misses = [self.miss.text] if self.miss else []
+        return {"attempt": self.number, "reasons": [*misses, *map(str, self.failures)]}
+
+    def causes(self) -> dict[str, list[str]]:
+        """Names of what refuses the sample, by stage (`stage_tables.CAUSES`)."""
+        names = {Stage.GENERATION: [self.miss.reason] if self.miss else []}
+        names[Stage.TOPOLOGY] = [failure.rule for failure in self.failures]
+        return {str(stage): own for stage, own in names.items() if own}
 
 
 def _goes_on(tried: list[Attempt]) -> bool:
-    if any(not attempt.miss and not attempt.reasons for attempt in tried):
+    if any(not attempt.miss and not attempt.failures for attempt in tried):
         return False
-    return sum(attempt.miss.startswith(OUTSIDE) for attempt in tried) < PATIENCE
+    return sum(attempt.miss is not None and attempt.miss.reason == OUTSIDE for attempt in tried) < PATIENCE
 
 
 def _judge(number: int, rows: pd.DataFrame, labels: np.ndarray, losses: list[float]) -> Attempt:
@@ -196,33 +205,36 @@ def _judge(number: int, rows: pd.DataFrame, labels: np.ndarray, losses: list[flo
     diverged = not labels.any()
     gate = (g.prior.grid.spacing_mm, g.prior.anatomy, g.rules)
     labels, repairs = (labels, ()) if diverged else topology.repair(labels, *gate)
-    reasons = () if diverged else topology.examine(labels, *gate).reasons
+    failures = () if diverged else topology.examine(labels, *gate).failures
     groups = [g.prior.anatomy.labels_of(name) for name in rows["structure"]]
     achieved = moments.measure_labels(labels, groups, g.prior.grid.axes_mm())
     errors = residuals(rows, achieved, g.bundle, g.prior.anatomy)
     miss = DIVERGED if diverged else missed(errors, g.settings.max_miss)
-    return Attempt(number, labels, repairs, reasons, losses, achieved, errors, miss)
+    return Attempt(number, labels, repairs, failures, losses, achieved, errors, miss)
 
 
 def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: SubjectError | None, base):
     if refused:
         return refused
-    records = [attempt.record() for attempt in tried]
+    records = {
+        "attempts": len(tried),
+        "tried": [attempt.record() for attempt in tried],
+        "tried_causes": [attempt.causes() for attempt in tried],
+    }
     candidates = [attempt for attempt in tried if not attempt.miss]
     if not candidates:
         # a target out of reach can also drive samples apart, so it is told first
-        misses = sorted((attempt.miss for attempt in tried), key=lambda miss: not miss.startswith(OUTSIDE))
-        return SubjectError(misses[0], record={"attempts": len(tried), "tried": records})
-    best = min(candidates, key=lambda attempt: len(attempt.reasons))
+        first = min((attempt.miss for attempt in tried), key=lambda miss: miss.reason != OUTSIDE)
+        return SubjectError(first.reason, first.detail, record=records)
+    best = min(candidates, key=lambda attempt: len(attempt.failures))
     overlap = dice_by_name(best.labels, base[1], _generator.prior.anatomy) if base else {}
     write_label_map(path, best.labels, _generator.prior.grid)
     achieved = moments.to_columns(best.achieved)
     return {
-        "verdict": "generated",
+        "verdict": Outcome.GENERATED,
         "reason": "",
-        "attempts": len(tried),
+        **records,
         "attempt": best.number,
-        "tried": records,
         "repairs": list(best.repairs),
         "networks": describe(_generator.prior.device),
         "loss": best.losses,
@@ -233,7 +245,7 @@ def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: Subje
 
 
 def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
-    """The anatomies table (stage_tables.ANATOMIES): achieved moments beside what was constrained."""
+    """The anatomies table (stage_tables.ANATOMIES, last CAUSES): achieved moments beside the constraints."""
     by_subject, blocks = {r["subject"]: r for r in records}, []
     for subject, rows in targets.groupby("subject", sort=False):
         record = by_subject[subject]
@@ -247,13 +259,16 @@ def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
                 record["dice_with_base"].get(name, np.nan) for name in rows["structure"]
             ]
         block["attempts"] = record.get("attempts", 0)
-        block["status"], block["reason"] = record["verdict"], record["reason"]
+        block["status"], block["reason"] = str(record["verdict"]), ending_of(record).text
         block["tried"] = json.dumps(record.get("tried", []))
         block["repairs"] = "; ".join(record.get("repairs", []))
         for name in ("file", "size", "sha256"):
             block[name] = record[name]
         blocks.append(block)
-    return pd.concat(blocks, ignore_index=True)
+    frame = pd.concat(blocks, ignore_index=True)
+    causes = {name: r["reason"] for name, r in by_subject.items()}
+    tried = {name: json.dumps(r.get("tried_causes", [])) for name, r in by_subject.items()}
+    return frame.assign(cause=frame["subject"].map(causes), tried_causes=frame["subject"].map(tried))
 
 
 def _residual_columns(rows: pd.DataFrame, found: dict[str, float]) -> dict[str, list[float]]:

@@ -20,6 +20,7 @@ from ..anatomy.labels import Anatomy, Grid
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import InputError, SubjectError
+from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
 from .cases import Source, source_files
 from .picture import write_picture
@@ -118,7 +119,7 @@ def make_label_map(path: Path, payload: tuple) -> dict:
     write_picture(path, labels, c.anatomy)
     voxels = np.bincount(labels.ravel(), minlength=c.anatomy.n_channels)[1:]
     return {
-        "verdict": "rejected" if reasons else "accepted",
+        "verdict": Outcome.REJECTED if reasons else Outcome.ACCEPTED,
         "reason": "; ".join(reasons),
         "sources": "; ".join(f"{name}={source}" for name, (source, _) in found.items()),
         "changes": "; ".join(changes),

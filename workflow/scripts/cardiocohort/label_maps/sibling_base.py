@@ -13,6 +13,7 @@ from ..anatomy.labels import Anatomy, Grid
 from ..cohort.table import subject_name
 from ..runtime.artifacts import check_file
 from ..runtime.errors import InputError
+from ..runtime.outcomes import Outcome
 
 
 def read_base_map(path: str | Path, anatomy: Anatomy, grid: Grid) -> np.ndarray:
@@ -39,7 +40,9 @@ def of_table(arm: dict, index: int, anatomies: pd.DataFrame, topology: pd.DataFr
     subject = subject_name(arm["base"], index)
     row = anatomies[anatomies["subject"] == subject].iloc[0]
     verdict = topology[topology["subject"] == subject].iloc[0]
-    refused = "" if verdict["verdict"] == "accepted" else f"{subject}, {verdict['reasons'] or row['reason']}"
+    refused = (
+        "" if verdict["verdict"] == Outcome.ACCEPTED else f"{subject}, {verdict['reasons'] or row['reason']}"
+    )
     listed = (str(folder / row["file"]), int(row["size"]), row["sha256"]) if row["file"] else None
     return {"subject": subject, "listed": listed, "refused": refused, "edited": edited_in(arm)}
 

@@ -48,7 +48,7 @@ def run_batch(
     `work` writes the file at `path` (atomically) and returns a JSON-able record; what it writes beside
     it must be finished before and named in the record's `files` (relative to the batch folder), which
     comes back as a list of file, size and sha256; without all of them whole nothing is reused. It may raise
-    SubjectError, which becomes {"verdict": its verdict, "reason": ...} and is not cached. Every record
+    SubjectError, which becomes its ending's columns (verdict, reason, detail) and is not cached. Every record
     gets subject, file, size, sha256 (the last three empty on failure). `work` and `initializer` are
     module-level functions: with threads > 1 they run in child processes. With group > 0, for devices
     that are fast on many subjects at once, `work` takes lists of up to `group` paths and payloads and
@@ -139,8 +139,7 @@ def _record(folder: Path, task: Task, result: dict | SubjectError) -> dict:
         for name in (task.file, *task.beside):
             artifacts.remove(folder / name)
         log.warning("%s: %s (%s)", task.subject, result.reason, result)
-        detail = "" if str(result) == result.reason else str(result)
-        return result.record | {"verdict": result.verdict, "reason": result.reason, "detail": detail}
+        return result.record | result.ending.columns()
     if "files" in result:
         result = result | {"files": [_listing(folder, name) for name in result["files"]]}
     artifacts.write_sidecar(folder / task.file, task.inputs, result)

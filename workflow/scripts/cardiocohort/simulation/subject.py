@@ -14,6 +14,7 @@ from ..runtime import tables
 from ..runtime.artifacts import check_file
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
+from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
 from . import materials, measures, mesh, output
 from .continuation import Run, Step, inflate
@@ -127,15 +128,15 @@ def table_row(record: dict) -> dict:
 def skipped(mesh_row: dict) -> dict:
     """The record of a subject that has no mesh."""
     reason = f"mesh {mesh_row['verdict']}: {mesh_row['reason']}"
-    return {"subject": mesh_row["subject"], "verdict": "skipped", "reason": reason} | dict.fromkeys(
+    return {"subject": mesh_row["subject"], "verdict": Outcome.SKIPPED, "reason": reason} | dict.fromkeys(
         ("file", "size", "sha256")
     )
 
 
 def _outcome(run: Run) -> dict:
     if run.complete:
-        return {"verdict": "accepted", "reason": "", "detail": ""}
-    return {"verdict": "failed", "reason": UNFINISHED, "detail": run.reason}
+        return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": ""}
+    return {"verdict": Outcome.FAILED, "reason": UNFINISHED, "detail": run.reason}
 
 
 def _point(stated: Problem, model: BiventricularModel, step: Step) -> dict:
