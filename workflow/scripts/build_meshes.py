@@ -24,7 +24,7 @@ def main(snakemake):
     tasks, records = [], {}
     for subject, verdict, reason in verdicts[["subject", "verdict", "reasons"]].itertuples(index=False):
         if verdict != Outcome.ACCEPTED:
-            records[subject] = stage.skipped(subject, f"topology {verdict}: {reason}")
+            records[subject] = batch_runner.skipped(subject, "topology", verdict, reason)
             continue
         row = {"subject": subject, **anatomies.loc[subject, list(tables.FILE_COLUMNS)]}
         inputs = artifacts.digest([p.library, p.anatomy, p.meshing, p.microstructure, row["sha256"]])

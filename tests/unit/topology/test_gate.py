@@ -692,7 +692,7 @@ def test_a_batch_has_a_verdict_for_every_subject(batch, tmp_path):
     assert rejected["failed_measured"] == pytest.approx(rejected[first.id], nan_ok=True)
     assert rejected["failed_limit"] in (first.minimum, first.maximum)
     assert read.loc["arm-00000", "failed_rules"] == ""
-    assert read.loc[["arm-00000", "arm-00002"], ["failed_measured", "failed_limit"]].isna().all(None)
+    assert read.loc[["arm-00000", "arm-00002"], ["failed_measured", "failed_limit"]].isna().to_numpy().all()
     assert read.loc["arm-00000", "volume.aorta"] == pytest.approx(56.6, abs=0.1)
     assert read.loc["arm-00002"][[rule.id for rule in RULES.checks]].isna().all()
 

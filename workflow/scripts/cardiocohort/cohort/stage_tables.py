@@ -1,9 +1,12 @@
 """Columns of the batch tables that each stage writes and the next ones read. Owned by no stage."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from ..anatomy.moments import MOMENT_COLUMNS
+from ..runtime import artifacts
 from ..runtime.outcomes import Outcome, Stage
 from ..runtime.tables import FILE_COLUMNS
 
@@ -16,6 +19,9 @@ MESHES = {"subject": "str", "verdict": "str", "reason": "str"}
 SIMULATIONS = {"subject": "str", "verdict": "str", "reason": "str", "detail": "str"} | FILE_COLUMNS
 INPUTS = {"subject": "str", "verdict": "str", "reason": "str", "format": "str"} | FILE_COLUMNS
 
+# Of the mesh table: the files of a heart, its volume and its surface
+MESH_FILES = FILE_COLUMNS | {f"surface_{name}": kind for name, kind in FILE_COLUMNS.items()}
+
 # Last columns of the anatomies table. cause: `reason` without its figures; tried_causes: JSON, for each
 # attempt the names of what refused it, by stage
 CAUSES = {"cause": "str", "tried_causes": "str"}
@@ -24,6 +30,11 @@ CAUSES = {"cause": "str", "tried_causes": "str"}
 FAILED_RULES = {"failed_rules": "str", "failed_measured": "float64", "failed_limit": "float64"}
 
 ENDINGS = ("outcome", "stage", "reason", "causes")
+
+
+def mesh_files(row: dict, folder: Path) -> tuple[tuple[str, int, str], ...]:
+    """Path, size and sha256 of volume and surface, from a row of the mesh table (MESH_FILES) in `folder`."""
+    return tuple(artifacts.listed_file(row, folder, part) for part in ("", "surface_"))
 
 
 def endings(stage: Stage, table: pd.DataFrame) -> pd.DataFrame:

@@ -178,7 +178,5 @@ def table(arm: Arm, records: list[dict], targets: list[pd.DataFrame]) -> pd.Data
         for name in ("raw_reasons", "reasons"):
             block[name] = json.dumps(record.get(name, [record["reason"]]))
         block["seconds"] = record.get("seconds", np.nan)
-        for name in ("file", "size", "sha256"):
-            block[name] = record[name]
-        blocks.append(block)
+        blocks.append(block.assign(**artifacts.listed_in(record)))
     return pd.concat(blocks, ignore_index=True)

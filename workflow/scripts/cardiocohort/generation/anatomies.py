@@ -22,6 +22,7 @@ from ..diffusion.device import describe, resolve_device
 from ..diffusion.sampler import sample
 from ..label_maps.sibling_base import read_base
 from ..metrics.overlap import dice_by_name
+from ..runtime.artifacts import listed_in
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Ending, Outcome, Stage, ending_of
 from .constraints import OUTSIDE, impossible, make_constraints, missed, residuals
@@ -262,8 +263,7 @@ def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
         block["status"], block["reason"] = str(record["verdict"]), ending_of(record).text
         block["tried"] = json.dumps(record.get("tried", []))
         block["repairs"] = "; ".join(record.get("repairs", []))
-        for name in ("file", "size", "sha256"):
-            block[name] = record[name]
+        block = block.assign(**listed_in(record))
         blocks.append(block)
     frame = pd.concat(blocks, ignore_index=True)
     causes = {name: r["reason"] for name, r in by_subject.items()}

@@ -18,6 +18,7 @@ from ..anatomy import label_map as labelmap
 from ..anatomy import moments
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy, Grid
+from ..runtime.artifacts import listed_in
 from ..runtime.errors import InputError, SubjectError
 from ..runtime.outcomes import Outcome, ending_of
 from . import coarse_maps
@@ -95,7 +96,7 @@ def anatomies_table(records: list[dict], arm: str, anatomy: Anatomy) -> pd.DataF
             "reason": "" if usable else ending_of(record).text,
             "repairs": "; ".join(record.get("repairs", [])),
             **dict(zip(ORIGIN_COLUMNS, record.get("origin_mm", [np.nan] * 3), strict=True)),
-            **{key: record[key] for key in ("file", "size", "sha256")},
+            **listed_in(record),
             "cause": "" if usable else record["reason"],
             "tried_causes": "[]",
         }

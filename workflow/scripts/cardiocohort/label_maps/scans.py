@@ -213,7 +213,7 @@ def cases_table(records: list[dict], anatomy: Anatomy, covariates: pd.DataFrame 
     """
     rows = []
     for record in records:
-        listing = next(iter(record.get("files", [])), {"file": "", "size": None, "sha256": ""})
+        listing = next(iter(record.get("files", [])), artifacts.NO_FILE)
         row = {"case": record["subject"]} | {name: record.get(name, "") for name in list(CASES)[1:5]}
         volumes = record.get("volumes_ml") or [np.nan] * len(anatomy.structures)
         columns = {f"{name}_ml": round(ml, 3) for name, ml in zip(anatomy.structures, volumes, strict=True)}

@@ -11,7 +11,7 @@ import pandas as pd
 from ..anatomy.label_map import centred, read_label_map
 from ..anatomy.labels import Anatomy, Grid
 from ..cohort.table import subject_name
-from ..runtime.artifacts import check_file
+from ..runtime.artifacts import check_file, listed_file
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
 
@@ -43,7 +43,7 @@ def of_table(arm: dict, index: int, anatomies: pd.DataFrame, topology: pd.DataFr
     refused = (
         "" if verdict["verdict"] == Outcome.ACCEPTED else f"{subject}, {verdict['reasons'] or row['reason']}"
     )
-    listed = (str(folder / row["file"]), int(row["size"]), row["sha256"]) if row["file"] else None
+    listed = listed_file(row, folder) if row["file"] else None
     return {"subject": subject, "listed": listed, "refused": refused, "edited": edited_in(arm)}
 
 

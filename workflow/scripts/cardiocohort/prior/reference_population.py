@@ -177,9 +177,7 @@ def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tupl
             "origin": r.get("origin", ""),
             "refused": "; ".join(r.get("refused", [])),
             "repairs": "; ".join(r.get("repairs", [])),
-            "file": r["file"],
-            "size": r["size"],
-            "sha256": r["sha256"],
+            **artifacts.listed_in(r),
         }
         for r in records
     )

@@ -9,7 +9,7 @@ from scipy import stats
 from ..cohort import stage_tables
 from ..mesh.model import REGIONS
 from ..runtime import tables
-from ..runtime.artifacts import check_file
+from ..runtime.artifacts import check_file, listed_file
 from ..runtime.outcomes import Outcome
 
 CONFIDENCE = 0.95
@@ -82,8 +82,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _displacements(folder: Path, row: dict) -> dict[str, float]:
-    listed = folder / row["regional_file"], int(row["regional_size"]), row["regional_sha256"]
-    parts = pd.read_csv(check_file(*listed), sep="\t").set_index("part")
+    parts = pd.read_csv(check_file(*listed_file(row, folder, "regional_")), sep="\t").set_index("part")
     return {
         f"{part}_{which}_mm": float(parts.loc[part, f"{which}_mm"])
         for part in REGIONS

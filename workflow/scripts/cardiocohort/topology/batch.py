@@ -9,7 +9,7 @@ import pandas as pd
 from ..anatomy.label_map import read_label_map
 from ..anatomy.labels import Anatomy
 from ..cohort import stage_tables
-from ..runtime.artifacts import check_file
+from ..runtime.artifacts import check_file, listed_file
 from ..runtime.outcomes import Outcome
 from .gate import Verdict, examine
 from .rules import Rules
@@ -31,7 +31,7 @@ def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, r
         if not first["file"]:
             rows.append({"subject": subject, "verdict": Outcome.MISSING, "reasons": first["reason"]})
             continue
-        path = check_file(Path(folder) / first["file"], first["size"], first["sha256"])
+        path = check_file(*listed_file(first, folder))
         label_map = read_label_map(path, anatomy)
         imported = first["status"] == Outcome.IMPORTED
         applicable = rules.for_scans(set(np.unique(label_map.labels))) if imported else rules
