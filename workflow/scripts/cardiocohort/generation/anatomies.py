@@ -17,17 +17,18 @@ from ..anatomy import attributes, moments
 from ..anatomy.label_map import write_label_map
 from ..cohort.table import seed_sequence
 from ..diffusion import edm
-from ..diffusion.bundle import Prior, load_sampler
-from ..diffusion.device import describe, resolve_device
+from ..diffusion.bundle import Prior
+from ..diffusion.device import describe
 from ..diffusion.sampler import sample
 from ..label_maps.sibling_base import read_base
 from ..metrics.overlap import dice_by_name
 from ..runtime.artifacts import listed_in
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Ending, Outcome, Stage, ending_of
-from .constraints import OUTSIDE, impossible, make_constraints, missed, residuals
+from .constraints import OUTSIDE, impossible, make_constraints
 from .guidance import Constraint, guided
 from .implicit import conditioned
+from .judging import DIVERGED, Judged, Sampler, judge, open_sampler
 from .settings import GuidanceSettings
 from .siblings import Base, join, make_base, moved_mm
 
@@ -35,37 +36,15 @@ from .siblings import Base, join, make_base, moved_mm
 # and so its label map, independent of its neighbours; a GPU needs several to be busy.
 GROUP = {"cpu": 1, "cuda": 8}
 PATIENCE = 3  # attempts that miss the target before no more are made: another seed will not reach it either
-DIVERGED = Ending(Outcome.FAILED, "sampling diverged", stage=Stage.GENERATION)
 
 
-@dataclass(frozen=True)
-class Generator:
-    """What a worker process holds: the prior, the gate and how to sample."""
-
-    bundle: Path
-    prior: Prior
-    rules: topology.Rules
-    settings: GuidanceSettings
-    max_attempts: int
-
-
-_generator: Generator | None = None
+_generator: Sampler | None = None
 
 
 def open_generator(bundle: str, rules: str, settings: dict, max_attempts: int, device: str) -> None:
-    """Initializer of a worker: load everything once, one thread each on the CPU."""
+    """Initializer of a worker (`judging.open_sampler`)."""
     global _generator
-    device = resolve_device(device)
-    if device == "cpu":
-        torch.set_num_threads(1)
-    prior = load_sampler(bundle, device)
-    _generator = Generator(
-        Path(bundle),
-        prior,
-        topology.load_rules(rules, prior.anatomy),
-        GuidanceSettings.from_config(settings),
-        max_attempts,
-    )
+    _generator = open_sampler(bundle, rules, GuidanceSettings.from_config(settings), device, max_attempts)
 
 
 def arm_and_index(subject: str) -> tuple[str, int]:
@@ -139,7 +118,7 @@ def work(
         base = join([bases[i][0] for i in open_ones]) if given else None
         labels, losses = sample_labels(g.prior, constraints, seeds, g.settings, base)
         for i, own_labels, own_losses in zip(open_ones, labels, losses, strict=True):
-            tried[i].append(_judge(number, rows[i], own_labels, own_losses))
+            tried[i].append(Attempt(number, own_losses, judge(g, rows[i], own_labels)))
     return [_finish(*each) for each in zip(paths, rows, tried, refused, bases, strict=True)]
 
 
@@ -169,20 +148,21 @@ def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray
 
 @dataclass(frozen=True)
 class Attempt:
-    """One sample after the bounded repairs, the rules of the gate that it breaks, and its guidance losses.
-
-    `miss` says which target it misses by far, or that sampling diverged, else None; a sample with a miss is
-    no candidate.
-    """
+    """One judged sample and its guidance losses. A sample with a `miss` is no candidate."""
 
     number: int
-    labels: np.ndarray
-    repairs: tuple[str, ...]
-    failures: tuple[topology.Failure, ...]
     losses: list[float]
-    achieved: moments.Moments
-    residuals: dict[str, float]
-    miss: Ending | None
+    judged: Judged
+
+    @property
+    def miss(self) -> Ending | None:
+        """Which target the sample misses by far, or that sampling diverged."""
+        return DIVERGED if self.judged.diverged else self.judged.miss
+
+    @property
+    def failures(self) -> tuple[topology.Failure, ...]:
+        """The rules of the gate that it breaks."""
+        return () if self.judged.diverged else self.judged.verdict.failures
 
     def record(self) -> dict:
         misses = [self.miss.text] if self.miss else []
@@ -201,19 +181,6 @@ def _goes_on(tried: list[Attempt]) -> bool:
     return sum(attempt.miss is not None and attempt.miss.reason == OUTSIDE for attempt in tried) < PATIENCE
 
 
-def _judge(number: int, rows: pd.DataFrame, labels: np.ndarray, losses: list[float]) -> Attempt:
-    g = _generator
-    diverged = not labels.any()
-    gate = (g.prior.grid.spacing_mm, g.prior.anatomy, g.rules)
-    labels, repairs = (labels, ()) if diverged else topology.repair(labels, *gate)
-    failures = () if diverged else topology.examine(labels, *gate).failures
-    groups = [g.prior.anatomy.labels_of(name) for name in rows["structure"]]
-    achieved = moments.measure_labels(labels, groups, g.prior.grid.axes_mm())
-    errors = residuals(rows, achieved, g.bundle, g.prior.anatomy)
-    miss = DIVERGED if diverged else missed(errors, g.settings.max_miss)
-    return Attempt(number, labels, repairs, failures, losses, achieved, errors, miss)
-
-
 def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: SubjectError | None, base):
     if refused:
         return refused
@@ -228,19 +195,20 @@ def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: Subje
         first = min((attempt.miss for attempt in tried), key=lambda miss: miss.reason != OUTSIDE)
         return SubjectError(first.reason, first.detail, record=records)
     best = min(candidates, key=lambda attempt: len(attempt.failures))
-    overlap = dice_by_name(best.labels, base[1], _generator.prior.anatomy) if base else {}
-    write_label_map(path, best.labels, _generator.prior.grid)
-    achieved = moments.to_columns(best.achieved)
+    judged = best.judged
+    overlap = dice_by_name(judged.labels, base[1], _generator.prior.anatomy) if base else {}
+    write_label_map(path, judged.labels, _generator.prior.grid)
+    achieved = moments.to_columns(judged.achieved)
     return {
         "verdict": Outcome.GENERATED,
         "reason": "",
         **records,
         "attempt": best.number,
-        "repairs": list(best.repairs),
+        "repairs": list(judged.repairs),
         "networks": describe(_generator.prior.device),
         "loss": best.losses,
         "moments": {name: np.asarray(values).tolist() for name, values in achieved.items()},
-        "residuals": best.residuals,
+        "residuals": judged.residuals,
         "dice_with_base": overlap,
     }
 

@@ -111,8 +111,8 @@ def make_label_map(path: Path, payload: tuple) -> dict:
     labels, changes = resample(masks, c.anatomy, c.grid, c.rules)
     if not reasons:
         labels, shortened = shorten(labels, c.grid.spacing_mm, c.anatomy, c.vessels)
-        labels, repairs = topology.repair(labels, c.grid.spacing_mm, c.anatomy, c.rules)
-        reasons += topology.examine(labels, c.grid.spacing_mm, c.anatomy, c.rules).reasons
+        labels, repairs, verdict = topology.judge(labels, c.grid.spacing_mm, c.anatomy, c.rules)
+        reasons += verdict.reasons
         changes += shortened + repairs
     if not reasons:
         write_label_map(label_map, labels, c.grid)

@@ -130,8 +130,7 @@ def work_folder(path: Path, payload: tuple[str]) -> dict:
 
 def _accept(path: Path, labels: np.ndarray) -> dict:
     s = _source
-    labels, repairs = topology.repair(labels, s.grid.spacing_mm, s.anatomy, s.rules)
-    verdict = topology.examine(labels, s.grid.spacing_mm, s.anatomy, s.rules)
+    labels, repairs, verdict = topology.judge(labels, s.grid.spacing_mm, s.anatomy, s.rules)
     if not verdict.accepted:
         raise SubjectError("; ".join(verdict.reasons))
     write_label_map(path, labels, s.grid)

@@ -90,6 +90,22 @@ def repair(
     return labels, tuple(done)
 
 
+def judge(
+    labels: np.ndarray,
+    spacing_mm: float | Sequence[float],
+    anatomy: Anatomy,
+    rules: Rules,
+    raw: Verdict | None = None,
+) -> tuple[np.ndarray, tuple[str, ...], Verdict]:
+    """Repair labels (X, Y, Z), then examine them: (repaired labels, one line per repair, verdict).
+
+    `raw` is the verdict on the labels as given, where it is known: it holds if nothing was repaired.
+    """
+    labels, repairs = repair(labels, spacing_mm, anatomy, rules)
+    verdict = raw if raw and not repairs else examine(labels, spacing_mm, anatomy, rules)
+    return labels, repairs, verdict
+
+
 def _scene(labels: np.ndarray, spacing_mm, anatomy: Anatomy, span: int = 1) -> Scene:
     return Scene(labels, tuple(float(s) for s in np.broadcast_to(spacing_mm, 3)), anatomy, span)
 
