@@ -1,14 +1,10 @@
 """Charts of what guidance costs and reaches, and of its sensitivity (target `guidance_bench`)."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cardiocohort.plotting.style import STYLE, plt
 from guidance_benchmark_settings import ERRORS, METHODS, PARAMETERS, UNGUIDED
 
 TITLES = dict(
@@ -19,7 +15,7 @@ COLOURS = {"fast": "#2b6ca3", "dps": "#c0504d"}
 SHADES = ("#9cc3e0", "#2b6ca3", "#12324d")
 MARKERS = "os^Dv<>pPXhd"
 
-plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update(STYLE)
 
 
 def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:

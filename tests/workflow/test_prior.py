@@ -13,6 +13,7 @@ from cardiocohort.anatomy.label_map import write_label_map
 from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.anatomy.moments import measure_labels
 from cardiocohort.diffusion.bundle import load_prior
+from cardiocohort.metrics import overlap
 from cardiocohort.prior import model_card
 from workflow_runs import REPOSITORY, make_cohort_table, planned_resources, snakemake
 
@@ -96,7 +97,7 @@ def test_the_bundle_holds_the_anatomy_and_reconstructs_what_it_has_not_seen(trai
     assert (prior.anatomy, prior.grid) == (TUBE, GRID)
     new = tube(np.random.default_rng(99))
     again = model_card.reconstruct(prior.autoencoder, new, TUBE.n_channels)
-    assert model_card.dice(new, again, TUBE).min() > 0.85
+    assert overlap.dice(new, again, TUBE).min() > 0.85
 
 
 def test_training_shows_what_it_made_of_held_out_maps(trained):

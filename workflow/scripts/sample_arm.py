@@ -7,6 +7,7 @@ from cardiocohort.diffusion.bundle import check_weights
 from cardiocohort.diffusion.device import resolve_device
 from cardiocohort.evaluation import sampling, table_columns
 from cardiocohort.evaluation.arms import Arm
+from cardiocohort.generation import judging
 from cardiocohort.generation.anatomies import GROUP
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
 
@@ -27,7 +28,7 @@ def main(snakemake):
         sampling.tasks(targets, p.seed, inputs),
         sampling.work,
         snakemake.threads if device == "cpu" else 1,
-        initializer=sampling.open_sampler,
+        initializer=judging.open_sampler,
         initargs=(str(bundle), i.rules, settings, device),
         group=GROUP[device],
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from cardiocohort.diffusion.device import resolve_device
 from cardiocohort.evaluation import sampling
 from cardiocohort.evaluation.ellipsoid_benchmark import grid as ellipsoid_grid
+from cardiocohort.generation import judging
 from cardiocohort.generation.anatomies import GROUP
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
@@ -24,7 +25,7 @@ def main(snakemake):
         ellipsoid_grid.tasks(points, wanted, p.seed, inputs),
         sampling.work,
         snakemake.threads if device == "cpu" else 1,
-        initializer=sampling.open_sampler,
+        initializer=judging.open_sampler,
         initargs=(str(Path(i.bundle).parent), i.rules, settings, device),
         group=GROUP[device],
     )

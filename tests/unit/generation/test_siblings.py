@@ -3,6 +3,7 @@
 import dataclasses
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -246,10 +247,10 @@ def test_a_rejected_base_is_a_status_of_its_own(tiny, tmp_path):
     assert of_table("accepted")["edited"] == ["right_ventricle"]
     rules = tmp_path / "rules.tsv"
     rules.write_text((ROOT / "resources/topology/heart.tsv").read_text().splitlines()[0] + "\n")
-    anatomies.open_generator(str(bundle), str(rules), {}, 1, "cpu")
+    generator = anatomies.open_generator(str(bundle), str(rules), {}, 1, "cpu")
     rows = targets_of(tiny_heart(), arm("cavity.volume: x0.5", ANATOMY), ANATOMY, GRID)
     payload = (rows.to_dict("records"), 1, "small", 0, of_table("rejected"))
-    (result,) = anatomies.work([tmp_path / "small-00000.nii.gz"], [payload])
+    (result,) = anatomies.work(generator, [tmp_path / "small-00000.nii.gz"], [payload])
     assert isinstance(result, SubjectError)
     assert result.ending.outcome == "base_rejected"
     assert result.ending.text == "base rejected: a-00000, speck.aorta: 1 mL, max 0.1"
@@ -259,14 +260,14 @@ def test_a_rejected_base_is_a_status_of_its_own(tiny, tmp_path):
 # bars, on a generated heart and the four real ones
 
 
-def held_to_the_bars(given: dict, labels: np.ndarray, rows: pd.DataFrame, folder: Path) -> None:
+def held_to_the_bars(generator, given: dict, labels: np.ndarray, rows: pd.DataFrame, folder: Path) -> None:
     """Make the sibling with half the right ventricle and judge it.
 
     Its volume within 3 %; every other structure's within 5 % and centroid within 1.5 mm; Dice with the base's
     reconstruction at least 0.9 for structures without contact to the right ventricle; accepted by the gate.
     """
     path = folder / "small-00000.nii.gz"
-    (record,) = anatomies.work([path], [(rows.to_dict("records"), 1, "small", 0, given)])
+    (record,) = anatomies.work(generator, [path], [(rows.to_dict("records"), 1, "small", 0, given)])
     assert not isinstance(record, SubjectError), record
     made, wanted = moments.from_columns(record["moments"]), moments.from_columns(rows)
     volume = np.abs(made.volume_ml / wanted.volume_ml - 1)
@@ -288,8 +289,10 @@ def held_to_the_bars(given: dict, labels: np.ndarray, rows: pd.DataFrame, folder
 @pytest.fixture
 def shipped():
     bundle = ROOT / "resources/priors/small"
-    anatomies.open_generator(str(bundle), str(ROOT / "resources/topology/heart.tsv"), {}, 4, "cpu")
-    return bundle
+    rules = str(ROOT / "resources/topology/heart.tsv")
+    return SimpleNamespace(
+        bundle=bundle, generator=anatomies.open_generator(str(bundle), rules, {}, 4, "cpu")
+    )
 
 
 @pytest.mark.long
@@ -298,17 +301,19 @@ def test_a_halved_right_ventricle_leaves_the_rest_of_a_real_heart(template, ship
     labels = read_base_map(template, HEART, HEART_GRID)
     own = arm(HALF, base=str(template))
     given = sibling_base.of_map(own.to_dict(), str(template), sha256(template))
-    held_to_the_bars(given, labels, targets_of(labels, own, HEART, HEART_GRID), tmp_path)
+    held_to_the_bars(shipped.generator, given, labels, targets_of(labels, own, HEART, HEART_GRID), tmp_path)
 
 
 @pytest.mark.long
 def test_a_halved_right_ventricle_leaves_the_rest_of_a_generated_heart(shipped, tmp_path):
     """The first heart of the demo's first arm, as its table lists it."""
     first = read_cohort(ROOT / "config/cohort.tsv", HEART)[0]
-    reference = read_reference(shipped / "reference_moments.parquet", HEART)
+    reference = read_reference(shipped.bundle / "reference_moments.parquet", HEART)
     targets = drawn_targets(first, range(1), 1, population_for(first, reference), 0.95)
     path = tmp_path / "a-00000.nii.gz"
-    (record,) = anatomies.work([path], [(targets.to_dict("records"), 1, first.name, 0, None)])
+    (record,) = anatomies.work(
+        shipped.generator, [path], [(targets.to_dict("records"), 1, first.name, 0, None)]
+    )
     assert not isinstance(record, SubjectError), record
     listed = {"file": path.name, "size": path.stat().st_size, "sha256": sha256(path), "reason": ""}
     tables = [
@@ -318,4 +323,4 @@ def test_a_halved_right_ventricle_leaves_the_rest_of_a_generated_heart(shipped, 
     own = arm(HALF, base="a")
     given = sibling_base.of_table(own.to_dict(), 0, *tables, tmp_path)
     labels = read_label_map(path, HEART).labels
-    held_to_the_bars(given, labels, targets_of(labels, own, HEART, HEART_GRID), tmp_path)
+    held_to_the_bars(shipped.generator, given, labels, targets_of(labels, own, HEART, HEART_GRID), tmp_path)

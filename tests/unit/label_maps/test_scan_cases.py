@@ -140,9 +140,9 @@ def test_what_is_accepted_can_be_a_cohort_and_train_a_prior(real, tmp_path):
     source, rules = real[1] / "s0327.nii.gz", load_rules(FILES[0], HEART)
     imported = import_label_map(tmp_path / "cohort.nii.gz", (str(source), HEART, HEART_GRID, rules))
     np.testing.assert_allclose(imported["volume_ml"], real[0]["s0327"]["volumes_ml"])
-    reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0)
+    source = reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0)
     (task,) = reference_population.folder_tasks(find_label_maps(real[1]), "")
-    record = reference_population.work_folder(tmp_path / "prior.nii.gz", task.payload)
+    record = reference_population.work_folder(source, tmp_path / "prior.nii.gz", task.payload)
     assert record["verdict"] == "accepted"
     assert record["repairs"] == []
 

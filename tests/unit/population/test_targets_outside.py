@@ -62,9 +62,9 @@ def test_the_worst_residual_is_told_and_one_that_is_no_number_is_the_worst():
 
 
 def work(bundle, rules, rows, folder, attempts=10, **settings):
-    anatomies.open_generator(str(bundle), str(rules), settings, attempts, "cpu")
+    generator = anatomies.open_generator(str(bundle), str(rules), settings, attempts, "cpu")
     path = folder / "far-00000.nii.gz"
-    (result,) = anatomies.work([path], [(rows.to_dict("records"), 1, "far", 0, None)])
+    (result,) = anatomies.work(generator, [path], [(rows.to_dict("records"), 1, "far", 0, None)])
     assert not path.exists()
     return result
 

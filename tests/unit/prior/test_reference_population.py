@@ -124,7 +124,7 @@ def test_jacobian_of_a_linear_map_is_its_determinant():
 @pytest.fixture
 def source():
     rules, values = (RESOURCES / name for name in ("topology/heart.tsv", "reference/reference_values.tsv"))
-    reference_population.open_source(HEART, HEART_GRID, rules, {}, values, 0)
+    return reference_population.open_source(HEART, HEART_GRID, rules, {}, values, 0)
 
 
 @pytest.mark.parametrize("spacing_mm", [1.0, 1.5, 2.0, 3.0])
@@ -134,7 +134,7 @@ def test_a_map_of_any_voxels_anywhere_is_brought_onto_the_grid(source, tmp_path,
     other = own if spacing_mm == 2.0 else resample(own, spacing_mm)
     moved = np.pad(other.labels, ((30, 0), (0, 45), (3, 0)))  # the field is not about the heart
     write_volume(tmp_path / "T2.nii.gz", LabelMap(moved, other.affine))
-    record = reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "T2.nii.gz"),))
+    record = reference_population.work_folder(source, tmp_path / "in.nii.gz", (str(tmp_path / "T2.nii.gz"),))
     read = read_label_map(tmp_path / "in.nii.gz", HEART)
     assert read.labels.shape == HEART_GRID.shape
     heart = [HEART.label(name) for name in HEART.centred_on]
@@ -151,12 +151,12 @@ def test_a_map_of_any_voxels_anywhere_is_brought_onto_the_grid(source, tmp_path,
 def test_a_map_that_cannot_be_trained_on_ends_itself_alone(source, tmp_path):
     (tmp_path / "x.nii.gz").write_bytes(b"no NIfTI")
     with pytest.raises(SubjectError, match="readable NIfTI"):
-        reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "x.nii.gz"),))
+        reference_population.work_folder(source, tmp_path / "in.nii.gz", (str(tmp_path / "x.nii.gz"),))
     away = np.zeros((9, 9, 9), np.uint8)
     away[4, 4, 4] = HEART.label("aorta")
     write_volume(tmp_path / "aorta.nii.gz", LabelMap(away, np.diag([2.0, 2.0, 2.0, 1.0])))
     with pytest.raises(SubjectError, match="none of the structures"):
-        reference_population.work_folder(tmp_path / "in.nii.gz", (str(tmp_path / "aorta.nii.gz"),))
+        reference_population.work_folder(source, tmp_path / "in.nii.gz", (str(tmp_path / "aorta.nii.gz"),))
 
 
 def test_every_map_that_is_trained_on_has_its_covariates(tmp_path):

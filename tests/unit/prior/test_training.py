@@ -20,6 +20,7 @@ from cardiocohort.diffusion.networks import (
     to_blocks,
     to_occupancy,
 )
+from cardiocohort.metrics import overlap
 from cardiocohort.prior import checkpoints, distributed, figures, model_card, train_jobs, training
 from cardiocohort.runtime import artifacts
 from cardiocohort.runtime.errors import InputError
@@ -46,7 +47,7 @@ def test_the_nearest_heart_is_that_of_the_largest_mean_dice_pair_by_pair():
     maps[1][maps[1] == 1] = 0  # a structure that is not there counts as no overlap
     hearts, training_hearts = maps[:4], [*maps[4:], maps[2]]
     thin = [m[::2, ::2, ::2] for m in maps]
-    pairs = [[model_card.dice(a, b, ANATOMY).mean() for b in [*thin[4:], thin[2]]] for a in thin[:4]]
+    pairs = [[overlap.dice(a, b, ANATOMY).mean() for b in [*thin[4:], thin[2]]] for a in thin[:4]]
     found = model_card.nearest_dice(hearts, training_hearts, ANATOMY)
     np.testing.assert_allclose(found, np.max(pairs, axis=1), rtol=1e-6)
     assert found[2] == pytest.approx(1.0)
@@ -362,7 +363,7 @@ def test_a_fit_draws_held_out_hearts_beside_their_reconstructions(blocks, tmp_pa
     assert [int(name) for name in drawn] == [5, 11, 17, 23], "those that the table holds out"
     for i, (labels, again) in zip((5, 11, 17, 23), drawn.values(), strict=True):
         np.testing.assert_array_equal(labels, from_blocks(blocks[i : i + 1])[0].numpy())
-        assert model_card.dice(labels, again, ANATOMY).min() > 0.6
+        assert overlap.dice(labels, again, ANATOMY).min() > 0.6
     with Image.open(job["reconstructions"]) as picture:
         assert picture.width > 2 * picture.height * 4 / 3 / 1.2  # eight columns of three slices
     losses = pd.read_csv(job["losses"], sep="\t")

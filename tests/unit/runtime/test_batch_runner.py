@@ -51,6 +51,22 @@ def test_every_subject_is_made_and_listed_in_order(tmp_path, threads):
         artifacts.check_file(tmp_path / "batch" / record["file"], record["size"], record["sha256"])
 
 
+def open_factor(factor):
+    return {"factor": factor}
+
+
+def multiply(opened, path, payload):
+    artifacts.write_text(path, str(opened["factor"] * payload[0]))
+    return {"verdict": "done", "reason": ""}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_the_initializer_returns_is_the_first_argument_of_work(tmp_path, threads):
+    folder = tmp_path / "batch"
+    batch_runner.run_batch(folder, tasks_of([1, 2]), multiply, threads, open_factor, (5,))
+    assert [(folder / f"s{n}.txt").read_text() for n in (1, 2)] == ["5", "10"]
+
+
 def test_a_failing_subject_ends_alone(tmp_path):
     records = batch_runner.run_batch(tmp_path / "batch", tasks_of([1, -5, 2]), double)
     assert [(r["verdict"], r["reason"]) for r in records] == [

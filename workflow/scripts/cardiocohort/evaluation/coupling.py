@@ -55,7 +55,7 @@ class Scaled:
 def scale(arms: dict[str, Samples], hearts: dict[str, Hearts], structure: int) -> Scaled:
     """Scalars of structure number `structure` of real hearts (targets, reference) and of complete samples."""
     real = [hearts[name].moments[:, structure] for name in ("targets", "reference")]
-    real = Moments(*(np.concatenate(own) for own in zip(*map(_fields, real), strict=True)))
+    real = Moments(*(np.concatenate(own) for own in zip(*(vars(m).values() for m in real), strict=True)))
     typical = Moments(*(np.mean(own, axis=0)[None] for own in (real.volume_ml, real.centroid_mm, real.shape)))
     data = scalars(real, typical)
     mean, spread = data.mean(axis=0), data.std(axis=0, ddof=1)
@@ -65,10 +65,6 @@ def scale(arms: dict[str, Samples], hearts: dict[str, Hearts], structure: int) -
     }
     passed = {n: np.array([not r for r in s.reasons])[s.hearts.complete] for n, s in arms.items()}
     return Scaled((data - mean) / spread, own, passed)
-
-
-def _fields(m: Moments) -> tuple[np.ndarray, ...]:
-    return m.volume_ml, m.centroid_mm, m.covariance_mm2
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:

@@ -37,16 +37,12 @@ def errors(samples: Samples) -> pd.DataFrame:
     found = agreement(targets, keyed[keyed["volume_ml"] > 0])
     found["volume_error_percent"] = found["volume_error_percent"].abs()
     there = samples.hearts.moments.volume_ml.ravel() > 0
-    flat = [m.reshape(-1, *m.shape[2:])[there] for m in _fields(samples.hearts.moments)]
-    wanted = [m.reshape(-1, *m.shape[2:])[there] for m in _fields(samples.targets)]
+    flat = [m.reshape(-1, *m.shape[2:])[there] for m in vars(samples.hearts.moments).values()]
+    wanted = [m.reshape(-1, *m.shape[2:])[there] for m in vars(samples.targets).values()]
     differs = attributes.differences(
         "aspect", (type(samples.targets)(*flat),), (type(samples.targets)(*wanted),)
     )
     return found.assign(aspect_error=np.linalg.norm(differs, axis=-1))
-
-
-def _fields(moments) -> tuple[np.ndarray, ...]:
-    return moments.volume_ml, moments.centroid_mm, moments.covariance_mm2
 
 
 def table(arms: dict[str, Samples], sets: list[tuple[str, ...]], resamples: int, seed: int) -> pd.DataFrame:

@@ -1,15 +1,11 @@
 """The evaluation's charts, from its tables (evaluation stage)."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from ..plotting.style import STYLE, plt
 from .arms import ABLATION, PAPER, UNGUIDED
 from .coupling import BAR, ENTRIES, Scaled
 from .fidelity import headline
@@ -29,7 +25,7 @@ TITLES = {
 UNITS = {"size": "volume error, %", "position": "centroid error, mm", "shape": "norm of the Sⁿ difference"}
 MOST_RULES = 10
 
-plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update(STYLE)
 
 
 def label(method: str, constrained: int) -> str:

@@ -23,14 +23,6 @@ from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome
 from .arms import UNGUIDED, Arm
 
-_sampler: judging.Sampler | None = None
-
-
-def open_sampler(bundle: str, rules: str, settings: GuidanceSettings, device: str) -> None:
-    """Initializer of a worker (`judging.open_sampler`)."""
-    global _sampler
-    _sampler = judging.open_sampler(bundle, rules, settings, device)
-
 
 def settings_of(arm: Arm, guidance: dict) -> GuidanceSettings:
     """The config's guidance with the arm's method and strength."""
@@ -91,12 +83,13 @@ def tasks(targets: list[pd.DataFrame], seed: int, inputs: str) -> list[Task]:
     return made
 
 
-def work(paths: list[Path], payloads: list[tuple[list[dict], int, int]]) -> list[dict | SubjectError]:
+def work(
+    s: judging.Sampler, paths: list[Path], payloads: list[tuple[list[dict], int, int]]
+) -> list[dict | SubjectError]:
     """Sample hearts together (for `subjects.run_batch`): payload is target rows, seed, index.
 
     Noise is that of seed and index, the same in every arm. What is written has the bounded repairs.
     """
-    s = _sampler
     rows = [pd.DataFrame(own) for own, *_ in payloads]
     refused = [impossible(own, s.prior.grid) for own in rows]
     open_ones = [i for i, reason in enumerate(refused) if not reason]
@@ -108,13 +101,12 @@ def work(paths: list[Path], payloads: list[tuple[list[dict], int, int]]) -> list
         labels = dict(zip(open_ones, made, strict=True))
     seconds = (time.process_time() - started) / max(len(open_ones), 1)
     return [
-        SubjectError(refused[i].text) if refused[i] else _judge(path, rows[i], labels[i], seconds)
+        SubjectError(refused[i].text) if refused[i] else _judge(s, path, rows[i], labels[i], seconds)
         for i, path in enumerate(paths)
     ]
 
 
-def _judge(path: Path, rows: pd.DataFrame, labels: np.ndarray, seconds: float) -> dict:
-    s = _sampler
+def _judge(s: judging.Sampler, path: Path, rows: pd.DataFrame, labels: np.ndarray, seconds: float) -> dict:
     raw = topology.examine(labels, *s.gate) if labels.any() else None
     judged = judging.judge(s, rows, labels, raw)
     write_label_map(path, judged.labels, s.prior.grid)

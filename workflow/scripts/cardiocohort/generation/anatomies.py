@@ -38,13 +38,9 @@ GROUP = {"cpu": 1, "cuda": 8}
 PATIENCE = 3  # attempts that miss the target before no more are made: another seed will not reach it either
 
 
-_generator: Sampler | None = None
-
-
-def open_generator(bundle: str, rules: str, settings: dict, max_attempts: int, device: str) -> None:
+def open_generator(bundle: str, rules: str, settings: dict, max_attempts: int, device: str) -> Sampler:
     """Initializer of a worker (`judging.open_sampler`)."""
-    global _generator
-    _generator = open_sampler(bundle, rules, GuidanceSettings.from_config(settings), device, max_attempts)
+    return open_sampler(bundle, rules, GuidanceSettings.from_config(settings), device, max_attempts)
 
 
 def arm_and_index(subject: str) -> tuple[str, int]:
@@ -89,7 +85,7 @@ def sample_labels(
 
 
 def work(
-    paths: list[Path], payloads: list[tuple[list[dict], int, str, int, dict | None]]
+    g: Sampler, paths: list[Path], payloads: list[tuple[list[dict], int, str, int, dict | None]]
 ) -> list[dict | SubjectError]:
     """Generate subjects together (for `subjects.run_batch`): payload is target rows, seed, arm, index, base.
 
@@ -99,12 +95,11 @@ def work(
     violations is written and the topology stage will reject it. A subject is a SubjectError if its samples
     all diverged, and if its target is outside the prior: beyond the field, or missed by all that were made.
     """
-    g = _generator
     rows = [pd.DataFrame(own) for own, *_ in payloads]
-    bases = [_open_base(*each) for each in zip(rows, (p[4] for p in payloads), strict=True)]
+    bases = [_open_base(g, *each) for each in zip(rows, (p[4] for p in payloads), strict=True)]
     tried: list[list[Attempt]] = [[] for _ in payloads]
     refused = [
-        base if isinstance(base, SubjectError) else _impossible(own)
+        base if isinstance(base, SubjectError) else _impossible(g, own)
         for own, base in zip(rows, bases, strict=True)
     ]
     for number in range(g.max_attempts):
@@ -119,21 +114,23 @@ def work(
         labels, losses = sample_labels(g.prior, constraints, seeds, g.settings, base)
         for i, own_labels, own_losses in zip(open_ones, labels, losses, strict=True):
             tried[i].append(Attempt(number, own_losses, judge(g, rows[i], own_labels)))
-    return [_finish(*each) for each in zip(paths, rows, tried, refused, bases, strict=True)]
+    return [_finish(g, *each) for each in zip(paths, rows, tried, refused, bases, strict=True)]
 
 
-def _impossible(rows: pd.DataFrame) -> SubjectError | None:
-    ending = impossible(rows, _generator.prior.grid)
+def _impossible(g: Sampler, rows: pd.DataFrame) -> SubjectError | None:
+    ending = impossible(rows, g.prior.grid)
     return SubjectError(ending.reason, ending.detail) if ending else None
 
 
-def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray] | SubjectError | None:
+def _open_base(
+    g: Sampler, rows: pd.DataFrame, given: dict | None
+) -> tuple[Base, np.ndarray] | SubjectError | None:
     """Latent, mask and label map of a sibling's base; a SubjectError if the base was rejected."""
     if given is None:
         return None
     if given["refused"]:
         return SubjectError("base rejected", given["refused"], Outcome.BASE_REJECTED)
-    prior, reach = _generator.prior, _generator.settings.sibling.reach_mm
+    prior, reach = g.prior, g.settings.sibling.reach_mm
     labels = read_base(given, prior.anatomy, prior.grid)
     own = rows[rows["structure"].isin(given["edited"])]
     groups = [prior.anatomy.labels_of(name) for name in own["structure"]]
@@ -181,7 +178,9 @@ def _goes_on(tried: list[Attempt]) -> bool:
     return sum(attempt.miss is not None and attempt.miss.reason == OUTSIDE for attempt in tried) < PATIENCE
 
 
-def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: SubjectError | None, base):
+def _finish(
+    g: Sampler, path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: SubjectError | None, base
+):
     if refused:
         return refused
     records = {
@@ -196,8 +195,8 @@ def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: Subje
         return SubjectError(first.reason, first.detail, record=records)
     best = min(candidates, key=lambda attempt: len(attempt.failures))
     judged = best.judged
-    overlap = dice_by_name(judged.labels, base[1], _generator.prior.anatomy) if base else {}
-    write_label_map(path, judged.labels, _generator.prior.grid)
+    overlap = dice_by_name(judged.labels, base[1], g.prior.anatomy) if base else {}
+    write_label_map(path, judged.labels, g.prior.grid)
     achieved = moments.to_columns(judged.achieved)
     return {
         "verdict": Outcome.GENERATED,
@@ -205,7 +204,7 @@ def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: Subje
         **records,
         "attempt": best.number,
         "repairs": list(judged.repairs),
-        "networks": describe(_generator.prior.device),
+        "networks": describe(g.prior.device),
         "loss": best.losses,
         "moments": {name: np.asarray(values).tolist() for name, values in achieved.items()},
         "residuals": judged.residuals,

@@ -47,13 +47,9 @@ class Convention:
     positions: tuple[Position, ...]
 
 
-_convention: Convention | None = None
-
-
-def open_convention(anatomy: Anatomy, grid: Grid, rules_path, vessels_path, positions_path) -> None:
+def open_convention(anatomy: Anatomy, grid: Grid, rules_path, vessels_path, positions_path) -> Convention:
     """Initializer of a worker process; the tables of vessels and positions may be None."""
-    global _convention
-    _convention = Convention(
+    return Convention(
         anatomy,
         grid,
         topology.load_rules(rules_path, anatomy),
@@ -89,13 +85,12 @@ def case_tasks(
     return tasks
 
 
-def make_label_map(path: Path, payload: tuple) -> dict:
+def make_label_map(c: Convention, path: Path, payload: tuple) -> dict:
     """Write a case's picture to `path` and, if it is accepted, its label map beside; returns its record.
 
     SubjectError where a file cannot be read or no structure is found.
     """
     case, sources, whole_heart = payload
-    c = _convention
     label_map = path.parents[1] / f"{case.name}.nii.gz"
     label_map.unlink(missing_ok=True)  # of an earlier run with other settings
     found = find_masks(case, sources)

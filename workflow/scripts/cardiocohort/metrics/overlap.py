@@ -5,10 +5,15 @@ import numpy as np
 from ..anatomy.labels import Anatomy
 
 
-def dice_by_name(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> dict[str, float]:
-    """Dice overlap of every structure in two label maps."""
-    found = {}
-    for k, name in enumerate(anatomy.structures, start=1):
+def dice(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """Dice overlap (K,) of every structure in two label maps; 0 where neither has it."""
+    found = []
+    for k in range(1, anatomy.n_channels):
         total = np.count_nonzero(a == k) + np.count_nonzero(b == k)
-        found[name] = 2.0 * np.count_nonzero((a == k) & (b == k)) / max(total, 1)
-    return found
+        found.append(2.0 * np.count_nonzero((a == k) & (b == k)) / max(total, 1))
+    return np.array(found)
+
+
+def dice_by_name(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> dict[str, float]:
+    """`dice` by the structure's name."""
+    return dict(zip(anatomy.structures, dice(a, b, anatomy).tolist(), strict=True))

@@ -1,19 +1,15 @@
 """Loss curves and reconstructions of a training run (prior stage)."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
 from ..anatomy.labels import Anatomy
+from ..metrics.overlap import dice
 from ..plotting import palette
+from ..plotting.style import plt
 from ..runtime import artifacts
 from .checkpoints import History
-from .model_card import dice
 
 
 def write_losses(history: History, table, figure, title: str) -> None:

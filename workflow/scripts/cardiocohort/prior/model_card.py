@@ -9,16 +9,7 @@ from ..anatomy.labels import Anatomy
 from ..diffusion import edm
 from ..diffusion.bundle import Prior
 from ..diffusion.networks import to_blocks, to_occupancy
-
-
-def dice(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> np.ndarray:
-    """Dice overlap of every structure in two label maps, (K,)."""
-    return np.array(
-        [
-            2 * np.sum((a == k) & (b == k)) / max(np.sum(a == k) + np.sum(b == k), 1)
-            for k in range(1, anatomy.n_channels)
-        ]
-    )
+from ..metrics.overlap import dice
 
 
 def reconstruct(autoencoder, labels: np.ndarray, channels: int) -> np.ndarray:

@@ -44,12 +44,8 @@ class Source:
     seed: int = 0
 
 
-_source: Source | None = None
-
-
-def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_path, seed) -> None:
+def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_path, seed) -> Source:
     """Initializer of a worker: `templates` maps label-map paths to their share of the population."""
-    global _source
     torch.set_num_threads(1)
     smoothing = DeformationSettings().smoothing_voxels
     loaded = []
@@ -57,7 +53,7 @@ def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_p
         labels = to_grid(read_label_map(path, anatomy), grid).labels
         loaded.append(make_template(Path(path).name.split(".")[0], labels, anatomy, grid, smoothing))
     shares = np.array(list(templates.values()), dtype=float)
-    _source = Source(
+    return Source(
         anatomy,
         grid,
         topology.load_rules(rules_path, anatomy),
@@ -82,10 +78,10 @@ def folder_tasks(label_maps: dict[str, Path], inputs: str) -> list[Task]:
     ]
 
 
-def work_deformed(path: Path, payload: tuple[int]) -> dict:
+def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
     """Deform a template until the gate accepts it; every refusal is in the record."""
     (index,) = payload
-    s, refused = _source, []
+    refused = []
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.default_rng(np.random.SeedSequence([s.seed, index, attempt]))
         template = s.templates[rng.choice(len(s.templates), p=s.shares)]
@@ -98,7 +94,7 @@ def work_deformed(path: Path, payload: tuple[int]) -> dict:
         }
         try:
             labels = deform(template, growth, s.anatomy, rng, DeformationSettings())
-            record = _accept(path, labels)
+            record = _accept(s, path, labels)
         except SubjectError as error:
             refused.append(f"{template.name}: {error.reason}")
             continue
@@ -107,13 +103,13 @@ def work_deformed(path: Path, payload: tuple[int]) -> dict:
     raise SubjectError("no deformation passed the topology gate", "; ".join(refused))
 
 
-def work_folder(path: Path, payload: tuple[str]) -> dict:
+def work_folder(s: Source, path: Path, payload: tuple[str]) -> dict:
     """Bring a user's label map onto the grid, the heart's centre at the origin, if the gate accepts it.
 
     Coarser voxels are refined, finer ones averaged; the record tells. SubjectError for a map that cannot be
     used.
     """
-    (source,), s = payload, _source
+    (source,) = payload
     with ending_alone(source):
         label_map = read_label_map(source, s.anatomy)
         label_map, changes = coarse_maps.bring_to_spacing(label_map, s.anatomy, s.grid, s.rules)
@@ -123,13 +119,12 @@ def work_folder(path: Path, payload: tuple[str]) -> dict:
             centre = heart_centre_mm(label_map, s.anatomy)
             label_map = label_map_onto(label_map, s.grid, centre, s.anatomy.n_channels - 1)
         labels = centred(label_map, s.anatomy, s.grid)
-    record = _accept(path, labels)
+    record = _accept(s, path, labels)
     own = {"origin": Path(source).name, "refused": [], "repairs": [*changes, *record["repairs"]]}
     return record | own
 
 
-def _accept(path: Path, labels: np.ndarray) -> dict:
-    s = _source
+def _accept(s: Source, path: Path, labels: np.ndarray) -> dict:
     labels, repairs, verdict = topology.judge(labels, s.grid.spacing_mm, s.anatomy, s.rules)
     if not verdict.accepted:
         raise SubjectError("; ".join(verdict.reasons))

@@ -7,10 +7,10 @@ import pandas as pd
 from ..cohort.table import Arm
 from ..metrics.agreement import constrained_in
 from ..population.ignored_edits import idle
+from ..population.plausibility import FAR
 from ..runtime.outcomes import Outcome, Stage
 from .manifest import STATUSES
 
-FAR = 1e-3  # a median plausibility below this deserves a warning
 BIASED = 0.2  # standard deviations: a small effect by Cohen's (1988) convention
 MANY = 30  # subjects from which a difference of means is told as a bias
 

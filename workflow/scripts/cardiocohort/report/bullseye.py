@@ -3,13 +3,8 @@
 Layout: Cerqueira et al., Circulation 2002. Base outside, apex in the middle, anterior on top, septum left.
 """
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import io
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import Normalize
@@ -18,6 +13,7 @@ from matplotlib.patches import Wedge
 from PIL import Image
 
 from ..anatomy.aha_segments import LEFT, SEGMENTS, WALL_COLUMNS
+from ..plotting.style import plt
 from ..runtime.outcomes import Outcome
 
 # rings from outside: radii, first segment, how many, where the first one's middle is, degrees from the right

@@ -2,11 +2,6 @@
 
 import textwrap
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,6 +9,7 @@ from matplotlib.figure import Figure
 from ..anatomy.labels import Anatomy
 from ..metrics.agreement import ERRORS, constrained_in
 from ..plotting import palette
+from ..plotting.style import STYLE, plt
 from ..runtime.outcomes import Outcome
 from . import bullseye
 from .manifest import STATUSES
@@ -35,7 +31,7 @@ ALL_SHOWN = 60  # points drawn one by one
 UNITS = {"volume_error_percent": "volume error, %", "centroid_error_mm": "centroid error, mm",
          "shape_error": "norm of ΔSⁿ"}  # fmt: skip
 
-plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update(STYLE)
 
 
 def all_charts(summary: Summary, targets: pd.DataFrame, anatomy: Anatomy) -> dict[str, Figure]:

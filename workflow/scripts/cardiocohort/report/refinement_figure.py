@@ -1,14 +1,10 @@
 """The figure of a refinement study. Owned by the meshing stage."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from ..plotting.style import STYLE, plt
 from ..runtime.outcomes import Outcome
 
 OF_FINEST = {
@@ -22,7 +18,6 @@ OF_FINEST = {
 }
 QUALITY = {"min_scaled_jacobian": "scaled Jacobian, least", "p1_scaled_jacobian": "1st percentile"}
 DISTANCE = {"surface_distance_mean_mm": "to the labels, mean", "surface_distance_p95_mm": "95th percentile"}
-FONT = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def by_number_of_tets(table: pd.DataFrame) -> Figure:
@@ -43,7 +38,7 @@ def by_number_of_tets(table: pd.DataFrame) -> Figure:
         fig.text(0.5, 0.5, "No heart has a mesh at every edge length.", ha="center")
         return fig
     finest = good.groupby("subject")["edge_length_mm"].transform("min") == good["edge_length_mm"]
-    with plt.rc_context(FONT):
+    with plt.rc_context(STYLE):
         fig, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
         shown = {column: label for column, label in OF_FINEST.items() if column in good}
         reference = good[finest].set_index("subject")[list(shown)]

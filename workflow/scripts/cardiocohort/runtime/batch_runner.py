@@ -38,7 +38,7 @@ class Task:
 def run_batch(
     folder: str | Path,
     tasks: list[Task],
-    work: Callable[[Path, tuple], dict],
+    work: Callable[..., dict],
     threads: int = 1,
     initializer: Callable | None = None,
     initargs: tuple = (),
@@ -50,8 +50,9 @@ def run_batch(
     it must be finished before and named in the record's `files` (relative to the batch folder), which
     comes back as a list of file, size and sha256; without all of them whole nothing is reused. It may raise
     SubjectError, which becomes its ending's columns (verdict, reason, detail) and is not cached. Every record
-    gets subject, file, size, sha256 (the last three empty on failure). `work` and `initializer` are
-    module-level functions: with threads > 1 they run in child processes. With group > 0, for devices
+    gets subject, file, size, sha256 (the last three empty on failure). What `initializer(*initargs)` returns,
+    once per process, is then the first argument of `work`. `work` and `initializer` are module-level
+    functions: with threads > 1 they run in child processes. With group > 0, for devices
     that are fast on many subjects at once, `work` takes lists of up to `group` paths and payloads and
     returns a list of records, with a SubjectError in place of a record that could not be made.
     """
@@ -92,7 +93,7 @@ def _make(folder, groups, work, threads, initializer, initargs):
         with ProcessPoolExecutor(
             min(threads, len(groups)), get_context("spawn"), _start_worker, (initializer, initargs)
         ) as pool:
-            waiting = [pool.submit(_make_group, folder, tasks, work) for tasks in groups]
+            waiting = [pool.submit(_make_in_worker, folder, tasks, work) for tasks in groups]
             try:
                 for future in as_completed(waiting):
                     yield future.result()
@@ -103,34 +104,45 @@ def _make(folder, groups, work, threads, initializer, initargs):
                     "(mem_mb) or fewer threads"
                 ) from error
     elif groups:
-        if initializer:
-            initializer(*initargs)
+        opened = _open(initializer, initargs)
         for tasks in groups:
-            yield _make_group(folder, tasks, work)
+            yield _make_group(folder, tasks, work, opened)
+
+
+def _open(initializer, initargs) -> tuple:
+    return (initializer(*initargs),) if initializer else ()
+
+
+_opened: tuple = ()  # of a child process: what its initializer returned
 
 
 def _start_worker(initializer, initargs) -> None:
+    global _opened
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; the parent tells of it
-    if initializer:
-        initializer(*initargs)
+    _opened = _open(initializer, initargs)
 
 
-def _each(work, paths: list[Path], payloads: list[tuple]) -> list:
+def _make_in_worker(folder: Path, tasks: list[Task], work) -> list[tuple[Task, dict]]:
+    return _make_group(folder, tasks, work, _opened)
+
+
+def _each(work, *given) -> list:
     """A work function of one subject, as one of many."""
+    *opened, paths, payloads = given
     out = []
     for path, payload in zip(paths, payloads, strict=True):
         try:
-            out.append(work(path, payload))
+            out.append(work(*opened, path, payload))
         except SubjectError as error:
             out.append(error)
     return out
 
 
-def _make_group(folder: Path, tasks: list[Task], work) -> list[tuple[Task, dict]]:
+def _make_group(folder: Path, tasks: list[Task], work, opened: tuple) -> list[tuple[Task, dict]]:
     paths = [folder / task.file for task in tasks]
     for path in paths:
         artifacts.sidecar_path(path).unlink(missing_ok=True)
-    made = work(paths, [task.payload for task in tasks])
+    made = work(*opened, paths, [task.payload for task in tasks])
     return [(task, _record(folder, task, result)) for task, result in zip(tasks, made, strict=True)]
 
 

@@ -1,16 +1,12 @@
 """The figure of a paired comparison. Owned by the simulation stage."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..plotting.style import STYLE, plt
+
 WALLS = {"rv": "RV free wall", "septum": "septum", "lv": "LV free wall"}
 BASE_COLOUR, SIBLING_COLOUR, PAIR_COLOUR = "#35638f", "#c4622d", "0.75"
-FONT = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def displacement_by_volume(table: pd.DataFrame, structure: str, base: str, sibling: str) -> Figure:
@@ -19,7 +15,7 @@ def displacement_by_volume(table: pd.DataFrame, structure: str, base: str, sibli
     table: of `pairs.pairs`; base, sibling: names of the arms.
     """
     compared = table[table["verdict"] == "compared"]
-    with plt.rc_context(FONT):
+    with plt.rc_context(STYLE):
         fig, axes = plt.subplots(1, len(WALLS), figsize=(9, 3.2), sharey=True, layout="constrained")
         for ax, (part, title) in zip(axes, WALLS.items(), strict=True):
             column = f"{part}_mean_mm"
