@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.runtime import artifacts, script
 
 COLUMNS = "arm\tn\tsex\tcondition\tage\tbsa\tseed\tconstraints\tedits"
@@ -27,16 +28,17 @@ def cost(command: list[str], **options) -> tuple[float, float]:
     return cpu, memory * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def write_trial(folder: Path, subjects: int) -> None:
+def write_trial(folder: Path, bundle: str | Path, subjects: int) -> None:
     """The cohort table `trial.tsv` of two arms with `subjects` in all."""
-    rows = [f"{arm}\t{subjects // 2}\tany\thealthy\t\t\t\tmyocardium: size\t" for arm in ("a", "b")]
+    structure = read_anatomy(Path(bundle) / "bundle.json")[0].structures[0]
+    rows = [f"{arm}\t{subjects // 2}\tany\thealthy\t\t\t\t{structure}: size\t" for arm in ("a", "b")]
     (folder / "trial.tsv").write_text("\n".join([COLUMNS, *rows]) + "\n")
 
 
 def plan(snakefile: str, bundle: str, subjects: int, batch_size: int) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of a dry run of two arms with `subjects` in all."""
     with tempfile.TemporaryDirectory() as folder:
-        write_trial(Path(folder), subjects)
+        write_trial(Path(folder), bundle, subjects)
         command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--directory", folder]
         command += ["--dry-run", "--quiet", "rules", "--cores", "1", "--config", "cohort_table=trial.tsv"]
         return cost([*command, f"bundle={bundle}", f"batch_size={batch_size}"])

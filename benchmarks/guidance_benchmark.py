@@ -104,9 +104,8 @@ def _sampled(setting: Setting, rows: pd.DataFrame, number: int) -> pd.DataFrame:
     seconds = clock() - started
     kept = bool(labels.any())
     if kept:
-        gate = (prior.grid.spacing_mm, prior.anatomy, rules)
-        labels = topology.repair(labels, *gate)[0]
-        kept = topology.examine(labels, *gate).accepted
+        labels, _, verdict = topology.judge(labels, prior.grid.spacing_mm, prior.anatomy, rules)
+        kept = verdict.accepted
     found = errors(rows, labels, prior.anatomy, prior.grid)
     found.insert(0, "kept", int(kept))
     found.insert(0, "seconds", round(seconds, 3))

@@ -73,7 +73,7 @@ def snakemake(project: Path, *arguments: str) -> str:
 def finished_trial(folder: Path, subjects: int) -> Path:
     """A project whose trial Snakemake takes for made: two arms, every output there and on record, empty."""
     (folder / "config").mkdir(parents=True)
-    write_trial(folder, subjects)
+    write_trial(folder, BUNDLE, subjects)
     config = {"cohort_table": "trial.tsv", "bundle": str(BUNDLE), "batch_size": BATCH_SIZE}
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
     lines = snakemake(folder, "--quiet", "all", "--summary").splitlines()

@@ -1,4 +1,4 @@
-"""Rule tell_guidance: tables and charts of what settings of guidance cost and reach."""
+"""Rule summarise_guidance: tables and charts of what settings of guidance cost and reach."""
 
 import pandas as pd
 

@@ -27,17 +27,17 @@ from pathlib import Path
 import torch
 if not json.loads(sys.argv[3]):
     torch.cpu._is_avx512_bf16_supported = lambda: False
-from cardiocohort import subjects
+from cardiocohort.runtime import batch_runner
 from cardiocohort.generation import anatomies
 
 job = json.loads(Path(sys.argv[1]).read_text())
 tasks = [
-    subjects.Task(name, f"{name}.nii.gz", name, (rows, 1, *anatomies.arm_and_index(name), None))
+    batch_runner.Task(name, f"{name}.nii.gz", name, (rows, 1, *anatomies.arm_and_index(name), None))
     for name, rows in job["targets"].items()
 ]
 given = (job["bundle"], job["rules"], {}, 1, "cpu")
 folder = Path(sys.argv[2])
-records = subjects.run_batch(
+records = batch_runner.run_batch(
     folder, tasks, anatomies.work, initializer=anatomies.open_generator, initargs=given, group=1
 )
 folder.with_suffix(".json").write_text(json.dumps(records))

@@ -80,11 +80,15 @@ def _batch(arm: str, indices: np.ndarray, measured: moments.Moments, listed: dic
     made = fate != "no anatomy"
     columns = {k: v.reshape(-1) for k, v in moments.to_columns(achieved).items()}
     tried = '[{"attempt": 0, "reasons": ["lv_leak: 12 mm2, max 0", "rv_pieces: 2, max 1"]}]'
+    causes = '[{"topology": ["lv_leak", "rv_pieces"]}]'
+    retried = rng.random(n) < 0.3
     anatomies = {
         "attempts": np.repeat(np.where(made, rng.integers(1, 4, n), 8), K),
         "status": np.repeat(np.where(made, "generated", "failed"), K),
         "reason": np.repeat(np.where(made, "", "no anatomy passed the gate"), K),
-        "tried": np.repeat(np.where(rng.random(n) < 0.3, tried, "[]"), K),
+        "tried": np.repeat(np.where(retried, tried, "[]"), K),
+        "cause": np.repeat(np.where(made, "", "no anatomy passed the gate"), K),
+        "tried_causes": np.repeat(np.where(retried, causes, "[]"), K),
         "file": np.repeat([f"{s}.nii.gz" if m else "" for s, m in zip(subjects, made, strict=True)], K),
         "size": pd.array(np.repeat(np.where(made, listed["size"], None), K), dtype="Int64"),
         "sha256": np.repeat(np.where(made, listed["sha256"], ""), K),
@@ -95,6 +99,9 @@ def _batch(arm: str, indices: np.ndarray, measured: moments.Moments, listed: dic
             "subject": subjects,
             "verdict": verdict,
             "reasons": np.where(verdict == "rejected", "lv_leak: 5 mm2, max 0", ""),
+            "failed_rules": np.where(verdict == "rejected", "lv_leak", ""),
+            "failed_measured": np.where(verdict == "rejected", 5.0, np.nan),
+            "failed_limit": np.where(verdict == "rejected", 0.0, np.nan),
         }
     )
     meshed = fate == "accepted"
@@ -128,7 +135,7 @@ SCRIPT = """
 import json, sys, time
 from types import SimpleNamespace
 import write_manifest, write_report
-from cardiocohort.peak_memory import peak_mb
+from cardiocohort.runtime.peak_memory import peak_mb
 
 class Files(dict):
     __getattr__ = dict.__getitem__

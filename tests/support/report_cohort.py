@@ -20,8 +20,8 @@ CONSTRAINED = HEART.structures[:6]
 ARMS = ("healthy_women", "dilated_cardiomyopathy")
 STAGES = {
     "targets": ("parquet", stage_tables.TARGETS),
-    "anatomies": ("parquet", stage_tables.ANATOMIES),
-    "topology": ("tsv", stage_tables.TOPOLOGY),
+    "anatomies": ("parquet", stage_tables.ANATOMIES | stage_tables.CAUSES),
+    "topology": ("tsv", stage_tables.TOPOLOGY | stage_tables.FAILED_RULES),
     "meshes": ("tsv", stage_tables.MESHES),
     "inputs": ("tsv", stage_tables.INPUTS),
 }
@@ -99,6 +99,8 @@ def _arm(folder: Path, arm: str, n: int, volume_factor: float, shift_mm: float) 
                 | {
                     "reason": "" if has_anatomy else "sampling diverged",
                     "tried": tried if index == 0 else "[]",
+                    "cause": "" if has_anatomy else "sampling diverged",
+                    "tried_causes": '[{"topology": ["lv_leak"]}]' if index == 0 else "[]",
                 }
                 | listed
             )
@@ -107,6 +109,8 @@ def _arm(folder: Path, arm: str, n: int, volume_factor: float, shift_mm: float) 
         reasons = {"accepted": "", "rejected": "lv_leak: 5 mm2, max 0; rv_pieces: 2, max 1"}
         rows["topology"].append(
             {"subject": subject, "verdict": verdict, "reasons": reasons.get(verdict, "x")}
+            | {"failed_rules": "lv_leak,rv_pieces" if verdict == "rejected" else ""}
+            | dict.fromkeys(("failed_measured", "failed_limit"), np.nan)
         )
         mesh = {"subject": subject, "verdict": "accepted" if meshed else "rejected" if sound else "skipped"}
         mesh |= {

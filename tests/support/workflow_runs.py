@@ -42,27 +42,32 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "SNAKEMAKE_PROFILE"} | {"OMP_NUM_THREADS": "1"}
 
 
-def command(workdir: Path, *arguments: str, repository: Path = REPOSITORY) -> list[str]:
-    snakefile = str(repository / "workflow" / "Snakefile")
+def command(
+    workdir: Path, *arguments: str, repository: Path = REPOSITORY, snakefile: str = "workflow/Snakefile"
+) -> list[str]:
     return [
         sys.executable,
         "-m",
         "snakemake",
         "--snakefile",
-        snakefile,
+        str(repository / snakefile),
         "--directory",
         str(workdir),
         *arguments,
     ]
 
 
-def snakemake(workdir: Path, *arguments: str, repository: Path = REPOSITORY) -> subprocess.CompletedProcess:
-    """Run Snakemake with `--directory workdir`; output and errors together in `.stdout`."""
+def run_command(line: list[str], workdir: Path) -> subprocess.CompletedProcess:
+    """Run a command in `workdir`; output and errors together in `.stdout`."""
     return subprocess.run(
-        command(workdir, *arguments, repository=repository),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment(),
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment(),
         cwd=workdir,
     )  # fmt: skip
+
+
+def snakemake(workdir: Path, *arguments: str, repository: Path = REPOSITORY) -> subprocess.CompletedProcess:
+    """Run Snakemake with `--directory workdir`; output and errors together in `.stdout`."""
+    return run_command(command(workdir, *arguments, repository=repository), workdir)
 
 
 def job_counts(output: str) -> dict[str, int]:
@@ -85,9 +90,16 @@ IN_FULL = (
 STRICT = ("--strict-dag-evaluation", "functions", "cyclic-graph", "periodic-wildcards")
 
 
-def planned_jobs(workdir: Path, *arguments: str) -> dict[str, list[dict[str, str]]]:
+def planned_jobs(
+    workdir: Path, *arguments: str, snakefile: str = "workflow/Snakefile"
+) -> dict[str, list[dict[str, str]]]:
     """Rule -> resources (and threads) of each of its jobs, as a strict dry run tells them."""
-    start = [sys.executable, "-c", IN_FULL, *command(workdir, "--dry-run", *arguments, *STRICT)[3:]]
+    start = [
+        sys.executable,
+        "-c",
+        IN_FULL,
+        *command(workdir, "--dry-run", *arguments, *STRICT, snakefile=snakefile)[3:],
+    ]
     run = subprocess.run(start, cwd=workdir, env=environment(), capture_output=True, text=True, check=False)
     told = run.stdout + run.stderr
     assert run.returncode == 0, told

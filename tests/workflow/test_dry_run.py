@@ -86,7 +86,7 @@ def test_an_arm_of_the_evaluation_is_a_job(workdir, evaluation, arms):
     run = dry(workdir, target="evaluate")
     assert run.returncode == 0, run.stdout
     once = ["evaluate", "make_evaluation_hearts", "measure_realism", "measure_control", "write_evaluation"]
-    once += ["train_known_prior", "sample_known_targets"] if "points: 0" not in evaluation else []
+    once += ["train_ellipsoid_prior", "sample_ellipsoid_targets"] if "points: 0" not in evaluation else []
     assert job_counts(run.stdout) == dict.fromkeys(once, 1) | {"sample_arm": arms}
 
 

@@ -26,10 +26,12 @@ import json, resource, shutil, sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from small_meshes import box
-from cardiocohort import exporters, files, labelmap, tables
-from cardiocohort.anatomy import Grid
+from cardiocohort import exporters
+from cardiocohort.anatomy import label_map
+from cardiocohort.anatomy.labels import Grid
 from cardiocohort.mechanics.settings import Mechanics
-from cardiocohort.meshing import storage
+from cardiocohort.mesh import storage
+from cardiocohort.runtime import artifacts, tables
 
 folder, model = Path(sys.argv[1]), box((13, 13, 13))
 labels = np.random.default_rng(0).integers(0, 255, (96, 96, 96)).astype(np.uint8)
@@ -40,18 +42,18 @@ def deck(name):
     return lambda path: exporters.write_deck(path, (name, *listed, Mechanics()))
 
 WRITERS = {
-    "label map": lambda path: labelmap.write_label_map(path, labels, Grid((96, 96, 96), 2.0)),
+    "label map": lambda path: label_map.write_label_map(path, labels, Grid((96, 96, 96), 2.0)),
     "volume.vtu": lambda path: storage.write_volume(path, model),
     "surface.vtp": lambda path: storage.write_surface(path, model),
     "table.parquet": lambda path: tables.write_table(path, frame, columns),
     "table.tsv": lambda path: tables.write_table(path, frame, columns),
-    "text": lambda path: files.write_text(path, "x" * 200_000),
+    "text": lambda path: artifacts.write_text(path, "x" * 200_000),
 }
 WRITERS |= {f"subject/{name}/README.txt": deck(name) for name in exporters.available()}
 whole = folder / "whole"
 storage.write_volume(whole / "x.vtu", model)
 storage.write_surface(whole / "x.vtp", model)
-listed = [(str(p), p.stat().st_size, files.sha256(p)) for p in (whole / "x.vtu", whole / "x.vtp")]
+listed = [(str(p), p.stat().st_size, artifacts.sha256(p)) for p in (whole / "x.vtu", whole / "x.vtp")]
 for limit in (resource.RLIM_INFINITY, 40_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     told = {}
@@ -72,7 +74,7 @@ for limit in (resource.RLIM_INFINITY, 40_000):
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory):
     """What became of each file, and whether it exists, without and with a limit to a file's size."""
-    places = os.pathsep.join([str(REPOSITORY / "workflow/scripts"), str(REPOSITORY / "tests")])
+    places = os.pathsep.join([str(REPOSITORY / "workflow/scripts"), str(REPOSITORY / "tests/support")])
     run = subprocess.run(
         [sys.executable, "-c", WRITERS, str(tmp_path_factory.mktemp("full"))],
         text=True, capture_output=True, env=environment() | {"PYTHONPATH": places}, check=False,

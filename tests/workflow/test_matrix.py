@@ -36,12 +36,12 @@ ASKED = {
     "bench_planning": (1000, 10, 8),
     "bench_sampling": (12000, 60, 8),
     "bench_guidance": (3500, 240, 1),
-    "tell_guidance": (1000, 10, 1),
+    "summarise_guidance": (1000, 10, 1),
     "make_label_maps": (3000, 600, 1),
     "make_evaluation_hearts": (1500, 240, 1),
     "sample_arm": (3500, 240, 1),
-    "train_known_prior": (4000, 240, 1),
-    "sample_known_targets": (3500, 240, 1),
+    "train_ellipsoid_prior": (4000, 240, 1),
+    "sample_ellipsoid_targets": (3500, 240, 1),
     "measure_realism": (4000, 240, 1),
     "measure_control": (2000, 60, 1),
     "write_evaluation": (2000, 60, 1),
@@ -65,8 +65,8 @@ ASKED |= {again: ASKED[rule] for again, rule in AGAIN.items()}
 ON_A_GPU = {
     "generate_anatomies",
     "sample_arm",
-    "train_known_prior",
-    "sample_known_targets",
+    "train_ellipsoid_prior",
+    "sample_ellipsoid_targets",
     "generate_again",
     "bench_sampling",
     "bench_guidance",
@@ -80,7 +80,7 @@ PRIOR = dict.fromkeys(
      "write_bundle", "measure_prior", "prior"), 1,
 )  # fmt: skip
 EVALUATION = dict.fromkeys(
-    ("make_evaluation_hearts", "train_known_prior", "sample_known_targets", "measure_realism",
+    ("make_evaluation_hearts", "train_ellipsoid_prior", "sample_ellipsoid_targets", "measure_realism",
      "measure_control", "write_evaluation", "evaluate"), 1,
 )  # fmt: skip
 
@@ -141,8 +141,10 @@ class Plan:
     target: tuple[str, ...] = ()
     prepare: Callable[[Path], object] = TWO
     how: tuple[str, ...] = LOCAL
+    snakefile: str = "workflow/Snakefile"
 
 
+BENCHMARKS = "benchmarks/Snakefile"
 OWN = {"label_maps": "maps", "cohort": "mine", "batch_size": 2}
 MATRIX = {
     "default": Plan(of(3, *MADE, *USED) | ONCE),
@@ -176,13 +178,14 @@ MATRIX = {
         of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 9}, target=("simulate",)
     ),
     "refinement": Plan(
-        of(3, *MADE, "check_topology") | {"mesh_refined": 6, "tell_refinement": 1, "refinement_study": 1},
+        of(3, *MADE, "check_topology")
+        | {"mesh_refined": 6, "summarise_refinement": 1, "refinement_study": 1},
         {"refinement": {"edge_lengths_mm": [3, 2.5]}},
         ("refinement_study",),
     ),
     "refinement, simulated": Plan(
         of(2, "import_anatomies", "check_topology")
-        | {"mesh_refined": 6, "simulate_refined": 9, "tell_refinement": 1, "refinement_study": 1},
+        | {"mesh_refined": 6, "simulate_refined": 9, "summarise_refinement": 1, "refinement_study": 1},
         OWN | {"refinement": {"simulate": True}},
         ("refinement_study",),
         with_maps,
@@ -211,11 +214,14 @@ MATRIX = {
         ("prior",),
     ),
     "benches": Plan(
-        of(3, "draw_targets") | of(1, "bench_planning", "bench_sampling", "bench"), target=("bench",)
+        of(3, "draw_targets") | of(1, "bench_planning", "bench_sampling", "bench"),
+        target=("bench",),
+        snakefile=BENCHMARKS,
     ),
     "bench of guidance": Plan(
-        of(3, "draw_targets") | of(1, "bench_guidance", "tell_guidance", "guidance_bench"),
+        of(3, "draw_targets") | of(1, "bench_guidance", "summarise_guidance", "guidance_bench"),
         target=("guidance_bench",),
+        snakefile=BENCHMARKS,
     ),
     "evaluation": Plan(EVALUATION | {"sample_arm": 20}, target=("evaluate",)),
     "SLURM": Plan(of(3, *MADE, *USED) | ONCE, how=SLURM),
@@ -248,7 +254,7 @@ def test_jobs_and_what_they_ask_for(name, tmp_path):
     config = {"bundle": "bundle", "cohort_table": "trial.tsv", "batch_size": 4} | plan.config
     (tmp_path / "config").mkdir()
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
-    found = planned_jobs(tmp_path, *plan.target, *plan.how)
+    found = planned_jobs(tmp_path, *plan.target, *plan.how, snakefile=plan.snakefile)
     assert {rule: len(jobs) for rule, jobs in found.items()} == plan.jobs
     site = yaml.safe_load((PROFILES / "site_example/profile.v9+.yaml").read_text())["set-resources"]
     for rule, jobs in found.items():

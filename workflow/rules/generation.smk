@@ -1,4 +1,4 @@
-# Stage 3, generation: anatomies that meet the targets, by guided diffusion.
+# Generation: anatomies that meet the targets, by guided diffusion.
 # in  <cohort>/targets/<batch>.parquet, the bundle, the topology rules (which decide about another attempt),
 #     of siblings the anatomies and verdicts of their base's batch, or a label map file
 # out <cohort>/anatomies/<batch>.parquet: achieved moments; label maps in <cohort>/anatomies/<batch>/

@@ -1,11 +1,11 @@
-# In place of stages 1 and 3: label maps of the user's own (config key `label_maps`).
+# In place of population and generation: label maps of the user's own (config key `label_maps`).
 # in  the label maps of the batch
 # out <cohort>/anatomies/<batch>.parquet: their moments; canonical copies in <cohort>/anatomies/<batch>/
 
 
 rule import_anatomies:
     input:
-        label_maps=lambda wildcards: list(map(str, batch_of(wildcards).values())),
+        label_maps=lambda wildcards: list(batch_of(wildcards)["label_maps"].values()),
         rules=ancient(RULES),
         bundle=ancient(BUNDLE),
     output:
@@ -18,7 +18,7 @@ rule import_anatomies:
         mem_mb=more_each_attempt(2000),
         runtime=30,
     params:
-        subjects=lambda wildcards: list(batch_of(wildcards)),
+        subjects=lambda wildcards: list(batch_of(wildcards)["label_maps"]),
         arm=SETTINGS["cohort"],
         anatomy=ANATOMY_DIGEST,
         rules_sha256=RULES_SHA256,

@@ -1,4 +1,4 @@
-# Stage 6, inputs: decks that cardiac solvers load.
+# Inputs: decks that cardiac solvers load.
 # in  <cohort>/meshes/<batch>.tsv and the meshes behind it
 # out <cohort>/inputs/<batch>.tsv: every file; decks in <cohort>/inputs/<batch>/<subject>/<format>/
 

@@ -1,4 +1,4 @@
-# Stage 5, meshing and microstructure: tagged biventricular tetrahedra with fibres, in one job, since
+# Meshing and microstructure: tagged biventricular tetrahedra with fibres, in one job, since
 # both are in one file.
 # in  <cohort>/anatomies/<batch>.parquet and the label maps behind it, <cohort>/topology/<batch>.tsv
 # out <cohort>/meshes/<batch>.tsv: quality; meshes and surfaces in <cohort>/meshes/<batch>/

@@ -1,4 +1,4 @@
-# Stage 1, population: what every virtual patient's heart should be.
+# Population: what every virtual patient's heart should be.
 # in  the arm's row of the cohort table (params), the reference table or explicit targets, of siblings the
 #     targets and anatomies of their base's batch, or a label map file
 # out <cohort>/targets/<batch>.parquet: moments of every subject and structure, with plausibility
@@ -7,7 +7,7 @@
 rule draw_targets:
     input:
         unpack(base_of("targets", "anatomies")),
-        **TARGET_SOURCE,
+        **({"targets_table": ancient(TARGETS_TABLE)} if TARGETS_TABLE else {}),
         reference=ancient(REFERENCE),
         bundle=ancient(BUNDLE),
     output:

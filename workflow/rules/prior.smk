@@ -25,23 +25,16 @@ with plain_errors():
         )
     # what is sampled in the end: the bundle's reference moments and the card's figures are of the like
     PRIOR_FOCUS = PRIOR["focus"][-1] if PRIOR["focus"] else []
-    PRIOR_ANATOMY = str(
-        locate(PRIOR["anatomy"], "prior.anatomy", Path.cwd(), REPOSITORY)
-    )
+    PRIOR_ANATOMY = place(PRIOR["anatomy"], "prior.anatomy")
     PRIOR_RULES = located("topology_rules")
     PRIOR_TEMPLATES = {
-        str(locate(path, "prior.templates", Path.cwd(), REPOSITORY)): share
+        place(path, "prior.templates"): share
         for path, share in ({} if PRIOR["label_maps"] else PRIOR["templates"]).items()
     }
     PRIOR_START, PRIOR_START_CARD = [], None
     if PRIOR["warm_start"]:
-        bundle_json = (
-            locate(PRIOR["warm_start"], "prior.warm_start", Path.cwd(), REPOSITORY)
-            / "bundle.json"
-        )
-        PRIOR_START, PRIOR_START_CARD = str(bundle_json), bundle_metadata.read_card(
-            bundle_json
-        )
+        PRIOR_START = place(f"{PRIOR['warm_start']}/bundle.json", "prior.warm_start")
+        PRIOR_START_CARD = bundle_metadata.read_card(PRIOR_START)
     elif not (PRIOR["autoencoder"]["cycles"] and PRIOR["denoiser"]["cycles"]):
         raise InputError(
             "config key 'prior': 'cycles' is empty for the autoencoder or the denoiser, which keeps the network of "
@@ -81,7 +74,7 @@ rule make_reference_population:
     input:
         anatomy=ancient(PRIOR_ANATOMY),
         rules=ancient(PRIOR_RULES),
-        values=ancient(str(REPOSITORY / "resources/reference/reference_values.tsv")),
+        values=ancient(REFERENCE_VALUES),
         templates=ancient(list(PRIOR_TEMPLATES)),
         label_maps=lambda wildcards: list(prior_label_maps().values()),
         covariates=prior_covariates,

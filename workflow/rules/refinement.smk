@@ -5,8 +5,7 @@
 #     <cohort>/refinement/study.tsv, study.png: a row a heart and edge length; figures against their number of tets
 
 
-# a mistake is told here in one message; an input function would tell it with Snakemake's traceback
-if "refinement_study" in sys.argv:
+if requested("refinement_study"):
     with plain_errors():
         check_refinement(SETTINGS)
 

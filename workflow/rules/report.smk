@@ -1,7 +1,26 @@
-# Stage 8, report: who came out of the trial and how well, for people; and how it was made.
+# Report: who came out of the trial and how well, for people; and how it was made.
 # in  the tables of all stages and batches
 # out <cohort>/manifest.tsv, <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort
 #     table, as it was), <cohort>/provenance.json, <cohort>/ro-crate-metadata.json
+
+
+# label maps of the user's own need no cohort table, and have no targets to compare with
+COHORT_TABLE = {"cohort_table": ancient(located("cohort_table"))} if WITH_TABLE else {}
+COHORT_TABLE_COPY = {"cohort_table": "<cohort>/cohort.tsv"} if WITH_TABLE else {}
+STAGE_TABLES = {
+    "targets": tables("targets", "parquet") if WITH_TABLE else [],
+    "anatomies": tables("anatomies", "parquet"),
+    "topology": tables("topology", "tsv"),
+    "meshes": tables("meshes", "tsv"),
+    "inputs": tables("inputs", "tsv"),
+}
+REPORT_CHARTS = ["acceptance", "distributions", "wall_thickness"]
+if WITH_TABLE:
+    REPORT_CHARTS += ["targets_and_achieved", "requested_and_accepted"]
+REPORT_FIGURES = {name: figure(name) for name in REPORT_CHARTS}
+REPORT_FIGURES["gallery"] = figure("gallery", "jpg")
+PAGE_TEMPLATE = WORKFLOW / "scripts/cardiocohort/report/cohort.html.j2"
+ENVIRONMENTS = sorted(map(str, (REPOSITORY / "envs").glob("*.yaml")))
 
 
 localrules:
@@ -22,7 +41,9 @@ rule write_config:
         "../../envs/report.yaml"
     params:
         settings=SETTINGS,
-        cohort_table_sha256=COHORT_TABLE_SHA256,
+        cohort_table_sha256=(
+            artifacts.sha256(located("cohort_table")) if WITH_TABLE else None
+        ),
         library=library("write_config.py"),
     message:
         "Writing the config with its defaults"
@@ -40,7 +61,7 @@ rule write_manifest:
     conda:
         "../../envs/report.yaml"
     params:
-        seeds=SEEDS,
+        seeds={name: b["seed"] for name, b in BATCHES.items() if "seed" in b},
         library=library("write_manifest.py"),
     message:
         "Writing the manifest"
@@ -71,7 +92,7 @@ rule write_report:
         runtime=60,
     params:
         config=SETTINGS,
-        arms=plain_arms(),
+        arms=list(plan.arms_of(BATCHES).values()),
         reference_values_sha256=artifacts.sha256(REFERENCE_VALUES),
         template=artifacts.sha256(PAGE_TEMPLATE),
         library=library("write_report.py"),
@@ -101,7 +122,11 @@ rule write_provenance:
         reference_sha256=REFERENCE_SHA256,
         rules_sha256=RULES_SHA256,
         targets_sha256=TARGETS_SHA256,
-        bases_sha256=BASES_SHA256,
+        bases_sha256={
+            batch["arm"]["base"]: batch["base_sha256"]
+            for batch in BATCHES.values()
+            if batch.get("base_sha256")
+        },
         library=library("write_provenance.py"),
     message:
         "Recording the provenance"

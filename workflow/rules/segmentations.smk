@@ -15,22 +15,16 @@ localrules:
     label_maps,
 
 
-with plain_errors():
-    # rules of the anatomy, each a table that may be left out but for the first two
-    SEGMENTATION_TABLES = {
-        key: (
-            str(locate(path, f"segmentations.{key}", Path.cwd(), REPOSITORY))
-            if path
-            else []
-        )
-        for key, path in SEGMENTATIONS.items()
-        if key in ("anatomy", "vessels", "positions", "covariates")
-    }
-    SEGMENTATION_TABLES["rules"] = located("topology_rules")
+# rules of the anatomy, each a table that may be left out but for the first two
+SEGMENTATION_TABLES = {
+    key: place(path, f"segmentations.{key}") or []
+    for key, path in SEGMENTATIONS.items()
+    if key in ("anatomy", "vessels", "positions", "covariates")
+}
+SEGMENTATION_TABLES["rules"] = located("topology_rules")
 
 
-# a mistake is told here in one message; an input function would tell it with Snakemake's traceback
-if "label_maps" in sys.argv:
+if requested("label_maps"):
     segmented_files(None)
 
 

@@ -15,8 +15,7 @@ localrules:
     verify_solver,
 
 
-# a mistake is told here in one message; an input function would tell it with Snakemake's traceback
-if "paired_comparison" in sys.argv:
+if requested("paired_comparison"):
     all_comparisons(None)
 
 
@@ -89,7 +88,7 @@ rule verify_solver:
 
 rule solve_land2015:
     input:
-        published=ancient(PUBLISHED_LAND2015),
+        published=ancient(str(REPOSITORY / "resources/verification/land2015.tsv")),
     output:
         table="results/verification/land2015.tsv",
     log:

@@ -1,4 +1,4 @@
-# Stage 4, topology: the gatekeeper. A rejected subject is a row with reasons, not a failed job.
+# Topology: the gatekeeper. A rejected subject is a row with reasons, not a failed job.
 # in  <cohort>/anatomies/<batch>.parquet and the label maps behind it, the table of anatomical rules
 # out <cohort>/topology/<batch>.tsv: verdict, reasons and every measured quantity
 

@@ -5,7 +5,7 @@
 
 
 VERIFIED_STAGES = {
-    **({} if SETTINGS["label_maps"] else {"targets": "parquet"}),
+    **({"targets": "parquet"} if WITH_TABLE else {}),
     "anatomies": "parquet",
     "topology": "tsv",
     "meshes": "tsv",
@@ -36,8 +36,8 @@ if SETTINGS["label_maps"]:
 
     use rule import_anatomies as import_again with:
         input:
-            label_maps=lambda wildcards: batch_of(wildcards)[
-                subject_to_verify(wildcards)
+            label_maps=lambda wildcards: batch_of(wildcards)["label_maps"][
+                verified_subject(wildcards)
             ],
             rules=ancient(RULES),
             bundle=ancient(BUNDLE),
@@ -46,7 +46,7 @@ if SETTINGS["label_maps"]:
         log:
             "<cohort>/logs/verification/import/{batch}.log",
         params:
-            subjects=lambda wildcards: [subject_to_verify(wildcards)],
+            subjects=lambda wildcards: [verified_subject(wildcards)],
 
 else:
 
@@ -56,8 +56,8 @@ else:
         log:
             "<cohort>/logs/verification/population/{batch}.log",
         params:
-            first=lambda wildcards: index_to_verify(wildcards),
-            last=lambda wildcards: index_to_verify(wildcards),
+            first=verified_index,
+            last=verified_index,
 
     use rule generate_anatomies as generate_again with:
         input:
@@ -131,7 +131,7 @@ rule compare_batch:
         mem_mb=more_each_attempt(1000),
         runtime=60,
     params:
-        subject=lambda wildcards: subject_to_verify(wildcards),
+        subject=verified_subject,
         library=library("compare_batch.py"),
     message:
         "Comparing {wildcards.batch} with its recomputed subject"

@@ -10,6 +10,7 @@ from cardiocohort.cohort import stage_tables
 from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.microstructure.fibres import FibreAngles
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
+from cardiocohort.runtime.outcomes import Outcome
 
 
 def main(snakemake):
@@ -22,8 +23,8 @@ def main(snakemake):
     verdicts = tables.read_table(snakemake.input.topology, stage_tables.TOPOLOGY)
     tasks, records = [], {}
     for subject, verdict, reason in verdicts[["subject", "verdict", "reasons"]].itertuples(index=False):
-        if verdict != "accepted":
-            records[subject] = stage.skipped(subject, f"topology {verdict}: {reason}")
+        if verdict != Outcome.ACCEPTED:
+            records[subject] = batch_runner.skipped(subject, "topology", verdict, reason)
             continue
         row = {"subject": subject, **anatomies.loc[subject, list(tables.FILE_COLUMNS)]}
         inputs = artifacts.digest([p.library, p.anatomy, p.meshing, p.microstructure, row["sha256"]])

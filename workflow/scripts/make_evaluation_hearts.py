@@ -5,6 +5,7 @@ from pathlib import Path
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.evaluation import hearts, table_columns
 from cardiocohort.runtime import artifacts, script, tables
+from cardiocohort.runtime.outcomes import Outcome
 
 
 def main(snakemake):
@@ -26,7 +27,7 @@ def main(snakemake):
         templates = dict(zip(i.left_out, p.left_out_shares, strict=True))
         other, indices = folder / "left_out", range(p.counts["left_out"])
         made = hearts.deformed(other, context, templates, indices, p.seed, inputs, threads)
-        sets[hearts.LEFT_OUT] = [record for record in made if record["verdict"] == "accepted"]
+        sets[hearts.LEFT_OUT] = [record for record in made if record["verdict"] == Outcome.ACCEPTED]
     folders = dict.fromkeys(sets, "alike") | {hearts.LEFT_OUT: "left_out"}
     tables.write_table(out, hearts.table(sets, folders, anatomy), table_columns.HEARTS)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.label_maps import cases, covariates, scans
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
+from cardiocohort.runtime.outcomes import Outcome
 
 
 def main(snakemake):
@@ -31,7 +32,7 @@ def main(snakemake):
             logging.warning(
                 "%s: rows of %d cases that are not there: %s", inputs.covariates, len(nobody), nobody
             )
-        known, left_out = covariates.known_of_all(table[table["verdict"] == "accepted"])
+        known, left_out = covariates.known_of_all(table[table["verdict"] == Outcome.ACCEPTED])
         for name in left_out:
             logging.warning("column %r is not known of every accepted case and is left out", name)
         tables.write_table(out.covariates, known, {"subject": "str"})

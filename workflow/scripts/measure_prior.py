@@ -11,6 +11,7 @@ from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.diffusion.networks import Autoencoder, NetworkSettings
 from cardiocohort.prior import figures, model_card, training
 from cardiocohort.runtime import artifacts, script
+from cardiocohort.runtime.outcomes import Outcome
 
 
 def main(snakemake):
@@ -19,7 +20,7 @@ def main(snakemake):
     anatomy = prior.anatomy
     rules = topology.load_rules(inputs.rules, anatomy)
     hearts = pd.read_csv(inputs.hearts, sep="\t", keep_default_na=False)
-    hearts = hearts[hearts["verdict"] == "accepted"].set_index("subject")
+    hearts = hearts[hearts["verdict"] == Outcome.ACCEPTED].set_index("subject")
 
     def read(rows):
         return {

@@ -1,4 +1,4 @@
-"""Rule sample_known_targets: guided samples of ellipsoid hearts on a grid of exact targets."""
+"""Rule sample_ellipsoid_targets: guided samples of ellipsoid hearts on a grid of exact targets."""
 
 from pathlib import Path
 

@@ -7,6 +7,7 @@ import pandas as pd
 from cardiocohort.cohort import stage_tables
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
+from cardiocohort.runtime.outcomes import Outcome
 from cardiocohort.simulation import subject as stage
 from cardiocohort.simulation.settings import SimulationSettings
 
@@ -14,15 +15,15 @@ from cardiocohort.simulation.settings import SimulationSettings
 def main(snakemake):
     p = snakemake.params
     mechanics, settings = Mechanics.of(p.mechanics), SimulationSettings.of(p.simulation)
-    meshes = {}
+    meshes, columns = {}, stage_tables.MESHES | stage_tables.MESH_FILES
     for source in map(Path, snakemake.input.meshes):
-        for row in tables.read_table(source, stage.MESHES).to_dict("records"):
+        for row in tables.read_table(source, columns).to_dict("records"):
             meshes[row["subject"]] = (source.with_suffix(""), row)
     tasks, records = [], {}
     for subject in p.subjects:
         folder, mesh = meshes[subject]
-        if mesh["verdict"] != "accepted":
-            records[subject] = stage.skipped(mesh)
+        if mesh["verdict"] != Outcome.ACCEPTED:
+            records[subject] = batch_runner.skipped(subject, "mesh", mesh["verdict"], mesh["reason"])
             continue
         made_of = [p.library, p.mechanics, p.simulation, mesh["sha256"], mesh["surface_sha256"]]
         tasks.append(

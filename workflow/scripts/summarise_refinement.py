@@ -1,4 +1,4 @@
-"""Rule tell_refinement: the same hearts at several edge lengths, as a table and as a figure."""
+"""Rule summarise_refinement: the same hearts at several edge lengths, as a table and as a figure."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Rule train_known_prior: a prior of ellipsoid hearts, whose moments are known exactly."""
+"""Rule train_ellipsoid_prior: a prior of ellipsoid hearts, whose moments are known exactly."""
 
 from pathlib import Path
 

@@ -37,7 +37,7 @@ def main(snakemake):
     for name, chart in charts.items():
         with artifacts.atomic_path(o[name]) as path:
             path.write_bytes(page.png(chart))
-    held = acceptance_criteria.bars(found["realism"], found["coupling"])
+    held = acceptance_criteria.criteria(found["realism"], found["coupling"])
     artifacts.write_text(o.summary, summary.markdown(found, held))
     found["headline"] = fidelity.headline(found["fidelity"])
     artifacts.write_text(o.page, page.html(read_card(i.bundle), found, charts, held))

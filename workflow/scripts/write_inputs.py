@@ -8,21 +8,24 @@ from cardiocohort import exporters
 from cardiocohort.cohort import stage_tables
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
+from cardiocohort.runtime.outcomes import Outcome
 
 
 def main(snakemake):
     p, source = snakemake.params, Path(snakemake.input.meshes)
     mechanics = Mechanics.of(p.mechanics)
-    meshes = tables.read_table(source, stage_tables.MESHES | exporters.MESH_FILES)
+    meshes = tables.read_table(source, stage_tables.MESHES | stage_tables.MESH_FILES)
     for name in p.formats:
         exporters.writer(name)  # an unknown format is told before any work
     tasks, records = [], {}
     for mesh in meshes.to_dict("records"):
         subject = mesh["subject"]
-        if mesh["verdict"] != "accepted":
-            records[subject] = [exporters.skipped(mesh)]
+        if mesh["verdict"] != Outcome.ACCEPTED:
+            records[subject] = exporters.deck_rows(
+                batch_runner.skipped(subject, "mesh", mesh["verdict"], mesh["reason"])
+            )
             continue
-        listed = exporters.listed_files(mesh, source.with_suffix(""))
+        listed = stage_tables.mesh_files(mesh, source.with_suffix(""))
         for name in p.formats:
             deck = f"{subject}/{name}"
             inputs = artifacts.digest([p.library, name, p.mechanics, mesh["sha256"], mesh["surface_sha256"]])

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import guidance_benchmark
+import guidance_benchmark_figures
+import guidance_benchmark_settings as choice
 from cardiocohort.anatomy import moments
-from cardiocohort.generation import guidance_benchmark, guidance_benchmark_figures
-from cardiocohort.generation import guidance_benchmark_settings as choice
 from cardiocohort.generation.settings import DpsSettings, GuidanceSettings
 from tiny_prior import ANATOMY, GRID, write_tiny_bundle
-from workflow_runs import REPOSITORY, job_counts, make_bundle, make_cohort_table, snakemake
+from workflow_runs import REPOSITORY
 
 GIVEN = GuidanceSettings(steps=4, dps=DpsSettings(weight=3.0, lambda_size=5.0))
 
@@ -123,14 +124,3 @@ def test_samples_tables_and_charts_of_a_tiny_prior(tmp_path):
     ):
         chart.savefig(tmp_path / "chart.png", dpi=50)
         assert (tmp_path / "chart.png").stat().st_size > 5000
-
-
-def test_the_target_is_planned(tmp_path):
-    make_bundle(tmp_path / "bundle")
-    make_cohort_table(tmp_path / "trial.tsv", {"small": 4})
-    dry = ("--dry-run", "--cores", "1", "--quiet", "rules", "--config")
-    run = snakemake(tmp_path, "guidance_bench", *dry, "bundle=bundle", "cohort_table=trial.tsv")
-    assert run.returncode == 0, run.stdout
-    assert job_counts(run.stdout) == {
-        "draw_targets": 1, "bench_guidance": 1, "tell_guidance": 1, "guidance_bench": 1,
-    }  # fmt: skip

@@ -80,10 +80,10 @@ def test_the_card_is_that_of_the_bundles_figures():
 
 
 def test_the_readme_quotes_the_tables(tables):
-    criteria = acceptance_criteria.bars(tables["realism"], tables["coupling"])
+    criteria = acceptance_criteria.criteria(tables["realism"], tables["coupling"])
     (paragraph,) = [p for p in (ROOT / "README.md").read_text().split("\n\n") if "`evaluate`" in p]
     quoted = re.findall(NUMBER, paragraph.split("`evaluate`")[1].split("](docs/evaluation.md)")[0])
     assert len(quoted) > 3
     assert set(quoted) <= set(
-        re.findall(r"\d+(?:\.\d+)?", summary.overview(tables) + summary.criteria(criteria))
+        re.findall(r"\d+(?:\.\d+)?", summary.overview(tables) + summary.acceptance(criteria))
     )

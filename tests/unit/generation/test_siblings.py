@@ -225,8 +225,8 @@ def test_a_structure_strays_by_what_its_dice_lacks():
     anything = torch.zeros(1, 1, 1, 1, 1)
     for mask, expected in (([0, 1, 0], 1.0), ([0, 0, 1], 4.0), ([0, 1, 1], 5.0), ([0, 0, 0], 0.0)):
         base = siblings.Base(anything, anything, at, torch.tensor([mask], dtype=torch.float32))
-        assert float(base.strayed(moved)) == pytest.approx(expected)
-        assert float(base.strayed(at)) == 0.0
+        assert float(base.base_deviation(moved)) == pytest.approx(expected)
+        assert float(base.base_deviation(at)) == 0.0
 
 
 # verdicts
@@ -251,8 +251,8 @@ def test_a_rejected_base_is_a_status_of_its_own(tiny, tmp_path):
     payload = (rows.to_dict("records"), 1, "small", 0, of_table("rejected"))
     (result,) = anatomies.work([tmp_path / "small-00000.nii.gz"], [payload])
     assert isinstance(result, SubjectError)
-    assert result.verdict == "base_rejected"
-    assert result.reason == "base rejected: a-00000, speck.aorta: 1 mL, max 0.1"
+    assert result.ending.outcome == "base_rejected"
+    assert result.ending.text == "base rejected: a-00000, speck.aorta: 1 mL, max 0.1"
     assert not (tmp_path / "small-00000.nii.gz").exists()
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-import tell_refinement
 
+import summarise_refinement
 from cardiocohort.cohort import stage_tables
 from cardiocohort.report.refinement import MESH_FIGURES, RESULTS, study
 from cardiocohort.report.refinement_figure import by_number_of_tets
@@ -121,7 +121,7 @@ def test_the_script_writes_both(tmp_path):
 
     meshes, simulations = made(tmp_path)
     out = Bag(table=str(tmp_path / "study.tsv"), figure=str(tmp_path / "study.png"))
-    tell_refinement.main(Bag(input=Bag(meshes=meshes, simulations=simulations), output=out))
+    summarise_refinement.main(Bag(input=Bag(meshes=meshes, simulations=simulations), output=out))
     assert len(pd.read_csv(out.table, sep="\t")) == 9
     assert (tmp_path / "study.png").stat().st_size > 10_000
 

@@ -8,7 +8,7 @@ import numpy as np
 from workflow_runs import REPOSITORY
 
 CHILD = """
-from cardiocohort.peak_memory import peak_mb
+from cardiocohort.runtime.peak_memory import peak_mb
 before = peak_mb()
 held = bytearray(b"x" * 50_000_000)
 print(before, peak_mb())

@@ -43,7 +43,7 @@ def write_arm(folder, arm, failed=()):
         row |= {f"regional_{name}": value for name, value in listed.items()}
         if subject in failed:  # without files, as of a heart that has no mesh
             ended = {"subject": subject, "verdict": "failed", "reason": "simulation did not converge"}
-            row = stage.table_row(ended)
+            row = stage.table_row(ended | artifacts.NO_FILE)
         tables.write_table(table, pd.DataFrame([row]), stage_tables.SIMULATIONS)
         simulations.append(table)
     rows = []

@@ -678,11 +678,21 @@ def test_a_batch_has_a_verdict_for_every_subject(batch, tmp_path):
     anatomies = frame_of(batch, tmp_path / "arm-0000.parquet")
     verdicts = check_batch(anatomies, batch.folder, HEART, RULES)
     tables.write_table(tmp_path / "out.tsv", verdicts, stage_tables.TOPOLOGY)
-    read = tables.read_table(tmp_path / "out.tsv", stage_tables.TOPOLOGY).set_index("subject")
+    read = tables.read_table(tmp_path / "out.tsv", stage_tables.TOPOLOGY | stage_tables.FAILED_RULES)
+    assert (tmp_path / "out.tsv").read_text().split("\n")[0].split("\t")[-3:] == [*stage_tables.FAILED_RULES]
+    read = read.set_index("subject")
     assert list(read["verdict"]) == ["accepted", "rejected", "missing"]
     assert read.loc["arm-00000", "reasons"] == ""
     assert "volume.aorta: 0 mL, min 10" in read.loc["arm-00001", "reasons"].split("; ")
     assert read.loc["arm-00002", "reasons"] == "sampling diverged"
+    rejected = read.loc["arm-00001"]
+    named = [reason.split(": ")[0] for reason in rejected["reasons"].split("; ")]
+    assert rejected["failed_rules"].split(",") == named
+    first = next(rule for rule in RULES.checks if rule.id == named[0])
+    assert rejected["failed_measured"] == pytest.approx(rejected[first.id], nan_ok=True)
+    assert rejected["failed_limit"] in (first.minimum, first.maximum)
+    assert read.loc["arm-00000", "failed_rules"] == ""
+    assert read.loc[["arm-00000", "arm-00002"], ["failed_measured", "failed_limit"]].isna().to_numpy().all()
     assert read.loc["arm-00000", "volume.aorta"] == pytest.approx(56.6, abs=0.1)
     assert read.loc["arm-00002"][[rule.id for rule in RULES.checks]].isna().all()
 

@@ -1,7 +1,7 @@
-"""Library behind the virtual-heart cohort workflow: one module or subpackage a stage.
+"""The library of the workflow, in rooms: subpackages that import from lower floors only.
 
 Units everywhere: mL, mm, mm^2, degrees, kPa. World axes are RAS+ (x grows to the patient's right,
-y to the front, z to the head). docs/architecture.md has the map.
+y to the front, z to the head). docs/architecture.md lists every module.
 """
 
 __version__ = "0.2.0"

@@ -15,8 +15,9 @@ from .meshing.settings import MeshSettings
 from .microstructure.coordinates import add_coordinates
 from .microstructure.fibres import FibreAngles, add_fibres
 from .microstructure.thickness import segment_thickness
-from .runtime.artifacts import check_file
+from .runtime.artifacts import NO_FILE, check_file, listed_file, listed_in
 from .runtime.batch_runner import Task
+from .runtime.outcomes import Outcome
 
 FIGURES = (
     "n_nodes", "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian", "wall_volume_ml", "rv_wall_mm",
@@ -33,10 +34,8 @@ FIGURES = (
 def task(row: dict, folder: Path, anatomy: Anatomy, settings: MeshSettings, angles: FibreAngles, inputs: str):
     """Task for `subjects.run_batch`; `row` (subject, file, size, sha256) lists the label map in `folder`."""
     subject = row["subject"]
-    source = (str(folder / row["file"]), int(row["size"]), row["sha256"])
-    return Task(
-        subject, f"{subject}.vtu", inputs, (source, anatomy, settings, angles), (surface_name(subject),)
-    )
+    payload = (listed_file(row, folder), anatomy, settings, angles)
+    return Task(subject, f"{subject}.vtu", inputs, payload, (surface_name(subject),))
 
 
 def surface_name(subject: str) -> str:
@@ -67,31 +66,19 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
     storage.write_surface(surface, model)
     storage.write_volume(path, model)
     seconds = round(time.perf_counter() - start, 1)
-    return {"verdict": "accepted", "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
+    return {"verdict": Outcome.ACCEPTED, "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
 
 
 def table_row(record: dict) -> dict:
     """The mesh table's row of a record, finished or failed."""
-    surface = (record.get("files") or [{"file": "", "size": None, "sha256": ""}])[0]
-    verdict = {"failed": "rejected"}.get(record["verdict"], record["verdict"])
+    surface = (record.get("files") or [NO_FILE])[0]
+    verdict = {Outcome.FAILED: Outcome.REJECTED}.get(record["verdict"], record["verdict"])
     return {
         "subject": record["subject"],
         "verdict": verdict,
         "reason": record["reason"],
         "detail": record.get("detail", ""),
         **{name: record.get(name, np.nan) for name in FIGURES},
-        **{name: record.get(name) for name in ("file", "size", "sha256")},
+        **listed_in(record),
         **{f"surface_{name}": value for name, value in surface.items()},
-    }
-
-
-def skipped(subject: str, reason: str) -> dict:
-    """The record of a subject that an earlier stage refused."""
-    return {
-        "subject": subject,
-        "verdict": "skipped",
-        "reason": reason,
-        "file": "",
-        "size": None,
-        "sha256": "",
     }

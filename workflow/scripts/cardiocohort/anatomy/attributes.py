@@ -1,4 +1,4 @@
-"""What can be asked of structures' moments, and how far found moments are from it. Owned by no stage.
+"""Attributes of structures that can be constrained, and errors of found moments. Owned by no stage.
 
 Written on the array API, so that guidance (torch) and measurement (numpy) run the same lines. The
 definitions are those of `moments`: size is V, position C, shape S^n = S / tr S (Kadry et al.,

@@ -1,8 +1,8 @@
-"""Reading NIfTI files that nobody vouches for. Owned by no stage; under label maps and users' scans.
+"""Reading NIfTI files from users, which may be damaged or hostile. Owned by no stage.
 
-The header is judged before anything is allocated: what it promises must be a volume of numbers, of a
-sane size, and no more than the file can hold. Nothing else of the file is looked at: extensions, other
-formats that nibabel would recognise, and what lies behind the volume stay unread.
+The header is checked before anything is allocated. It must describe a volume of numbers, of a sane size,
+that the file can hold. Extensions, other formats that nibabel would recognise, and data behind the volume
+stay unread. Label maps and users' scans are read with it.
 """
 
 import gzip

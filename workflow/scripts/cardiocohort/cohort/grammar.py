@@ -1,4 +1,4 @@
-"""The grammar of the cohort table's cells `constraints` and `edits`, told in docs/cohort-table.md.
+"""The grammar of the cohort table's cells `constraints` and `edits` (docs/cohort-table.md).
 
 Owned by the population stage; light, because the Snakefile imports it.
 """

@@ -1,7 +1,7 @@
-"""The cohort table: which arms a trial has, who is in them, what is asked of their hearts.
+"""The cohort table: the arms of a trial, their subjects, constraints and edits.
 
 Owned by the population stage; light (no torch, no scikit-learn), because the Snakefile imports it.
-The grammar of the cells is told in docs/cohort-table.md. An arm is split into batches, the unit of
+docs/cohort-table.md describes the grammar of the cells. An arm is split into batches, the unit of
 work, and everything random about a subject comes from `seed_sequence`.
 """
 

@@ -1,4 +1,4 @@
-"""Arms of explicit targets against the trial's. Owned by the population stage; light: the Snakefile asks."""
+"""Arms of explicit targets against those of the trial. Population stage; light, for the Snakefile."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Implicit conditioning: moments told to the denoiser as heat maps, in place of guidance (prior stage).
+"""Implicit conditioning: moments are an input of the denoiser, as heat maps (prior stage).
 
-The paper's strongest baseline (Kadry et al., CardioComposer, ICLR 2026), kept for comparisons: a channel a
-structure holds the Gaussian of its centroid and covariance, concatenated to the latent. Its height carries
-the volume: the map is the density of a Gaussian body of the structure's volume, so that it sums to it. In
-training structures are left out at random, so that any subset can be asked for.
+The paper's strongest baseline (Kadry et al., CardioComposer, ICLR 2026), kept for comparison with guidance.
+One channel per structure holds the Gaussian of its centroid and covariance, concatenated to the latent. Its
+height carries the volume: the map is the density of a Gaussian body of the structure's volume, and sums to
+it. In training, structures are left out at random, so that any subset can be constrained.
 """
 
 import math

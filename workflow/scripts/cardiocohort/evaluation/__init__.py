@@ -1,1 +1,1 @@
-"""Are hearts real, and as asked? Realism, control, coupling, topology (evaluation stage)."""
+"""Realism, control, coupling and topology of a prior's samples (evaluation stage)."""

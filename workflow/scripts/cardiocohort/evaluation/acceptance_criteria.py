@@ -8,7 +8,7 @@ from .realism_table import REAL
 WORST_FD_RATIO = 1.2
 
 
-def bars(realism: pd.DataFrame, coupling: pd.DataFrame) -> list[dict]:
+def criteria(realism: pd.DataFrame, coupling: pd.DataFrame) -> list[dict]:
     """Rows of bar, found and met (None where a figure is missing), for the largest set of structures."""
     own = realism[realism["reference"] == "reference"].set_index(["method", "constrained_structures"])
     most = own.index.get_level_values("constrained_structures").max()

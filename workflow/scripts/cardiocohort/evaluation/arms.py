@@ -5,6 +5,9 @@ Light on purpose: the Snakefile imports it.
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..runtime.errors import InputError
 
 PAPER = ("size", "position", "shape")  # Kadry et al., CardioComposer, ICLR 2026
 ABLATION = ("size", "position", "shape", "orientation")
@@ -77,3 +80,27 @@ def arms(settings: dict) -> dict[str, Arm]:
 def hearts_needed(settings: dict) -> int:
     """Target hearts that the arms need."""
     return max((arm.samples for arm in arms(settings).values() if not arm.deviations), default=0)
+
+
+def check_unseen(label_maps: str | None, training: dict, bundle: str) -> None:
+    """InputError where a bundle that was trained on label maps has none to be evaluated with."""
+    if not label_maps and training["label_maps"]:
+        raise InputError(
+            f"config key 'evaluation.label_maps' is null, but {bundle} was trained on label maps; name a "
+            "folder of others, which it has not seen"
+        )
+
+
+def template_shares(training: dict, which: str) -> dict[str, float]:
+    """Templates (path: share) of a bundle's training record: `alike` what is sampled, or `left_out`.
+
+    None for a bundle that was trained on label maps.
+    """
+    if training["label_maps"]:
+        return {}
+    names = {path: Path(path).name.split(".")[0] for path in training["templates"]}
+    if which == "left_out":
+        chosen = set(training["leave_out"])
+    else:
+        chosen = set(training["focus"][-1] if training["focus"] else names.values()) or set(names.values())
+    return {path: share for path, share in training["templates"].items() if names[path] in chosen}

@@ -37,11 +37,11 @@ def markdown_tables() -> dict[str, str]:
     shipped, baseline = read(EVALUATION), read(EVALUATION / "implicit")
     # of the baseline's run, the left-out template is not shown
     baseline["realism"] = baseline["realism"].query("reference == 'reference'")
-    criteria = acceptance_criteria.bars(shipped["realism"], shipped["coupling"])
+    criteria = acceptance_criteria.criteria(shipped["realism"], shipped["coupling"])
     return {
         **{name: WRITERS[name](table) for name, table in shipped.items()},
         **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
-        "criteria": summary.criteria(criteria),
+        "acceptance_criteria": summary.acceptance(criteria),
         "overview": summary.overview(shipped),
     }
 

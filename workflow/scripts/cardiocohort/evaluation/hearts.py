@@ -12,6 +12,7 @@ from ..anatomy.labels import Anatomy, Grid
 from ..prior import reference_population as population
 from ..runtime import artifacts, batch_runner
 from ..runtime.errors import InputError
+from ..runtime.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 BEYOND_TRAINING = 2**53  # the config's seeds are smaller: no deformation is one of a training
@@ -75,9 +76,9 @@ def split(records: list[dict], n_targets: int, n_reference: int) -> dict[str, li
 
     Refused hearts are in neither. Raises InputError if there are less than FEWEST of either.
     """
-    accepted = [record for record in records if record["verdict"] == "accepted"]
+    accepted = [record for record in records if record["verdict"] == Outcome.ACCEPTED]
     for record in records:
-        if record["verdict"] != "accepted":
+        if record["verdict"] != Outcome.ACCEPTED:
             log.warning("%s is not used: %s", record["subject"], record["reason"])
     enough = len(records) >= n_targets + n_reference  # some deformations are refused: fewer to compare with
     cut = n_targets if enough and len(accepted) >= n_targets + FEWEST else len(accepted) // 2

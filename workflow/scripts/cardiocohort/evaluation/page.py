@@ -10,8 +10,8 @@ from ..plotting import pages
 TEMPLATE = Path(__file__).with_name("evaluation.html.j2")
 
 
-def html(card: dict, tables: dict[str, pd.DataFrame], charts: dict[str, Figure], bars: list[dict]) -> str:
-    """The whole page; card: of the bundle; bars: rows of bar, found, met (None where it cannot be told)."""
+def html(card: dict, tables: dict[str, pd.DataFrame], charts: dict[str, Figure], criteria: list[dict]) -> str:
+    """The whole page. card: of the bundle; criteria: rows of bar, found, met (None if unknown)."""
     environment = pages.environment(TEMPLATE)
     environment.filters["number"] = number
     return environment.get_template(TEMPLATE.name).render(
@@ -19,7 +19,7 @@ def html(card: dict, tables: dict[str, pd.DataFrame], charts: dict[str, Figure],
         sha256=card["weights_sha256"],
         tables={name: frame.to_dict("records") for name, frame in tables.items()},
         charts={name: pages.data_uri(png(chart), "png") for name, chart in charts.items()},
-        bars=bars,
+        criteria=criteria,
     )
 
 

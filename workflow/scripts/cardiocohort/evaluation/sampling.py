@@ -2,50 +2,34 @@
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from .. import topology
 from ..anatomy import moments
 from ..anatomy.label_map import write_label_map
 from ..anatomy.labels import Anatomy
-from ..diffusion.bundle import Prior, load_sampler
-from ..diffusion.device import resolve_device
-from ..generation.anatomies import DIVERGED, sample_labels
-from ..generation.constraints import impossible, make_constraints, missed, residuals
+from ..generation import judging
+from ..generation.anatomies import sample_labels
+from ..generation.constraints import impossible, make_constraints
 from ..generation.settings import GuidanceSettings
 from ..population.reference import read_reference
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
+from ..runtime.outcomes import Outcome
 from .arms import UNGUIDED, Arm
 
-
-@dataclass(frozen=True)
-class Sampler:
-    """What a worker process holds."""
-
-    bundle: Path
-    prior: Prior
-    rules: topology.Rules
-    settings: GuidanceSettings
-
-
-_sampler: Sampler | None = None
+_sampler: judging.Sampler | None = None
 
 
 def open_sampler(bundle: str, rules: str, settings: GuidanceSettings, device: str) -> None:
-    """Initializer of a worker: load everything once, one thread each on the CPU."""
+    """Initializer of a worker (`judging.open_sampler`)."""
     global _sampler
-    device = resolve_device(device)
-    if device == "cpu":
-        torch.set_num_threads(1)
-    prior = load_sampler(bundle, device)
-    _sampler = Sampler(Path(bundle), prior, topology.load_rules(rules, prior.anatomy), settings)
+    _sampler = judging.open_sampler(bundle, rules, settings, device)
 
 
 def settings_of(arm: Arm, guidance: dict) -> GuidanceSettings:
@@ -124,34 +108,30 @@ def work(paths: list[Path], payloads: list[tuple[list[dict], int, int]]) -> list
         labels = dict(zip(open_ones, made, strict=True))
     seconds = (time.process_time() - started) / max(len(open_ones), 1)
     return [
-        SubjectError(refused[i], verdict="refused")
-        if refused[i]
-        else _judge(path, rows[i], labels[i], seconds)
+        SubjectError(refused[i].text) if refused[i] else _judge(path, rows[i], labels[i], seconds)
         for i, path in enumerate(paths)
     ]
 
 
 def _judge(path: Path, rows: pd.DataFrame, labels: np.ndarray, seconds: float) -> dict:
     s = _sampler
-    gate = (s.prior.grid.spacing_mm, s.prior.anatomy, s.rules)
-    empty = not labels.any()
-    raw = (DIVERGED,) if empty else topology.examine(labels, *gate).reasons
-    mended, repairs = (labels, ()) if empty else topology.repair(labels, *gate)
-    after = topology.examine(mended, *gate).reasons if repairs else raw
-    groups = [s.prior.anatomy.labels_of(name) for name in rows["structure"]]
-    achieved = moments.measure_labels(mended, groups, s.prior.grid.axes_mm())
-    errors = residuals(rows, achieved, s.bundle, s.prior.anatomy)
-    write_label_map(path, mended, s.prior.grid)
-    columns = moments.to_columns(achieved)
+    raw = topology.examine(labels, *s.gate) if labels.any() else None
+    judged = judging.judge(s, rows, labels, raw)
+    write_label_map(path, judged.labels, s.prior.grid)
+    columns = moments.to_columns(judged.achieved)
     return {
-        "verdict": "sampled",
-        "reason": missed(errors, s.settings.max_miss),
+        "verdict": Outcome.GENERATED,
+        "reason": judged.miss.text if judged.miss else "",
         "moments": {name: np.asarray(values).tolist() for name, values in columns.items()},
-        "residuals": errors,
-        "raw_reasons": list(raw),
-        "reasons": list(after),
+        "residuals": judged.residuals,
+        "raw_reasons": _reasons(raw),
+        "reasons": _reasons(judged.verdict),
         "seconds": round(seconds, 3),
     }
+
+
+def _reasons(verdict: topology.Verdict | None) -> list[str]:
+    return list(verdict.reasons) if verdict else [judging.DIVERGED.text]
 
 
 def table(arm: Arm, records: list[dict], targets: list[pd.DataFrame]) -> pd.DataFrame:
@@ -178,7 +158,5 @@ def table(arm: Arm, records: list[dict], targets: list[pd.DataFrame]) -> pd.Data
         for name in ("raw_reasons", "reasons"):
             block[name] = json.dumps(record.get(name, [record["reason"]]))
         block["seconds"] = record.get("seconds", np.nan)
-        for name in ("file", "size", "sha256"):
-            block[name] = record[name]
-        blocks.append(block)
+        blocks.append(block.assign(**artifacts.listed_in(record)))
     return pd.concat(blocks, ignore_index=True)

@@ -15,7 +15,7 @@ ERRORS = ("volume, %", "centroid, mm", "norm of the Sⁿ difference")
 DIGITS = dict.fromkeys(FIGURES, 2) | {"fd": 0}
 
 
-def markdown(tables: dict[str, pd.DataFrame], bars: list[dict]) -> str:
+def markdown(tables: dict[str, pd.DataFrame], criteria: list[dict]) -> str:
     """Realism, errors, slopes, shares that pass, extremes and bars, with their counts and 95 % intervals."""
     parts = [
         realism(tables["realism"]),
@@ -24,7 +24,7 @@ def markdown(tables: dict[str, pd.DataFrame], bars: list[dict]) -> str:
         topology(tables["topology"]),
         *([extremes(tables["extremes"])] if len(tables.get("extremes", ())) else []),
         *([known(tables["known"])] if "known" in tables else []),
-        criteria(bars),
+        acceptance(criteria),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -52,8 +52,8 @@ def overview(tables: dict[str, pd.DataFrame]) -> str:
     return _table([*columns, *ERRORS, "n"], rows)
 
 
-def criteria(bars: list[dict]) -> str:
-    return _table(["bar", "found", "met"], [[b["bar"], b["found"], _met(b["met"])] for b in bars])
+def acceptance(criteria: list[dict]) -> str:
+    return _table(["bar", "found", "met"], [[row["bar"], row["found"], _met(row["met"])] for row in criteria])
 
 
 def _met(value: bool | None) -> str:

@@ -19,11 +19,9 @@ from pathlib import Path
 from ..mechanics.settings import Mechanics
 from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
-from ..runtime.artifacts import check_file, remove, write_text
+from ..runtime.artifacts import check_file, listed_in, remove, write_text
 from ..runtime.errors import InputError
-from ..runtime.tables import FILE_COLUMNS
-
-MESH_FILES = FILE_COLUMNS | {f"surface_{name}": kind for name, kind in FILE_COLUMNS.items()}
+from ..runtime.outcomes import Outcome
 
 Writer = Callable[[BiventricularModel, Path, Mechanics], list[Path]]
 _WRITERS: dict[str, Writer] = {}
@@ -57,26 +55,10 @@ def writer(name: str) -> Writer:
     return writers[name]
 
 
-def listed_files(mesh: dict, folder: Path) -> tuple[tuple, tuple]:
-    """Path, size and sha256 of volume and surface, from a row of the mesh table with files in `folder`."""
-    return tuple(
-        (str(folder / mesh[f"{part}file"]), int(mesh[f"{part}size"]), mesh[f"{part}sha256"])
-        for part in ("", "surface_")
-    )
-
-
-def skipped(mesh: dict) -> dict:
-    """The row of a subject that has no mesh."""
-    reason = f"mesh {mesh['verdict']}: {mesh['reason']}"
-    row = {"subject": mesh["subject"], "verdict": "skipped", "reason": reason, "format": ""}
-    return row | {"file": "", "size": None, "sha256": ""}
-
-
 def deck_rows(record: dict) -> list[dict]:
-    """One row a file, from a record of `write_deck`."""
+    """One row per file, from a record of `write_deck`; one without a file where there is no deck."""
     head = {name: record.get(name, "") for name in ("subject", "verdict", "reason", "format")}
-    last = {name: record[name] for name in ("file", "size", "sha256")}
-    return [head | listed for listed in (*record.get("files", []), last)]
+    return [head | listed for listed in (*record.get("files", []), listed_in(record))]
 
 
 def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict:
@@ -96,7 +78,7 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
     batch = path.parents[2]
     return {
-        "verdict": "accepted",
+        "verdict": Outcome.ACCEPTED,
         "reason": "",
         "format": name,
         "files": [file.relative_to(batch).as_posix() for file in written if file != path],

@@ -17,15 +17,18 @@ from ..anatomy import attributes, moments
 from ..anatomy.label_map import write_label_map
 from ..cohort.table import seed_sequence
 from ..diffusion import edm
-from ..diffusion.bundle import Prior, load_sampler
-from ..diffusion.device import describe, resolve_device
+from ..diffusion.bundle import Prior
+from ..diffusion.device import describe
 from ..diffusion.sampler import sample
 from ..label_maps.sibling_base import read_base
 from ..metrics.overlap import dice_by_name
+from ..runtime.artifacts import listed_in
 from ..runtime.errors import SubjectError
-from .constraints import OUTSIDE, impossible, make_constraints, missed, residuals
+from ..runtime.outcomes import Ending, Outcome, Stage, ending_of
+from .constraints import OUTSIDE, impossible, make_constraints
 from .guidance import Constraint, guided
 from .implicit import conditioned
+from .judging import DIVERGED, Judged, Sampler, judge, open_sampler
 from .settings import GuidanceSettings
 from .siblings import Base, join, make_base, moved_mm
 
@@ -33,37 +36,15 @@ from .siblings import Base, join, make_base, moved_mm
 # and so its label map, independent of its neighbours; a GPU needs several to be busy.
 GROUP = {"cpu": 1, "cuda": 8}
 PATIENCE = 3  # attempts that miss the target before no more are made: another seed will not reach it either
-DIVERGED = "sampling diverged"
 
 
-@dataclass(frozen=True)
-class Generator:
-    """What a worker process holds: the prior, the gate and how to sample."""
-
-    bundle: Path
-    prior: Prior
-    rules: topology.Rules
-    settings: GuidanceSettings
-    max_attempts: int
-
-
-_generator: Generator | None = None
+_generator: Sampler | None = None
 
 
 def open_generator(bundle: str, rules: str, settings: dict, max_attempts: int, device: str) -> None:
-    """Initializer of a worker: load everything once, one thread each on the CPU."""
+    """Initializer of a worker (`judging.open_sampler`)."""
     global _generator
-    device = resolve_device(device)
-    if device == "cpu":
-        torch.set_num_threads(1)
-    prior = load_sampler(bundle, device)
-    _generator = Generator(
-        Path(bundle),
-        prior,
-        topology.load_rules(rules, prior.anatomy),
-        GuidanceSettings.from_config(settings),
-        max_attempts,
-    )
+    _generator = open_sampler(bundle, rules, GuidanceSettings.from_config(settings), device, max_attempts)
 
 
 def arm_and_index(subject: str) -> tuple[str, int]:
@@ -137,13 +118,13 @@ def work(
         base = join([bases[i][0] for i in open_ones]) if given else None
         labels, losses = sample_labels(g.prior, constraints, seeds, g.settings, base)
         for i, own_labels, own_losses in zip(open_ones, labels, losses, strict=True):
-            tried[i].append(_judge(number, rows[i], own_labels, own_losses))
+            tried[i].append(Attempt(number, own_losses, judge(g, rows[i], own_labels)))
     return [_finish(*each) for each in zip(paths, rows, tried, refused, bases, strict=True)]
 
 
 def _impossible(rows: pd.DataFrame) -> SubjectError | None:
-    reason = impossible(rows, _generator.prior.grid)
-    return SubjectError(reason) if reason else None
+    ending = impossible(rows, _generator.prior.grid)
+    return SubjectError(ending.reason, ending.detail) if ending else None
 
 
 def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray] | SubjectError | None:
@@ -151,7 +132,7 @@ def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray
     if given is None:
         return None
     if given["refused"]:
-        return SubjectError(f"base rejected: {given['refused']}", verdict="base_rejected")
+        return SubjectError("base rejected", given["refused"], Outcome.BASE_REJECTED)
     prior, reach = _generator.prior, _generator.settings.sibling.reach_mm
     labels = read_base(given, prior.anatomy, prior.grid)
     own = rows[rows["structure"].isin(given["edited"])]
@@ -167,73 +148,73 @@ def _open_base(rows: pd.DataFrame, given: dict | None) -> tuple[Base, np.ndarray
 
 @dataclass(frozen=True)
 class Attempt:
-    """One sample after the bounded repairs, what the gate holds against it, and its guidance losses.
-
-    `miss` says which target it misses by far, "" if none; then, and if sampling diverged, it is no candidate.
-    """
+    """One judged sample and its guidance losses. A sample with a `miss` is no candidate."""
 
     number: int
-    labels: np.ndarray
-    repairs: tuple[str, ...]
-    reasons: tuple[str, ...]
     losses: list[float]
-    achieved: moments.Moments
-    residuals: dict[str, float]
-    miss: str
+    judged: Judged
+
+    @property
+    def miss(self) -> Ending | None:
+        """Which target the sample misses by far, or that sampling diverged."""
+        return DIVERGED if self.judged.diverged else self.judged.miss
+
+    @property
+    def failures(self) -> tuple[topology.Failure, ...]:
+        """The rules of the gate that it breaks."""
+        return () if self.judged.diverged else self.judged.verdict.failures
 
     def record(self) -> dict:
-        return {"attempt": self.number, "reasons": [*filter(None, [self.miss]), *self.reasons]}
+        misses = [self.miss.text] if self.miss else []
+        return {"attempt": self.number, "reasons": [*misses, *map(str, self.failures)]}
+
+    def causes(self) -> dict[str, list[str]]:
+        """Names of what refuses the sample, by stage (`stage_tables.CAUSES`)."""
+        names = {Stage.GENERATION: [self.miss.reason] if self.miss else []}
+        names[Stage.TOPOLOGY] = [failure.rule for failure in self.failures]
+        return {str(stage): own for stage, own in names.items() if own}
 
 
 def _goes_on(tried: list[Attempt]) -> bool:
-    if any(not attempt.miss and not attempt.reasons for attempt in tried):
+    if any(not attempt.miss and not attempt.failures for attempt in tried):
         return False
-    return sum(attempt.miss.startswith(OUTSIDE) for attempt in tried) < PATIENCE
-
-
-def _judge(number: int, rows: pd.DataFrame, labels: np.ndarray, losses: list[float]) -> Attempt:
-    g = _generator
-    diverged = not labels.any()
-    gate = (g.prior.grid.spacing_mm, g.prior.anatomy, g.rules)
-    labels, repairs = (labels, ()) if diverged else topology.repair(labels, *gate)
-    reasons = () if diverged else topology.examine(labels, *gate).reasons
-    groups = [g.prior.anatomy.labels_of(name) for name in rows["structure"]]
-    achieved = moments.measure_labels(labels, groups, g.prior.grid.axes_mm())
-    errors = residuals(rows, achieved, g.bundle, g.prior.anatomy)
-    miss = DIVERGED if diverged else missed(errors, g.settings.max_miss)
-    return Attempt(number, labels, repairs, reasons, losses, achieved, errors, miss)
+    return sum(attempt.miss is not None and attempt.miss.reason == OUTSIDE for attempt in tried) < PATIENCE
 
 
 def _finish(path: Path, rows: pd.DataFrame, tried: list[Attempt], refused: SubjectError | None, base):
     if refused:
         return refused
-    records = [attempt.record() for attempt in tried]
+    records = {
+        "attempts": len(tried),
+        "tried": [attempt.record() for attempt in tried],
+        "tried_causes": [attempt.causes() for attempt in tried],
+    }
     candidates = [attempt for attempt in tried if not attempt.miss]
     if not candidates:
         # a target out of reach can also drive samples apart, so it is told first
-        misses = sorted((attempt.miss for attempt in tried), key=lambda miss: not miss.startswith(OUTSIDE))
-        return SubjectError(misses[0], record={"attempts": len(tried), "tried": records})
-    best = min(candidates, key=lambda attempt: len(attempt.reasons))
-    overlap = dice_by_name(best.labels, base[1], _generator.prior.anatomy) if base else {}
-    write_label_map(path, best.labels, _generator.prior.grid)
-    achieved = moments.to_columns(best.achieved)
+        first = min((attempt.miss for attempt in tried), key=lambda miss: miss.reason != OUTSIDE)
+        return SubjectError(first.reason, first.detail, record=records)
+    best = min(candidates, key=lambda attempt: len(attempt.failures))
+    judged = best.judged
+    overlap = dice_by_name(judged.labels, base[1], _generator.prior.anatomy) if base else {}
+    write_label_map(path, judged.labels, _generator.prior.grid)
+    achieved = moments.to_columns(judged.achieved)
     return {
-        "verdict": "generated",
+        "verdict": Outcome.GENERATED,
         "reason": "",
-        "attempts": len(tried),
+        **records,
         "attempt": best.number,
-        "tried": records,
-        "repairs": list(best.repairs),
+        "repairs": list(judged.repairs),
         "networks": describe(_generator.prior.device),
         "loss": best.losses,
         "moments": {name: np.asarray(values).tolist() for name, values in achieved.items()},
-        "residuals": best.residuals,
+        "residuals": judged.residuals,
         "dice_with_base": overlap,
     }
 
 
 def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
-    """The anatomies table (stage_tables.ANATOMIES): achieved moments beside what was constrained."""
+    """The anatomies table (stage_tables.ANATOMIES, last CAUSES): achieved moments beside the constraints."""
     by_subject, blocks = {r["subject"]: r for r in records}, []
     for subject, rows in targets.groupby("subject", sort=False):
         record = by_subject[subject]
@@ -247,13 +228,15 @@ def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
                 record["dice_with_base"].get(name, np.nan) for name in rows["structure"]
             ]
         block["attempts"] = record.get("attempts", 0)
-        block["status"], block["reason"] = record["verdict"], record["reason"]
+        block["status"], block["reason"] = str(record["verdict"]), ending_of(record).text
         block["tried"] = json.dumps(record.get("tried", []))
         block["repairs"] = "; ".join(record.get("repairs", []))
-        for name in ("file", "size", "sha256"):
-            block[name] = record[name]
+        block = block.assign(**listed_in(record))
         blocks.append(block)
-    return pd.concat(blocks, ignore_index=True)
+    frame = pd.concat(blocks, ignore_index=True)
+    causes = {name: r["reason"] for name, r in by_subject.items()}
+    tried = {name: json.dumps(r.get("tried_causes", [])) for name, r in by_subject.items()}
+    return frame.assign(cause=frame["subject"].map(causes), tried_causes=frame["subject"].map(tried))
 
 
 def _residual_columns(rows: pd.DataFrame, found: dict[str, float]) -> dict[str, list[float]]:

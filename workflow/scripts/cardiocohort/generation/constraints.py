@@ -13,6 +13,7 @@ from ..anatomy.moments import Moments
 from ..anatomy.unions import select
 from ..diffusion.bundle import Prior
 from ..population.reference import read_reference
+from ..runtime.outcomes import Ending, Outcome, Stage
 from .guidance import Constraint
 
 OUTSIDE = "target outside the prior"
@@ -106,28 +107,32 @@ def residuals(rows: pd.DataFrame, achieved: Moments, bundle: Path, anatomy: Anat
     return found
 
 
-def impossible(rows: pd.DataFrame, grid: Grid) -> str:
-    """Why no anatomy on the grid can meet the target rows of one subject; "" if nothing forbids it."""
+def impossible(rows: pd.DataFrame, grid: Grid) -> Ending | None:
+    """Why no anatomy on the grid can meet the target rows of one subject; None if nothing forbids it."""
     wanted = moments.from_columns(rows)
     half = np.array(grid.shape) * grid.spacing_mm / 2.0
     field_ml = np.prod(2.0 * half) / 1000.0
     for k, (name, text) in enumerate(zip(rows["structure"], rows["constrained"], strict=True)):
         asked, own = text.split(","), wanted[k]
         if text and not all(np.isfinite(v).all() for v in vars(own).values()):
-            return f"{OUTSIDE}: {name}, not finite"
+            return _outside(f"{name}, not finite")
         if "position" in asked and (np.abs(own.centroid_mm) >= half).any():
             place = ", ".join(f"{c:.0f}" for c in own.centroid_mm)
-            return f"{OUTSIDE}: {name}, centroid ({place}) mm, field +-{half.max():.0f} mm"
+            return _outside(f"{name}, centroid ({place}) mm, field +-{half.max():.0f} mm")
         if "size" in asked and own.volume_ml >= field_ml:
-            return f"{OUTSIDE}: {name}, volume {own.volume_ml:.0f} mL, field {field_ml:.0f} mL"
-    return ""
+            return _outside(f"{name}, volume {own.volume_ml:.0f} mL, field {field_ml:.0f} mL")
+    return None
 
 
-def missed(found: dict[str, float], max_miss: float) -> str:
-    """The worst of `residuals` as a reason, if it is beyond `max_miss` standard deviations; else ""."""
+def missed(found: dict[str, float], max_miss: float) -> Ending | None:
+    """The worst of `residuals` as an ending, if it is beyond `max_miss` standard deviations; else None."""
     if not found:
-        return ""
+        return None
     worst = max(found, key=lambda key: np.inf if np.isnan(found[key]) else found[key])
     if found[worst] <= max_miss:
-        return ""
-    return f"{OUTSIDE}: {worst} missed by {found[worst]:.1f} SD, max {max_miss:g}"
+        return None
+    return _outside(f"{worst} missed by {found[worst]:.1f} SD, max {max_miss:g}")
+
+
+def _outside(detail: str) -> Ending:
+    return Ending(Outcome.FAILED, OUTSIDE, detail, Stage.GENERATION)

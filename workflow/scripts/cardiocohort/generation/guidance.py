@@ -92,11 +92,11 @@ def standardised_loss(
     """Mean over a sample's constraints of lambda times the mean squared residual, (B,).
 
     Residuals are in standard deviations of the reference population; moments are those of the 4 mm cells.
-    With a `base`, how far its siblings strayed from it counts beside the residuals.
+    With a `base`, the deviation of its siblings from it counts beside the residuals.
     """
     occupancy = prior.logits(z).softmax(1)
     found = _found(occupancy, prior.cell_axes_mm, REFINEMENT, constraints)
-    total = base.strayed(occupancy) if base else z.new_zeros(len(z))
+    total = base.base_deviation(occupancy) if base else z.new_zeros(len(z))
     for c in constraints:
         own = tuple(found[group] for group in c.labels)
         residual = attributes.differences(c.attribute, own, c.wanted) / c.spread

@@ -43,7 +43,7 @@ class Base:
         """A clean estimate with the base's values in held cells."""
         return self.free * estimate + (1.0 - self.free) * self.latent
 
-    def strayed(self, occupancy: torch.Tensor) -> torch.Tensor:
+    def base_deviation(self, occupancy: torch.Tensor) -> torch.Tensor:
         """How far the structures held whole are from the base's, (B,): 1 for each whose Dice is 0.95.
 
         The squared distance of two occupancies by the square of one of them is twice what Dice lacks of 1.

@@ -92,3 +92,11 @@ def source_files(case: Path, sources: dict[str, tuple[Source, ...]]) -> list[Pat
     """The files of a case that its sources name and that are there, each once."""
     paths = dict.fromkeys(source.path(case) for several in sources.values() for source in several)
     return [path for path in paths if path.is_file()]
+
+
+def files_of_data_set(
+    folder: str | Path, sources: dict[str, list[str]], whole_heart: list[str], structures: tuple[str, ...]
+) -> list[str]:
+    """Files of all cases in `folder` that a source names; `sources` and `whole_heart` as in the config."""
+    parsed = parse_sources(sources, structures) | {"": [parse_source(text) for text in whole_heart]}
+    return [str(path) for case in find_cases(folder) for path in source_files(case, parsed)]

@@ -6,7 +6,6 @@ Light on purpose (names only, no file is opened): the Snakefile calls it.
 import re
 from pathlib import Path
 
-from ..cohort.table import Batch
 from ..runtime.errors import InputError
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -20,7 +19,8 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
     names that are not safe as file names.
     """
     folder = Path(folder)
-    found: dict[str, Path] = {}
+    label_maps: dict[str, Path] = {}
+    seen = set()  # names without case: some file systems do not tell `A` from `a`
     for path in sorted(folder.iterdir()):
         suffix = next((s for s in SUFFIXES if path.name.endswith(s)), None)
         if suffix is None or path.name.startswith("."):
@@ -31,19 +31,12 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
                 f"{path}: its name cannot name a subject; allowed before {' or '.join(SUFFIXES)}: 1 to 100 "
                 "letters (a-z, A-Z), digits and . _ -, the first a letter or digit"
             )
-        if subject.casefold() in (other.casefold() for other in found):
+        if subject.casefold() in seen:
             raise InputError(f"{path}: a second label map of subject {subject!r}; remove or rename one")
-        found[subject] = path
-    if not found:
+        seen.add(subject.casefold())
+        label_maps[subject] = path
+    if not label_maps:
         raise InputError(
             f"{folder}: no label maps here ({', '.join(SUFFIXES)}); the config names their folder"
         )
-    return found
-
-
-def label_map_batches(cohort: str, n: int, batch_size: int) -> list[Batch]:
-    """The sorted label maps in batches named `<cohort>-<number>`, as the batches of an arm are."""
-    return [
-        Batch(f"{cohort}-{number:04d}", first, min(first + batch_size, n) - 1)
-        for number, first in enumerate(range(0, n, batch_size))
-    ]
+    return label_maps

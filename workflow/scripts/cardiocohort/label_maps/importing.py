@@ -18,7 +18,9 @@ from ..anatomy import label_map as labelmap
 from ..anatomy import moments
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy, Grid
+from ..runtime.artifacts import listed_in
 from ..runtime.errors import InputError, SubjectError
+from ..runtime.outcomes import Outcome, ending_of
 from . import coarse_maps
 
 ORIGIN_COLUMNS = ("origin_x_mm", "origin_y_mm", "origin_z_mm")  # add them to come back to the scan
@@ -76,7 +78,8 @@ def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rul
 
 
 def anatomies_table(records: list[dict], arm: str, anatomy: Anatomy) -> pd.DataFrame:
-    """The rows of `stage_tables.ANATOMIES`, one a subject and structure, from `import_label_map`'s records.
+    """The rows of `stage_tables.ANATOMIES` and CAUSES, one per subject and structure, from
+    `import_label_map`'s records.
 
     A label map that cannot be used has no moments, and says why in `reason`.
     """
@@ -89,11 +92,13 @@ def anatomies_table(records: list[dict], arm: str, anatomy: Anatomy) -> pd.DataF
             "constrained": "",
             "plausibility": np.nan,
             "attempts": 0,
-            "status": "imported" if usable else record["verdict"],
-            "reason": "" if usable else f"{record['reason']}: {record['detail']}",
+            "status": Outcome.IMPORTED if usable else record["verdict"],
+            "reason": "" if usable else ending_of(record).text,
             "repairs": "; ".join(record.get("repairs", [])),
             **dict(zip(ORIGIN_COLUMNS, record.get("origin_mm", [np.nan] * 3), strict=True)),
-            **{key: record[key] for key in ("file", "size", "sha256")},
+            **listed_in(record),
+            "cause": "" if usable else record["reason"],
+            "tried_causes": "[]",
         }
         for record in records
         for usable in [bool(record["file"])]

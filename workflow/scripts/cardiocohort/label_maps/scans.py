@@ -20,6 +20,7 @@ from ..anatomy.labels import Anatomy, Grid
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import InputError, SubjectError
+from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
 from .cases import Source, source_files
 from .picture import write_picture
@@ -110,15 +111,15 @@ def make_label_map(path: Path, payload: tuple) -> dict:
     labels, changes = resample(masks, c.anatomy, c.grid, c.rules)
     if not reasons:
         labels, shortened = shorten(labels, c.grid.spacing_mm, c.anatomy, c.vessels)
-        labels, repairs = topology.repair(labels, c.grid.spacing_mm, c.anatomy, c.rules)
-        reasons += topology.examine(labels, c.grid.spacing_mm, c.anatomy, c.rules).reasons
+        labels, repairs, verdict = topology.judge(labels, c.grid.spacing_mm, c.anatomy, c.rules)
+        reasons += verdict.reasons
         changes += shortened + repairs
     if not reasons:
         write_label_map(label_map, labels, c.grid)
     write_picture(path, labels, c.anatomy)
     voxels = np.bincount(labels.ravel(), minlength=c.anatomy.n_channels)[1:]
     return {
-        "verdict": "rejected" if reasons else "accepted",
+        "verdict": Outcome.REJECTED if reasons else Outcome.ACCEPTED,
         "reason": "; ".join(reasons),
         "sources": "; ".join(f"{name}={source}" for name, (source, _) in found.items()),
         "changes": "; ".join(changes),
@@ -212,7 +213,7 @@ def cases_table(records: list[dict], anatomy: Anatomy, covariates: pd.DataFrame 
     """
     rows = []
     for record in records:
-        listing = next(iter(record.get("files", [])), {"file": "", "size": None, "sha256": ""})
+        listing = next(iter(record.get("files", [])), artifacts.NO_FILE)
         row = {"case": record["subject"]} | {name: record.get(name, "") for name in list(CASES)[1:5]}
         volumes = record.get("volumes_ml") or [np.nan] * len(anatomy.structures)
         columns = {f"{name}_ml": round(ml, 3) for name, ml in zip(anatomy.structures, volumes, strict=True)}

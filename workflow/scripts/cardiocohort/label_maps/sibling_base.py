@@ -11,8 +11,9 @@ import pandas as pd
 from ..anatomy.label_map import centred, read_label_map
 from ..anatomy.labels import Anatomy, Grid
 from ..cohort.table import subject_name
-from ..runtime.artifacts import check_file
+from ..runtime.artifacts import check_file, listed_file
 from ..runtime.errors import InputError
+from ..runtime.outcomes import Outcome
 
 
 def read_base_map(path: str | Path, anatomy: Anatomy, grid: Grid) -> np.ndarray:
@@ -39,8 +40,10 @@ def of_table(arm: dict, index: int, anatomies: pd.DataFrame, topology: pd.DataFr
     subject = subject_name(arm["base"], index)
     row = anatomies[anatomies["subject"] == subject].iloc[0]
     verdict = topology[topology["subject"] == subject].iloc[0]
-    refused = "" if verdict["verdict"] == "accepted" else f"{subject}, {verdict['reasons'] or row['reason']}"
-    listed = (str(folder / row["file"]), int(row["size"]), row["sha256"]) if row["file"] else None
+    refused = (
+        "" if verdict["verdict"] == Outcome.ACCEPTED else f"{subject}, {verdict['reasons'] or row['reason']}"
+    )
+    listed = listed_file(row, folder) if row["file"] else None
     return {"subject": subject, "listed": listed, "refused": refused, "edited": edited_in(arm)}
 
 

@@ -1,7 +1,7 @@
 """Targets that the user gives instead of having them drawn. Owned by the population stage.
 
-A table (TSV or Parquet) with a row a structure, as moments or as ellipsoids, of a whole arm or of
-one subject; docs/cohort-table.md tells the columns.
+The table (TSV or Parquet) has one row per structure, as moments or as ellipsoids, of a whole arm or of
+one subject. docs/cohort-table.md describes the columns.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
-"""How far targets lie from the reference population, and what to tell the user of it.
+"""How far targets lie from the reference population, and the warning for the user.
 
-Owned by the population stage. Judged is the target as it goes out, edits included: plausibility is
+Owned by the population stage. The final target counts, with its edits. Plausibility is
 the chi-square tail probability of the squared Mahalanobis distance of a structure's ten entries,
 among people with the subject's covariates.
 """

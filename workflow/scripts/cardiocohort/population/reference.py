@@ -1,7 +1,7 @@
 """The reference population: a table of moments and covariates, read and checked.
 
-Owned by the population stage. One row a subject and structure; the columns are told in
-docs/cohort-table.md. Positions are in the heart frame.
+Owned by the population stage. One row per subject and structure; docs/cohort-table.md describes
+the columns. Positions are in the heart frame.
 """
 
 from dataclasses import dataclass

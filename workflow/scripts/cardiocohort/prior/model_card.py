@@ -54,8 +54,7 @@ def gate_table(hearts: list[np.ndarray], prior: Prior, rules: topology.Rules) ->
     rows, spacing = [], prior.grid.spacing_mm
     for labels in hearts:
         raw = topology.examine(labels, spacing, prior.anatomy, rules)
-        mended, _ = topology.repair(labels, spacing, prior.anatomy, rules)
-        after = topology.examine(mended, spacing, prior.anatomy, rules)
+        _, _, after = topology.judge(labels, spacing, prior.anatomy, rules, raw)
         rows.append({"raw": raw.accepted, "repaired": after.accepted, "reasons": "; ".join(after.reasons)})
     return pd.DataFrame(rows)
 

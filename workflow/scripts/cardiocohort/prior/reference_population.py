@@ -22,6 +22,7 @@ from ..label_maps.resample import label_map_onto
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import InputError, SubjectError
+from ..runtime.outcomes import Outcome, ending_of
 from ..runtime.tables import read_table
 from . import virtual_patients
 from .deformation import DeformationSettings, Template, deform, make_template
@@ -129,8 +130,7 @@ def work_folder(path: Path, payload: tuple[str]) -> dict:
 
 def _accept(path: Path, labels: np.ndarray) -> dict:
     s = _source
-    labels, repairs = topology.repair(labels, s.grid.spacing_mm, s.anatomy, s.rules)
-    verdict = topology.examine(labels, s.grid.spacing_mm, s.anatomy, s.rules)
+    labels, repairs, verdict = topology.judge(labels, s.grid.spacing_mm, s.anatomy, s.rules)
     if not verdict.accepted:
         raise SubjectError("; ".join(verdict.reasons))
     write_label_map(path, labels, s.grid)
@@ -138,7 +138,7 @@ def _accept(path: Path, labels: np.ndarray) -> dict:
         labels, [(k,) for k in range(1, s.anatomy.n_channels)], s.grid.axes_mm()
     )
     columns = {name: values.tolist() for name, values in moments.to_columns(measured).items()}
-    return {"verdict": "accepted", "reason": "", "repairs": list(repairs), "moments": columns}
+    return {"verdict": Outcome.ACCEPTED, "reason": "", "repairs": list(repairs), "moments": columns}
 
 
 def with_covariates(reference: pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -160,7 +160,7 @@ def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tupl
     Every k-th heart, k = 1 / held_out_share, is held out from training for figures: by its place in the
     list, so that a stricter gate moves no other heart to the other side. Refused hearts have no split.
     """
-    accepted = [r for r in records if r["verdict"] == "accepted"]
+    accepted = [r for r in records if r["verdict"] == Outcome.ACCEPTED]
     rows = []
     for record in accepted:
         covariates = {name: record[name] for name in COVARIATES if name in record}
@@ -171,17 +171,15 @@ def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tupl
     hearts = pd.DataFrame(
         {
             "subject": r["subject"],
-            "verdict": "accepted" if r["verdict"] == "accepted" else "rejected",
-            "reason": ": ".join(filter(None, [r["reason"], r.get("detail", "")])),
+            "verdict": Outcome.ACCEPTED if r["verdict"] == Outcome.ACCEPTED else Outcome.REJECTED,
+            "reason": ending_of(r).text,
             "origin": r.get("origin", ""),
             "refused": "; ".join(r.get("refused", [])),
             "repairs": "; ".join(r.get("repairs", [])),
-            "file": r["file"],
-            "size": r["size"],
-            "sha256": r["sha256"],
+            **artifacts.listed_in(r),
         }
         for r in records
     )
     split = np.where((hearts.index + 1) % every == 0, "held_out", "train")
-    hearts["split"] = np.where(hearts["verdict"] == "accepted", split, "")
+    hearts["split"] = np.where(hearts["verdict"] == Outcome.ACCEPTED, split, "")
     return pd.DataFrame(rows), hearts

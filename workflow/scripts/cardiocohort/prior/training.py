@@ -28,6 +28,7 @@ from ..diffusion.device import autocast
 from ..diffusion.networks import CERTAIN, Autoencoder, Denoiser, NetworkSettings, to_blocks, to_occupancy
 from ..runtime import artifacts
 from ..runtime.errors import InputError
+from ..runtime.outcomes import Outcome
 from . import checkpoints
 from .checkpoints import History
 from .distributed import share
@@ -90,7 +91,7 @@ def read_hearts(
     InputError if there is none, and for a file that is not the one the table lists.
     """
     hearts = pd.read_csv(table, sep="\t", keep_default_na=False)
-    used = hearts[(hearts["split"] == split) & (hearts["verdict"] == "accepted")]
+    used = hearts[(hearts["split"] == split) & (hearts["verdict"] == Outcome.ACCEPTED)]
     used = used[~used["origin"].isin(leave_out)]
     if used.empty:
         raise InputError(

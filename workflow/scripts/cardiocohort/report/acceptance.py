@@ -7,11 +7,11 @@ import pandas as pd
 from ..cohort.table import Arm
 from ..metrics.agreement import constrained_in
 from ..population.ignored_edits import idle
+from ..runtime.outcomes import Outcome, Stage
 from .manifest import STATUSES
 
 FAR = 1e-3  # a median plausibility below this deserves a warning
 BIASED = 0.2  # standard deviations: a small effect by Cohen's (1988) convention
-OF_GENERATION = ("sampling diverged", "target outside the prior")  # reasons of attempts that are no rules
 MANY = 30  # subjects from which a difference of means is told as a bias
 
 
@@ -20,7 +20,7 @@ def by_arm(manifest: pd.DataFrame) -> pd.DataFrame:
     counts = pd.crosstab(manifest["arm"], manifest["status"]).reindex(columns=list(STATUSES), fill_value=0)
     table = counts.reindex(manifest["arm"].unique())
     table.insert(0, "requested", table.sum(axis=1))
-    table["accepted_percent"] = 100.0 * table["accepted"] / table["requested"]
+    table["accepted_percent"] = 100.0 * table[Outcome.ACCEPTED] / table["requested"]
     table["attempts_mean"] = manifest.groupby("arm")["attempts"].mean().astype(float)
     return table.rename_axis("arm").reset_index()
 
@@ -28,38 +28,28 @@ def by_arm(manifest: pd.DataFrame) -> pd.DataFrame:
 def by_reason(manifest: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
     """reason, stage, subjects (ended by it) and attempts (refused by it, those made good later included).
 
-    A reason is counted by what stands before its colon, in topology the rule's name (several rules may
-    refuse one heart), in meshing with the gate's name behind it.
+    Reasons are the names in the columns `causes` and `tried_causes`: in topology those of rules, of which
+    several may refuse one heart.
     """
-    ended = manifest[manifest["status"] != "accepted"]
+    ended = manifest[manifest["status"] != Outcome.ACCEPTED]
     pairs = [
-        (stage, name) for stage, reason in zip(ended["stage"], ended["reason"], strict=True)
-        for name in _told(stage, reason)
-    ]  # fmt: skip
+        (stage, name)
+        for stage, causes in zip(ended["stage"], ended["causes"], strict=True)
+        for name in (causes.split(",") if stage == Stage.TOPOLOGY else [causes])
+    ]
     subjects = pd.Series(pairs, dtype=object).value_counts()
-    tried = anatomies.drop_duplicates("subject").get("tried", pd.Series(dtype=str))
     refusals = [
-        ("generation" if name in OF_GENERATION else "topology", name)
-        for text in tried.dropna()
-        for attempt in json.loads(text or "[]")
-        for name in _names(attempt["reasons"])
+        (stage, name)
+        for text in anatomies.drop_duplicates("subject")["tried_causes"]
+        for attempt in json.loads(text)
+        for stage, names in attempt.items()
+        for name in names
     ]
     attempts = pd.Series(refusals, dtype=object).value_counts()
     table = pd.DataFrame({"subjects": subjects, "attempts": attempts}).fillna(0).astype(int)
     rows = [{"stage": s, "reason": r, **table.loc[[(s, r)]].iloc[0]} for s, r in table.index]
     frame = pd.DataFrame(rows, columns=["stage", "reason", "subjects", "attempts"])
     return frame.sort_values(["subjects", "attempts"], ascending=False, ignore_index=True)
-
-
-def _told(stage: str, reason: str) -> list[str]:
-    if stage == "topology":
-        return _names(reason.split("; "))
-    return [reason.split(" (")[0]] if stage == "meshing" else _names([reason])
-
-
-def _names(reasons: list[str]) -> list[str]:
-    """Names of the rules in `rule: value, bound` reasons, each once."""
-    return list(dict.fromkeys(reason.split(": ")[0] for reason in reasons))
 
 
 def selection(targets: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +59,7 @@ def selection(targets: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     mean and sd (mL; the sample's, NaN for one); shift, the difference of the means in requested sd.
     """
     rows = targets[constrained_in(targets, "size")]
-    good = rows["subject"].isin(manifest.loc[manifest["status"] == "accepted", "subject"])
+    good = rows["subject"].isin(manifest.loc[manifest["status"] == Outcome.ACCEPTED, "subject"])
     keys = ["arm", "structure"]
     statistics = {"n": "count", "mean": "mean", "sd": "std"}
     parts = []

@@ -18,6 +18,7 @@ from matplotlib.patches import Wedge
 from PIL import Image
 
 from ..anatomy.aha_segments import LEFT, SEGMENTS, WALL_COLUMNS
+from ..runtime.outcomes import Outcome
 
 # rings from outside: radii, first segment, how many, where the first one's middle is, degrees from the right
 RINGS = ((0.75, 1.0, 1, 6, 90), (0.5, 0.75, 7, 6, 90), (0.25, 0.5, 13, 4, 90), (0.0, 0.25, 17, 1, 0))
@@ -104,7 +105,7 @@ def common_scale(walls: pd.DataFrame) -> Normalize:
 
 def wall_rows(meshes: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """subject, arm and wall thickness by segment (`WALL_COLUMNS`) of accepted hearts."""
-    accepted = manifest.loc[manifest["status"] == "accepted", ["subject", "arm"]]
+    accepted = manifest.loc[manifest["status"] == Outcome.ACCEPTED, ["subject", "arm"]]
     known = meshes.reindex(columns=["subject", *WALL_COLUMNS.values()])
     rows = accepted.merge(known, on="subject")
     return rows[rows[_columns(LEFT)].notna().any(axis=1)].reset_index(drop=True)

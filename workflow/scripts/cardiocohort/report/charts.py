@@ -14,15 +14,16 @@ from matplotlib.figure import Figure
 from ..anatomy.labels import Anatomy
 from ..metrics.agreement import ERRORS, constrained_in
 from ..plotting import palette
+from ..runtime.outcomes import Outcome
 from . import bullseye
 from .manifest import STATUSES
 from .summary import Summary
 
 STATUS_COLOURS = {
-    "accepted": "#4e9a6b",
-    "rejected": "#d98c2b",
-    "base_rejected": "#e3c08a",
-    "failed": "#b03a3a",
+    Outcome.ACCEPTED: "#4e9a6b",
+    Outcome.REJECTED: "#d98c2b",
+    Outcome.BASE_REJECTED: "#e3c08a",
+    Outcome.FAILED: "#b03a3a",
 }
 ARM_COLOURS = ("#35638f", "#c4622d", "#4e9a6b", "#8a5a9e", "#8c6d3f", "#3f8f8c", "#b34a6b", "#6b6b6b")
 REFERENCE_COLOUR = "#9a9a9a"
@@ -77,7 +78,11 @@ def acceptance(arms: pd.DataFrame, reasons: pd.DataFrame) -> Figure:
     position = np.arange(len(reasons))
     right.barh(position - 0.2, reasons["attempts"], 0.38, color="0.75", label="attempts refused")
     right.barh(
-        position + 0.2, reasons["subjects"], 0.38, color=STATUS_COLOURS["rejected"], label="subjects ended"
+        position + 0.2,
+        reasons["subjects"],
+        0.38,
+        color=STATUS_COLOURS[Outcome.REJECTED],
+        label="subjects ended",
     )
     right.set_yticks(position, [f"{r.stage}: {words(r.reason)[:46]}" for r in reasons.itertuples()])
     right.invert_yaxis()
@@ -140,9 +145,9 @@ def requested_and_accepted(targets: pd.DataFrame, accepted: set[str]) -> Figure:
             own = part[part["arm"] == arm]
             good = own.loc[own["subject"].isin(accepted), "volume_ml"].to_numpy()
             _boxes(ax, [own["volume_ml"].to_numpy()], [k - 0.19], ["0.7"], width=0.32)
-            _boxes(ax, [good], [k + 0.19], [STATUS_COLOURS["accepted"]], width=0.32)
+            _boxes(ax, [good], [k + 0.19], [STATUS_COLOURS[Outcome.ACCEPTED]], width=0.32)
         _arm_axis(ax, arms, name)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in ("0.7", STATUS_COLOURS["accepted"])]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in ("0.7", STATUS_COLOURS[Outcome.ACCEPTED])]
     fig.legend(handles, ["requested", "accepted"], loc="outside lower center", ncols=2, frameon=False)
     return fig
 

@@ -10,6 +10,8 @@ from ..cohort import stage_tables
 from ..runtime import tables
 from ..runtime.errors import InputError
 
+ANATOMIES = stage_tables.ANATOMIES | stage_tables.CAUSES
+TOPOLOGY = stage_tables.TOPOLOGY | stage_tables.FAILED_RULES
 MESHES = stage_tables.MESHES | tables.FILE_COLUMNS
 
 
@@ -44,8 +46,8 @@ def read_cohort_tables(
     """Read the tables of all batches; InputError naming table and subject where they do not fit together."""
     found = CohortTables(
         _joined(targets, stage_tables.TARGETS),
-        _joined(anatomies, stage_tables.ANATOMIES),
-        _joined(topology, stage_tables.TOPOLOGY),
+        _joined(anatomies, ANATOMIES),
+        _joined(topology, TOPOLOGY),
         _joined(meshes, MESHES),
         _joined(inputs, stage_tables.INPUTS),
     )

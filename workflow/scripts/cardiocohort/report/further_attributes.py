@@ -1,4 +1,4 @@
-"""Attributes beyond size, position and shape, asked for and achieved. Owned by the report stage."""
+"""Attributes beyond size, position and shape, target and achieved. Owned by the report stage."""
 
 import numpy as np
 import pandas as pd

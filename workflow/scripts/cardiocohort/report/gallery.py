@@ -12,6 +12,7 @@ from ..anatomy.label_map import LabelMap, read_label_map
 from ..anatomy.labels import Anatomy
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file
+from ..runtime.outcomes import Outcome
 from . import bullseye, portraits
 from .cohort_tables import CohortTables
 
@@ -35,8 +36,8 @@ def chosen(manifest: pd.DataFrame, per_arm: int = PER_ARM, most: int = MOST) -> 
     take at most half of the places that the accepted ones leave free, and never none if there is one.
     """
     drawable = manifest[manifest["anatomy"] != ""]
-    good = drawable[drawable["status"] == "accepted"].groupby("arm", sort=False).head(per_arm)
-    bad = drawable[drawable["status"] != "accepted"]
+    good = drawable[drawable["status"] == Outcome.ACCEPTED].groupby("arm", sort=False).head(per_arm)
+    bad = drawable[drawable["status"] != Outcome.ACCEPTED]
     turns = [rows.assign(turn=rows.groupby("arm", sort=False).cumcount()) for rows in (good, bad)]
     good, bad = (rows.sort_values("turn", kind="stable")["subject"].tolist() for rows in turns)
     room = max(most - len(good), most // 4)
@@ -90,7 +91,7 @@ def contact_sheet(found: list[Portrait]) -> Image.Image:
         x, y = k % SHEET_COLUMNS * size, k // SHEET_COLUMNS * (size + text)
         sheet.paste(portrait.pictures["anterior"], (x, y + text))
         status = portrait.row["status"]
-        name = portrait.row["subject"] + ("" if status == "accepted" else f" ({status})")
+        name = portrait.row["subject"] + ("" if status == Outcome.ACCEPTED else f" ({status})")
         pen.text((x + size / 2, y + text / 2), name, fill=portraits.INK, font=font, anchor="mm")
     if not found:
         pen.text((size / 2, text), "no anatomy to draw", fill=portraits.INK, font=font, anchor="mm")

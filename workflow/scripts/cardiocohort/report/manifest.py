@@ -6,7 +6,9 @@ Owned by the report stage. Who asks "which hearts can I simulate" reads this tab
 import numpy as np
 import pandas as pd
 
+from ..cohort import stage_tables
 from ..metrics.agreement import agreement, errors_by_subject
+from ..runtime.outcomes import Outcome, Stage
 from .cohort_tables import CohortTables
 
 COLUMNS = {
@@ -26,7 +28,9 @@ COLUMNS = {
     "mesh": "str",
     "inputs": "str",
 }
-STATUSES = ("accepted", "rejected", "base_rejected", "failed")
+STATUSES = tuple(map(str, (Outcome.ACCEPTED, Outcome.REJECTED, Outcome.BASE_REJECTED, Outcome.FAILED)))
+CAUSES = "causes"  # the last column: rules of the gate, separated by commas, or another stage's reason
+ENDED = ("status", "stage", "reason", CAUSES)  # columns of `stage_tables.ENDINGS` in the manifest
 MESH_FIGURES = (
     "n_nodes",
     "n_tets",
@@ -38,11 +42,12 @@ MESH_FIGURES = (
 
 
 def manifest(tables: CohortTables, seeds: dict[str, int]) -> pd.DataFrame:
-    """The manifest of a cohort (`COLUMNS`, then mesh figures); `seeds` by batch, empty without generation.
+    """The manifest of a cohort (COLUMNS, MESH_FIGURES, CAUSES); `seeds` by batch, empty without generation.
 
     A subject is accepted when its decks are written; rejected when a gate (topology, mesh) refused it;
     base_rejected when it is the sibling of a heart that was refused or not made; failed when a stage could
-    not make its file. `stage` says where it ended, `reason` why.
+    not make its file. `stage` says where it ended, `reason` why, `causes` the same by name
+    (`stage_tables.endings`).
     """
     frame = tables.subjects.set_index("subject")
     anatomy = tables.anatomies.drop_duplicates("subject").set_index("subject").reindex(frame.index)
@@ -51,22 +56,12 @@ def manifest(tables: CohortTables, seeds: dict[str, int]) -> pd.DataFrame:
     decks = _decks(tables.inputs).reindex(frame.index)
 
     has_anatomy, has_mesh = anatomy["file"].ne(""), mesh["file"].ne("")
-    ended = [
-        anatomy["status"].eq("base_rejected"),
-        ~has_anatomy,
-        topology["verdict"].ne("accepted"),
-        mesh["verdict"].ne("accepted"),
-        decks["verdict"].ne("accepted"),
-    ]
-    frame["status"] = np.select(
-        ended, ["base_rejected", "failed", "rejected", "rejected", "failed"], "accepted"
-    )
-    stages = ["generation", "generation", "topology", "meshing", "inputs"]
-    frame["stage"] = np.select(ended, stages, "inputs")
-    detail = " (" + mesh.get("detail", pd.Series("", mesh.index)).fillna("").astype(str) + ")"
-    refused = mesh["reason"] + detail.where(detail != " ()", "")
-    reasons = [anatomy["reason"], anatomy["reason"], topology["reasons"], refused, decks["reason"]]
-    frame["reason"] = np.select(ended, [r.astype(object) for r in reasons], "")
+    made = zip(Stage, (anatomy, topology, mesh, decks), strict=True)
+    ends = [stage_tables.endings(stage, table) for stage, table in made]
+    ended = [end["outcome"].ne(Outcome.ACCEPTED) for end in ends]
+    whole = (str(Outcome.ACCEPTED), str(Stage.INPUTS), "", "")
+    for column, of_ends, of_whole in zip(ENDED, stage_tables.ENDINGS, whole, strict=True):
+        frame[column] = np.select(ended, [end[of_ends].astype(object) for end in ends], of_whole)
     frame["seed"] = frame["batch"].map(seeds).astype("Int64")
     frame["attempts"] = anatomy["attempts"]
     if not tables.targets.empty:
@@ -74,16 +69,18 @@ def manifest(tables: CohortTables, seeds: dict[str, int]) -> pd.DataFrame:
         frame = frame.join(errors.round(4))
     frame["anatomy"] = ("anatomies/" + frame["batch"] + "/" + anatomy["file"]).where(has_anatomy, "")
     frame["mesh"] = ("meshes/" + frame["batch"] + "/" + mesh["file"]).where(has_mesh, "")
-    complete = decks["verdict"].eq("accepted")
+    complete = decks["verdict"].eq(Outcome.ACCEPTED)
     frame["inputs"] = ("inputs/" + frame["batch"] + "/" + frame.index).where(complete, "")
     figures = mesh.reindex(columns=list(MESH_FIGURES))
     for name in ("n_nodes", "n_tets"):
         figures[name] = figures[name].astype("Int64")
     frame = frame.join(figures).reset_index()
-    return frame.reindex(columns=[*COLUMNS, *MESH_FIGURES])
+    return frame.reindex(columns=[*COLUMNS, *MESH_FIGURES, CAUSES])
 
 
 def _decks(inputs: pd.DataFrame) -> pd.DataFrame:
     """Verdict and reason by subject: the first file's that is not accepted, if there is one."""
-    refused_first = inputs.assign(good=inputs["verdict"].eq("accepted")).sort_values("good", kind="stable")
+    refused_first = inputs.assign(good=inputs["verdict"].eq(Outcome.ACCEPTED)).sort_values(
+        "good", kind="stable"
+    )
     return refused_first.drop_duplicates("subject").set_index("subject")[["verdict", "reason"]]

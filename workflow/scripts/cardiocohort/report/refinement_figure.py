@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from ..runtime.outcomes import Outcome
+
 OF_FINEST = {
     "lv_cavity_ml": "LV cavity",
     "rv_cavity_ml": "RV cavity",
@@ -29,11 +31,11 @@ def by_number_of_tets(table: pd.DataFrame) -> Figure:
     table: of `refinement.study`; of its rows those accepted at every edge length, the same hearts everywhere.
     First panel: change (%) from the finest mesh of the same heart; the others as they are.
     """
-    good = table[table["verdict"] == "accepted"]
+    good = table[table["verdict"] == Outcome.ACCEPTED]
     n_edges = table["edge_length_mm"].nunique()
     good = good[good.groupby("subject")["n_tets"].transform("size") == n_edges].copy()
     if "simulation_verdict" in good:  # inflated to the full load at every edge length, or not at all
-        whole = good["simulation_verdict"].eq("accepted").groupby(good["subject"]).transform("all")
+        whole = good["simulation_verdict"].eq(Outcome.ACCEPTED).groupby(good["subject"]).transform("all")
         simulated = [name for name in OF_FINEST if name.startswith("simulation_") and name in good]
         good[simulated] = good[simulated].where(whole)
     if good.empty:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from ..cohort.table import Arm
 from ..metrics.agreement import ERRORS, agreement, constrained_in, error_table
+from ..runtime.outcomes import Outcome
 from . import acceptance, bullseye
 from .cohort_tables import CohortTables
 from .further_attributes import further_attributes
@@ -53,7 +54,7 @@ def summarise(
 
     `arms` are the cohort table's; none for the user's own label maps.
     """
-    accepted = manifest.loc[manifest["status"] == "accepted", "subject"]
+    accepted = manifest.loc[manifest["status"] == Outcome.ACCEPTED, "subject"]
     volumes = tables.anatomies.loc[
         tables.anatomies["subject"].isin(accepted) & (tables.anatomies["volume_ml"] > 0),
         ["subject", "arm", "structure", "volume_ml"],
@@ -89,6 +90,6 @@ def _medians(rows: pd.DataFrame) -> dict[str, float]:
 
 def _mesh_summary(meshes: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """A row an arm: meshes made, and of every figure the median or, for the gates, the worst."""
-    made = meshes[meshes["verdict"] == "accepted"].reindex(columns=["subject", *MESH_SUMMARY])
+    made = meshes[meshes["verdict"] == Outcome.ACCEPTED].reindex(columns=["subject", *MESH_SUMMARY])
     groups = made.merge(manifest[["subject", "arm"]], on="subject").groupby("arm", sort=False)
     return groups.agg(MESH_SUMMARY).assign(n=groups.size()).reset_index()

@@ -19,6 +19,7 @@ from .errors import InputError
 from .provenance import machine
 
 SIDECAR = ".json"
+NO_FILE = {"file": "", "size": None, "sha256": ""}  # as tables list a file that was not made
 LOCK_PATIENCE_S = 60.0  # a script that is being ended needs some seconds to let go
 
 
@@ -98,6 +99,24 @@ def check_file(path: str | Path, size: int, expected_sha256: str) -> Path:
     if path.stat().st_size != size or sha256(path) != expected_sha256:
         raise InputError(f"{path}: changed since its batch table was written; delete the table to remake it")
     return path
+
+
+def listing(folder: str | Path, name: str) -> dict | None:
+    """file, size and sha256 of a file of a batch folder, as tables list it; None if it is not there."""
+    path = Path(folder) / name
+    if not path.is_file():
+        return None
+    return {"file": name, "size": path.stat().st_size, "sha256": sha256(path)}
+
+
+def listed_in(record: dict) -> dict:
+    """file, size and sha256 of a record or row."""
+    return {name: record[name] for name in NO_FILE}
+
+
+def listed_file(row: dict, folder: str | Path, part: str = "") -> tuple[str, int, str]:
+    """Path, size and sha256 for `check_file`, from the row's columns `<part>file` and so on."""
+    return str(Path(folder) / row[f"{part}file"]), int(row[f"{part}size"]), row[f"{part}sha256"]
 
 
 def remove_unlisted(folder: str | Path, keep: set[str]) -> None:

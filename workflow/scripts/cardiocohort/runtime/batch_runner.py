@@ -16,6 +16,7 @@ from pathlib import Path
 
 from . import artifacts
 from .errors import KilledError, SubjectError
+from .outcomes import Ending, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def run_batch(
     `work` writes the file at `path` (atomically) and returns a JSON-able record; what it writes beside
     it must be finished before and named in the record's `files` (relative to the batch folder), which
     comes back as a list of file, size and sha256; without all of them whole nothing is reused. It may raise
-    SubjectError, which becomes {"verdict": its verdict, "reason": ...} and is not cached. Every record
+    SubjectError, which becomes its ending's columns (verdict, reason, detail) and is not cached. Every record
     gets subject, file, size, sha256 (the last three empty on failure). `work` and `initializer` are
     module-level functions: with threads > 1 they run in child processes. With group > 0, for devices
     that are fast on many subjects at once, `work` takes lists of up to `group` paths and payloads and
@@ -72,18 +73,17 @@ def run_batch(
         return [_complete(folder, task, records[task.file]) for task in tasks]
 
 
+def skipped(subject: str, stage: str, verdict: str, reason: str) -> dict:
+    """The record of a subject that an earlier `stage` ended with `verdict` and `reason`."""
+    ending = Ending(Outcome.SKIPPED, f"{stage} {verdict}: {reason}")
+    return {"subject": subject} | ending.columns() | artifacts.NO_FILE
+
+
 def _finished(folder: Path, task: Task) -> dict | None:
     """The record of a task whose files are all whole and made from its inputs, else None."""
     record = artifacts.read_sidecar(folder / task.file, task.inputs)
     beside = record.get("files", []) if record else []
-    return record if all(_listing(folder, b["file"]) == b for b in beside) else None
-
-
-def _listing(folder: Path, name: str) -> dict | None:
-    path = folder / name
-    if not path.is_file():
-        return None
-    return {"file": name, "size": path.stat().st_size, "sha256": artifacts.sha256(path)}
+    return record if all(artifacts.listing(folder, b["file"]) == b for b in beside) else None
 
 
 def _make(folder, groups, work, threads, initializer, initargs):
@@ -139,21 +139,13 @@ def _record(folder: Path, task: Task, result: dict | SubjectError) -> dict:
         for name in (task.file, *task.beside):
             artifacts.remove(folder / name)
         log.warning("%s: %s (%s)", task.subject, result.reason, result)
-        detail = "" if str(result) == result.reason else str(result)
-        return result.record | {"verdict": result.verdict, "reason": result.reason, "detail": detail}
+        return result.record | result.ending.columns()
     if "files" in result:
-        result = result | {"files": [_listing(folder, name) for name in result["files"]]}
+        result = result | {"files": [artifacts.listing(folder, name) for name in result["files"]]}
     artifacts.write_sidecar(folder / task.file, task.inputs, result)
     return result
 
 
 def _complete(folder: Path, task: Task, record: dict) -> dict:
-    path = folder / task.file
-    whole = path.is_file()
-    return {
-        "subject": task.subject,
-        **record,
-        "file": task.file if whole else "",
-        "size": path.stat().st_size if whole else None,
-        "sha256": artifacts.sha256(path) if whole else "",
-    }
+    listing = artifacts.listing(folder, task.file) or artifacts.NO_FILE
+    return {"subject": task.subject, **record, **listing}

@@ -2,8 +2,10 @@
 
 An `InputError` says what is wrong, where (file, row, column, key), what is allowed and what to do;
 scripts and the Snakefile print its message alone, without a traceback. A `SubjectError` ends one
-virtual patient, never the batch: its `reason` goes into the stage's table. A `KilledError` ends the job.
+virtual patient, never the batch: its `ending` goes into the stage's table. A `KilledError` ends the job.
 """
+
+from .outcomes import Ending, Outcome
 
 
 class CardioCohortError(Exception):
@@ -20,11 +22,21 @@ class KilledError(CardioCohortError):
 
 
 class SubjectError(CardioCohortError):
-    """One subject cannot go on; `reason` is a short phrase for tables, `str()` the detail.
+    """One subject cannot go on: `ending` is its row in the stage's table, `str()` the detail.
 
-    `verdict` is "failed", or what it is when that is to be told apart; `record` what a table wants of it too.
+    `record` holds what else the table needs of it.
     """
 
-    def __init__(self, reason: str, detail: str = "", verdict: str = "failed", record: dict | None = None):
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        outcome: Outcome = Outcome.FAILED,
+        record: dict | None = None,
+    ):
         super().__init__(detail or reason)
-        self.reason, self.verdict, self.record = reason, verdict, record or {}
+        self.ending, self.record = Ending(outcome, reason, detail), record or {}
+
+    @property
+    def reason(self) -> str:
+        return self.ending.reason

@@ -1,4 +1,4 @@
-"""Text that nobody vouches for, read within bounds. Owned by no stage; under every table and card.
+"""Text files from users, read within bounds. Owned by no stage; every table and card is read with it.
 
 Light on purpose (no pandas): the Snakefile calls it.
 """

@@ -9,7 +9,8 @@ from scipy import stats
 from ..cohort import stage_tables
 from ..mesh.model import REGIONS
 from ..runtime import tables
-from ..runtime.artifacts import check_file
+from ..runtime.artifacts import check_file, listed_file
+from ..runtime.outcomes import Outcome
 
 CONFIDENCE = 0.95
 CAVITIES = ("lv_unloaded_ml", "lv_loaded_ml", "rv_unloaded_ml", "rv_loaded_ml")
@@ -31,7 +32,7 @@ def hearts(simulations: list[Path], anatomies: list[Path], structure: str) -> pd
     for path in simulations:
         for row in tables.read_table(path, stage_tables.SIMULATIONS | REGIONAL).to_dict("records"):
             figures = dict.fromkeys(QUANTITIES, np.nan) | {"volume_ml": volume.get(row["subject"], np.nan)}
-            if row["verdict"] == "accepted":
+            if row["verdict"] == Outcome.ACCEPTED:
                 figures |= {name: row[name] for name in CAVITIES} | _displacements(path.with_suffix(""), row)
             rows.append({name: row[name] for name in ("subject", "verdict", "reason")} | figures)
     return pd.DataFrame(rows).set_index("subject")
@@ -49,7 +50,9 @@ def pairs(bases: pd.DataFrame, siblings: pd.DataFrame) -> pd.DataFrame:
         name = f"{base_arm}-{subject.rpartition('-')[2]}"
         base = bases.loc[name]
         reasons = [
-            f"{s}: {h['reason']}" for s, h in ((name, base), (subject, heart)) if h["verdict"] != "accepted"
+            f"{s}: {h['reason']}"
+            for s, h in ((name, base), (subject, heart))
+            if h["verdict"] != Outcome.ACCEPTED
         ]
         row = {"subject": subject, "base": name, "verdict": "left_out" if reasons else "compared"}
         row["reason"] = "; ".join(reasons)
@@ -79,8 +82,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _displacements(folder: Path, row: dict) -> dict[str, float]:
-    listed = folder / row["regional_file"], int(row["regional_size"]), row["regional_sha256"]
-    parts = pd.read_csv(check_file(*listed), sep="\t").set_index("part")
+    parts = pd.read_csv(check_file(*listed_file(row, folder, "regional_")), sep="\t").set_index("part")
     return {
         f"{part}_{which}_mm": float(parts.loc[part, f"{which}_mm"])
         for part in REGIONS

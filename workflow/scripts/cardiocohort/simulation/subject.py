@@ -10,10 +10,10 @@ from ..cohort import stage_tables
 from ..mechanics.settings import Mechanics
 from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
-from ..runtime import tables
-from ..runtime.artifacts import check_file
+from ..runtime.artifacts import NO_FILE, check_file, listed_in
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
+from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
 from . import materials, measures, mesh, output
 from .continuation import Run, Step, inflate
@@ -29,20 +29,11 @@ FIGURES = (
 )  # fmt: skip
 
 
-# columns of the mesh table that list a heart's files
-MESHES = (
-    stage_tables.MESHES | tables.FILE_COLUMNS | {f"surface_{n}": k for n, k in tables.FILE_COLUMNS.items()}
-)
-
-
 def task(
     row: dict, folder: Path, mechanics: Mechanics, settings: SimulationSettings, threads: int, inputs: str
 ) -> Task:
     """Task for `subjects.run_batch`; `row` of the mesh table lists the mesh's files in `folder`."""
-    listed = tuple(
-        (str(folder / row[f"{part}file"]), int(row[f"{part}size"]), row[f"{part}sha256"])
-        for part in ("", "surface_")
-    )
+    listed = stage_tables.mesh_files(row, folder)
     field = f"{row['subject']}/{output.FIELD}"
     return Task(row["subject"], field, inputs, (*listed, mechanics, settings, threads), (row["subject"],))
 
@@ -111,8 +102,7 @@ def state_heart(
 
 def table_row(record: dict) -> dict:
     """The table's row of a record, finished or not."""
-    absent = {"file": "", "size": None, "sha256": ""}
-    beside = record.get("files") or [absent, absent]
+    beside = record.get("files") or [NO_FILE, NO_FILE]
     listed = {
         f"{part}_{name}": value
         for part, file in zip(("curve", "regional"), beside, strict=True)
@@ -121,21 +111,13 @@ def table_row(record: dict) -> dict:
     head = {name: record.get(name, "") for name in ("subject", "verdict", "reason", "detail")}
     # a run that ended unfinished is a failure with files
     figures = {name: record.get(name, np.nan) for name in FIGURES}
-    return head | figures | {name: record.get(name) for name in ("file", "size", "sha256")} | listed
-
-
-def skipped(mesh_row: dict) -> dict:
-    """The record of a subject that has no mesh."""
-    reason = f"mesh {mesh_row['verdict']}: {mesh_row['reason']}"
-    return {"subject": mesh_row["subject"], "verdict": "skipped", "reason": reason} | dict.fromkeys(
-        ("file", "size", "sha256")
-    )
+    return head | figures | listed_in(record) | listed
 
 
 def _outcome(run: Run) -> dict:
     if run.complete:
-        return {"verdict": "accepted", "reason": "", "detail": ""}
-    return {"verdict": "failed", "reason": UNFINISHED, "detail": run.reason}
+        return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": ""}
+    return {"verdict": Outcome.FAILED, "reason": UNFINISHED, "detail": run.reason}
 
 
 def _point(stated: Problem, model: BiventricularModel, step: Step) -> dict:

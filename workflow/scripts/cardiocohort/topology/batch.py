@@ -8,18 +8,20 @@ import pandas as pd
 
 from ..anatomy.label_map import read_label_map
 from ..anatomy.labels import Anatomy
-from ..runtime.artifacts import check_file
-from .gate import examine
+from ..cohort import stage_tables
+from ..runtime.artifacts import check_file, listed_file
+from ..runtime.outcomes import Outcome
+from .gate import Verdict, examine
 from .rules import Rules
 
 log = logging.getLogger(__name__)
-IMPORTED = "imported"  # status of the user's own label maps in the anatomies table
 
 
 def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, rules: Rules) -> pd.DataFrame:
-    """One row per subject of `anatomies` (stage_tables.ANATOMIES): stage_tables.TOPOLOGY, then every measure.
+    """One row per subject of `anatomies` (stage_tables.ANATOMIES): stage_tables.TOPOLOGY, then every measure
+    and stage_tables.FAILED_RULES.
 
-    Label maps lie in `folder`; nothing is repaired. Verdict `missing` where generation left no label
+    Label maps lie in `folder`; nothing is repaired. The verdict is MISSING where generation left no label
     map. The user's own maps are held to the rules for scans. InputError for a file that is missing
     or not the one its row lists.
     """
@@ -27,16 +29,27 @@ def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, r
     for subject, own in anatomies.groupby("subject", sort=False):
         first = own.iloc[0]
         if not first["file"]:
-            rows.append({"subject": subject, "verdict": "missing", "reasons": first["reason"]})
+            rows.append({"subject": subject, "verdict": Outcome.MISSING, "reasons": first["reason"]})
             continue
-        path = check_file(Path(folder) / first["file"], first["size"], first["sha256"])
+        path = check_file(*listed_file(first, folder))
         label_map = read_label_map(path, anatomy)
-        imported = first["status"] == IMPORTED
+        imported = first["status"] == Outcome.IMPORTED
         applicable = rules.for_scans(set(np.unique(label_map.labels))) if imported else rules
         verdict = examine(label_map.labels, label_map.spacing_mm, anatomy, applicable)
-        word = "accepted" if verdict.accepted else "rejected"
+        word = Outcome.ACCEPTED if verdict.accepted else Outcome.REJECTED
         log.info("%s: %s%s", subject, word, "".join(f"; {reason}" for reason in verdict.reasons))
         reasons = "; ".join(verdict.reasons)
-        rows.append({"subject": subject, "verdict": word, "reasons": reasons, **verdict.measures})
-    columns = ["subject", "verdict", "reasons", *(rule.id for rule in rules.checks)]
+        rows.append(
+            {"subject": subject, "verdict": word, "reasons": reasons} | verdict.measures | _failed(verdict)
+        )
+    columns = [*stage_tables.TOPOLOGY, *(rule.id for rule in rules.checks), *stage_tables.FAILED_RULES]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _failed(verdict: Verdict) -> dict:
+    """The cells of stage_tables.FAILED_RULES, none for a heart that is accepted."""
+    if verdict.accepted:
+        return {}
+    first = verdict.failures[0]
+    values = (",".join(verdict.failed_rules), first.measured, first.limit)
+    return dict(zip(stage_tables.FAILED_RULES, values, strict=True))

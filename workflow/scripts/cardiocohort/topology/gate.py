@@ -16,12 +16,45 @@ from .scene import Scene
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """accepted; one reason per violated rule, in table order; every measure by rule id."""
+class Failure:
+    """One violated rule: its id, what was measured and the bound that this breaks, in the rule's unit.
 
-    accepted: bool
-    reasons: tuple[str, ...]
+    `measured` and `limit` are NaN, and `side` is "", where a structure that the measure needs is absent.
+    """
+
+    rule: str
+    measured: float
+    side: str  # "min" or "max": which bound `limit` is
+    limit: float
+    unit: str
+
+    def __str__(self) -> str:
+        if np.isnan(self.measured):
+            return f"{self.rule}: not measurable, a structure is missing"
+        unit = "" if self.unit == "count" else f" {self.unit}"
+        return f"{self.rule}: {self.measured:.4g}{unit}, {self.side} {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One failure per violated rule, in table order; every measure by rule id."""
+
+    failures: tuple[Failure, ...]
     measures: dict[str, float]
+
+    @property
+    def accepted(self) -> bool:
+        return not self.failures
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The failures as people read them."""
+        return tuple(map(str, self.failures))
+
+    @property
+    def failed_rules(self) -> tuple[str, ...]:
+        """Ids of the violated rules."""
+        return tuple(failure.rule for failure in self.failures)
 
 
 def examine(
@@ -34,12 +67,12 @@ def examine(
     """
     scene = _scene(labels, spacing_mm, anatomy)
     measures = {rule.id: float(KINDS[rule.kind].measure(scene, rule)) for rule in rules.checks}
-    reasons = tuple(
-        _reason(rule, measures[rule.id])
+    failures = tuple(
+        _failure(rule, measures[rule.id])
         for rule in rules.checks
         if not rule.minimum <= measures[rule.id] <= rule.maximum
     )
-    return Verdict(not reasons, reasons, measures)
+    return Verdict(failures, measures)
 
 
 def repair(
@@ -57,13 +90,28 @@ def repair(
     return labels, tuple(done)
 
 
+def judge(
+    labels: np.ndarray,
+    spacing_mm: float | Sequence[float],
+    anatomy: Anatomy,
+    rules: Rules,
+    raw: Verdict | None = None,
+) -> tuple[np.ndarray, tuple[str, ...], Verdict]:
+    """Repair labels (X, Y, Z), then examine them: (repaired labels, one line per repair, verdict).
+
+    `raw` is the verdict on the labels as given, where it is known: it holds if nothing was repaired.
+    """
+    labels, repairs = repair(labels, spacing_mm, anatomy, rules)
+    verdict = raw if raw and not repairs else examine(labels, spacing_mm, anatomy, rules)
+    return labels, repairs, verdict
+
+
 def _scene(labels: np.ndarray, spacing_mm, anatomy: Anatomy, span: int = 1) -> Scene:
     return Scene(labels, tuple(float(s) for s in np.broadcast_to(spacing_mm, 3)), anatomy, span)
 
 
-def _reason(rule: Rule, value: float) -> str:
+def _failure(rule: Rule, value: float) -> Failure:
     if np.isnan(value):
-        return f"{rule.id}: not measurable, a structure is missing"
-    unit = "" if rule.unit == "count" else f" {rule.unit}"
+        return Failure(rule.id, value, "", np.nan, rule.unit)
     side, bound = ("min", rule.minimum) if value < rule.minimum else ("max", rule.maximum)
-    return f"{rule.id}: {value:.4g}{unit}, {side} {bound:g}"
+    return Failure(rule.id, value, side, bound, rule.unit)

@@ -1,7 +1,7 @@
-"""Small repairs of a label map: what a voxel or a dozen are wrong by. Owned by the topology stage.
+"""Small repairs of a label map: defects of one voxel or a dozen. Owned by the topology stage.
 
-A repair acts on one structure and says what it did. Its rule bounds the volume that it may change,
-all places together; where that is not enough it changes nothing.
+A repair acts on one structure and reports its changes. Its rule bounds the volume that it may change in
+all places together. Where that is not enough, it changes nothing.
 """
 
 from collections.abc import Callable

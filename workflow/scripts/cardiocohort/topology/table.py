@@ -59,6 +59,8 @@ def _rules_of_row(row: dict[str, str], anatomy: Anatomy) -> list[Rule]:
     for column in ("rule", "structure", "reason"):
         if not row[column]:
             raise InputError(f"column {column!r} is empty; every rule has a name, a structure and a reason")
+    if "," in row["rule"]:
+        raise InputError(f"column 'rule': {row['rule']!r} has a comma, which separates names in tables")
     if not 0 <= _number(row, "percentile", 0.0) <= 100:
         raise InputError(f"column 'percentile': {row['percentile']!r} is not between 0 and 100")
     if row["kind"] in REPAIRS and (row["min"] or not row["max"]):

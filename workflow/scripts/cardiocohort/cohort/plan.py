@@ -1,0 +1,123 @@
+"""The plan of a cohort: who is in which batch, with which seed and base. Pure; the Snakefile calls it.
+
+A batch is a dict of plain values, since it goes into the `params` of rules. Batches of a cohort table hold
+`arm`, `first`, `last`, `seed`, `base_batch`, `base_map` and `base_sha256`; batches of label maps hold
+`label_maps`, files by subject. Batches are named `<arm>-<number>`.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from ..runtime.artifacts import digest
+from ..runtime.errors import InputError
+from .table import Arm, batches, subject_name
+
+LISTED = 8  # batches that an error lists
+
+
+def batches_of_arms(
+    arms: Iterable[Arm], batch_size: int, seed: int, base_maps: Mapping[str, tuple[str, str]]
+) -> dict[str, dict]:
+    """Batches by name. `seed` is that of arms without their own; `base_maps`: file and sha256 by arm."""
+    planned = {}
+    for arm in arms:
+        plain = arm.to_dict()
+        base_map, base_sha256 = base_maps.get(arm.name, (None, None))
+        for batch in batches(arm, batch_size):
+            number = batch.name.rpartition("-")[2]
+            planned[batch.name] = {
+                "arm": plain,
+                "first": batch.first,
+                "last": batch.last,
+                "seed": seed if arm.seed is None else arm.seed,
+                # batch k of siblings depends on batch k of their base
+                "base_batch": arm.base_arm and f"{arm.base}-{number}",
+                "base_map": base_map,
+                "base_sha256": base_sha256,
+            }
+    return planned
+
+
+def batches_of_label_maps(cohort: str, label_maps: Mapping[str, object], batch_size: int) -> dict[str, dict]:
+    """Batches by name of the `label_maps` (file by subject) that replace generation, in order of subjects."""
+    members = [(subject, str(path)) for subject, path in sorted(label_maps.items())]
+    return {
+        f"{cohort}-{number:04d}": {"label_maps": dict(members[first : first + batch_size])}
+        for number, first in enumerate(range(0, len(members), batch_size))
+    }
+
+
+def arm_of(batch_name: str) -> str:
+    """Name of the arm of a batch."""
+    return batch_name.rpartition("-")[0]
+
+
+def subjects_of(batch: Mapping) -> list[str]:
+    """Names of a batch's subjects."""
+    if "label_maps" in batch:
+        return list(batch["label_maps"])
+    return [subject_name(batch["arm"]["name"], i) for i in range(batch["first"], batch["last"] + 1)]
+
+
+def batch_named(name: str, planned: Mapping[str, dict], cohort: str) -> dict:
+    """The batch of this name; InputError that lists the batches of `cohort` if there is none."""
+    if name not in planned:
+        names = list(planned)
+        more = f" ... {names[-1]}, {len(names)} in all" if len(names) > LISTED else ""
+        raise InputError(
+            f"{name!r} is no batch of cohort {cohort!r}; its batches: " + ", ".join(names[:LISTED]) + more
+        )
+    return planned[name]
+
+
+def simulation_batches(planned: Mapping[str, dict], size: int) -> dict[str, dict[str, list[str]]]:
+    """Simulation batches of `size` subjects by name: `subjects`, and the batches `meshes` that hold them.
+
+    They are numbered within an arm, as other batches are.
+    """
+    members: dict[str, list[tuple[str, str]]] = {}
+    for name, batch in planned.items():
+        members.setdefault(arm_of(name), []).extend((subject, name) for subject in subjects_of(batch))
+    return {
+        f"{arm}-{number:04d}": {
+            "subjects": [subject for subject, _ in pairs[first : first + size]],
+            "meshes": sorted({name for _, name in pairs[first : first + size]}),
+        }
+        for arm, pairs in members.items()
+        for number, first in enumerate(range(0, len(pairs), size))
+    }
+
+
+def arms_of(planned: Mapping[str, dict]) -> dict[str, dict]:
+    """Arms (`Arm.to_dict()`) by name; none in a plan of label maps."""
+    return {batch["arm"]["name"]: batch["arm"] for batch in planned.values() if "arm" in batch}
+
+
+def sibling_arms(planned: Mapping[str, dict]) -> dict[str, dict[str, str]]:
+    """Arms whose base is another arm, by name: the `base`, and the `structure` that they edit first."""
+    arms = arms_of(planned)
+    return {
+        name: {"base": arm["base"], "structure": arm["edits"][0]["structure"].split("/")[0]}
+        for name, arm in arms.items()
+        if arm["base"] in arms
+    }
+
+
+def verified_index(name: str, batch: Mapping) -> int:
+    """Position in its arm, or among its label maps, of the subject of a batch that `verify` recomputes.
+
+    Any subject will do, but it is always the same one.
+    """
+    first, n = (0, len(batch["label_maps"])) if "label_maps" in batch else _range_of(batch)
+    return first + int(digest(name)[:8], 16) % n
+
+
+def verified_subject(name: str, batch: Mapping) -> str:
+    """Name of the subject of a batch that `verify` recomputes."""
+    index = verified_index(name, batch)
+    if "label_maps" in batch:
+        return sorted(batch["label_maps"])[index]
+    return subject_name(batch["arm"]["name"], index)
+
+
+def _range_of(batch: Mapping) -> tuple[int, int]:
+    return batch["first"], batch["last"] - batch["first"] + 1
