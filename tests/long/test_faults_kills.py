@@ -19,7 +19,7 @@ SHARE = {"tiny": 0.8, "heart": 0.2}  # of the kills
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", SHARE)
-def test_a_trial_killed_at_random_moments_ends_as_the_undisturbed_one(name, tmp_path):
+def test_a_trial_killed_at_random_ends_as_undisturbed(name, tmp_path):
     wanted, seconds = killed_runs.undisturbed(tmp_path / "undisturbed", name)
     rng = np.random.default_rng([SEED, *name.encode()])
     kills, projects = [], 0

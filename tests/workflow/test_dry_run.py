@@ -93,7 +93,7 @@ def test_an_arm_of_the_evaluation_is_a_job(workdir, evaluation, arms):
 @pytest.mark.parametrize(
     "training", [{"label_maps": "maps"}, {"templates": {"gone.nii.gz": 1.0}, "focus": []}]
 )
-def test_a_bundle_whose_hearts_are_not_here_can_be_used_but_not_evaluated(workdir, training):
+def test_a_bundle_without_its_hearts_cannot_be_evaluated(workdir, training):
     path = workdir / "bundle/bundle.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"training": training}))
     assert dry(workdir).returncode == 0
@@ -131,7 +131,7 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
     assert job_counts(run.stdout) == stages(2) | ONCE
 
 
-def test_a_config_file_in_the_working_directory_replaces_the_repositorys(workdir):
+def test_a_config_in_the_working_directory_comes_first(workdir):
     (workdir / "config").mkdir()
     (workdir / "config/config.yaml").write_text("bundle: bundle\ncohort_table: trial.tsv\nbatch_size: 3\n")
     run = snakemake(workdir, *DRY)
@@ -211,7 +211,7 @@ def test_bad_input_ends_in_one_message(workdir, config, told):
     assert not (workdir / "results").exists()
 
 
-def test_a_file_of_no_batch_is_told_with_the_batches_that_there_are(workdir):
+def test_a_file_of_no_batch_is_named_with_the_batches(workdir):
     run = dry(workdir, target="results/cohorts/demo/topology/smal-0000.tsv")
     assert run.returncode != 0
     assert "'smal-0000' is no batch of cohort 'demo'" in run.stdout
@@ -247,7 +247,7 @@ def cost_of_planning(workdir, table: str) -> tuple[float, float, str]:
     return cpu, memory * (1 if sys.platform == "darwin" else 1024) / 1024**2, run.stdout + run.stderr
 
 
-def test_ten_thousand_subjects_are_planned_at_the_cost_of_starting_snakemake_and_within_200_mb(workdir):
+def test_planning_ten_thousand_subjects_is_quick_and_small(workdir):
     """Seconds are for a bench (`make bench`); what a test can hold is their ratio, on any machine.
 
     Starting Snakemake on two batches took 1.7 CPU s where 5 CPU s are the bar for all 200: at most 2.9x.

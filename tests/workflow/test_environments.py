@@ -73,7 +73,7 @@ def test_licences_that_ask_for_something_stand_apart():
 
 
 @pytest.mark.parametrize("name", sorted(lock()))
-def test_the_licence_is_not_other_than_the_installed_packages_own(name):
+def test_the_licence_is_that_of_the_installed_package(name):
     """A package that declares copyleft itself is not listed as permissive."""
     try:
         told = metadata.metadata(name)

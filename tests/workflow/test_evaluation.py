@@ -85,7 +85,7 @@ def test_every_arm_is_sampled_from_the_same_targets_and_noise(evaluated):
         assert all((folder / table["arm"].iloc[0] / file).is_file() for file in table["file"])
 
 
-def test_realism_has_the_contracts_columns_and_real_hearts_beside_samples(evaluated):
+def test_realism_has_its_columns_and_real_hearts(evaluated):
     found = read(evaluated, "realism")
     assert list(found.columns[:9]) == [
         "method", "constrained_structures", "fd", "precision", "recall", "mmd", "coverage", "one_nna", "n",

@@ -87,7 +87,7 @@ def test_with_room_all_are_written(attempts):
     assert set(map(tuple, attempts[0].values())) == {("written", True)}
 
 
-def test_without_room_every_writer_fails_and_none_leaves_its_file(attempts):
+def test_on_a_full_disk_every_writer_fails_and_leaves_no_file(attempts):
     """Were one to say nothing, half a file would be taken for whole."""
     wrong = {name: told for name, told in attempts[1].items() if told[0] == "written" or told[1]}
     assert not wrong

@@ -92,7 +92,7 @@ def test_a_map_that_the_gate_refuses_is_not_trained_on(trained):
     assert accepted["split"].eq("held_out").sum() == 2
 
 
-def test_the_bundle_holds_the_anatomy_and_reconstructs_what_it_has_not_seen(trained):
+def test_the_bundle_reconstructs_hearts_that_it_has_not_seen(trained):
     prior = load_prior(trained / "results/prior/tube/bundle", "cpu")
     assert (prior.anatomy, prior.grid) == (TUBE, GRID)
     new = tube(np.random.default_rng(99))

@@ -63,7 +63,7 @@ def test_a_second_run_has_nothing_to_do(executed):
     ],
     ids=["a row", "a seed", "an arm more", "a subject more, in a batch of its own"],
 )
-def test_a_change_of_the_trial_makes_the_batches_that_it_concerns(executed, change):
+def test_a_changed_trial_remakes_the_batches_it_concerns(executed, change):
     undo = changed(executed[1] / "trial.tsv", change)
     try:
         assert planned(executed) == dict.fromkeys(STAGES, 1) | {"write_config": 1} | ABOUT_ALL
@@ -80,7 +80,7 @@ def test_a_change_of_the_trial_makes_the_batches_that_it_concerns(executed, chan
         ("exporters/vtu.py", 4),
     ],
 )
-def test_a_change_of_the_library_makes_its_stages_and_what_follows(executed, module, first):
+def test_a_library_change_reruns_its_stages_and_what_follows(executed, module, first):
     undo = changed(executed[0] / LIBRARY / module, lambda text: text + "\nNEW = 1\n")
     try:
         assert planned(executed) == dict.fromkeys(STAGES[first:], 2) | ABOUT_ALL

@@ -81,7 +81,7 @@ def results(project: Path) -> dict[str, object]:
 
 
 @pytest.mark.long
-def test_a_trial_killed_in_generation_and_meshing_ends_as_the_undisturbed_one(tmp_path):
+def test_a_trial_killed_in_two_stages_ends_as_undisturbed(tmp_path):
     undisturbed, killed = make_project(tmp_path / "a"), make_project(tmp_path / "b")
     finish(undisturbed)
     wanted = results(undisturbed)

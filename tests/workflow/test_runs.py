@@ -225,7 +225,7 @@ def contents(project: Path) -> dict[str, str]:
         (["-dthere"], "there"),
     ],
 )
-def test_the_lock_of_a_dead_run_is_looked_for_where_snakemake_works(arguments, place):
+def test_a_dead_runs_lock_is_sought_where_snakemake_works(arguments, place):
     spec = importlib.util.spec_from_file_location("run", REPOSITORY / "workflow/run.py")
     run = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run)

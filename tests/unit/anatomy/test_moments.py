@@ -68,7 +68,7 @@ def test_box_has_the_exact_variance_of_its_voxel_centres():
     )
 
 
-def test_torch_and_numpy_agree_in_value_and_torch_has_the_right_gradient():
+def test_torch_agrees_with_numpy_and_has_the_right_gradient():
     rng = np.random.default_rng(0)
     small = Grid((9, 8, 10), 3.0)
     occupancy = rng.random((2, 3, *small.shape))

@@ -30,7 +30,7 @@ def rows_of(labels) -> pd.DataFrame:
     return rows.assign(structure=ANATOMY.structures, constrained=["size,position,shape", ""])
 
 
-def test_frontier_has_the_configs_settings_and_every_way_at_every_number_of_levels():
+def test_frontier_has_every_method_at_every_number_of_levels():
     found = choice.frontier(GIVEN, (3, 4))
     assert found[:3] == choice.of_config(GIVEN)
     assert len(found) == len(set(found)) == len({setting.name for setting in found})
@@ -83,7 +83,7 @@ def test_error_of_axes_is_that_of_the_worst_that_has_a_direction():
         assert found.loc[0, "axes_degrees"] == pytest.approx(expected, abs=0.7)
 
 
-def test_summary_has_medians_of_structures_shares_of_hearts_and_ratios_at_equal_levels():
+def test_summary_has_medians_shares_and_ratios_at_equal_levels():
     own = choice.of_config(GIVEN)
     blocks = []
     for setting, seconds, error in zip(own, (2.0, 5.0, 20.0), (9.0, 1.0, 4.0), strict=True):

@@ -276,7 +276,7 @@ def test_any_text_is_parsed_or_refused_plainly(text):
 
 @given(n=st.integers(1, 500), more=st.integers(0, 100), size=st.integers(1, 60))
 @settings(max_examples=100, deadline=None)
-def test_batches_cover_every_subject_once_and_growth_renumbers_nothing(n, more, size):
+def test_batches_cover_subjects_once_and_growth_keeps_numbers(n, more, size):
     arm = Arm("a", n, None, None, None, None, None, (), ())
     parts = batches(arm, size)
     assert [i for part in parts for i in range(part.first, part.last + 1)] == list(range(n))
@@ -296,7 +296,7 @@ def test_a_hundred_thousand_subjects_are_cheap_to_batch():
     assert subject_name("a", 99_999) == "a-99999"
 
 
-def test_seed_sequences_differ_in_everything_that_identifies_a_draw():
+def test_seed_sequences_differ_in_all_that_identifies_a_draw():
     keys = [
         (seed, arm, index, stream, attempt)
         for seed in (0, 1) for arm in ("a", "b", "a0") for index in (0, 1, 10)

@@ -104,7 +104,7 @@ def test_siblings_are_made_again_of_the_same_base(tmp_path):
         assert f" results/cohorts/tiny/{stage}" in reason
 
 
-def test_a_column_that_only_others_of_the_batch_have_does_not_differ(stored):
+def test_a_column_of_other_subjects_makes_no_difference(stored):
     others = stored[0].assign(size_residual_sd=[0.1, float("nan")])
     assert judge((others, stored[1]), again(stored[0]))["verdict"] == "identical"
     own = stored[0].assign(size_residual_sd=[float("nan"), 0.1])

@@ -24,13 +24,13 @@ def test_schedule_runs_from_largest_to_smallest_and_ends_at_zero():
     assert all(a > b for a, b in pairwise(sigmas))
 
 
-def test_a_network_of_zeros_is_the_exact_denoiser_of_standard_normal_data():
+def test_a_network_of_zeros_denoises_standard_normal_data():
     denoise = edm.precondition(lambda z, level: torch.zeros_like(z))
     z, sigma = torch.randn(3, 2, 4, 4, 4), torch.tensor([0.1, 1.0, 20.0])
     torch.testing.assert_close(denoise(z, sigma), gaussian_denoiser(z, sigma))
 
 
-def test_loss_weight_makes_the_untrained_loss_one_at_every_noise_level():
+def test_the_untrained_loss_is_one_at_every_noise_level():
     """With F = 0 and unit-variance data the weighted error has expectation 1 (Karras et al., sec. 5)."""
     generator = torch.Generator().manual_seed(0)
     denoise = edm.precondition(lambda z, level: torch.zeros_like(z))

@@ -65,7 +65,7 @@ def test_strength_is_that_of_the_methods_own_step():
     assert (dps.method, dps.fraction, dps.trust, dps.dps.weight) == ("dps", 0.5, 0.2, 6.0)
 
 
-def test_sets_of_as_many_structures_or_of_unknown_ones_are_refused():
+def test_sets_of_equal_size_or_unknown_structures_are_refused():
     hearts.check_constrained([["wall"], ["wall", "cavity"]], ANATOMY)
     with pytest.raises(InputError, match="same number"):
         hearts.check_constrained([["wall"], ["cavity"]], ANATOMY)
@@ -171,7 +171,7 @@ def test_errors_are_those_that_were_made():
     assert not found.loc[found["structure"] == "cavity", "constrained"].any()
 
 
-def test_a_vanished_structure_has_no_error_and_its_heart_is_incomplete():
+def test_a_heart_with_a_vanished_structure_is_incomplete():
     target = many(6, 0)
     gone = target.volume_ml.copy()
     gone[2, 1] = 0.0
@@ -201,7 +201,7 @@ def scaled_of(data, own):
     return coupling.Scaled(data, arms_, dict.fromkeys(arms_, passed))
 
 
-def test_slopes_of_the_data_are_within_the_bar_and_others_are_not():
+def test_only_slopes_of_the_data_are_within_the_bar():
     rng = np.random.default_rng(0)
     names = coupling.ENTRIES
 
@@ -322,7 +322,7 @@ def test_bars_are_of_the_largest_set():
     }
 
 
-def test_the_summary_names_the_slopes_outside_the_bar_and_has_a_dash_for_none():
+def test_the_summary_names_the_slopes_outside_the_bar():
     row = {"constrained": "size", "x": "log_volume", "y": "z", "slope": 0.5, "low": 0.4, "high": 0.6}
     row |= {"data_slope": 0.0, "data_low": -0.1, "data_high": 0.1, "within_bar": False}
     inside = row | {"y": "x", "slope": 0.1, "low": 0.0, "high": 0.2, "within_bar": True}

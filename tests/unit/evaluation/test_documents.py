@@ -1,15 +1,14 @@
-"""Figures that the documents quote are those of the tables that ship beside the bundle."""
+"""The tables and figures that the documents quote are those of the TSV files that ship beside the bundle."""
 
 import json
 import re
-from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from cardiocohort.evaluation import (
     acceptance_criteria,
     coupling,
+    documents,
     fidelity,
     gate_rates,
     realism_table,
@@ -17,8 +16,9 @@ from cardiocohort.evaluation import (
 )
 from cardiocohort.evaluation.ellipsoid_benchmark import grid as ellipsoid_grid
 from cardiocohort.prior import model_card
+from cardiocohort.runtime.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = documents.REPOSITORY
 BUNDLE = ROOT / "resources/priors/small"
 COLUMNS = {
     "realism": realism_table.COLUMNS,
@@ -28,87 +28,62 @@ COLUMNS = {
     "extremes": gate_rates.EXTREMES,
     "known": ellipsoid_grid.COLUMNS,
 }
-BASELINE = ("realism", "fidelity", "topology")
 BASELINE_WEIGHTS = "600d3a36cf1280fa"  # of the bundle that shipped when the baseline was run
 NUMBER = r"(?<![\w-])\d+(?:\.\d+)?"
 
 
-def read(folder, names):
-    return {
-        name: pd.read_csv(folder / f"{name}.tsv", sep="\t", keep_default_na=False, na_values=[""])
-        for name in names
-    }
-
-
 @pytest.fixture(scope="module")
-def found():
-    return read(BUNDLE / "evaluation", COLUMNS)
-
-
-@pytest.fixture(scope="module")
-def held(found):
-    return acceptance_criteria.criteria(found["realism"], found["coupling"])
-
-
-@pytest.fixture(scope="module")
-def baseline():
-    """Tables of the run that had the implicit baseline, beside held-out hearts."""
-    tables = read(BUNDLE / "evaluation/implicit", BASELINE)
-    tables["realism"] = tables["realism"].query("reference == 'reference'")
-    return tables
-
-
-@pytest.fixture(scope="module")
-def sections():
-    """Of the document, on the shipped prior and on the implicit baseline."""
-    text = (ROOT / "docs/evaluation.md").read_text().split("## The shipped prior")[1]
-    return text.split("### An earlier implicit baseline")
-
-
-def of_baseline(tables):
-    made = [summary.realism, summary.errors, summary.topology]
-    return "\n\n".join(make(tables[name]) for make, name in zip(made, BASELINE, strict=True))
+def tables():
+    return documents.read(documents.EVALUATION)
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_the_tables_have_the_stages_columns(found, name):
-    assert set(COLUMNS[name]) <= set(found[name].columns)
-    assert len(found[name]) > 0
+def test_the_tables_have_the_stages_columns(tables, name):
+    assert set(COLUMNS[name]) <= set(tables[name].columns)
+    assert len(tables[name]) > 0
 
 
-def test_the_figures_of_the_shipped_prior_are_those_of_its_tables(found, held, baseline, sections):
-    """The document's tables are what the stage writes from them, to the letter."""
-    for text, made in zip(sections, (summary.markdown(found, held), of_baseline(baseline)), strict=True):
-        for block in made.strip().split("\n\n"):
-            assert block in text, block.splitlines()[0]
-        shown = [line for line in text.splitlines() if line.startswith("|")]
-        assert len(shown) == sum(line.startswith("|") for line in made.splitlines())
+def test_the_documents_show_every_table_as_it_is():
+    markdown = documents.markdown_tables()
+    shown = set()
+    for document in documents.DOCUMENTS:
+        text = document.read_text()
+        assert text == documents.updated(document, markdown), (
+            f"{document.name} is stale: python -m cardiocohort.evaluation.documents"
+        )
+        shown |= {match[2] for match in documents.MARKED.finditer(text)}
+    assert shown == markdown.keys()
 
 
-def test_no_number_stands_in_the_text_that_is_not_in_a_table(found, held, baseline, sections):
-    """Words between the tables quote figures of the tables only; the paragraph on a run states its own."""
-    own = json.loads((BUNDLE / "bundle.json").read_text())["weights_sha256"][:16]
-    tables = summary.markdown(found, held) + json.dumps(held), of_baseline(baseline)
-    for text, made, weights in zip(sections, tables, (own, BASELINE_WEIGHTS), strict=True):
-        run, *rest = [p for p in text.split("\n\n") if p.strip() and not p.startswith("|")]
-        assert weights in run
-        known = set(re.findall(r"\d+(?:\.\d+)?", made))
-        for number in re.findall(NUMBER, " ".join(rest)):
-            assert number in known, number
+def test_a_table_of_an_unknown_name_is_an_error(tmp_path):
+    (tmp_path / "x.md").write_text("<!-- table: relism -->\n| a |\n<!-- end -->\n")
+    with pytest.raises(InputError, match=r"x\.md: no table 'relism'; there are realism, "):
+        documents.updated(tmp_path / "x.md", documents.markdown_tables())
 
 
-def test_the_card_and_the_readme_quote_the_tables(found, held):
-    made = summary.overview(found)
+def test_results_name_their_weights_and_stand_between_markers():
+    text = (ROOT / "docs/evaluation.md").read_text().split("## The shipped prior")[1]
+    weights = json.loads((BUNDLE / "bundle.json").read_text())["weights_sha256"][:16]
+    for section, name in zip(
+        text.split("### An earlier implicit baseline"), (weights, BASELINE_WEIGHTS), strict=True
+    ):
+        run, *rest = [p for p in documents.MARKED.sub("", section).split("\n\n") if p.strip()]
+        assert name in run
+        assert not re.search(r"^\|", "\n".join([run, *rest]), re.MULTILINE)
+
+
+def test_the_card_is_that_of_the_bundles_figures():
     figures, described = (json.loads((BUNDLE / name).read_text()) for name in ("card.json", "bundle.json"))
-    own, evaluated = (BUNDLE / "CARD.md").read_text().split("\n## Evaluation\n")
-    assert own == model_card.markdown(figures, described)
-    text = evaluated.replace(made, "")
-    assert text != evaluated
-    assert re.findall(NUMBER, text) == ["95"]  # % intervals
-    readme = (ROOT / "README.md").read_text()
-    (paragraph,) = [p for p in readme.split("\n\n") if "`evaluate`" in p]
-    quoted = paragraph.split("`evaluate`")[1].split("](docs/evaluation.md)")[0]
-    known = set(re.findall(r"\d+(?:\.\d+)?", made + json.dumps(held)))
-    numbers = re.findall(NUMBER, quoted)
-    assert len(numbers) > 3
-    assert set(numbers) <= known
+    card, evaluated = (BUNDLE / "CARD.md").read_text().split("\n## Evaluation\n")
+    assert card == model_card.markdown(figures, described)
+    assert "<!-- table: overview -->" in evaluated
+
+
+def test_the_readme_quotes_the_tables(tables):
+    criteria = acceptance_criteria.criteria(tables["realism"], tables["coupling"])
+    (paragraph,) = [p for p in (ROOT / "README.md").read_text().split("\n\n") if "`evaluate`" in p]
+    quoted = re.findall(NUMBER, paragraph.split("`evaluate`")[1].split("](docs/evaluation.md)")[0])
+    assert len(quoted) > 3
+    assert set(quoted) <= set(
+        re.findall(r"\d+(?:\.\d+)?", summary.overview(tables) + summary.acceptance(criteria))
+    )

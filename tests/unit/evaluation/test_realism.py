@@ -45,7 +45,7 @@ def test_frechet_distance_has_the_closed_form_in_one_dimension():
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_frechet_distance_is_symmetric_blind_to_rotations_and_zero_for_a_set_itself(seed):
+def test_frechet_distance_is_symmetric_and_blind_to_rotations(seed):
     """With more dimensions than samples too, where covariances are singular."""
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((6, 9)), 0.3 + 2 * rng.standard_normal((7, 9))
@@ -138,14 +138,14 @@ def test_points_lie_on_the_surface_and_all_around_it():
         assert gaps.max() < 3 * gaps.mean()
 
 
-def test_chamfer_distance_of_concentric_spheres_is_the_difference_of_their_radii():
+def test_chamfer_distance_of_concentric_spheres():
     small, large = (chamfer.surface_points(spheres(r, 10), SPHERES, GRID, 800)[:1] for r in (10, 16))
     found = chamfer.chamfer(small[None], large[None])[0, 0]
     assert found == pytest.approx(6, abs=0.8)  # points lie some tenths of a millimetre off the radial
     assert chamfer.chamfer(small[None], small[None])[0, 0] == pytest.approx(0, abs=1e-3)
 
 
-def test_chamfer_distance_is_the_mean_over_structures_and_of_both_directions():
+def test_chamfer_distance_is_a_mean_over_structures():
     a = np.array([[[[0.0, 0, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 0]]]])
     b = np.array([[[[0.0, 0, 0], [0, 0, 0]], [[0, 3, 0], [0, 3, 0]]]])
     # first structure: (0 + 1) / 2 there, 0 back; second: 3 there, 3 back
@@ -186,7 +186,7 @@ def test_an_absent_structure_has_no_surface():
         chamfer.surface_points(labels, SPHERES, GRID)
 
 
-def test_features_are_standardised_by_the_real_hearts_and_incomplete_hearts_told():
+def test_features_are_standardised_and_incomplete_hearts_named():
     rng = np.random.default_rng(0)
     turns = Rotation.from_rotvec(rng.normal(0, 0.3, (40, 2, 3)).reshape(-1, 3)).as_matrix()
     axes = rng.uniform(8, 20, (40, 2, 3))

@@ -156,7 +156,7 @@ def test_pressure_all_around_moves_a_block_into_its_springs(order, tmp_path_fact
 
 
 @runs_ccx
-def test_a_block_pressed_along_one_axis_strains_as_the_energy_says(tmp_path_factory):
+def test_a_block_pressed_along_an_axis_strains_as_its_energy(tmp_path_factory):
     """Pressure on two opposite faces: Cauchy stress (-p, 0, 0) of the neo-Hookean energy with its U(J)."""
 
     def side(normal):

@@ -196,7 +196,7 @@ def test_opencarp_reads_back_by_the_rules_of_the_format(model, tmp_path_factory)
 
 @many
 @given(model=models)
-def test_opencarp_has_the_coordinates_a_node_and_the_segment_an_element(model, tmp_path_factory):
+def test_opencarp_has_coordinates_on_nodes_segments_on_elements(model, tmp_path_factory):
     folder, _ = export("opencarp", model, tmp_path_factory)
     expected = model.coordinates.on_nodes() | {"aha": model.coordinates.aha}
     assert sorted(p.name for p in folder.glob("*.dat")) == sorted(f"heart.{name}.dat" for name in expected)
@@ -205,7 +205,7 @@ def test_opencarp_has_the_coordinates_a_node_and_the_segment_an_element(model, t
         assert np.allclose([float(value) for (value,) in lines], values, atol=1e-6)
 
 
-def test_without_fibres_and_coordinates_opencarp_has_no_lon_and_no_fields(tmp_path_factory):
+def test_opencarp_without_fibres_has_no_lon_and_no_fields(tmp_path_factory):
     folder, _ = export("opencarp", replace(box(), microstructure=None, coordinates=None), tmp_path_factory)
     assert not list(folder.glob("*.lon")) + list(folder.glob("*.dat"))
 

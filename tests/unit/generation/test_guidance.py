@@ -74,7 +74,7 @@ def test_nothing_constrained_is_the_denoiser_itself(prior):
     assert torch.equal(unguided(z, sigma), prior.denoise(z, sigma))
 
 
-def test_paper_rule_moves_the_estimate_against_the_gradient_by_weight_times_variance(prior):
+def test_paper_rule_steps_by_weight_times_variance(prior):
     z, sigma = torch.randn(1, *prior.latent_shape), torch.tensor([2.0])
     steps = []
     settings = {w: GuidanceSettings(method="dps", dps=DpsSettings(weight=w)) for w in (0.0, 1.0, 3.0)}
@@ -87,7 +87,7 @@ def test_paper_rule_moves_the_estimate_against_the_gradient_by_weight_times_vari
     assert float(moved) == pytest.approx(4.0 * float(steps[0].gradient[0]), rel=1e-3)
 
 
-def test_fast_rule_never_moves_the_latent_further_than_its_trust_region(prior):
+def test_fast_rule_stays_within_its_trust_region(prior):
     sigmas = [2.0, 1.5, 0.0]
     z, sigma = torch.randn(2, *prior.latent_shape), torch.full((2,), 2.0)
     settings = GuidanceSettings(trust=0.05, fraction=100.0, every=1)
@@ -108,7 +108,7 @@ def test_fast_rule_acts_only_inside_its_window(prior):
         assert torch.equal(steered(z, sigma), prior.denoise(z, sigma)) != acts
 
 
-def test_fast_rule_can_act_on_every_other_level_and_always_on_the_last(prior):
+def test_fast_rule_on_every_other_level_includes_the_last(prior):
     sigmas = [20.0, 5.0, 1.0, 0.1, 0.02, 0.0]
     z, acted = torch.randn(1, *prior.latent_shape), []
     steered = guided(
@@ -119,7 +119,7 @@ def test_fast_rule_can_act_on_every_other_level_and_always_on_the_last(prior):
     assert acted == [20.0, 1.0, 0.02]
 
 
-def test_momentum_keeps_a_share_of_the_direction_before_for_each_sample_alone():
+def test_momentum_keeps_a_share_of_each_samples_direction():
     gradient = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
     before = torch.tensor([[0.0, 5.0], [0.0, 7.0]])
     direction, slope = with_momentum(gradient, gradient.norm(dim=1), before, 0.5)
@@ -135,7 +135,7 @@ def test_momentum_never_turns_a_step_uphill():
     assert (slope > 0.43 * length).all()
 
 
-def test_momentum_acts_from_the_second_step_on_and_a_new_sampling_starts_without(prior):
+def test_momentum_acts_from_the_second_step_of_each_sampling(prior):
     sigmas = [2.0, 1.5, 1.0, 0.0]
     z = torch.randn(1, *prior.latent_shape, generator=torch.Generator().manual_seed(1))
 
@@ -152,7 +152,7 @@ def test_momentum_acts_from_the_second_step_on_and_a_new_sampling_starts_without
     assert torch.equal(again[1], other)
 
 
-def test_what_samples_holds_its_weights_as_they_are_multiplied_with_the_same_results(tmp_path):
+def test_weights_prepared_for_sampling_give_the_same_results(tmp_path):
     bundle = write_tiny_bundle(tmp_path, cells=24)  # the denoiser's lower level has three cells an axis
     prior, sampler = load_prior(bundle, "cpu"), load_sampler(bundle, "cpu")
     if number_format("cpu") == torch.bfloat16:
@@ -227,7 +227,7 @@ def test_unit_cube_loss_is_the_papers(prior):
     assert float(unit_cube_loss(prior, z, constraint([50.0]), s)) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_full_decoding_is_the_label_map_and_its_gradient_goes_through_the_detail_head(prior):
+def test_full_decoding_is_the_label_map_and_has_a_gradient(prior):
     z = torch.randn(2, *prior.latent_shape, requires_grad=True)
     occupancy = full_occupancy(prior, z)
     assert occupancy.shape == (2, 3, 32, 32, 32)
@@ -241,7 +241,7 @@ def test_full_decoding_is_the_label_map_and_its_gradient_goes_through_the_detail
     assert torch.autograd.grad(occupancy[:, 1].sum(), z)[0].abs().max() > 0
 
 
-def test_subject_alone_or_in_a_batch_has_the_same_targets_noise_and_label_map(prior, bundle):
+def test_a_subject_alone_or_in_a_batch_has_the_same_label_map(prior, bundle):
     """On the CPU the workflow samples one by one; this bounds what true batching would change."""
     settings = GuidanceSettings(steps=12)
     rows = [target_rows(f"a-{i}", 60.0 + 20 * i) for i in range(4)]

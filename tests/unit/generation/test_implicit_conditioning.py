@@ -70,7 +70,7 @@ def test_any_number_of_structures_is_told():
     np.testing.assert_allclose(shares, 0.25, atol=0.03)
 
 
-def test_a_start_from_a_denoiser_that_is_told_nothing_keeps_what_it_does(tmp_path):
+def test_a_start_from_an_unconditioned_denoiser_keeps_its_output(tmp_path):
     write_tiny_bundle(tmp_path / "bundle")
     plain = load_prior(tmp_path / "bundle", "cpu")
     begun = training.start_from(str(tmp_path / "bundle/bundle.json"), TOLD)

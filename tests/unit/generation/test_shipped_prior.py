@@ -64,7 +64,7 @@ def test_the_bundle_is_whole_small_and_of_the_heart():
     assert (prior.anatomy, prior.grid) == (HEART, HEART_GRID)
 
 
-def test_the_card_is_that_of_these_weights_and_states_its_figures():
+def test_the_card_states_the_figures_of_these_weights():
     card = (BUNDLE / "CARD.md").read_text()
     figures = json.loads((BUNDLE / "card.json").read_text())
     assert json.loads((BUNDLE / "bundle.json").read_text())["weights_sha256"] == figures["weights_sha256"]
@@ -75,7 +75,7 @@ def test_the_card_is_that_of_these_weights_and_states_its_figures():
     assert f"{100 * figures['unguided_pass_share_after_repairs']:.0f} %" in card
 
 
-def test_a_subject_is_the_same_alone_and_among_others_on_one_thread_or_two(tmp_path, targets):
+def test_a_subject_does_not_depend_on_others_or_on_threads(tmp_path, targets):
     names = list(targets)
     alone = generate(tmp_path / "alone", targets, names[1:2], steps=6)
     among = generate(tmp_path / "among", targets, [names[2], names[1], names[0]], threads=2, steps=6)

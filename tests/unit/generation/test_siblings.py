@@ -153,7 +153,7 @@ def tiny(tmp_path_factory):
     return bundle, load_prior(bundle, "cpu")
 
 
-def test_the_fitted_latent_decodes_nearer_to_the_map_than_the_encoders(tiny):
+def test_a_fitted_latent_decodes_nearer_than_the_encoders(tiny):
     _, prior = tiny
     labels = tiny_heart()
     fitted = siblings.fit_latent(prior, labels)
@@ -180,7 +180,7 @@ def test_cells_within_reach_are_free_and_no_others(tiny):
     assert 0 < free.sum() < free.size
 
 
-def test_held_cells_keep_the_base_at_every_level_and_free_ones_do_not(tiny):
+def test_held_cells_keep_the_base_at_every_level(tiny):
     bundle, prior = tiny
     rows = targets_of(tiny_heart(), arm("cavity.volume: x0.5", ANATOMY), ANATOMY, GRID)
     constraints = anatomies.make_constraints([rows], prior, bundle)
@@ -297,7 +297,7 @@ def shipped():
 
 @pytest.mark.long
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name[:2])
-def test_a_halved_right_ventricle_leaves_the_rest_of_a_real_heart(template, shipped, tmp_path):
+def test_halving_the_rv_leaves_the_rest_of_a_real_heart(template, shipped, tmp_path):
     labels = read_base_map(template, HEART, HEART_GRID)
     own = arm(HALF, base=str(template))
     given = sibling_base.of_map(own.to_dict(), str(template), sha256(template))
@@ -305,7 +305,7 @@ def test_a_halved_right_ventricle_leaves_the_rest_of_a_real_heart(template, ship
 
 
 @pytest.mark.long
-def test_a_halved_right_ventricle_leaves_the_rest_of_a_generated_heart(shipped, tmp_path):
+def test_halving_the_rv_leaves_the_rest_of_a_generated_heart(shipped, tmp_path):
     """The first heart of the demo's first arm, as its table lists it."""
     first = read_cohort(ROOT / "config/cohort.tsv", HEART)[0]
     reference = read_reference(shipped.bundle / "reference_moments.parquet", HEART)

@@ -60,7 +60,7 @@ def test_volume_place_and_shape_of_an_ellipsoid_survive(directions, spacing):
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.0, 1.0, 4.0)])
-def test_a_volume_parallel_to_the_grid_moves_as_a_whole_if_at_all(spacing):
+def test_a_volume_parallel_to_the_grid_moves_as_a_whole(spacing):
     """Its outlines fall on the same side of half everywhere, so places are right relative to each other."""
 
     def upper(points):
@@ -98,7 +98,7 @@ def test_a_thin_plate_keeps_its_thickness_in_the_shares():
     st.tuples(*[st.floats(0.7, 3.0)] * 3),
     st.tuples(*[st.floats(-1, 1)] * 3),
 )
-def test_shares_add_up_to_the_masks_volume_wherever_the_grid_lies(angles, spacing, shift):
+def test_shares_add_up_to_the_masks_volume_on_any_grid(angles, spacing, shift):
     directions = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     mask = mask_of(scan(directions, spacing, [ellipsoid]), ())
     share = occupancy(mask, GRID, CENTRE + shift)
@@ -107,7 +107,7 @@ def test_shares_add_up_to_the_masks_volume_wherever_the_grid_lies(angles, spacin
     np.testing.assert_allclose(found.centroid_mm, mask.centroid_mm - CENTRE - shift, atol=0.05)
 
 
-def test_what_lies_outside_the_grid_is_lost_and_nothing_else_changes():
+def test_only_what_lies_outside_the_grid_is_lost():
     mask = mask_of(scan(np.eye(3), (1.5, 1.5, 1.5), [ellipsoid]), ())
     whole = occupancy(mask, GRID, CENTRE)
     moved = occupancy(mask, GRID, CENTRE + np.array([60.0, 0, 0]))  # 30 voxels

@@ -193,7 +193,7 @@ def test_version_1_alone_lacks_veins(scans, tmp_path):
     assert record["reason"] == "missing: superior_vena_cava, pulmonary_vein"
 
 
-def test_another_storage_of_the_same_scan_gives_the_same_label_map(scans, tmp_path, real):
+def test_another_storage_of_a_scan_gives_the_same_label_map(scans, tmp_path, real):
     case = one_case(scans)
     as_nifti(case)
 
@@ -232,7 +232,7 @@ def test_a_scan_that_ends_inside_the_heart_is_rejected(scans, tmp_path):
     assert "left_ventricle (" not in record["reason"]
 
 
-def test_a_heart_that_the_gate_refuses_is_rejected_with_the_gates_reasons(scans, tmp_path):
+def test_a_refused_heart_is_rejected_with_the_gates_reasons(scans, tmp_path):
     case = one_case(scans)
     as_nifti(case)
 

@@ -148,7 +148,7 @@ def test_a_cut_by_the_field_is_seen_on_every_side(centre, side):
     assert mask_of(Volume(ball(centre=centre), np.diag([-1.0, 1, 1, 1])), ()).cut == (side,)
 
 
-def test_a_flat_end_just_before_the_field_is_a_cut_and_a_round_one_is_not():
+def test_a_flat_end_before_the_field_is_a_cut_a_round_one_not():
     values = ball(centre=(20, 20, 32))  # would reach beyond the field at 39
     values[:, :, 39:] = 0
     assert mask_of(Volume(values, np.eye(4)), ()).cut == ("superior",)

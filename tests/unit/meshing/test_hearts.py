@@ -58,7 +58,7 @@ def test_nodes_lie_where_the_labels_say(heart):
 
 
 @pytest.mark.parametrize("edge_mm", [2.0, 1.4])
-def test_edges_finer_than_the_grid_resolves_give_a_closed_surface(edge_mm):
+def test_edges_finer_than_the_grid_give_a_closed_surface(edge_mm):
     """T4: of fewer than some three points of the isosurface a cluster, clusters touched at points."""
     muscle = domain(read_label_map(TEMPLATES[3], HEART), HEART, MeshSettings(edge_length_mm=edge_mm))
     skin = surface(muscle, lambda points: np.full(len(points), edge_mm))

@@ -361,7 +361,7 @@ def tried(monkeypatch, settings, *outcomes):
     return found, caught.value.reason
 
 
-def test_each_attempt_smooths_more_also_where_less_is_set_than_voxels_need(monkeypatch):
+def test_each_attempt_smooths_more(monkeypatch):
     found, reason = tried(monkeypatch, MeshSettings(smoothing_mm=0.0), "a", "b", "c")
     assert found == pytest.approx([1.5, 2.25, 3.0])
     assert reason == "a"
@@ -390,7 +390,7 @@ def test_bisecting_keeps_volume_surface_and_conformity():
     assert np.array_equal(*same)
 
 
-def test_improving_moves_interior_nodes_only_and_never_lowers_the_worst():
+def test_improving_moves_interior_nodes_and_keeps_the_worst():
     model = box((6, 6, 6), spacing=1.0)
     points = model.points_mm.copy()
     inner = np.setdiff1d(np.arange(len(points)), model.facets)

@@ -56,7 +56,7 @@ def test_a_length_along_straight_lines_is_the_distance():
     assert np.allclose(found, flat.points_mm[:, 2], atol=1e-5)
 
 
-def test_a_length_along_radii_is_the_distance_through_a_curved_wall():
+def test_a_length_along_radii_is_the_curved_walls_thickness():
     """The ellipsoid of revolution with a wall of 10 mm: at the equator radii are straight lines."""
     shell = truncated_ellipsoid()
     (field,) = laplace.solve(
@@ -120,7 +120,7 @@ def test_transmural_and_apicobasal_have_no_seam(either):
     assert np.quantile(rise[inside], 0.99) < 0.6  # the thinnest walls are 2 mm
 
 
-def test_the_rotational_coordinate_goes_round_without_a_jump_but_its_own(either):
+def test_the_rotational_coordinate_has_one_jump(either):
     """Sine and cosine are continuous away from the tip; the plain number jumps at one junction alone."""
     found = either.coordinates
     edges = np.unique(np.sort(either.tets[:, EDGES].reshape(-1, 2), axis=1), axis=0)
@@ -204,7 +204,7 @@ def test_rotational_is_the_azimuth_between_the_junctions(model):
     assert np.abs(model.coordinates.rotational[lateral] - 1 / 3).max() < 0.012
 
 
-def test_the_middle_of_the_septum_is_at_five_sixths_and_of_the_right_wall_at_a_third(model):
+def test_septum_at_five_sixths_and_right_wall_at_a_third(model):
     centroids = model.points_mm[model.tets].mean(axis=1)
     middle = (np.abs(azimuth_deg(centroids)) < 3) & (centroids[:, 2] > -5)
     for region, expected in (("septum", 5 / 6), ("rv", 1 / 3)):

@@ -70,7 +70,7 @@ def test_bislerp_does_not_see_half_turns(p, q, turn, t):
         assert same_line(plain[decided, :, column], turned[decided, :, column], 1e-6).all()
 
 
-def test_axis_is_right_handed_and_keeps_the_longitudinal_direction():
+def test_axis_is_right_handed_and_keeps_its_direction():
     rng = np.random.default_rng(1)
     longitudinal, transmural = rng.normal(size=(2, 100, 3))
     frame = ldrb.axis(longitudinal, transmural)

@@ -33,7 +33,7 @@ def at(height, angle):
 
 
 @pytest.mark.parametrize(("height", "first"), [(0.9, 1), (0.5, 7)])
-def test_six_sectors_of_sixty_degrees_counted_from_anterior_over_the_septum(height, first):
+def test_six_sectors_run_from_anterior_over_the_septum(height, first):
     """Angles run from the middle of the septum (0) to anterior (90), lateral (180) and inferior (-90)."""
     middle = np.array([90, 30, -30, -90, -150, 150])
     assert at(height, middle).tolist() == list(range(first, first + 6))
@@ -45,7 +45,7 @@ def test_six_sectors_of_sixty_degrees_counted_from_anterior_over_the_septum(heig
         assert np.abs(own).max() == 29.5
 
 
-def test_four_sectors_of_ninety_degrees_in_the_apical_third_and_one_apex():
+def test_the_apical_third_has_four_sectors_and_one_apex():
     middle = np.array([90, 0, -90, 180])
     assert at(0.2, middle).tolist() == [13, 14, 15, 16]
     angles = np.arange(-180, 180) + 0.5

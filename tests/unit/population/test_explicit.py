@@ -218,7 +218,7 @@ def test_the_script_draws_a_batch(tmp_path, reference):
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "targets.parquet").read_bytes()
 
 
-def test_the_script_takes_explicit_targets_with_and_without_a_reference(tmp_path, reference):
+def test_the_script_takes_explicit_targets(tmp_path, reference):
     table = write(tmp_path / "t.tsv", ellipsoids())
     alone = run_script(tmp_path, arm(constraints=TWO), targets_table=table)
     assert len(alone) == 3 * 2

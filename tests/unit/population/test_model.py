@@ -60,7 +60,7 @@ def test_union_moments_are_those_measured_on_the_union():
 # the reference table
 
 
-def test_reference_table_reads_the_same_from_tsv_and_in_any_order(tmp_path, reference):
+def test_reference_table_reads_the_same_in_any_order(tmp_path, reference):
     frame = reference_frame(300).sample(frac=1.0, random_state=1)
     frame.to_csv(tmp_path / "reference.tsv", sep="\t", index=False)
     again = read_reference(tmp_path / "reference.tsv", HEART)
@@ -168,7 +168,7 @@ def test_shrinkage_does_not_depend_on_units(reference):
     np.testing.assert_allclose(a.correlation, b.correlation, atol=1e-9)
 
 
-def test_fewer_subjects_than_entries_still_give_a_definite_covariance(reference):
+def test_a_covariance_of_few_subjects_is_definite(reference):
     few = Reference(reference.structures, reference.moments[:40], reference.covariates[:40])
     gaussian = fit(few, HEART.structures).given(WOMAN)
     assert np.linalg.eigvalsh(gaussian.covariance).min() > 0
@@ -306,7 +306,7 @@ def test_a_subject_depends_on_its_own_row_and_seed_only(population, reference):
     pd.testing.assert_frame_equal(own_seed, together, check_exact=True)
 
 
-def test_another_age_distribution_leaves_the_residual_heart_alone(population):
+def test_another_age_distribution_keeps_the_residual_heart(population):
     old = arm(age=Distribution("fixed", (70.0,)))
     a, b = (to_vector(from_columns(drawn_targets(x, range(3), 0, population, 0.95))) for x in (arm(), old))
     shift = (
@@ -319,7 +319,7 @@ def test_another_age_distribution_leaves_the_residual_heart_alone(population):
 # edits
 
 
-def test_relative_edits_change_what_they_name_exactly_and_nothing_else(population):
+def test_relative_edits_change_exactly_what_they_name(population):
     edits = "right_ventricle.volume: x0.5; left_atrium.volume: +20 %; "
     edits += "aorta.centroid_x: +5 mm; aorta.centroid_z: -3 mm"
     plain = drawn_targets(arm(), range(5), 0, population, 0.95)
@@ -340,7 +340,7 @@ def test_relative_edits_change_what_they_name_exactly_and_nothing_else(populatio
     pd.testing.assert_frame_equal(plain.loc[others, moments], edited.loc[others, moments], check_exact=True)
 
 
-def test_absolute_edits_hold_exactly_and_move_the_rest_as_the_population_does(population):
+def test_absolute_edits_hold_and_the_rest_follows_the_population(population):
     edits = "left_ventricle.volume: 210 mL; aorta.centroid_y: = -4.3 mm"
     edited = drawn_targets(arm(edits=edits), range(6), 0, population, 0.95)
     assert (structure_rows(edited, "left_ventricle")["volume_ml"] == 210.0).all()
@@ -358,7 +358,7 @@ def test_edits_of_one_volume_keep_ellipsoids_solid():
     assert m.volume_ml[0] == 4 / 3 * np.pi
 
 
-def test_unions_are_added_where_constrained_and_follow_the_edited_parts(reference):
+def test_constrained_unions_follow_their_edited_parts(reference):
     text = "right_ventricle+left_ventricle: size; aorta: all"
     one = arm(constraints=text, edits="right_ventricle.volume: x0.5")
     targets = drawn_targets(one, range(2), 0, population_for(one, reference), 0.95)
@@ -373,7 +373,7 @@ def test_unions_are_added_where_constrained_and_follow_the_edited_parts(referenc
 # plausibility
 
 
-def test_plausibility_is_uniform_over_the_population_and_counts_edits(population):
+def test_plausibility_is_uniform_and_counts_edits(population):
     targets = drawn_targets(arm(), range(150), 0, population, 1.0)
     for name in ("left_ventricle", "pulmonary_vein"):
         assert kstest(structure_rows(targets, name)["plausibility"], "uniform").pvalue > 1e-3
@@ -396,7 +396,7 @@ def warnings_for(one: Arm, population) -> tuple[list[str], pd.DataFrame]:
     return warnings_of(one, targets, population, HEART_GRID), targets
 
 
-def test_a_far_arm_is_warned_of_by_structure_and_an_ordinary_one_is_not(population):
+def test_a_far_arm_is_warned_of_by_structure(population):
     assert warnings_for(arm(), population)[0] == []
     far = arm(edits="right_ventricle.volume: x0.25", age=Distribution("fixed", (99.0,)))
     found, targets = warnings_for(far, population)
@@ -436,7 +436,7 @@ def test_values_that_only_condition_need_no_constraint(population):
 # covariates
 
 
-def test_open_covariates_keep_the_joint_distribution_of_the_reference(reference):
+def test_open_covariates_keep_the_references_joint_distribution(reference):
     anyone = arm(female_share=None, condition=None, age=None, bsa=None)
     rng = np.random.default_rng(0)
     people = [vars(draw_person(anyone, reference, rng)) for _ in range(2000)]

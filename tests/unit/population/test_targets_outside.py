@@ -53,7 +53,7 @@ def test_what_is_not_asked_for_can_be_anything():
     assert impossible(rows_of(("wall",), factor=1000.0, asked="position"), GRID) is None
 
 
-def test_the_worst_residual_is_told_and_one_that_is_no_number_is_the_worst():
+def test_the_worst_residual_is_reported_and_nan_is_the_worst():
     assert missed({}, 1.5) is None
     assert missed({"a.size": 1.5, "b.size": 0.1}, 1.5) is None
     worst = missed({"a.size": 1.6, "b.shape": 2.25}, 1.5)
@@ -69,7 +69,7 @@ def work(bundle, rules, rows, folder, attempts=10, **settings):
     return result
 
 
-def test_a_place_outside_the_field_is_refused_before_anything_is_sampled(tmp_path, monkeypatch):
+def test_a_place_outside_the_field_is_refused_before_sampling(tmp_path, monkeypatch):
     bundle, rules = write_tiny_bundle(tmp_path / "bundle"), tmp_path / "rules.tsv"
     rules.write_text(RULES.read_text().splitlines()[0] + "\n")
 
@@ -83,7 +83,7 @@ def test_a_place_outside_the_field_is_refused_before_anything_is_sampled(tmp_pat
 
 
 @pytest.mark.long
-def test_ten_times_the_volume_is_outside_the_shipped_prior_after_three_attempts(tmp_path):
+def test_ten_times_the_volume_is_outside_after_three_attempts(tmp_path):
     """The mean heart of the reference with a left ventricle of ten times its volume (1.5 L or so)."""
     reference = read_reference(SHIPPED / "reference_moments.parquet", HEART)
     mean = moments.from_vector(moments.to_vector(reference.moments).mean(axis=0))

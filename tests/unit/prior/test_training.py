@@ -41,7 +41,7 @@ def blocks():
     return to_blocks(torch.from_numpy(np.stack(maps).astype(np.uint8)))
 
 
-def test_the_nearest_heart_is_that_of_the_largest_mean_dice_pair_by_pair():
+def test_the_nearest_heart_has_the_largest_mean_dice():
     rng = np.random.default_rng(2)
     maps = [rng.integers(0, ANATOMY.n_channels, (12, 12, 12)).astype(np.uint8) for _ in range(9)]
     maps[1][maps[1] == 1] = 0  # a structure that is not there counts as no overlap
@@ -62,7 +62,7 @@ def make(kind):
     return kind(NETWORKS)
 
 
-def test_occupancies_are_the_pooled_one_hot_and_blocks_keep_every_voxel():
+def test_occupancies_are_pooled_one_hot_and_blocks_keep_voxels():
     labels = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (2, 8, 8, 8)).astype(np.uint8))
     one_hot = torch.nn.functional.one_hot(labels.long(), 3).permute(0, 4, 1, 2, 3).float()
     pooled = torch.nn.functional.avg_pool3d(one_hot, 2)
@@ -115,7 +115,7 @@ def test_loss_falls(blocks, tmp_path):
     assert np.mean(history.losses[-5:]) < 0.6 * np.mean(history.losses[:5])
 
 
-def test_hearts_that_are_held_out_are_looked_at_without_touching_the_run(blocks, tmp_path, monkeypatch):
+def test_validation_on_held_out_hearts_leaves_the_run_unchanged(blocks, tmp_path, monkeypatch):
     """Weights and losses are those of a run that holds none out; the held-out loss falls as training goes."""
     monkeypatch.setattr(training, "VALIDATE_EVERY", 20)
     plain, without = training.train_autoencoder(
@@ -135,7 +135,7 @@ def test_hearts_that_are_held_out_are_looked_at_without_touching_the_run(blocks,
     assert all(network is watched for network, _ in seen)
 
 
-def test_a_denoiser_is_validated_on_latents_that_it_does_not_train_on(tmp_path, monkeypatch):
+def test_a_denoiser_is_validated_on_held_out_latents(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "VALIDATE_EVERY", 100)
     generator = torch.Generator().manual_seed(0)
     patterns = torch.randn(2, 4, 4, 4, 4, generator=generator)
@@ -350,7 +350,7 @@ def test_two_processes_train_as_one_and_take_up_each_others_run(blocks, tmp_path
     assert_same_run(made["whole"], made["on"], Denoiser)
 
 
-def test_a_fit_draws_held_out_hearts_beside_their_reconstructions(blocks, tmp_path, monkeypatch):
+def test_a_fit_draws_held_out_hearts_and_reconstructions(blocks, tmp_path, monkeypatch):
     drawn = {}
     write = figures.write_reconstructions
     monkeypatch.setattr(
@@ -384,7 +384,7 @@ def test_no_heart_held_out_is_said(blocks, tmp_path):
         train_jobs.fit_autoencoder(**job)
 
 
-def test_latents_are_encoded_once_for_the_same_hearts_and_autoencoder(blocks, tmp_path, monkeypatch):
+def test_latents_of_the_same_hearts_are_encoded_once(blocks, tmp_path, monkeypatch):
     job = heart_files(tmp_path, blocks[:6]) | {"networks": NETWORKS.to_dict(), "device": "cpu"}
     job["autoencoder"] = str(tmp_path / "a.safetensors")
     training.save_network(tmp_path / "a.safetensors", make(Autoencoder))

@@ -29,7 +29,7 @@ def frame(view=ANTERIOR, n=200, pixel_mm=0.6):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_z_buffer_agrees_with_testing_every_pixel_of_every_triangle(seed):
+def test_the_z_buffer_agrees_with_brute_force(seed):
     rng = np.random.default_rng(seed)
     points = rng.uniform(-8, 48, (60, 3))
     triangles = rng.permuted(np.tile(np.arange(60), (40, 1)), axis=1)[:, :3]
@@ -70,7 +70,7 @@ def test_a_ball_is_drawn_as_a_disc_of_its_radius_at_its_depth():
 
 
 @pytest.mark.parametrize("spacing", [1.0, 2.0])
-def test_label_surfaces_are_closed_outward_and_of_the_right_size_and_place(spacing):
+def test_label_surfaces_are_closed_outward_and_well_placed(spacing):
     surface = shapes.label_surface(
         ball((8, -6, 4), 22.0, n=int(120 / spacing), spacing=spacing), 2, "#ff0000"
     )
@@ -197,7 +197,7 @@ def test_the_window_holds_every_heart():
     assert window.size_mm == pytest.approx(70 + 2 * portraits.MARGIN_MM, abs=3)
 
 
-def test_a_real_heart_shows_its_right_ventricle_and_right_atrium_in_front():
+def test_a_real_heart_shows_its_right_side_in_front():
     """Anterior view of every template: RV most of the middle, RA to its left, LV muscle to its right."""
     colours = palette.colours(HEART.structures)
     for path in TEMPLATES:
@@ -244,7 +244,7 @@ def block_of_tets() -> BiventricularModel:
     return BiventricularModel(unique, tets, np.array(region), facets, tags, micro)
 
 
-def test_the_mesh_has_its_regions_in_their_places_and_fibres_along_them():
+def test_the_mesh_has_its_regions_and_fibres_in_place():
     model = block_of_tets()
     picture = np.asarray(portraits.mesh_picture(model, portraits.Window((0.0, 0.0, 0.0), 100.0)), dtype=float)
     n = portraits.SIZE_PX
@@ -264,7 +264,7 @@ def test_the_mesh_has_its_regions_in_their_places_and_fibres_along_them():
     assert np.ptp(rows[np.abs(columns - n / 2) < 8]) > 15  # a fibre runs up and down
 
 
-def test_the_view_of_a_mesh_without_fibres_is_that_with_them_less_the_lines():
+def test_a_mesh_without_fibres_is_drawn_without_their_lines():
     model = block_of_tets()
     bare = BiventricularModel(model.points_mm, model.tets, model.region, model.facets, model.facet_tag)
     window = portraits.Window((0.0, 0.0, 0.0), 100.0)

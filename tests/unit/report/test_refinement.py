@@ -99,7 +99,7 @@ def test_the_figure_compares_the_same_hearts(tmp_path):
     assert "LV cavity, inflated" in lines
 
 
-def test_without_a_heart_that_has_a_mesh_everywhere_the_figure_says_so(tmp_path):
+def test_the_figure_says_when_no_heart_has_a_mesh_everywhere(tmp_path):
     table = study(*made(tmp_path))
     figure = by_number_of_tets(table[table["subject"] == "b-2"])
     assert not figure.axes

@@ -95,7 +95,7 @@ def _rows(structure, volume, rotation=0.0, constrained="size,position,shape"):
     return head | columns | {"volume_ml": volume, "plausibility": 0.5}
 
 
-def test_only_constrained_attributes_count_and_the_worst_has_its_sign_dropped():
+def test_the_worst_error_is_of_constrained_attributes_unsigned():
     asked = pd.DataFrame([
         _rows("aorta", 100.0), _rows("left_ventricle", 100.0),
         _rows("left_atrium", 100.0, constrained="position"), _rows("right_atrium", 100.0, constrained=""),
@@ -109,7 +109,7 @@ def test_only_constrained_attributes_count_and_the_worst_has_its_sign_dropped():
     assert errors["volume_error_median_percent"] == pytest.approx(12.0)
 
 
-def test_a_turned_ellipsoid_has_the_angle_and_the_norm_it_was_turned_by():
+def test_a_turned_ellipsoid_has_its_angle_and_norm():
     rows = agreement(
         pd.DataFrame([_rows("aorta", 50.0)]), pd.DataFrame([_rows("aorta", 50.0, rotation=25.0)])
     )
@@ -381,7 +381,7 @@ def test_hearts_that_are_far_as_a_whole_are_warned_of(made, cohort):
     assert [text.split(":")[0] for text in found if "together" in text] == [f"Arm {DILATED}"]
 
 
-def test_relations_and_partial_attributes_are_told_in_their_units():
+def test_relations_and_partial_attributes_have_their_units():
     """A ratio of 1 became 2, a distance of 10 mm 15, a long axis turned by 25 degrees."""
     wanted = pd.DataFrame([
         _rows("aorta", 50.0) | {"constrained": "volume_ratio/left_atrium,orientation,distance/left_atrium"},
@@ -403,7 +403,7 @@ def test_relations_and_partial_attributes_are_told_in_their_units():
     assert "size" not in table.index
 
 
-def test_the_table_of_constrained_structures_has_no_figure_of_what_was_free():
+def test_the_table_of_constrained_structures_omits_the_free_ones():
     rows = agreement(
         pd.DataFrame([_rows("aorta", 50.0) | {"constrained": "position"}]),
         pd.DataFrame([_rows("aorta", 80.0)]),

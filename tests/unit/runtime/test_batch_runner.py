@@ -78,7 +78,7 @@ def test_a_failing_subject_ends_alone(tmp_path):
     assert not (tmp_path / "batch/s-5.txt").exists()
 
 
-def test_groups_are_handed_over_together_and_failures_stay_single(tmp_path):
+def test_groups_are_passed_together_and_failures_stay_single(tmp_path):
     records = batch_runner.run_batch(tmp_path / "batch", tasks_of([1, 2, -3, 4, 5]), double_all, group=2)
     assert (tmp_path / "groups").read_text().split() == ["2", "2", "1"]
     assert [r["verdict"] for r in records] == ["done", "done", "failed", "done", "done"]
@@ -91,7 +91,7 @@ def test_finished_subjects_are_reused(tmp_path):
     assert again[:2] == first
 
 
-def test_a_sidecar_tells_where_its_file_was_made_which_does_not_decide_about_reuse(tmp_path):
+def test_the_machine_in_a_sidecar_does_not_decide_about_reuse(tmp_path):
     batch_runner.run_batch(tmp_path / "batch", tasks_of([1]), double)
     path = tmp_path / "batch/s1.txt.json"
     content = json.loads(path.read_text())
@@ -161,7 +161,7 @@ def _hold(folder):
     batch_runner.run_batch(folder, tasks_of([1]), slow)
 
 
-def test_two_runs_on_one_batch_keep_apart_and_a_killed_owner_frees_it(tmp_path, monkeypatch):
+def test_two_runs_share_no_batch_and_a_killed_owner_frees_it(tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts, "LOCK_PATIENCE_S", 0.5)
     owner = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path / "batch",))
     owner.start()

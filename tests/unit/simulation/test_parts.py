@@ -71,7 +71,7 @@ def pressed(mechanics, pressure, bulk):
 
 
 @pytest.mark.parametrize("material", MATERIALS)
-def test_a_block_pressed_along_one_axis_strains_as_the_energy_says(material):
+def test_a_block_pressed_along_an_axis_strains_as_its_energy(material):
     """Any wrong sign or factor of load, energy or volume term shows; sheets in compression give way."""
 
     def side(normal):

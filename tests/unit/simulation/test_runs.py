@@ -100,7 +100,7 @@ def simulate(model, folder, mechanics, settings=None):
     return record
 
 
-def test_a_load_that_cannot_be_borne_ends_with_its_last_good_state(tmp_path):
+def test_too_large_a_load_ends_with_the_last_good_state(tmp_path):
     """A soft neo-Hookean wall has a largest pressure (about 1.2 mu t / r for a sphere)."""
     model = ventricle((3, 7, 12))
     record = simulate(model, tmp_path, SOFT)
@@ -145,7 +145,7 @@ def test_a_finished_subject_has_its_files_and_is_reused(tmp_path):
     assert (tmp_path / "out/s/displacement.vtu").stat().st_mtime_ns == before
 
 
-def test_the_beam_of_the_benchmark_approaches_the_published_deflection():
+def test_the_benchmark_beam_approaches_its_published_deflection():
     """On 0.5 mm it is 1 % short of the published spread; the long test holds the spread itself."""
     known = PUBLISHED.query("quantity == 'beam_tip_z'")["value_mm"]
     case = land2015.CASES[0]

@@ -531,7 +531,7 @@ def test_perforations_are_sealed_and_openings_stay(rule):
 
 @pytest.mark.parametrize("rule", of_kind("parting"))
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name[:2])
-def test_chambers_that_touch_are_parted_and_a_septal_defect_stays(rule, template):
+def test_touching_chambers_are_parted_and_a_septal_defect_stays(rule, template):
     """A voxel of the wall beside the left ventricle belongs to the right one, or all within 12 mm of it."""
     labels = heart(template)
     assert checked(labels, rule)[1] == ()

@@ -24,7 +24,7 @@ def markdown(tables: dict[str, pd.DataFrame], criteria: list[dict]) -> str:
         topology(tables["topology"]),
         *([extremes(tables["extremes"])] if len(tables.get("extremes", ())) else []),
         *([known(tables["known"])] if "known" in tables else []),
-        _table(["bar", "found", "met"], [[b["bar"], b["found"], _met(b["met"])] for b in criteria]),
+        acceptance(criteria),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -50,6 +50,10 @@ def overview(tables: dict[str, pd.DataFrame]) -> str:
         rows.append([_arm(row), *realism_, number(passed["share"].get(key)), *errors_, str(row["n"])])
     columns = ["method, structures", "Fréchet ratio", "1-NNA", "passes the gate"]
     return _table([*columns, *ERRORS, "n"], rows)
+
+
+def acceptance(criteria: list[dict]) -> str:
+    return _table(["bar", "found", "met"], [[row["bar"], row["found"], _met(row["met"])] for row in criteria])
 
 
 def _met(value: bool | None) -> str:
