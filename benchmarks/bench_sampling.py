@@ -1,4 +1,4 @@
-"""Rule bench_sampling: seconds a sample and peak memory of unguided and guided sampling."""
+"""Rule bench_sampling: seconds per sample and peak memory of unguided and guided sampling."""
 
 from pathlib import Path
 

@@ -33,7 +33,7 @@ def sample(
     device: str,
     workers: int,
 ) -> pd.DataFrame:
-    """A row a setting, target and constrained structure: setting (name), target, seconds, kept, `errors`.
+    """One row per setting, target and constrained structure: setting (name), target, seconds, kept, `errors`.
 
     `settings` has those of each target. seconds are of processor time, which other work on the machine leaves
     alone; on a GPU of wall time. Each sample has one attempt and one thread; a target's noise is the same in
@@ -56,7 +56,7 @@ def sample(
 
 
 def errors(rows: pd.DataFrame, labels: np.ndarray, anatomy: Anatomy, grid: Grid) -> pd.DataFrame:
-    """How far a heart (X, Y, Z) is from its target rows, a row a constrained structure.
+    """How far a heart (X, Y, Z) is from its target rows, one row per constrained structure.
 
     volume_percent and centroid_mm are absolute, shape is the norm of the difference of S^n, NaN for a
     structure that is not there; axes_degrees is the largest angle between a found and a wanted principal

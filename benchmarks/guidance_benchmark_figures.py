@@ -19,7 +19,7 @@ plt.rcParams.update(STYLE)
 
 
 def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
-    """Errors and kept share against seconds a sample; ringed, the settings named in `shipped`.
+    """Errors and kept share against seconds per sample; ringed, the settings named in `shipped`.
 
     Colours: rule, and shade the number of levels; markers: how often and how far `fast` steps. Dashed: the
     errors' bars.
@@ -50,7 +50,7 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
             ax.set(yscale="log", title=TITLES[column])
         else:
             ax.set(ylim=(-0.03, 1.03), title="share kept by the gate")
-        ax.set(xscale="log", xlabel="seconds a sample")
+        ax.set(xscale="log", xlabel="seconds per sample")
     handles = [
         plt.Line2D([], [], ls="", marker="o", color=shades[n], label=f"fast, {n} levels") for n in levels
     ]

@@ -105,7 +105,7 @@ def scaled(s: GuidanceSettings, parameter: str, factor: float) -> GuidanceSettin
 
 
 def summary(samples: pd.DataFrame, settings: list[Setting]) -> pd.DataFrame:
-    """A row a setting: its columns; medians of ERRORS over targets and structures; kept, the share that
+    """One row per setting: its columns; medians of ERRORS over targets and structures; kept, the share that
     the gate accepts after the bounded repairs; seconds_per_sample; ratio to unguided sampling at as many
     levels; n, the targets that all of the settings were sampled for, which the figures are of.
 

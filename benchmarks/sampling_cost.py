@@ -52,7 +52,7 @@ def table(
     batches: tuple[int, ...] = (1, 4, 8),
     repeats: int = 2,
 ) -> pd.DataFrame:
-    """A row a batch size and method: best of `repeats`, methods in turn, ratio to unguided at that size."""
+    """One row per batch size and method: best of `repeats`, methods in turn, ratio to unguided at that size."""
     out = []
     for batch in batches:
         rounds = []

@@ -2,7 +2,7 @@
 # config key `refinement.edge_lengths_mm` and, where `refinement.simulate` says so, inflates them all.
 # in  <cohort>/anatomies/<batch>.parquet and the label maps behind it, <cohort>/topology/<batch>.tsv
 # out <cohort>/refinement/<edge>mm/meshes/<batch>.tsv, .../simulations/<batch>.tsv: as the stages' own
-#     <cohort>/refinement/study.tsv, study.png: a row a heart and edge length; figures against their number of tets
+#     <cohort>/refinement/study.tsv, study.png: one row per heart and edge length; figures against their number of tets
 
 
 if requested("refinement_study"):

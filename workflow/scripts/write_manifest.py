@@ -1,4 +1,4 @@
-"""Rule write_manifest: one row a requested subject over all batches and stages."""
+"""Rule write_manifest: one row per requested subject over all batches and stages."""
 
 import logging
 

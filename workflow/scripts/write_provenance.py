@@ -9,7 +9,7 @@ from cardiocohort.report import ro_crate
 from cardiocohort.runtime import artifacts, provenance, script
 
 HOLDS = {
-    "manifest": "a row a requested subject: status, reason, errors, files",
+    "manifest": "one row per requested subject: status, reason, errors, files",
     "targets": "target moments",
     "anatomies": "label maps and their moments",
     "topology": "verdicts of the topology gate",

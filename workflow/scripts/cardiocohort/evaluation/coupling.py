@@ -80,7 +80,7 @@ def interval(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> tuple[f
 
 
 def table(scaled: Scaled, ablation: dict[str, str], resamples: int, seed: int) -> pd.DataFrame:
-    """A row an attribute that is constrained alone, an entry x of it, and an entry y of another attribute.
+    """One row per attribute that is constrained alone, an entry x of it, and an entry y of another attribute.
 
     ablation: attribute -> its arm. Columns: COLUMNS, slopes of y on x in the data's standard deviations with
     95 % intervals: of the arm, of the data; within_bar: the arm's interval meets the data's slope +- BAR;

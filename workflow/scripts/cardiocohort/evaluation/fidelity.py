@@ -46,7 +46,7 @@ def errors(samples: Samples) -> pd.DataFrame:
 
 
 def table(arms: dict[str, Samples], sets: list[tuple[str, ...]], resamples: int, seed: int) -> pd.DataFrame:
-    """A row an arm, attribute, and structure or set of structures (`set_<number>`, their errors together).
+    """One row per arm, attribute, and structure or set of structures (`set_<number>`, their errors together).
 
     Columns: COLUMNS; low and high, the median's 95 % interval, p95_low and p95_high; arm, strength;
     structure; constrained, whether the arm constrains the attribute of it; n, errors behind the figures.

@@ -16,7 +16,7 @@ EXTREMES |= {"residual_sd": "float64", "ended": "str", "gate": "str"}
 
 
 def topology(arms: dict[str, Samples], resamples: int, seed: int) -> pd.DataFrame:
-    """A row an arm of the paper's attributes and a rule, `all rules` first: the share of samples that pass.
+    """One row per arm of the paper's attributes and a rule, `all rules` first: the share of samples that pass.
 
     Columns: TOPOLOGY; share is after the bounded repairs, as a cohort has them, with its 95 % interval;
     raw_share before; raw_low, raw_high; minus_unguided, share less that of the unguided samples of the same
@@ -70,7 +70,7 @@ def _rule(reason: str) -> str:
 
 
 def extremes(samples: Samples | None, reference: Moments) -> pd.DataFrame:
-    """A row a sample of an extreme target: EXTREMES; no rows without such an arm.
+    """One row per sample of an extreme target: EXTREMES; no rows without such an arm.
 
     reference (N,): the structure in the reference population. deviations: what was asked, in its standard
     deviations from its mean; achieved: what came, in the same; residual_sd: how far guidance's own measure

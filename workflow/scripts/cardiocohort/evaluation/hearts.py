@@ -93,7 +93,7 @@ def split(records: list[dict], n_targets: int, n_reference: int) -> dict[str, li
 
 
 def table(sets: dict[str, list[dict]], folders: dict[str, str], anatomy: Anatomy) -> pd.DataFrame:
-    """A row a heart and structure, columns `table_columns.HEARTS`; files below the table's folder."""
+    """One row per heart and structure, columns `table_columns.HEARTS`; files below the table's folder."""
     rows = []
     for name, records in sets.items():
         for record in records:

@@ -85,7 +85,7 @@ def table(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """A row a reference (set of hearts) and method: COLUMNS; `<figure>_low` and `_high`, 95 % intervals.
+    """One row per reference (set of hearts) and method: COLUMNS; `<figure>_low` and `_high`, 95 % intervals.
 
     Method `real`: the target hearts, in place of samples. n: hearts of either set; of more than MOST, the
     first. Further: fd_ratio, to unguided samples of the same number, and its interval; incomplete, samples

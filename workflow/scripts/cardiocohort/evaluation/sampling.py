@@ -54,7 +54,7 @@ def targets_of(arm: Arm, hearts: pd.DataFrame, bundle: Path, anatomy: Anatomy) -
 def _extremes(arm: Arm, bundle: Path, anatomy: Anatomy) -> list[pd.DataFrame]:
     """The mean heart with one structure's log volume, or its place from right to left, far from the mean.
 
-    A row a repeat, attribute and deviation (standard deviations of the reference population).
+    One row per repeat, attribute and deviation (standard deviations of the reference population).
     """
     reference = read_reference(Path(bundle) / "reference_moments.parquet", anatomy)
     vectors = moments.to_vector(reference.moments)
@@ -127,7 +127,7 @@ def _reasons(verdict: topology.Verdict | None) -> list[str]:
 
 
 def table(arm: Arm, records: list[dict], targets: list[pd.DataFrame]) -> pd.DataFrame:
-    """A row a sample and structure: `table_columns.SAMPLES`, then file, size and sha256 of the label map.
+    """One row per sample and structure: `table_columns.SAMPLES`, then file, size and sha256 of the label map.
 
     residual_sd: the worst residual of what the structure constrains, in reference standard deviations.
     ended: why a sample is none, or misses its target by far; "" otherwise. reasons: of the gate, as JSON,

@@ -30,7 +30,7 @@ def markdown(tables: dict[str, pd.DataFrame], criteria: list[dict]) -> str:
 
 
 def overview(tables: dict[str, pd.DataFrame]) -> str:
-    """One row a method and number of structures: realism against held-out hearts, the share that passes the
+    """One row per method and number of structures: realism against held-out hearts, the share that passes the
     gate, and the median errors of what is constrained.
     """
     own = tables["realism"]

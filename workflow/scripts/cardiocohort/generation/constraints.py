@@ -55,7 +55,7 @@ def asked_of(rows: pd.DataFrame) -> list[Asked]:
 def make_constraints(
     rows: list[pd.DataFrame], prior: Prior, bundle: Path, edited: tuple[str, ...] = ()
 ) -> list[Constraint]:
-    """Constraints of B subjects from their target rows, one an attribute and structure.
+    """Constraints of B subjects from their target rows, one per attribute and structure.
 
     What one subject constrains and another does not is inactive for the latter. What a sibling's edits
     change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, the positions of its other

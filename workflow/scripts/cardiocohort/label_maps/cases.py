@@ -66,7 +66,7 @@ def parse_sources(table: dict[str, list[str]], structures: tuple[str, ...]) -> d
 
 
 def find_cases(folder: str | Path) -> list[Path]:
-    """The folders directly in `folder`, one a case, sorted by name; hidden ones are left alone.
+    """The folders directly in `folder`, one per case, sorted by name; hidden ones are left alone.
 
     Raises InputError if there is none, or for names that cannot name a subject.
     """

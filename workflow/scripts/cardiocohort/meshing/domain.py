@@ -1,7 +1,7 @@
 """The muscle of both ventricles as signed distance fields, from a label map. Owned by meshing.
 
 The label map has no right-ventricular wall and no base. The wall is a shell around the RV blood; the
-base lies on two valve planes, one a ventricle, each as far from the apex as its valves permit, blended
+base lies on two valve planes, one per ventricle, each as far from the apex as its valves permit, blended
 across the septum, or on one plane below all valves. Every boundary is smoothed on its own before the
 fields are combined: smoothing the shell itself would thin it.
 """

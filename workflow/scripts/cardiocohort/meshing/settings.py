@@ -25,7 +25,7 @@ class MeshSettings:
                       edge_length_mm, which then is that of the LV's free wall alone
     smoothing_mm      width of the Gaussian that smooths each boundary on its own; it is what removes the
                       steps of the voxels; at least three quarters of the voxel size are used
-    base              where the muscle ends: "two_planes", one a ventricle, blended across the septum, or
+    base              where the muscle ends: "two_planes", one per ventricle, blended across the septum, or
                       "one_plane" below all valves, which keeps less of the cavities
     valve_clearance   share of every valve's contact area that may lie below its valve plane, where the
                       opening is then closed by wall

@@ -14,7 +14,7 @@ ERRORS = {
 
 
 def agreement(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
-    """One row a subject and structure that was both asked for and written.
+    """One row per subject and structure that was both asked for and written.
 
     Columns: subject, arm, structure, constrained, target_volume_ml, achieved_volume_ml,
     volume_error_percent (signed), centroid_error_mm, shape_error (Frobenius norm of the difference of

@@ -27,7 +27,7 @@ MAX_OFFSET_MM = 10.0  # of the heart's centre from the origin; voxel rounding ma
 class Reference:
     """N subjects with K structures each, in the anatomy's order; `moments` are (N, K).
 
-    `covariates` has a row a subject and those columns of COVARIATES that the table has.
+    `covariates` has one row per subject and those columns of COVARIATES that the table has.
     """
 
     structures: tuple[str, ...]

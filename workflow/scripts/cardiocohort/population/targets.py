@@ -55,7 +55,7 @@ def tabulate(
     heart: Callable[[int, Person], Heart],
     person_of: Callable[[int], Person] | None = None,
 ) -> pd.DataFrame:
-    """A row a subject and structure of `heart(index, person)`, and of the unions the arm constrains.
+    """One row per subject and structure of `heart(index, person)`, and of the unions the arm constrains.
 
     Columns: `stage_tables.TARGETS`, then mahalanobis, heart_plausibility, sex, age_years, bsa_m2 and
     condition, which are NaN or "" where there is no reference population to know them. People are drawn

@@ -150,7 +150,7 @@ def with_covariates(reference: pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 
 def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The reference table (a row a subject and structure) and the list of hearts with their split.
+    """The reference table (one row per subject and structure) and the list of hearts with their split.
 
     Every k-th heart, k = 1 / held_out_share, is held out from training for figures: by its place in the
     list, so that a stricter gate moves no other heart to the other side. Refused hearts have no split.

@@ -19,8 +19,8 @@ MESHES = stage_tables.MESHES | tables.FILE_COLUMNS
 class CohortTables:
     """One frame a stage, over all batches, each with a column `batch`.
 
-    `targets` and `anatomies` have a row a subject and structure, `inputs` a row a file, the others a
-    row a subject. Without generation (the user's own label maps) `targets` is empty.
+    `targets` and `anatomies` have one row per subject and structure, `inputs` one row per file, the others a
+    row per subject. Without generation (the user's own label maps) `targets` is empty.
     """
 
     targets: pd.DataFrame

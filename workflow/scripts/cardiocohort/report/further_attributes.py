@@ -10,7 +10,7 @@ COLUMNS = ("arm", "structure", "attribute", "n", "target", "achieved", "error_me
 
 
 def further_attributes(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm, structure (or relation `a/b`) and attribute beyond the paper's three: `COLUMNS`.
+    """One row per arm, structure (or relation `a/b`) and attribute beyond the paper's three: `COLUMNS`.
 
     Over the hearts that were written: n of them, medians of target and achieved value where the attribute is
     one number, median and 95th percentile of the error in `unit`.

@@ -1,4 +1,4 @@
-"""The manifest: one row a requested subject, what became of it and where its files are.
+"""The manifest: one row per requested subject, what became of it and where its files are.
 
 Owned by the report stage. Who asks "which hearts can I simulate" reads this table alone.
 """

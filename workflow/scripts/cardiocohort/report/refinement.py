@@ -18,7 +18,7 @@ FOLDER_UNIT = "mm"  # of `<edge length>mm/meshes/<batch>.tsv`
 
 
 def study(meshes: Iterable[Path], simulations: Iterable[Path]) -> pd.DataFrame:
-    """A row a heart and edge length (mm), the coarsest first: verdict, reason, figures of the mesh.
+    """One row per heart and edge length (mm), the coarsest first: verdict, reason, figures of the mesh.
 
     meshes, simulations: batch tables in folders named by their edge length. Where there are simulations,
     further columns `simulation_<name>`: verdict and what came out, empty for a heart without a mesh.

@@ -89,7 +89,7 @@ def _medians(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _mesh_summary(meshes: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: meshes made, and of every figure the median or, for the gates, the worst."""
+    """One row per arm: meshes made, and of every figure the median or, for the gates, the worst."""
     made = meshes[meshes["verdict"] == Outcome.ACCEPTED].reindex(columns=["subject", *MESH_SUMMARY])
     groups = made.merge(manifest[["subject", "arm"]], on="subject").groupby("arm", sort=False)
     return groups.agg(MESH_SUMMARY).assign(n=groups.size()).reset_index()

@@ -96,7 +96,7 @@ def solve(case: Case, edge_mm: float) -> tuple[dict[str, float], int, Run]:
 
 
 def compare(case: Case, published: pd.DataFrame) -> list[dict]:
-    """A row a quantity: solved value beside the lowest and highest of the published ones (mm).
+    """One row per quantity: solved value beside the lowest and highest of the published ones (mm).
 
     published: columns problem, quantity, value_mm.
     """

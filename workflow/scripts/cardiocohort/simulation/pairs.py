@@ -21,7 +21,7 @@ REGIONAL = {f"regional_{name}": kind for name, kind in tables.FILE_COLUMNS.items
 
 
 def hearts(simulations: list[Path], anatomies: list[Path], structure: str) -> pd.DataFrame:
-    """A row a heart, indexed by subject: verdict, reason and QUANTITIES, NaN where a simulation did not end.
+    """One row per heart, indexed by subject: verdict, reason and QUANTITIES, NaN where a simulation did not end.
 
     simulations, anatomies: batch tables, the former with their subjects' files beside them. `volume_ml` is
     the structure's in the label map. Raises InputError where a listed file is missing or was changed.
@@ -39,7 +39,7 @@ def hearts(simulations: list[Path], anatomies: list[Path], structure: str) -> pd
 
 
 def pairs(bases: pd.DataFrame, siblings: pd.DataFrame) -> pd.DataFrame:
-    """A row a sibling, beside the base of the same index: `verdict` compared or left_out, with a `reason`.
+    """One row per sibling, beside the base of the same index: `verdict` compared or left_out, with a `reason`.
 
     Columns `base_<quantity>` and `<quantity>` for QUANTITIES. A pair is compared where both hearts were
     simulated to the full load.
@@ -63,7 +63,7 @@ def pairs(bases: pd.DataFrame, siblings: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a quantity over the compared pairs of `pairs`: means, and the mean difference within pairs.
+    """One row per quantity over the compared pairs of `pairs`: means, and the mean difference within pairs.
 
     `difference_low` and `difference_high` bound its 95 % confidence interval (Student's t of the differences,
     NaN below two pairs); `greater` counts the pairs whose sibling has more.

@@ -29,7 +29,7 @@ RATES = {"autoencoder": 4e-3, "denoiser": 3e-3}
 
 
 def population(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Exact moments of n hearts, a row a heart and structure, and their label maps (n, X, Y, Z) uint8."""
+    """Exact moments of n hearts, one row per heart and structure, and their label maps (n, X, Y, Z) uint8."""
     hearts = [ellipsoid_hearts.draw(np.random.default_rng([seed, index])) for index in range(n)]
     blocks = []
     for index, heart in enumerate(hearts):
