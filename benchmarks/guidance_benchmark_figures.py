@@ -11,7 +11,7 @@ TITLES = dict(
     zip(ERRORS, ("volume, %", "centroid, mm", "norm of the Sⁿ difference", "axes, degrees"), strict=True)
 )
 BARS = dict(zip(ERRORS, (2.0, 1.0, 0.02, 3.0), strict=True))  # medians on the written label maps
-COLOURS = {"fast": "#2b6ca3", "dps": "#c0504d"}
+COLOURS = {"polyak": "#2b6ca3", "dps": "#c0504d"}
 SHADES = ("#9cc3e0", "#2b6ca3", "#12324d")
 MARKERS = "os^Dv<>pPXhd"
 
@@ -21,14 +21,14 @@ plt.rcParams.update(STYLE)
 def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
     """Errors and kept share against seconds per sample; ringed, the settings named in `shipped`.
 
-    Colours: rule, and shade the number of levels; markers: how often and how far `fast` steps. Dashed: the
+    Colours: rule, and shade the number of levels; markers: how often and how far `polyak` steps. Dashed: the
     errors' bars.
     """
     columns = (*ERRORS, "kept")
     fig, axes = plt.subplots(1, len(columns), figsize=(14.5, 3.6), layout="constrained")
     levels = sorted(table["steps"].unique())
     shades = dict(zip(levels, SHADES * (1 + len(levels) // len(SHADES)), strict=False))
-    ways = list(dict.fromkeys(table.loc[table["method"] == "fast", "way"]))
+    ways = list(dict.fromkeys(table.loc[table["method"] == "polyak", "way"]))
     for ax, column in zip(axes, columns, strict=True):
         for _, row in table.iterrows():
             x, y = row["seconds_per_sample"], row[column]
@@ -37,7 +37,7 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
                 if column == "kept":
                     ax.plot(x, y, "x", color="0.5")
                 continue
-            fast = row["method"] == "fast"
+            fast = row["method"] == "polyak"
             marker = MARKERS[ways.index(row["way"])] if fast else "*"
             colour = shades[row["steps"]] if fast else COLOURS["dps"]
             ax.plot(x, y, marker, color=colour, ms=6 if fast else 9)

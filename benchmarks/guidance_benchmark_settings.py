@@ -1,6 +1,6 @@
 """Settings of guidance whose cost and errors are compared, and the tables of them (target `guidance_bench`).
 
-The frontier: what a user can spend, by rule, noise levels and how often `fast` steers. The sensitivity:
+The frontier: what a user can spend, by rule, noise levels and how often `polyak` steers. The sensitivity:
 length of the steps and every lambda, multiplied by factors. The config's own settings are in both.
 """
 
@@ -12,19 +12,19 @@ import pandas as pd
 from cardiocohort.generation.settings import GuidanceSettings
 
 UNGUIDED = "unguided"
-METHODS = ("fast", "dps")
-MIDDLE = {"sigma_from": 8.0, "sigma_to": 0.09}  # noise levels where steps of `fast` pay most
+METHODS = ("polyak", "dps")
+MIDDLE = {"sigma_from": 8.0, "sigma_to": 0.09}  # noise levels where steps of `polyak` pay most
 WAYS = (
-    {"every": 1, "fraction": 0.5},
-    {"every": 1, "fraction": 1.0},
-    {"every": 2, "fraction": 1.0},
-    {"every": 3, "fraction": 1.0},
-    {"every": 4, "fraction": 1.0},
-    {"every": 3, "fraction": 1.4, "momentum": 0.5},
-    {"every": 2, "fraction": 1.4, "momentum": 0.5} | MIDDLE,
-    {"every": 3, "fraction": 1.4, "momentum": 0.5} | MIDDLE,
-)  # of `fast`: how often it steers, how far, and where; momentum is the config's where none is named
-STEP = "step"  # of `fast` fraction and trust, of `dps` the weight
+    {"guide_every": 1, "step_fraction": 0.5},
+    {"guide_every": 1, "step_fraction": 1.0},
+    {"guide_every": 2, "step_fraction": 1.0},
+    {"guide_every": 3, "step_fraction": 1.0},
+    {"guide_every": 4, "step_fraction": 1.0},
+    {"guide_every": 3, "step_fraction": 1.4, "momentum": 0.5},
+    {"guide_every": 2, "step_fraction": 1.4, "momentum": 0.5} | MIDDLE,
+    {"guide_every": 3, "step_fraction": 1.4, "momentum": 0.5} | MIDDLE,
+)  # of `polyak`: how often it steers, how far, and where; momentum is the config's where none is named
+STEP = "step"  # of `polyak` fraction and trust, of `dps` the weight
 PARAMETERS = (STEP, "size", "position", "shape")
 ERRORS = ("volume_percent", "centroid_mm", "shape", "axes_degrees")
 
@@ -43,20 +43,20 @@ class Setting:
         g = self.guidance
         if self.parameter:
             return f"{self.method}_{self.parameter}_x{self.factor:g}"
-        return f"{self.method}_{g.steps}" + (f"_{self.way}" if self.method == "fast" else "")
+        return f"{self.method}_{g.steps}" + (f"_{self.way}" if self.method == "polyak" else "")
 
     @property
     def way(self) -> str:
-        """How `fast` steers: levels, share of the step, momentum and noise levels where these are limited."""
+        """How `polyak` steers: levels, share of the step, momentum, limits of the noise level."""
         g = self.guidance
         more = f"_m{g.momentum:g}" if g.momentum else ""
         if g.sigma_from < g.sigma_max or g.sigma_to > g.sigma_min:
             more += f"_{g.sigma_from:g}to{g.sigma_to:g}"
-        return f"every{g.every}_x{g.fraction:g}{more}"
+        return f"every{g.guide_every}_x{g.step_fraction:g}{more}"
 
     def columns(self) -> dict:
-        """What the tables say of it; `way` is of `fast` alone."""
-        g, fast = self.guidance, self.method == "fast"
+        """What the tables say of it; `way` is of `polyak` alone."""
+        g, fast = self.guidance, self.method == "polyak"
         return {
             "setting": self.name,
             "method": self.method,
@@ -73,12 +73,12 @@ def of_config(given: GuidanceSettings) -> list[Setting]:
 
 
 def frontier(given: GuidanceSettings, levels: Sequence[int]) -> list[Setting]:
-    """`of_config`, then every rule at each number of levels, `fast` in each of WAYS."""
+    """`of_config`, then every rule at each number of levels, `polyak` in each of WAYS."""
     found = of_config(given)
     for steps in levels:
         found += [Setting(method, replace(_by(method, given), steps=steps)) for method in (UNGUIDED, "dps")]
-        fast = replace(_by("fast", given), steps=steps)
-        found += [Setting("fast", replace(fast, **way)) for way in WAYS]
+        fast = replace(_by("polyak", given), steps=steps)
+        found += [Setting("polyak", replace(fast, **way)) for way in WAYS]
     return list(dict.fromkeys(found))
 
 
@@ -99,7 +99,7 @@ def scaled(s: GuidanceSettings, parameter: str, factor: float) -> GuidanceSettin
         name = "weight" if parameter == STEP else f"lambda_{parameter}"
         return replace(s, dps=replace(s.dps, **{name: factor * getattr(s.dps, name)}))
     if parameter == STEP:
-        return replace(s, fraction=factor * s.fraction, trust=factor * s.trust)
+        return replace(s, step_fraction=factor * s.step_fraction, trust_radius=factor * s.trust_radius)
     name = f"lambda_{parameter}"
     return replace(s, **{name: factor * getattr(s, name)})
 

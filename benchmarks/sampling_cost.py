@@ -1,4 +1,4 @@
-"""Cost of sampling: unguided, `dps` and `fast`, in tensors of several subjects (target `bench`).
+"""Cost of sampling: unguided, `dps` and `polyak`, in tensors of several subjects (target `bench`).
 
 Every setting runs in a process of its own, so that its peak memory is its own.
 """
@@ -19,7 +19,7 @@ from cardiocohort.generation.constraints import make_constraints
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.runtime.peak_memory import peak_mb
 
-METHODS = ("unguided", "dps", "fast")
+METHODS = ("unguided", "dps", "polyak")
 
 
 def measure(bundle: str, rows: list[pd.DataFrame], method: str, settings: dict, device: str, threads: int):
@@ -52,7 +52,7 @@ def table(
     batches: tuple[int, ...] = (1, 4, 8),
     repeats: int = 2,
 ) -> pd.DataFrame:
-    """One row per batch size and method: best of `repeats`, methods in turn, ratio to unguided at that size."""
+    """One row per batch size and method: best of `repeats`, methods in turn, ratio to unguided."""
     out = []
     for batch in batches:
         rounds = []

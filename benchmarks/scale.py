@@ -191,7 +191,7 @@ def count(paths: Iterable[Path]) -> tuple[int, int]:
 
 
 def batch_files(projects: list[Path], sizes: tuple[int, int]) -> Iterable[tuple]:
-    """Rows of files and bytes per batch: tables, logs, benchmarks, Snakemake's records; between two cohorts."""
+    """Files and bytes per batch, of two cohorts: tables, logs, benchmarks, Snakemake's records."""
     batches = [n // TOY_BATCH_SIZE for n in sizes]
     few, many = [
         count(p for p in project.rglob("*") if not OF_A_SUBJECT.search(p.as_posix())) for project in projects

@@ -23,10 +23,10 @@ import hostile_files as hostile
 from cardiocohort.anatomy.bundle_metadata import FORMAT, NAME, STRUCTURE_NAME, read_card
 from cardiocohort.anatomy.label_map import read_label_map
 from cardiocohort.cohort.table import ARM_NAME, read_cohort
+from cardiocohort.config.check import SCHEMA, locate
 from cardiocohort.label_maps.cases import SUBJECT_NAME, find_cases, parse_source
 from cardiocohort.label_maps.folder import find_label_maps
 from cardiocohort.runtime import artifacts
-from cardiocohort.runtime.config import locate, read_schema
 from cardiocohort.runtime.errors import InputError
 from heart_anatomy import HEART
 from tiny_prior import write_tiny_bundle
@@ -243,7 +243,6 @@ BAD_NAMES = (
     "a" * 200,
     "{x}",
 )
-SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
 PATTERNS = {
     "arm": ARM_NAME.pattern,
     "subject": SUBJECT_NAME.pattern,

@@ -27,6 +27,7 @@ from cardiocohort.anatomy.moments import MOMENT_COLUMNS
 from cardiocohort.cohort import batch_size, stage_tables
 from cardiocohort.cohort.table import read_cohort
 from cardiocohort.cohort.target_arms import refuse_other_arms
+from cardiocohort.config.check import check_together, complete
 from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.label_maps.covariates import read_covariates
 from cardiocohort.label_maps.positions import load_positions
@@ -35,7 +36,6 @@ from cardiocohort.label_maps.volumes import read_volume
 from cardiocohort.population.explicit import ELLIPSOID_COLUMNS, read_targets
 from cardiocohort.population.reference import read_reference
 from cardiocohort.runtime import artifacts, tables
-from cardiocohort.runtime.config import check_together, complete, read_schema
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.topology import load_rules
 from heart_anatomy import HEART
@@ -44,7 +44,6 @@ from workflow_runs import COLUMNS, REPOSITORY
 
 RESOURCES = REPOSITORY / "resources"
 NRRD = REPOSITORY / "tests/data/nrrd"
-SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
 SIDECAR = {"verdict": "accepted", "mL": [1.5, 2]}
 
 
@@ -166,7 +165,7 @@ def sidecar(folder: Path) -> Path:
 
 def config(folder: Path) -> Path:
     given = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
-    return hostile.write(folder / "config", json.dumps(complete(given, SCHEMA)))
+    return hostile.write(folder / "config", json.dumps(complete(given)))
 
 
 # ---- damage: one of the alternatives, drawn
@@ -225,7 +224,7 @@ def signed_prior(path: Path):
 
 
 def read_config(path: Path) -> dict:
-    settings = complete(json.loads(path.read_text()), SCHEMA)
+    settings = complete(json.loads(path.read_text()))
     check_together(settings, ["opencarp", "vtu"])
     return settings
 

@@ -17,8 +17,17 @@ speck\tspeck\tany\twall\t\t\t\t\t\t0.2\tmL\tnoise
 """
 N_MAPS, N = 26, 13
 SETS = [["wall"], ["wall", "cavity"]]
-ARMS = {"unguided", "implicit_0", "implicit_1", "implicit_2", "fast_1", "fast_2", "fast_2_x2", "extremes"}
-ARMS |= {f"fast_1_{attribute}" for attribute in ("size", "position", "shape", "orientation")}
+ARMS = {
+    "unguided",
+    "implicit_0",
+    "implicit_1",
+    "implicit_2",
+    "polyak_1",
+    "polyak_2",
+    "polyak_2_x2",
+    "extremes",
+}
+ARMS |= {f"polyak_1_{attribute}" for attribute in ("size", "position", "shape", "orientation")}
 
 
 def heart(rng):
@@ -51,7 +60,7 @@ def evaluated(tmp_path_factory):
         "label_maps": "maps",
         "implicit": "told",
         "constrained": SETS,
-        "samples": {"unguided": N, "fast": N, "dps": 0, "implicit": N, "strengths": 4, "extremes": 1},
+        "samples": {"unguided": N, "polyak": N, "dps": 0, "implicit": N, "strengths": 4, "extremes": 1},
         "strengths": [2.0],
         "extremes": [-3.0, 3.0],
         "known": {"hearts": 10, "autoencoder_steps": 4, "denoiser_steps": 4, "points": 2},
@@ -72,7 +81,7 @@ def read(folder, name):
 def test_every_arm_is_sampled_from_the_same_targets_and_noise(evaluated):
     folder = evaluated / "results/prior/tiny/evaluation/samples"
     assert {path.stem for path in folder.glob("*.parquet")} == ARMS
-    a, b = (pd.read_parquet(folder / f"{arm}.parquet") for arm in ("unguided", "fast_2"))
+    a, b = (pd.read_parquet(folder / f"{arm}.parquet") for arm in ("unguided", "polyak_2"))
     targets = [name for name in a if name.startswith("target_")]
     assert a["sample"].nunique() == N
     pd.testing.assert_frame_equal(a[targets], b[targets])
@@ -91,7 +100,7 @@ def test_realism_has_its_columns_and_real_hearts(evaluated):
         "method", "constrained_structures", "fd", "precision", "recall", "mmd", "coverage", "one_nna", "n",
     ]  # fmt: skip
     rows = found.set_index(["method", "constrained_structures"])
-    methods = {("real", 0), ("unguided", 0), ("fast", 1), ("fast", 2)}
+    methods = {("real", 0), ("unguided", 0), ("polyak", 1), ("polyak", 2)}
     assert set(rows.index) == methods | {("implicit", k) for k in range(3)}
     # random weights make nothing like a heart, and other ellipsoids are like ellipsoids
     samples = found[found["method"] != "real"]
@@ -109,7 +118,7 @@ def test_fidelity_coupling_topology_and_extremes(evaluated):
     assert list(fidelity.columns[:6]) == [
         "method", "constrained_structures", "attribute", "median_error", "p95_error", "unit",
     ]  # fmt: skip
-    size = fidelity.query("arm == 'fast_1_size' and structure == 'wall'").set_index("attribute")
+    size = fidelity.query("arm == 'polyak_1_size' and structure == 'wall'").set_index("attribute")
     assert size["constrained"].to_dict() == {
         "size": True, "position": False, "shape": False, "orientation": False, "aspect": False,
     }  # fmt: skip

@@ -17,8 +17,8 @@ from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
-from cardiocohort.runtime.config import check_refinement, check_together, complete
-from cardiocohort.runtime.config import locate, read_schema, with_edges
+from cardiocohort.config.check import check_refinement, check_together, complete
+from cardiocohort.config.check import locate, with_edges
 from cardiocohort.runtime.errors import InputError
 
 # not workflow.basedir, which is that of a Snakefile that includes this workflow
@@ -302,7 +302,7 @@ def deformed_templates(which):
 EXPORTERS = (WORKFLOW / "scripts/cardiocohort/exporters").glob("[!_]*.py")
 
 with plain_errors():
-    SETTINGS = complete(config, read_schema(WORKFLOW / "schemas/config.schema.yaml"))
+    SETTINGS = complete(config)
     check_together(SETTINGS, sorted(path.stem for path in EXPORTERS))
 
 # Sampling and training take a GPU where the config insists on one.

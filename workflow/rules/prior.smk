@@ -18,11 +18,6 @@ localrules:
 
 
 with plain_errors():
-    if PRIOR["focus"] and len(PRIOR["focus"]) != len(PRIOR["denoiser"]["cycles"]):
-        raise InputError(
-            "config key 'prior.focus' has a list of templates for each cycle of the denoiser, or is empty: "
-            f"it has {len(PRIOR['focus'])}, 'prior.denoiser.cycles' {len(PRIOR['denoiser']['cycles'])}"
-        )
     # what is sampled in the end: the bundle's reference moments and the card's figures are of the like
     PRIOR_FOCUS = PRIOR["focus"][-1] if PRIOR["focus"] else []
     PRIOR_ANATOMY = place(PRIOR["anatomy"], "prior.anatomy")
@@ -35,11 +30,6 @@ with plain_errors():
     if PRIOR["warm_start"]:
         PRIOR_START = place(f"{PRIOR['warm_start']}/bundle.json", "prior.warm_start")
         PRIOR_START_CARD = bundle_metadata.read_card(PRIOR_START)
-    elif not (PRIOR["autoencoder"]["cycles"] and PRIOR["denoiser"]["cycles"]):
-        raise InputError(
-            "config key 'prior': 'cycles' is empty for the autoencoder or the denoiser, which keeps the network of "
-            "'warm_start'; name a bundle there, or at least one cycle"
-        )
     PRIOR_CHANNELS = len(bundle_metadata.read_anatomy(PRIOR_ANATOMY)[0].structures) + 1
     PRIOR_CELLS = bundle_metadata.read_anatomy(PRIOR_ANATOMY)[1].shape[0] // 2
 

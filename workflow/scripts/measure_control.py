@@ -16,7 +16,7 @@ def main(snakemake):
     arms, sets = read_arms(i.samples, p.arms), sorted(map(tuple, p.constrained), key=len)
     first = anatomy.label(sets[0][0]) - 1
     scaled = coupling.scale(arms, read_hearts(i.hearts), first)
-    ablation = {a: f"fast_{len(sets[0])}_{a}" for a in ABLATION}
+    ablation = {a: f"polyak_{len(sets[0])}_{a}" for a in ABLATION}
     made = {
         "fidelity": (fidelity.table(arms, sets, p.resamples, p.seed), fidelity.COLUMNS),
         "coupling": (coupling.table(scaled, ablation, p.resamples, p.seed), coupling.COLUMNS),

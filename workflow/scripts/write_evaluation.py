@@ -21,7 +21,7 @@ def main(snakemake):
     anatomy, _ = read_anatomy(i.bundle)
     smallest = sorted(map(tuple, p.constrained), key=len)[0]
     k, arms = len(smallest), read_arms(i.samples, p.arms)
-    shown = {"none": UNGUIDED} | {a: f"fast_{k}_{a}" for a in ABLATION} | {"all": f"fast_{k}"}
+    shown = {"none": UNGUIDED} | {a: f"polyak_{k}_{a}" for a in ABLATION} | {"all": f"polyak_{k}"}
     scaled = coupling.scale(arms, read_hearts(i.hearts), anatomy.label(smallest[0]) - 1)
     charts = {
         "realism": figures.realism(found["realism"]),

@@ -34,7 +34,7 @@ def test_frontier_has_every_method_at_every_number_of_levels():
     found = choice.frontier(GIVEN, (3, 4))
     assert found[:3] == choice.of_config(GIVEN)
     assert len(found) == len(set(found)) == len({setting.name for setting in found})
-    fast = [s.guidance for s in found if s.method == "fast"]
+    fast = [s.guidance for s in found if s.method == "polyak"]
     assert set(fast) == {replace(GIVEN, steps=steps, **way) for steps in (3, 4) for way in choice.WAYS}
     assert {s.guidance.steps for s in found if s.method == "dps"} == {3, 4}
 
@@ -45,9 +45,11 @@ def test_sensitivity_multiplies_one_thing_at_a_time():
     by_name = {setting.name: setting.guidance for setting in found}
     assert by_name["dps_step_x2"].dps == DpsSettings(weight=6.0, lambda_size=5.0)
     assert by_name["dps_size_x0.5"].dps == DpsSettings(weight=3.0, lambda_size=2.5)
-    fast = by_name["fast_step_x2"]
-    assert fast == replace(GIVEN, method="fast", fraction=2 * GIVEN.fraction, trust=2 * GIVEN.trust)
-    assert by_name["fast_shape_x0.5"] == replace(GIVEN, method="fast", lambda_shape=0.5)
+    fast = by_name["polyak_step_x2"]
+    assert fast == replace(
+        GIVEN, method="polyak", step_fraction=2 * GIVEN.step_fraction, trust_radius=2 * GIVEN.trust_radius
+    )
+    assert by_name["polyak_shape_x0.5"] == replace(GIVEN, method="polyak", lambda_shape=0.5)
 
 
 def test_targets_are_spread_over_the_arms():
@@ -93,7 +95,7 @@ def test_summary_has_medians_shares_and_ratios_at_equal_levels():
             frame = frame.assign(kept=target, seconds=seconds * (1 + target))
             blocks.append(frame.assign(setting=setting.name, target=target))
     found = choice.summary(pd.concat(blocks), own).set_index("method")
-    assert found.loc["fast", "volume_percent"] == 1.0  # of 1, 1, 1 and 2
+    assert found.loc["polyak", "volume_percent"] == 1.0  # of 1, 1, 1 and 2
     assert found["kept"].tolist() == [0.5] * 3
     assert found["ratio_to_unguided"].tolist() == pytest.approx([1.0, 2.5, 10.0])
     assert found["n"].tolist() == [2] * 3

@@ -29,7 +29,7 @@ from tiny_prior import ANATOMY, write_reference
 SETTINGS = {
     "implicit": None,
     "constrained": [["wall", "cavity"], ["wall"]],
-    "samples": {"unguided": 20, "fast": 10, "dps": 5, "implicit": 6, "strengths": 8, "dps_strengths": 3}
+    "samples": {"unguided": 20, "polyak": 10, "dps": 5, "implicit": 6, "strengths": 8, "dps_strengths": 3}
     | {"extremes": 2},
     "strengths": [0.5, 1.0, 2.0],
     "extremes": [-4.0, 4.0],
@@ -39,13 +39,13 @@ SETTINGS = {
 def test_arms_are_named_by_what_they_constrain():
     found = arms.arms(SETTINGS)
     assert list(found) == [
-        "unguided", "fast_1", "fast_2", "dps_1", "dps_2",
-        "fast_1_size", "fast_1_position", "fast_1_shape", "fast_1_orientation",
-        "fast_2_x0.5", "fast_2_x2", "dps_2_x0.5", "dps_2_x2", "extremes",
+        "unguided", "polyak_1", "polyak_2", "dps_1", "dps_2",
+        "polyak_1_size", "polyak_1_position", "polyak_1_shape", "polyak_1_orientation",
+        "polyak_2_x0.5", "polyak_2_x2", "dps_2_x0.5", "dps_2_x2", "extremes",
     ]  # fmt: skip
     assert all(arm.name == name for name, arm in found.items())
-    assert found["fast_1_size"].constrained == ("wall",)
-    assert (found["fast_2_x2"].samples, found["dps_2_x2"].samples) == (8, 3)
+    assert found["polyak_1_size"].constrained == ("wall",)
+    assert (found["polyak_2_x2"].samples, found["dps_2_x2"].samples) == (8, 3)
     few = arms.arms(SETTINGS | {"samples": SETTINGS["samples"] | {"dps": 2}})
     assert few["dps_2_x2"].samples == 2
     assert arms.hearts_needed(SETTINGS) == 20
@@ -58,11 +58,11 @@ def test_arms_are_named_by_what_they_constrain():
 
 
 def test_strength_is_that_of_the_methods_own_step():
-    guidance = {"fraction": 0.5, "trust": 0.2, "dps": {"weight": 3.0}}
+    guidance = {"step_fraction": 0.5, "trust_radius": 0.2, "dps": {"weight": 3.0}}
     found = arms.arms(SETTINGS)
-    fast, dps = (sampling.settings_of(found[name], guidance) for name in ("fast_2_x2", "dps_2_x2"))
-    assert (fast.method, fast.fraction, fast.trust, fast.dps.weight) == ("fast", 1.0, 0.4, 3.0)
-    assert (dps.method, dps.fraction, dps.trust, dps.dps.weight) == ("dps", 0.5, 0.2, 6.0)
+    fast, dps = (sampling.settings_of(found[name], guidance) for name in ("polyak_2_x2", "dps_2_x2"))
+    assert (fast.method, fast.step_fraction, fast.trust_radius, fast.dps.weight) == ("polyak", 1.0, 0.4, 3.0)
+    assert (dps.method, dps.step_fraction, dps.trust_radius, dps.dps.weight) == ("dps", 0.5, 0.2, 6.0)
 
 
 def test_sets_of_equal_size_or_unknown_structures_are_refused():
@@ -151,8 +151,8 @@ def test_errors_are_those_that_were_made():
     factor = np.array([2 ** (1 / 3), 1.0])[None, :, None]
     centre = np.broadcast_to(np.array([[0, 0, 0], [0, 3.0, 4.0]]), (12, 2, 3))
     achieved = from_ellipsoid(centre, np.broadcast_to(axes * factor, (12, 2, 3)), turns)
-    arm = arms.Arm("fast", ("wall",), ("size", "orientation"), 12)
-    found = fidelity.table({"fast": samples_of(arm, achieved, target)}, [("wall",)], 50, 0)
+    arm = arms.Arm("polyak", ("wall",), ("size", "orientation"), 12)
+    found = fidelity.table({"polyak": samples_of(arm, achieved, target)}, [("wall",)], 50, 0)
     wall, cavity = (
         found[found["structure"] == name].set_index("attribute")["median_error"]
         for name in ANATOMY.structures
@@ -197,7 +197,7 @@ def test_resamples_of_pooled_structures_are_of_samples():
 
 def scaled_of(data, own):
     passed = np.arange(len(own)) % 2 == 0
-    arms_ = dict.fromkeys(("unguided", "fast_1_size"), own)
+    arms_ = dict.fromkeys(("unguided", "polyak_1_size"), own)
     return coupling.Scaled(data, arms_, dict.fromkeys(arms_, passed))
 
 
@@ -212,7 +212,7 @@ def test_only_slopes_of_the_data_are_within_the_bar():
 
     data, same, other = population(2000, 0.6), population(2000, 0.6), population(2000, 0.0)
     for own, expected in ((same, True), (other, False)):
-        found = coupling.table(scaled_of(data, own), {"size": "fast_1_size"}, 100, 0).set_index("y")
+        found = coupling.table(scaled_of(data, own), {"size": "polyak_1_size"}, 100, 0).set_index("y")
         assert found.loc["x", "data_slope"] == pytest.approx(0.6, abs=0.05)
         assert found.loc["x", "data_low"] < 0.6 < found.loc["x", "data_high"]
         assert found.loc["x", "within_bar"] == expected
@@ -263,15 +263,15 @@ def test_shares_that_pass_are_counted_by_rule():
     reasons = (("holes.wall: 2, max 1",),) * 2 + (("holes.wall: 3, max 1", "contact.a: 1"),) + ((),) * 5
     own = {
         "unguided": samples_of(arms.Arm("unguided", (), (), 8), made, made),
-        "fast_1": samples_of(arms.Arm("fast", ("wall",), arms.PAPER, 8), made, made, reasons),
-        "fast_1_size": samples_of(arms.Arm("fast", ("wall",), ("size",), 8), made, made, reasons),
+        "polyak_1": samples_of(arms.Arm("polyak", ("wall",), arms.PAPER, 8), made, made, reasons),
+        "polyak_1_size": samples_of(arms.Arm("polyak", ("wall",), ("size",), 8), made, made, reasons),
     }
     table = gate_rates.topology(own, 200, 0).set_index(["method", "rule"])
     assert table["share"].to_dict() == {
         ("unguided", "all rules"): 1, ("unguided", "contact.a"): 1, ("unguided", "holes.wall"): 1,
-        ("fast", "all rules"): 5 / 8, ("fast", "contact.a"): 7 / 8, ("fast", "holes.wall"): 5 / 8,
+        ("polyak", "all rules"): 5 / 8, ("polyak", "contact.a"): 7 / 8, ("polyak", "holes.wall"): 5 / 8,
     }  # fmt: skip
-    row = table.loc[("fast", "all rules")]
+    row = table.loc[("polyak", "all rules")]
     assert row["minus_unguided"] == -3 / 8
     assert row["minus_unguided_low"] < -3 / 8 < row["minus_unguided_high"] <= 0
 
@@ -300,9 +300,9 @@ def realism_rows(**changes):
     rows = [
         {"method": "real", "constrained_structures": 0, "one_nna_low": 0.4, "one_nna_high": 0.6},
         {"method": "unguided", "constrained_structures": 0, "one_nna_low": 0.55, "one_nna_high": 0.7},
-        {"method": "fast", "constrained_structures": 1, "one_nna_low": 0.9, "one_nna_high": 1.0,
+        {"method": "polyak", "constrained_structures": 1, "one_nna_low": 0.9, "one_nna_high": 1.0,
          "fd_ratio": 9},
-        {"method": "fast", "constrained_structures": 6, "one_nna_low": 0.65, "one_nna_high": 0.8,
+        {"method": "polyak", "constrained_structures": 6, "one_nna_low": 0.65, "one_nna_high": 0.8,
          "fd_ratio": 1.1, "fd_ratio_low": 1.0, "fd_ratio_high": 1.3} | changes,
     ]  # fmt: skip
     return pd.DataFrame(rows).assign(reference="reference")

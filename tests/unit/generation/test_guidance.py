@@ -90,7 +90,7 @@ def test_paper_rule_steps_by_weight_times_variance(prior):
 def test_fast_rule_stays_within_its_trust_region(prior):
     sigmas = [2.0, 1.5, 0.0]
     z, sigma = torch.randn(2, *prior.latent_shape), torch.full((2,), 2.0)
-    settings = GuidanceSettings(trust=0.05, fraction=100.0, every=1)
+    settings = GuidanceSettings(trust_radius=0.05, step_fraction=100.0, guide_every=1)
     steered = guided(prior, constraint([1.0, 900.0]), settings, sigmas)(z, sigma)
     shift = (steered - prior.denoise(z, sigma)) * (2.0 - 1.5) / 2.0
     bound = 0.05 * 2.0 * np.sqrt(z[0].numel())
@@ -101,7 +101,7 @@ def test_fast_rule_acts_only_inside_its_window(prior):
     sigmas = [20.0, 5.0, 0.01, 0.0]
     z = torch.randn(1, *prior.latent_shape)
     steered = guided(
-        prior, constraint([50.0]), GuidanceSettings(sigma_from=10.0, sigma_to=1.0, every=1), sigmas
+        prior, constraint([50.0]), GuidanceSettings(sigma_from=10.0, sigma_to=1.0, guide_every=1), sigmas
     )
     for level, acts in ((20.0, False), (5.0, True), (0.01, False)):
         sigma = torch.tensor([level])
@@ -112,7 +112,7 @@ def test_fast_rule_on_every_other_level_includes_the_last(prior):
     sigmas = [20.0, 5.0, 1.0, 0.1, 0.02, 0.0]
     z, acted = torch.randn(1, *prior.latent_shape), []
     steered = guided(
-        prior, constraint([50.0]), GuidanceSettings(every=2), sigmas, lambda s: acted.append(s.sigma)
+        prior, constraint([50.0]), GuidanceSettings(guide_every=2), sigmas, lambda s: acted.append(s.sigma)
     )
     for level in sigmas[:-1]:
         steered(z, torch.tensor([level]))
@@ -140,7 +140,7 @@ def test_momentum_acts_from_the_second_step_of_each_sampling(prior):
     z = torch.randn(1, *prior.latent_shape, generator=torch.Generator().manual_seed(1))
 
     def estimates(momentum):
-        settings = GuidanceSettings(every=1, momentum=momentum)
+        settings = GuidanceSettings(guide_every=1, momentum=momentum)
         steered = guided(prior, constraint([50.0]), settings, sigmas)
         return [steered(z, torch.tensor([level])) for level in (2.0, 1.5)]
 

@@ -192,7 +192,7 @@ def test_held_cells_keep_the_base_at_every_level(tiny):
         siblings.Base(latent, free, occupancy, torch.tensor([[0.0, 1.0, 0.0]])),
         [1.0, 0.5, 0.1, 0.0],
     )
-    denoise = guided(prior, constraints, GuidanceSettings(every=1), sigmas, base=base)
+    denoise = guided(prior, constraints, GuidanceSettings(guide_every=1), sigmas, base=base)
     z = latent + torch.randn(latent.shape)
     for sigma, following in pairwise(sigmas):
         clean = denoise(z, torch.tensor([sigma]))

@@ -6,10 +6,10 @@ import pytest
 
 import summarise_refinement
 from cardiocohort.cohort import stage_tables
+from cardiocohort.config.check import check_refinement, with_edges
 from cardiocohort.report.refinement import MESH_FIGURES, RESULTS, study
 from cardiocohort.report.refinement_figure import by_number_of_tets
 from cardiocohort.runtime import tables
-from cardiocohort.runtime.config import check_refinement, with_edges
 from cardiocohort.runtime.errors import InputError
 from workflow_runs import make_bundle, make_cohort_table, snakemake
 

@@ -11,8 +11,8 @@ from ..runtime.errors import InputError
 
 PAPER = ("size", "position", "shape")  # Kadry et al., CardioComposer, ICLR 2026
 ABLATION = ("size", "position", "shape", "orientation")
-METHODS = ("fast", "dps")
-STRENGTHS = {"fast": "strengths", "dps": "dps_strengths"}  # keys of how many samples at other strengths
+METHODS = ("polyak", "dps")
+STRENGTHS = {"polyak": "strengths", "dps": "dps_strengths"}  # keys of how many samples at other strengths
 UNGUIDED = "unguided"
 IMPLICIT = "implicit"  # the paper's baseline: a denoiser that is told the targets, of a bundle of its own
 EXTREMES = "extremes"
@@ -22,7 +22,7 @@ EXTREMES = "extremes"
 class Arm:
     """`samples` samples by one method, each steered to the `attributes` of the `constrained` structures.
 
-    strength: factor on the method's step (`fast`: fraction and trust, `dps`: weight). deviations: of the
+    strength: factor on the method's step (`polyak`: fraction and trust, `dps`: weight). deviations: of the
     arm of extreme targets; empty for targets that are hearts.
     """
 
@@ -64,7 +64,7 @@ def arms(settings: dict) -> dict[str, Arm]:
     made += [Arm(method, names, PAPER, n[method]) for method in METHODS for names in sets]
     if settings["implicit"]:
         made += [Arm(IMPLICIT, names, PAPER, n[IMPLICIT]) for names in ((), *sets)]
-    made += [Arm("fast", sets[0], (attribute,), n["fast"]) for attribute in ABLATION]
+    made += [Arm("polyak", sets[0], (attribute,), n["polyak"]) for attribute in ABLATION]
     made += [
         Arm(method, sets[-1], PAPER, min(n[STRENGTHS[method]], n[method]), strength)
         for method in METHODS
@@ -73,7 +73,7 @@ def arms(settings: dict) -> dict[str, Arm]:
     ]
     deviations = tuple(settings["extremes"])
     if deviations:
-        made.append(Arm("fast", sets[0][:1], PAPER[:2], n["extremes"], 1.0, deviations))
+        made.append(Arm("polyak", sets[0][:1], PAPER[:2], n["extremes"], 1.0, deviations))
     return {arm.name: arm for arm in made if arm.samples}
 
 

@@ -12,7 +12,7 @@ from .fidelity import headline
 from .gate_rates import ALL
 from .realism_table import FIGURES, REAL
 
-COLOURS = {REAL: "#9a9a9a", UNGUIDED: "#35638f", "fast": "#c4622d", "dps": "#8a5a9e", "implicit": "#4e9a6b"}
+COLOURS = {REAL: "#9a9a9a", UNGUIDED: "#35638f", "polyak": "#c4622d", "dps": "#8a5a9e", "implicit": "#4e9a6b"}
 ATTRIBUTES = dict(zip(ABLATION, ("#35638f", "#c4622d", "#4e9a6b", "#8a5a9e"), strict=True))
 TITLES = {
     "fd": "Fréchet distance, SD²",
@@ -80,8 +80,8 @@ def control(table: pd.DataFrame) -> Figure:
 def ablation(table: pd.DataFrame, constrained: int) -> Figure:
     """Median errors of the constrained structures beside unguided samples'; rows: what is constrained."""
     own = table[table["structure"] == f"set_{constrained}"]
-    arms = {UNGUIDED: "none"} | {f"fast_{constrained}_{a}": f"{a} alone" for a in ABLATION}
-    arms |= {f"fast_{constrained}": "all"}
+    arms = {UNGUIDED: "none"} | {f"polyak_{constrained}_{a}": f"{a} alone" for a in ABLATION}
+    arms |= {f"polyak_{constrained}": "all"}
     arms = {name: text for name, text in arms.items() if name in set(own["arm"])}
     columns = list(dict.fromkeys(own["attribute"]))
     found = own.pivot(index="arm", columns="attribute", values="median_error").loc[list(arms), columns]

@@ -16,7 +16,7 @@ EXTREMES |= {"residual_sd": "float64", "ended": "str", "gate": "str"}
 
 
 def topology(arms: dict[str, Samples], resamples: int, seed: int) -> pd.DataFrame:
-    """One row per arm of the paper's attributes and a rule, `all rules` first: the share of samples that pass.
+    """One row per arm of the paper's attributes and a rule, `all rules` first: share of samples that pass.
 
     Columns: TOPOLOGY; share is after the bounded repairs, as a cohort has them, with its 95 % interval;
     raw_share before; raw_low, raw_high; minus_unguided, share less that of the unguided samples of the same

@@ -32,7 +32,9 @@ def settings_of(arm: Arm, guidance: dict) -> GuidanceSettings:
     s = replace(s, method=arm.method)
     if arm.method == "dps":
         return replace(s, dps=replace(s.dps, weight=arm.strength * s.dps.weight))
-    return replace(s, fraction=arm.strength * s.fraction, trust=arm.strength * s.trust)
+    return replace(
+        s, step_fraction=arm.strength * s.step_fraction, trust_radius=arm.strength * s.trust_radius
+    )
 
 
 def targets_of(arm: Arm, hearts: pd.DataFrame, bundle: Path, anatomy: Anatomy) -> list[pd.DataFrame]:

@@ -5,7 +5,7 @@ its own, so that the gradient of sample i never depends on sample j. Two rules:
 
 * `dps`, the paper's: D - sigma^2 w grad_z L, with L in the unit cube and moments of the label map as it is
   decoded in full (Kadry et al., ICLR 2026);
-* `fast`: the latent itself is moved by a Polyak step, fraction * L / |grad L|^2 * grad L, never further
+* `polyak`: the latent itself is moved by a Polyak step, fraction * L / |grad L|^2 * grad L, never further
   than `trust` noise standard deviations. Residuals are in units of the attribute's spread in the
   reference population, so the step finds its own length and no weight needs tuning. With `momentum` the
   directions of the steps before are kept in part (heavy ball; Polyak, USSR Comput. Math. 1964).
@@ -33,7 +33,7 @@ class Constraint:
 
     labels and wanted hold one entry a structure: its labels, and its target moments as torch tensors (B,),
     (B, 3), (B, 3, 3). active (B,) is 1 for the samples that are to meet it, else 0. spread: the attribute's
-    standard deviation in the reference population (`attributes.spread`). weight: in the loss of `fast`,
+    standard deviation in the reference population (`attributes.spread`). weight: in the loss of `polyak`,
     beside the attribute's lambda.
     """
 
@@ -127,7 +127,7 @@ def guided(
 ) -> Callable:
     """The prior's denoiser, steered; without any constraint it is the denoiser itself.
 
-    `sigmas` is the schedule the denoiser is called on (rule `fast` needs the level that follows). With a
+    `sigmas` is the schedule the denoiser is called on (rule `polyak` needs the level that follows). With a
     `base`, cells that it holds keep its values, and only free ones are steered.
     """
 
@@ -142,9 +142,9 @@ def guided(
     if not constraints:
         return unguided
     following = dict(pairwise(sigmas))
-    every, fraction, momentum = s.every, s.fraction, s.momentum
+    every, fraction, momentum = s.guide_every, s.step_fraction, s.momentum
     if base:  # a sibling has few levels and has to keep close
-        every, fraction, momentum = 1, s.sibling.fraction, 0.0
+        every, fraction, momentum = 1, s.sibling.step_fraction, 0.0
     acting = {level for level in sigmas[-2::-every] if s.sigma_to <= level <= s.sigma_from}
     loss_of = unit_cube_loss if s.method == "dps" else partial(standardised_loss, base=base)
     before = None
@@ -153,7 +153,7 @@ def guided(
         nonlocal before
         level = float(sigma[0])
         level = min(following, key=lambda known: abs(known - level))  # float32 round-off of the schedule
-        if s.method == "fast" and level not in acting:
+        if s.method == "polyak" and level not in acting:
             return unguided(z, sigma)
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
@@ -170,7 +170,7 @@ def guided(
         if momentum and before is not None:
             direction, slope = with_momentum(gradient, length, before, momentum)
         before = direction
-        cap = s.trust * level * z[0].numel() ** 0.5
+        cap = s.trust_radius * level * z[0].numel() ** 0.5
         step = torch.minimum(fraction * loss.detach() / slope.clamp_min(1e-20), torch.full_like(slope, cap))
         norm = direction.flatten(1).norm(dim=1).clamp_min(1e-20)
         shift = direction * (step / norm).reshape(-1, *[1] * (z.ndim - 1))

@@ -1,25 +1,72 @@
-"""How sampling is steered: the config section `guidance`, described in its schema (generation stage)."""
+"""How sampling is steered: the config section `guidance` (generation stage)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from ..runtime.keys import from_section, key, section
 
 
 @dataclass(frozen=True)
 class DpsSettings:
-    """Rule `dps`: `weight` is the paper's w, lambda_* weigh the attributes' errors in the unit cube.
+    """Rule `dps`: `weight` is the paper's w; lambda_* weigh the errors of attributes in the unit cube.
 
-    The paper states none; how these were found is in docs/generation.md.
+    The paper states no values; docs/generation.md says how these were found.
     """
 
-    weight: float = 32.0
-    lambda_size: float = 8000.0
-    lambda_position: float = 4000.0
-    lambda_shape: float = 700.0
-    lambda_scale: float = 50000.0
-    lambda_orientation: float = 600.0
-    lambda_aspect: float = 900.0
-    lambda_volume_ratio: float = 8.0
-    lambda_distance: float = 2400.0
-    lambda_direction: float = 170.0
+    weight: float = key(32.0, "The rule's w.", minimum=0, maximum=1000000000.0)
+    lambda_size: float = key(
+        8000.0,
+        "Weight of the squared errors of volumes, as shares of the field.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
+    lambda_position: float = key(
+        4000.0,
+        "Weight of the squared errors of centroids, as shares of the field's edge.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
+    lambda_shape: float = key(
+        700.0,
+        "Weight of the squared errors of S / tr S.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
+    lambda_scale: float = key(
+        50000.0,
+        "Weight of the squared errors of tr S over the squared edge.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
+    lambda_orientation: float = key(
+        600.0,
+        "Weight of the squared errors of the principal axes.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
+    lambda_aspect: float = key(
+        900.0,
+        "Weight of the squared errors of the eigenvalues of S / tr S.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
+    lambda_volume_ratio: float = key(
+        8.0,
+        "Weight of the squared errors of ratios of volumes.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
+    lambda_distance: float = key(
+        2400.0,
+        "Weight of the squared errors of distances, as shares of the field's edge.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
+    lambda_direction: float = key(
+        170.0,
+        "Weight of the squared errors of unit vectors.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
 
     def weight_of(self, attribute: str) -> float:
         return getattr(self, f"lambda_{attribute}")
@@ -27,55 +74,167 @@ class DpsSettings:
 
 @dataclass(frozen=True)
 class SiblingSettings:
-    """Digital siblings: noise level that their base is brought to, and how far an edit's traces may reach.
+    """Digital siblings: they are steered at each of their few levels, without momentum."""
 
-    They are steered at each of their few levels, by `fraction` of a Polyak step and without momentum.
-    """
-
-    sigma: float = 1.0
-    steps: int = 24
-    fraction: float = 1.0
-    reach_mm: float = 12.0
+    sigma: float = key(
+        1.0,
+        "Noise level that the base is brought to; higher lets more of it change.",
+        exclusiveMinimum=0,
+        maximum=100,
+    )
+    steps: int = key(24, "Noise levels from there.", minimum=2, maximum=1000)
+    step_fraction: float = key(
+        1.0,
+        "Share of the Polyak step that is taken at each of them.",
+        minimum=0,
+        maximum=2,
+    )
+    reach_mm: float = key(
+        12.0,
+        "Latent cells farther than this from an edited structure are held at the base's values.",
+        minimum=0,
+        maximum=200,
+    )
 
 
 @dataclass(frozen=True)
 class GuidanceSettings:
-    """lambda_*, fraction, trust, momentum, every, sigma_from, sigma_to: rule `fast`.
-
-    It acts on every `every`-th level, counted back from the last, with sigma_to <= sigma <= sigma_from.
-    max_miss: an attribute that misses its target by more reference standard deviations than this is
-    outside the prior.
+    """Rule `polyak` acts on every `guide_every`-th level, counted back from the last, with
+    sigma_to <= sigma <= sigma_from.
     """
 
-    method: str = "fast"
-    steps: int = 30
-    sigma_max: float = 30.0
-    sigma_min: float = 0.02
-    lambda_size: float = 1.0
-    lambda_position: float = 1.0
-    lambda_shape: float = 1.0
-    lambda_scale: float = 1.0
-    lambda_orientation: float = 1.0
-    lambda_aspect: float = 1.0
-    lambda_volume_ratio: float = 1.0
-    lambda_distance: float = 1.0
-    lambda_direction: float = 1.0
-    fraction: float = 1.4
-    trust: float = 0.1
-    momentum: float = 0.5
-    every: int = 3
-    sigma_from: float = 30.0
-    sigma_to: float = 0.02
-    max_miss: float = 1.5
-    dps: DpsSettings = field(default_factory=DpsSettings)
-    sibling: SiblingSettings = field(default_factory=SiblingSettings)
+    method: str = key(
+        "polyak",
+        "`dps` follows the gradient through the denoiser, as published; `polyak` is the cheaper "
+        "default. `implicit` takes no gradient: it is the baseline, for a bundle whose denoiser "
+        "is told moments (`prior.conditioning`).",
+        enum=["polyak", "dps", "implicit"],
+    )
+    steps: int = key(30, "Noise levels of the sampler.", minimum=2, maximum=1000)
+    sigma_max: float = key(
+        30.0,
+        "Noise level at which sampling starts, in standard deviations of the latents.",
+        exclusiveMinimum=0,
+        maximum=1000,
+    )
+    sigma_min: float = key(
+        0.02,
+        "Last noise level before zero; less than sigma_max.",
+        exclusiveMinimum=0,
+        maximum=10,
+    )
+    lambda_size: float = key(
+        1.0,
+        "Weight of the volumes in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    lambda_position: float = key(
+        1.0,
+        "Weight of the centroids in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    lambda_shape: float = key(
+        1.0,
+        "Weight of the normalised covariances in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    lambda_scale: float = key(
+        1.0,
+        "Weight of the total scales in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    lambda_orientation: float = key(
+        1.0,
+        "Weight of the principal axes in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    lambda_aspect: float = key(
+        1.0,
+        "Weight of the eigenvalues of the normalised covariances in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    lambda_volume_ratio: float = key(
+        1.0,
+        "Weight of ratios of volumes in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    lambda_distance: float = key(
+        1.0,
+        "Weight of distances in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    lambda_direction: float = key(
+        1.0,
+        "Weight of directions in the loss of `polyak`.",
+        minimum=0,
+        maximum=1000000.0,
+    )
+    step_fraction: float = key(
+        1.4,
+        "Share of the Polyak step that `polyak` takes at each level where it steers.",
+        minimum=0,
+        maximum=2,
+    )
+    trust_radius: float = key(
+        0.1,
+        "Longest step of `polyak`, in standard deviations of the noise.",
+        minimum=0,
+        maximum=100,
+    )
+    momentum: float = key(
+        0.5,
+        "What a step of `polyak` keeps of the direction of the one before, as a share of the "
+        "gradient's length.",
+        minimum=0,
+        maximum=0.9,
+    )
+    guide_every: int = key(
+        3,
+        "`polyak` steers at every such level, counted back from the last.",
+        minimum=1,
+        maximum=1000,
+    )
+    sigma_from: float = key(
+        30.0,
+        "Guidance of `polyak` acts at this noise level and below.",
+        minimum=0,
+        maximum=1000,
+    )
+    sigma_to: float = key(
+        0.02,
+        "Guidance of `polyak` acts at this noise level and above.",
+        minimum=0,
+        maximum=1000,
+    )
+    max_miss: float = key(
+        1.5,
+        "An anatomy misses its target when an attribute is off by more standard deviations of the "
+        "reference population than this; a subject all of whose attempts do so ends as `target "
+        "outside the prior`.",
+        exclusiveMinimum=0,
+        maximum=1000,
+    )
+    dps: DpsSettings = section(
+        DpsSettings,
+        "The published rule, D - sigma^2 w grad L, with L in the unit cube (docs/generation.md).",
+    )
+    sibling: SiblingSettings = section(
+        SiblingSettings,
+        "Subjects that are made from a base, by noising and steering it (docs/generation.md).",
+    )
 
     @classmethod
-    def from_config(cls, section: dict) -> "GuidanceSettings":
+    def from_config(cls, values: dict) -> "GuidanceSettings":
         """From the config's section, whose subsections are dicts; keys may be missing."""
-        parts = {"dps": DpsSettings, "sibling": SiblingSettings}
-        made = {key: parts[key](**value) if key in parts else value for key, value in section.items()}
-        return cls(**made)
+        return from_section(cls, values, "guidance")
 
     def weight_of(self, attribute: str) -> float:
         return getattr(self, f"lambda_{attribute}")

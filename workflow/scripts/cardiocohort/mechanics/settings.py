@@ -4,13 +4,12 @@ All solvers are given the same energy, split into an isochoric part of the modif
 J^(-2/3) C) and U(J) = kappa / 2 (J - 1)^2, as far as the solver has it; docs/solvers.md says where not.
 """
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
 from ..runtime.errors import InputError
+from ..runtime.keys import check, from_section, key, section
 
 MATERIALS = ("holzapfel_ogden", "guccione", "neo_hooke")
-BASES = ("fixed", "robin")
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,19 @@ class HolzapfelOgden:
     367:3445 (2009), table 1.
     """
 
-    a_kpa: float = 0.059
-    b: float = 8.023
-    a_f_kpa: float = 18.472
-    b_f: float = 16.026
-    a_s_kpa: float = 2.481
-    b_s: float = 11.120
-    a_fs_kpa: float = 0.216
-    b_fs: float = 11.436
+    a_kpa: float = key(0.059, "Stress-like parameter of the matrix (kPa).", minimum=0, maximum=10000)
+    b: float = key(8.023, "Exponent of the matrix.", exclusiveMinimum=0, maximum=1000)
+    a_f_kpa: float = key(18.472, "Stress-like parameter of the fibres (kPa).", minimum=0, maximum=10000)
+    b_f: float = key(16.026, "Exponent of the fibres.", exclusiveMinimum=0, maximum=1000)
+    a_s_kpa: float = key(2.481, "Stress-like parameter of the sheets (kPa).", minimum=0, maximum=10000)
+    b_s: float = key(11.12, "Exponent of the sheets.", exclusiveMinimum=0, maximum=1000)
+    a_fs_kpa: float = key(
+        0.216,
+        "Stress-like parameter of the fibre-sheet shear (kPa).",
+        minimum=0,
+        maximum=10000,
+    )
+    b_fs: float = key(11.436, "Exponent of the fibre-sheet shear.", exclusiveMinimum=0, maximum=1000)
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Guccione:
     benchmark, Land et al., Proc R Soc A 471:20150641 (2015).
     """
 
-    c_kpa: float = 2.0
-    b_f: float = 8.0
-    b_t: float = 2.0
-    b_fs: float = 4.0
+    c_kpa: float = key(2.0, "Stress-like parameter C (kPa).", exclusiveMinimum=0, maximum=10000)
+    b_f: float = key(8.0, "Exponent along the fibres.", exclusiveMinimum=0, maximum=1000)
+    b_t: float = key(2.0, "Exponent across the fibres.", exclusiveMinimum=0, maximum=1000)
+    b_fs: float = key(4.0, "Exponent of shear with the fibres.", exclusiveMinimum=0, maximum=1000)
 
 
 @dataclass(frozen=True)
@@ -55,79 +59,89 @@ class NeoHooke:
     ever smaller load steps on a heart with a right wall of 3.5 mm.
     """
 
-    mu_kpa: float = 15.0
+    mu_kpa: float = key(15.0, "Shear modulus (kPa).", exclusiveMinimum=0, maximum=10000)
 
 
 @dataclass(frozen=True)
 class Mechanics:
     """Pressures and moduli in kPa.
 
-    material            one of MATERIALS; formats whose solver lacks it say what they take instead
-    bulk_modulus_kpa    kappa; the default is that of svMultiPhysics' test of a ventricle with this material
-                        (LV_HolzapfelOgden_passive, 1e7 dyn/cm^2) and of fenicsx-pulse
-    lv_pressure_kpa, rv_pressure_kpa   end-diastolic pressures on the endocardia, following the surface
-    load_steps          equal steps in which the pressures rise from zero
-    base                `fixed`: no displacement; `robin`: springs, alike in all directions
-    base_stiffness_kpa_per_mm   the default is that of fenicsx-pulse's examples (1e6 Pa/m)
-    element_order       of the FEBio and CalculiX meshes: 2 (10 nodes) does not lock where 1 does
+    bulk_modulus_kpa: svMultiPhysics' test of a ventricle with this material (LV_HolzapfelOgden_passive,
+    1e7 dyn/cm^2) and fenicsx-pulse have the default. base_stiffness_kpa_per_mm: fenicsx-pulse's examples
+    have 1e6 Pa/m.
     """
 
-    material: str = "holzapfel_ogden"
-    holzapfel_ogden: HolzapfelOgden = field(default_factory=HolzapfelOgden)
-    guccione: Guccione = field(default_factory=Guccione)
-    neo_hooke: NeoHooke = field(default_factory=NeoHooke)
-    bulk_modulus_kpa: float = 1000.0
-    lv_pressure_kpa: float = 1.5
-    rv_pressure_kpa: float = 0.5
-    load_steps: int = 15
-    base: str = "fixed"
-    base_stiffness_kpa_per_mm: float = 1.0
-    element_order: int = 2
+    material: str = key(
+        "holzapfel_ogden",
+        "Passive material; CalculiX, which lacks the fibre laws, always takes neo_hooke.",
+        enum=["holzapfel_ogden", "guccione", "neo_hooke"],
+    )
+    holzapfel_ogden: HolzapfelOgden = section(
+        HolzapfelOgden,
+        "W = a/2b (exp(b (I1-3)) - 1) + sum a_i/2b_i (exp(b_i <I4i-1>^2) - 1) + a_fs/2b_fs "
+        "(exp(b_fs I8fs^2) - 1). Defaults from Holzapfel and Ogden, Phil Trans R Soc A 2009, "
+        "table 1.",
+    )
+    guccione: Guccione = section(
+        Guccione,
+        "W = C/2 (exp(b_f Eff^2 + b_t (Ess^2 + Enn^2 + 2 Esn^2) + 2 b_fs (Efs^2 + Efn^2)) - 1). "
+        "Defaults from problem 1 of Land et al., Proc R Soc A 2015.",
+    )
+    neo_hooke: NeoHooke = section(
+        NeoHooke,
+        "W = mu/2 (I1-3). Default as in fenicsx-pulse; softer thin walls have a limit load.",
+    )
+    bulk_modulus_kpa: float = key(
+        1000.0,
+        "kappa of the volumetric energy kappa/2 (J-1)^2 (kPa); larger is less compressible and "
+        "harder to solve. The default is that of svMultiPhysics' test of a passive ventricle.",
+        exclusiveMinimum=0,
+        maximum=10000000.0,
+    )
+    lv_pressure_kpa: float = key(
+        1.5,
+        "Pressure on the left endocardium at the last load step (kPa); about end-diastolic.",
+        minimum=0,
+        maximum=100,
+    )
+    rv_pressure_kpa: float = key(
+        0.5,
+        "Pressure on the right endocardium at the last load step (kPa); about end-diastolic.",
+        minimum=0,
+        maximum=100,
+    )
+    load_steps: int = key(
+        15,
+        "Equal steps in which the pressures rise from zero.",
+        minimum=1,
+        maximum=10000,
+    )
+    base: str = key(
+        "fixed",
+        "`fixed`: the base does not move; `robin`: springs hold it, alike in all directions.",
+        enum=["fixed", "robin"],
+    )
+    base_stiffness_kpa_per_mm: float = key(
+        1.0,
+        "Stiffness of the springs of `robin` per area (kPa/mm); default as in fenicsx-pulse's examples.",
+        exclusiveMinimum=0,
+        maximum=10000,
+    )
+    element_order: int = key(
+        2,
+        "Of the FEBio and CalculiX meshes; 2 has ten nodes a tetrahedron and does not lock as 1 does.",
+        enum=[1, 2],
+    )
 
     def __post_init__(self):
-        for name, allowed in (("material", MATERIALS), ("base", BASES), ("element_order", (1, 2))):
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"mechanics.{name}: {getattr(self, name)!r} is not one of {', '.join(map(str, allowed))}"
-                )
-        for part in MATERIALS:
-            _check_numbers(f"mechanics.{part}", getattr(self, part), positive=("b", "mu", "c"))
-        _check_numbers("mechanics", self, positive=("bulk", "load", "base"))
+        check(self, "mechanics")
         if self.lv_pressure_kpa == 0 and self.rv_pressure_kpa == 0:
             raise InputError(
                 "mechanics.lv_pressure_kpa, mechanics.rv_pressure_kpa: both are 0, which loads nothing; one "
                 "must be above 0"
             )
-        if not isinstance(self.load_steps, int):
-            raise InputError(f"mechanics.load_steps: {self.load_steps!r} is not a whole number")
 
     @classmethod
     def of(cls, values: dict) -> "Mechanics":
         """From the config's mapping; InputError naming a key that does not exist or cannot be."""
-        values = _known("mechanics", cls, values)
-        for name, part in (
-            ("holzapfel_ogden", HolzapfelOgden), ("guccione", Guccione), ("neo_hooke", NeoHooke),
-        ):  # fmt: skip
-            if name in values:
-                values[name] = part(**_known(f"mechanics.{name}", part, values[name]))
-        return cls(**values)
-
-
-def _known(where: str, kind: type, values: dict) -> dict:
-    allowed = [f.name for f in fields(kind)]
-    unknown = [name for name in values if name not in allowed]
-    if unknown:
-        raise InputError(f"{where}.{unknown[0]}: no such setting; allowed: {', '.join(allowed)}")
-    return dict(values)
-
-
-def _check_numbers(where: str, settings: Any, positive: tuple[str, ...]) -> None:
-    """InputError for a number that is negative, or 0 where its name starts with one of `positive`."""
-    for f in fields(settings):
-        value = getattr(settings, f.name)
-        if f.type not in (float, int):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise InputError(f"{where}.{f.name}: {value!r} is not a number >= 0")
-        if value == 0 and f.name.startswith(positive):
-            raise InputError(f"{where}.{f.name}: must be above 0")
+        return from_section(cls, values, "mechanics")

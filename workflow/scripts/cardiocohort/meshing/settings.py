@@ -1,12 +1,11 @@
-"""What can be set when a heart is meshed, with its bounds. Owned by the meshing stage."""
+"""What can be set when a heart is meshed. Owned by the meshing stage; light: the Snakefile imports it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 from ..runtime.errors import InputError
+from ..runtime.keys import check, from_section, key
 
-BASES = ("two_planes", "one_plane")
 REGIONAL_WALLS = ("rv_wall_basal_mm", "rv_wall_apical_mm")
-REGIONAL = ("septum_edge_length_mm", "rv_edge_length_mm", *REGIONAL_WALLS)
 # middle of each third of the RV's length, from its apex (0) to its valve plane (1)
 THIRDS = {"apical": 1 / 6, "mid": 1 / 2, "basal": 5 / 6}
 
@@ -15,69 +14,122 @@ THIRDS = {"apical": 1 / 6, "mid": 1 / 2, "basal": 5 / 6}
 class MeshSettings:
     """Lengths in mm, times in seconds.
 
-    rv_wall_mm        thickness of the right-ventricular free wall, which label maps lack; 3.5 mm follows
-                      the wall measured by CT and used by Strocchi et al. (PLoS ONE 2020)
-    rv_wall_basal_mm, rv_wall_apical_mm   the same in the third at the valves and at the apex; None is as
-                      rv_wall_mm, which is that of the third between; linear from middle to middle
-    min_lv_wall_mm    thinnest muscle left around LV blood, septum included
-    edge_length_mm    aimed edge length of the tetrahedra; that of the RV is below its wall's thickness
-    septum_edge_length_mm, rv_edge_length_mm   the same in the septum and in the RV's free wall; None is as
-                      edge_length_mm, which then is that of the LV's free wall alone
-    smoothing_mm      width of the Gaussian that smooths each boundary on its own; it is what removes the
-                      steps of the voxels; at least three quarters of the voxel size are used
-    base              where the muscle ends: "two_planes", one per ventricle, blended across the septum, or
-                      "one_plane" below all valves, which keeps less of the cavities
-    valve_clearance   share of every valve's contact area that may lie below its valve plane, where the
-                      opening is then closed by wall
-    min_scaled_jacobian, p1_scaled_jacobian   gates on the scaled Jacobian: worst and 1st percentile
-    min_volume_kept   gate on cavity volume of the mesh over that of the label map, each ventricle
-    rv_wall_tolerance gate on the relative error of the median RV wall thickness, by thirds where they differ
-    tetgen_seconds, tetgen_mb   limits of TetGen's time and memory (MB), beyond which the subject is rejected
+    The default wall of the right ventricle, 3.5 mm, follows the wall measured by CT and used by Strocchi et
+    al. (PLoS ONE 2020). Walls of the thirds vary linearly from middle to middle. At least three quarters of
+    the voxel size are used for `smoothing_mm`, which removes the steps of the voxels.
     """
 
-    rv_wall_mm: float = 3.5
-    rv_wall_basal_mm: float | None = None
-    rv_wall_apical_mm: float | None = None
-    min_lv_wall_mm: float = 2.0
-    edge_length_mm: float = 2.8
-    septum_edge_length_mm: float | None = None
-    rv_edge_length_mm: float | None = None
-    smoothing_mm: float = 1.5
-    base: str = "two_planes"
-    valve_clearance: float = 0.1
-    min_scaled_jacobian: float = 0.05
-    p1_scaled_jacobian: float = 0.2
-    min_volume_kept: float = 0.85
-    rv_wall_tolerance: float = 0.15
-    tetgen_seconds: float = 120.0
-    tetgen_mb: float = 8000.0
+    rv_wall_mm: float = key(
+        3.5,
+        "Thickness of the right ventricular free wall, which label maps do not have (mm).",
+        minimum=1,
+        maximum=15,
+    )
+    rv_wall_basal_mm: float | None = key(
+        None,
+        "Thickness in the third of the RV's length at the valves; null is as rv_wall_mm (mm).",
+        minimum=1,
+        maximum=15,
+    )
+    rv_wall_apical_mm: float | None = key(
+        None,
+        "Thickness in the third of the RV's length at its apex; null is as rv_wall_mm (mm).",
+        minimum=1,
+        maximum=15,
+    )
+    edge_length_mm: float = key(
+        2.8,
+        "Aimed edge length of the tetrahedra; in the RV it must be less than rv_wall_mm (mm).",
+        minimum=0.5,
+        maximum=6,
+    )
+    septum_edge_length_mm: float | None = key(
+        None,
+        "Aimed edge length in the septum; null is as edge_length_mm (mm).",
+        minimum=0.5,
+        maximum=6,
+    )
+    rv_edge_length_mm: float | None = key(
+        None,
+        "Aimed edge length in the RV's free wall, less than rv_wall_mm; null is as edge_length_mm (mm).",
+        minimum=0.5,
+        maximum=6,
+    )
+    min_lv_wall_mm: float = key(
+        2.0,
+        "Thinnest muscle left around the left ventricle's blood, septum included (mm).",
+        exclusiveMinimum=0,
+        maximum=15,
+    )
+    smoothing_mm: float = key(
+        1.5,
+        "Width of the Gaussian that smooths each boundary; about the voxel size (mm).",
+        minimum=0,
+        maximum=6,
+    )
+    base: str = key(
+        "two_planes",
+        "Where the muscle ends: `two_planes`, one a ventricle, blended across the septum, or "
+        "`one_plane` below all valves.",
+        enum=["two_planes", "one_plane"],
+    )
+    valve_clearance: float = key(
+        0.1,
+        "Share of a valve's contact area that may lie below its valve plane.",
+        minimum=0,
+        maximum=1,
+    )
+    min_scaled_jacobian: float = key(
+        0.05,
+        "Gate on the worst scaled Jacobian of a mesh.",
+        minimum=0,
+        maximum=1,
+    )
+    p1_scaled_jacobian: float = key(
+        0.2,
+        "Gate on the 1st percentile of the scaled Jacobians of a mesh.",
+        minimum=0,
+        maximum=1,
+    )
+    min_volume_kept: float = key(
+        0.85,
+        "Gate on the cavity volume of the mesh over that of the label map, each ventricle.",
+        minimum=0,
+        maximum=1,
+    )
+    rv_wall_tolerance: float = key(
+        0.15,
+        "Gate on the relative error of the median thickness of the right ventricular wall, by "
+        "thirds where they differ.",
+        minimum=0,
+        maximum=10,
+    )
+    tetgen_seconds: float = key(
+        120.0,
+        "Time limit for TetGen, after which the subject is rejected (s).",
+        minimum=1,
+        maximum=86400,
+    )
+    tetgen_mb: float = key(
+        8000.0,
+        "Limit of TetGen's address space, beyond which the subject is rejected (MB).",
+        minimum=1000,
+        maximum=1000000,
+    )
 
     def __post_init__(self):
-        if self.base not in BASES:
-            raise InputError(f"meshing.base: {self.base!r} is not one of {', '.join(BASES)}")
-        for name in (f.name for f in fields(self)):
-            value = getattr(self, name)
-            if name == "base" or (name in REGIONAL and value is None):
-                continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
-                raise InputError(f"meshing.{name}: {value!r} is not a number >= 0")
-        for name in (
-            "rv_wall_mm",
-            "min_lv_wall_mm",
-            "edge_length_mm",
-            *REGIONAL,
-            "tetgen_seconds",
-            "tetgen_mb",
-        ):
-            if getattr(self, name) == 0:
-                raise InputError(f"meshing.{name}: must be above 0")
-        thin, mm = min(self.rv_walls_mm.items(), key=lambda wall: wall[1])
-        if self.edge_lengths_mm["rv"] >= mm:
-            name = "edge_length_mm" if self.rv_edge_length_mm is None else "rv_edge_length_mm"
-            wall = "rv_wall_mm" if mm == self.rv_wall_mm else f"rv_wall_{thin}_mm"
+        check(self, "meshing")
+        self.check_edges("meshing.{}")
+
+    def check_edges(self, where: str) -> None:
+        """InputError, naming the key by `where`, if the edges do not fit in the right ventricle's wall."""
+        edge = "edge_length_mm" if self.rv_edge_length_mm is None else "rv_edge_length_mm"
+        walls = {key: getattr(self, key) for key in ("rv_wall_mm", *REGIONAL_WALLS)}
+        wall = min((key for key, mm in walls.items() if mm is not None), key=walls.get)
+        if getattr(self, edge) >= walls[wall]:
             raise InputError(
-                f"meshing.{name}: {getattr(self, name)} must be below {wall} {mm}, "
-                "so that the wall holds its tetrahedra"
+                f"config key '{where.format(edge)}': {getattr(self, edge):g} must be less than {wall}, "
+                f"{walls[wall]}, so that the wall holds its tetrahedra"
             )
 
     @property
@@ -96,11 +148,17 @@ class MeshSettings:
     def has_regional_walls(self) -> bool:
         return len(set(self.rv_walls_mm.values())) > 1
 
+    def with_edges(self, edge_length_mm: float) -> "MeshSettings":
+        """The same with another edge length; edge lengths of regions change in proportion."""
+        factor = edge_length_mm / self.edge_length_mm
+        regional = {
+            key: factor * getattr(self, key)
+            for key in ("septum_edge_length_mm", "rv_edge_length_mm")
+            if getattr(self, key) is not None
+        }
+        return replace(self, edge_length_mm=edge_length_mm, **regional)
+
     @classmethod
     def of(cls, values: dict) -> "MeshSettings":
         """From the config's mapping; InputError naming a key that does not exist."""
-        allowed = [f.name for f in fields(cls)]
-        unknown = [name for name in values if name not in allowed]
-        if unknown:
-            raise InputError(f"meshing.{unknown[0]}: no such setting; allowed: {', '.join(allowed)}")
-        return cls(**values)
+        return from_section(cls, values, "meshing")

@@ -1,42 +1,13 @@
 """Fibres for a model: the Laplace problems of the rule, then its frames. Owned by meshing."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from ..mesh.model import BiventricularModel, Microstructure
-from ..runtime.errors import InputError
 from . import laplace
 from .ldrb import Angles, frames
-
-
-@dataclass(frozen=True)
-class FibreAngles:
-    """Degrees, from the circumferential direction; 0 is an angle like any other.
-
-    +60/-60 is common in mechanics (Streeter et al., Circ Res 1969 measured about that); the sheet angles
-    are those of Bayer et al. 2012, whose own fibre example is +40/-50.
-    """
-
-    fibre_endo_deg: float = 60.0
-    fibre_epi_deg: float = -60.0
-    sheet_endo_deg: float = -65.0
-    sheet_epi_deg: float = 25.0
-
-    def __post_init__(self):
-        for name, value in asdict(self).items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not -180 <= value <= 180:
-                raise InputError(f"microstructure.{name}: {value!r} is not an angle from -180 to 180 degrees")
-
-    @classmethod
-    def of(cls, values: dict) -> "FibreAngles":
-        """From the config's mapping; InputError naming a key that does not exist."""
-        allowed = [f.name for f in fields(cls)]
-        unknown = [name for name in values if name not in allowed]
-        if unknown:
-            raise InputError(f"microstructure.{unknown[0]}: no such setting; allowed: {', '.join(allowed)}")
-        return cls(**values)
+from .settings import FibreAngles
 
 
 def add_fibres(model: BiventricularModel, angles: FibreAngles) -> BiventricularModel:

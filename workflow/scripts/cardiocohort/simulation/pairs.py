@@ -21,7 +21,7 @@ REGIONAL = {f"regional_{name}": kind for name, kind in tables.FILE_COLUMNS.items
 
 
 def hearts(simulations: list[Path], anatomies: list[Path], structure: str) -> pd.DataFrame:
-    """One row per heart, indexed by subject: verdict, reason and QUANTITIES, NaN where a simulation did not end.
+    """One row per heart, indexed by subject: verdict, reason and QUANTITIES; NaN where a simulation failed.
 
     simulations, anatomies: batch tables, the former with their subjects' files beside them. `volume_ml` is
     the structure's in the label map. Raises InputError where a listed file is missing or was changed.
@@ -39,7 +39,7 @@ def hearts(simulations: list[Path], anatomies: list[Path], structure: str) -> pd
 
 
 def pairs(bases: pd.DataFrame, siblings: pd.DataFrame) -> pd.DataFrame:
-    """One row per sibling, beside the base of the same index: `verdict` compared or left_out, with a `reason`.
+    """One row per sibling, beside the base of the same index: `verdict` compared or left_out, `reason`.
 
     Columns `base_<quantity>` and `<quantity>` for QUANTITIES. A pair is compared where both hearts were
     simulated to the full load.

@@ -81,7 +81,7 @@ def targets(points: list[Place]) -> list[pd.DataFrame]:
 
 
 def table(points: list[Place], records: list[dict], wanted: list[pd.DataFrame]) -> pd.DataFrame:
-    """One row per place: COLUMNS, errors of the cavity against the exact target; `records` of `sampling.work`.
+    """One row per place: COLUMNS, errors of the cavity against exact targets; `records` of `sampling.work`.
 
     ended: why there is none, or why a cohort's subject would end as outside the prior; "" where it is met.
     gate: what the gate (resources/topology/ellipsoids.tsv) holds against it.

@@ -1,57 +1,61 @@
-"""The config: checked against its JSON Schema, defaults filled in, paths found. Owned by no stage.
+"""The config: checked against its keys, defaults filled in, paths found. Owned by no stage.
 
 Light on purpose: the Snakefile imports it, and every cluster job parses the Snakefile again.
 """
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from .errors import InputError
+from ..meshing.settings import MeshSettings
+from ..runtime.errors import InputError
+from ..runtime.keys import schema_of
+from .sections import Config
+
+SCHEMA = schema_of(Config, " ".join(Config.__doc__.split()))
+# keys and values of earlier versions
+RENAMED = {
+    "guidance.fraction": "guidance.step_fraction",
+    "guidance.sibling.fraction": "guidance.sibling.step_fraction",
+    "guidance.trust": "guidance.trust_radius",
+    "guidance.every": "guidance.guide_every",
+    "evaluation.samples.fast": "evaluation.samples.polyak",
+    "bench": "a file bench.yaml (benchmarks/bench.yaml)",
+}
+RENAMED_VALUES = {("guidance.method", "fast"): "polyak"}
 
 
-def read_schema(path: str | Path) -> dict:
-    """The JSON Schema (draft 2020-12, written as YAML) at `path`."""
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+def complete(config: dict) -> dict:
+    """`config` with the defaults filled in, as plain dicts in the order of the keys.
 
-
-def complete(config: dict, schema: dict) -> dict:
-    """`config` with the schema's defaults filled in, as plain dicts in the schema's order.
-
-    Text that stands where the schema has no text is read as JSON: Snakemake's `--config 'section={key: 1}'`
+    Text that stands where a key takes no text is read as JSON: Snakemake's `--config 'section={key: 1}'`
     gives numbers as text. Raises InputError listing every key that is unknown (with the nearest allowed
-    ones), of the wrong type or out of bounds.
+    ones), renamed, of the wrong type or out of bounds.
     """
-    config = _typed(config, schema)
-    problems = list(_problems(config, schema))
+    config = _typed(config, SCHEMA)
+    problems = list(_problems(config, SCHEMA))
     if problems:
         raise InputError("the config cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
-    return _filled(config, schema)
+    return _filled(config, SCHEMA)
 
 
 def check_together(settings: dict, formats: list[str]) -> None:
-    """What one key alone cannot tell, before any work: keys that depend on each other, known `formats`.
+    """Check keys that depend on each other, and `formats` against those known, before any work.
 
     Raises InputError naming the keys.
     """
-    guidance, meshing = settings["guidance"], settings["meshing"]
+    guidance = settings["guidance"]
     if guidance["sigma_min"] >= guidance["sigma_max"]:
         raise InputError(
             f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than sigma_max, "
             f"{guidance['sigma_max']}"
         )
-    finest = "edge_length_mm" if meshing["rv_edge_length_mm"] is None else "rv_edge_length_mm"
-    thinnest = thinnest_rv_wall(meshing)
-    if meshing[finest] >= meshing[thinnest]:
-        raise InputError(
-            f"config key 'meshing.{finest}': {meshing[finest]} must be less than {thinnest}, "
-            f"{meshing[thinnest]}, so that the wall holds its tetrahedra"
-        )
+    MeshSettings.of(settings["meshing"])
     unknown = [name for name in settings["formats"] if name not in formats]
     if unknown:
         raise InputError(f"config key 'formats': {unknown[0]!r} is not known; allowed: {', '.join(formats)}")
@@ -60,37 +64,36 @@ def check_together(settings: dict, formats: list[str]) -> None:
             "config key 'cohort': 'demo' is the name of the generated cohort; give the cohort of "
             "`label_maps` another one, such as my_hearts"
         )
+    _check_prior(settings["prior"])
 
 
-def thinnest_rv_wall(meshing: dict) -> str:
-    """The key of the section `meshing` that has the thinnest right ventricular wall."""
-    keys = ("rv_wall_mm", "rv_wall_basal_mm", "rv_wall_apical_mm")
-    return min((key for key in keys if meshing[key] is not None), key=meshing.get)
+def _check_prior(prior: dict) -> None:
+    focus, cycles = prior["focus"], prior["denoiser"]["cycles"]
+    # label maps replace the templates that `focus` names
+    if focus and not prior["label_maps"] and len(focus) != len(cycles):
+        raise InputError(
+            "config key 'prior.focus' has a list of templates for each cycle of the denoiser, or is empty: "
+            f"it has {len(focus)}, 'prior.denoiser.cycles' {len(cycles)}"
+        )
+    if not prior["warm_start"] and not (prior["autoencoder"]["cycles"] and cycles):
+        raise InputError(
+            "config key 'prior': 'cycles' is empty for the autoencoder or the denoiser, which keeps the "
+            "network of 'warm_start'; name a bundle there, or at least one cycle"
+        )
 
 
 def with_edges(meshing: dict, edge_length_mm: float) -> dict:
-    """The section `meshing` with another `edge_length_mm`; lengths that regions have of their own follow."""
-    factor = edge_length_mm / meshing["edge_length_mm"]
-    regional = {
-        key: factor * meshing[key]
-        for key in ("septum_edge_length_mm", "rv_edge_length_mm")
-        if meshing[key] is not None
-    }
-    return meshing | regional | {"edge_length_mm": edge_length_mm}
+    """The section `meshing` with another `edge_length_mm`; edge lengths of regions change in proportion."""
+    return asdict(MeshSettings.of(meshing).with_edges(edge_length_mm))
 
 
 def check_refinement(settings: dict) -> None:
     """What target `refinement_study` needs: InputError for an edge length that the RV's wall cannot hold."""
-    meshing = settings["meshing"]
-    thinnest = thinnest_rv_wall(meshing)
     for mm in settings["refinement"]["edge_lengths_mm"]:
-        refined = with_edges(meshing, mm)
-        finest = refined["rv_edge_length_mm"] or refined["edge_length_mm"]
-        if finest >= meshing[thinnest]:
-            raise InputError(
-                f"config key 'refinement.edge_lengths_mm': with {mm:g} the edges in the right ventricle are "
-                f"{finest:g} mm; they must be less than meshing.{thinnest}, {meshing[thinnest]}"
-            )
+        try:
+            with_edges(settings["meshing"], mm)
+        except InputError as error:
+            raise InputError(f"config key 'refinement.edge_lengths_mm': with {mm:g}, {error}") from None
 
 
 def locate(path: str, key: str, workdir: str | Path, root: str | Path, kind: str | None = None) -> Path:
@@ -141,11 +144,15 @@ def _problems(config: dict, schema: dict) -> Iterator[str]:
         if error.validator == "additionalProperties":
             for key in error.instance.keys() - error.schema["properties"].keys():
                 yield _unknown_key(key, error)
+        elif new := RENAMED_VALUES.get((_dotted(error.path), str(error.instance))):
+            yield f"key {_dotted(error.path)!r}: {error.instance!r} is now called {new!r}"
         else:
             yield f"key {_dotted(error.path)!r}: {_bound(error)} ({error.schema['description']})"
 
 
 def _unknown_key(key: str, error: ValidationError) -> str:
+    if new := RENAMED.get(_dotted([*error.path, key])):
+        return f"key {_dotted([*error.path, key])!r} is now {new}"
     known = list(error.schema["properties"])
     nearest = get_close_matches(str(key), known, n=3, cutoff=0.5)
     allowed = f"did you mean {' or '.join(nearest)}?" if nearest else f"allowed here: {', '.join(known)}"

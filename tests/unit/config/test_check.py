@@ -10,16 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cardiocohort import exporters
+from cardiocohort.config.check import SCHEMA, check_together, complete, locate
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.microstructure.fibres import FibreAngles
-from cardiocohort.runtime.config import check_together, complete, locate, read_schema
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.simulation.settings import SimulationSettings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
 
 
 def keys(schema, path=()):
@@ -53,14 +52,14 @@ def test_every_key_has_description_default_and_bounds(key, part):
 
 def test_schema_is_one_and_its_defaults_satisfy_it():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    filled = complete({}, SCHEMA)
+    filled = complete({})
     jsonschema.validate(filled, SCHEMA)
-    assert complete(filled, SCHEMA) == filled
+    assert complete(filled) == filled
 
 
 def test_the_shipped_config_states_defaults_only():
     shipped = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
-    assert complete(shipped, SCHEMA) == complete({}, SCHEMA)
+    assert complete(shipped) == complete({})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_the_shipped_config_states_defaults_only():
     ],
 )
 def test_defaults_are_those_of_the_code(section, settings):
-    assert complete({}, SCHEMA)[section] == asdict(settings)
+    assert complete({})[section] == asdict(settings)
 
 
 def test_numbers_that_came_as_text_are_numbers_again():
@@ -87,21 +86,21 @@ def test_numbers_that_came_as_text_are_numbers_again():
             "warm_start": "null",
         },
     }
-    found = complete(text, SCHEMA)
+    found = complete(text)
     assert (found["guidance"]["steps"], found["guidance"]["sigma_min"]) == (20, 0.01)
     assert (found["guidance"]["method"], found["guidance"]["dps"]["weight"]) == ("dps", 2.5)
     assert found["prior"]["templates"] == {"a.nii.gz": 0.5}
     assert found["prior"]["denoiser"]["cycles"] == [10, 5]
     assert found["prior"]["warm_start"] is None
-    assert complete({"cohort": "12"}, SCHEMA)["cohort"] == "12"
+    assert complete({"cohort": "12"})["cohort"] == "12"
     with pytest.raises(InputError, match="'twenty' is not of type integer"):
-        complete({"guidance": {"steps": "twenty"}}, SCHEMA)
+        complete({"guidance": {"steps": "twenty"}})
 
 
 @given(st.integers(1, 10000), st.floats(1.0, 15.0))
 def test_given_values_stay_and_the_rest_is_default(batch_size, wall):
-    filled = complete({"batch_size": batch_size, "meshing": {"rv_wall_mm": wall}}, SCHEMA)
-    default = complete({}, SCHEMA)
+    filled = complete({"batch_size": batch_size, "meshing": {"rv_wall_mm": wall}})
+    default = complete({})
     assert filled["batch_size"] == batch_size
     assert filled["meshing"] == default["meshing"] | {"rv_wall_mm": wall}
     assert {k: v for k, v in filled.items() if k not in ("batch_size", "meshing")} == {
@@ -134,7 +133,7 @@ def test_given_values_stay_and_the_rest_is_default(batch_size, wall):
 )
 def test_mistakes_name_the_key_and_what_is_allowed(config, told):
     with pytest.raises(InputError) as caught:
-        complete(config, SCHEMA)
+        complete(config)
     for part in told:
         assert part in str(caught.value)
 
@@ -150,9 +149,9 @@ def test_mistakes_name_the_key_and_what_is_allowed(config, told):
     ],
 )
 def test_keys_that_do_not_go_together(config, told):
-    check_together(complete({}, SCHEMA), ["opencarp", "vtu"])
+    check_together(complete({}), ["opencarp", "vtu"])
     with pytest.raises(InputError) as caught:
-        check_together(complete(config, SCHEMA), ["opencarp", "vtu"])
+        check_together(complete(config), ["opencarp", "vtu"])
     for part in told:
         assert part in str(caught.value)
 
@@ -165,7 +164,7 @@ def test_an_exporter_is_registered_under_the_name_of_its_module():
 
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(InputError) as caught:
-        complete({"batch_size": 0, "sed": 1, "guidance": {"step": 3, "sigma_min": -1}}, SCHEMA)
+        complete({"batch_size": 0, "sed": 1, "guidance": {"step": 3, "sigma_min": -1}})
     for key in ("'batch_size'", "'sed'", "'guidance.step'", "'guidance.sigma_min'"):
         assert key in str(caught.value)
 
