@@ -127,23 +127,18 @@ LIBRARY = "workflow/scripts/cardiocohort"
 @pytest.mark.parametrize(
     ("file", "addition", "rules"),
     [
-        # coarse maps are mended by the gate's rules as they are imported
+        # coarse maps are repaired by the gate's rules as they are imported
         (f"{LIBRARY}/topology/gate.py", "NEW = 1\n", {"import_anatomies", "check_topology"}),
-        (f"{LIBRARY}/imported.py", "NEW = 1\n", {"import_anatomies", "check_topology"}),
-        (f"{LIBRARY}/labelmap.py", "# a comment\n", set()),
-        (f"{LIBRARY}/generation/sampler.py", "NEW = 1\n", set()),
+        (f"{LIBRARY}/label_maps/importing.py", "NEW = 1\n", {"import_anatomies", "check_topology"}),
+        (f"{LIBRARY}/anatomy/label_map.py", "# a comment\n", set()),
+        (f"{LIBRARY}/diffusion/sampler.py", "NEW = 1\n", set()),
         ("resources/topology/heart.tsv", "\n", {"import_anatomies", "check_topology"}),
     ],
 )
-def test_a_change_reruns_the_stages_that_use_it(finished, file, addition, rules):
+def test_a_change_reruns_the_stages_that_use_it(finished, changed, file, addition, rules):
     repository, project = finished
-    path = repository / file
-    before = path.read_text()
-    path.write_text(before + addition)
-    try:
-        run = topology_of(project, *DRY, repository=repository)
-    finally:
-        path.write_text(before)
+    changed(repository / file, lambda text: text + addition)
+    run = topology_of(project, *DRY, repository=repository)
     assert run.returncode == 0, run.stdout
     assert job_counts(run.stdout).keys() == rules
 

@@ -211,25 +211,28 @@ def test_another_storage_of_a_scan_gives_the_same_label_map(scans, tmp_path, rea
     assert (ours != theirs).sum() <= 20  # of 100,000 voxels: shares of just one half are rounded both ways
 
 
-def test_a_mirrored_scan_is_rejected(scans, tmp_path):
+def rejected(scans, folder, change):
+    """The reason why a case is rejected whose volumes were changed."""
     case = one_case(scans)
     as_nifti(case)
     for path in case.glob("*.nii.gz"):
-        rewrite(path, lambda values, affine: (values, np.diag([-1.0, 1, 1, 1]) @ affine))
-    record = run(scans, tmp_path / "maps", NIFTI)["s0327"]
+        rewrite(path, change)
+    record = run(scans, folder, NIFTI)["s0327"]
     assert record["verdict"] == "rejected"
-    assert record["reason"].startswith("mirrored: left and right exchanged")
+    return record["reason"]
+
+
+def test_a_mirrored_scan_is_rejected(scans, tmp_path):
+    mirror = np.diag([-1.0, 1, 1, 1])
+    reason = rejected(scans, tmp_path / "maps", lambda values, affine: (values, mirror @ affine))
+    assert reason.startswith("mirrored: left and right exchanged")
 
 
 def test_a_scan_that_ends_inside_the_heart_is_rejected(scans, tmp_path):
-    case = one_case(scans)
-    as_nifti(case)
-    for path in case.glob("*.nii.gz"):
-        rewrite(path, lambda values, affine: (values[:, :, :90], affine))  # the atria's roofs are gone
-    record = run(scans, tmp_path / "maps", NIFTI)["s0327"]
-    assert record["verdict"] == "rejected"
-    assert "cut by the field: left_atrium (superior end)" in record["reason"]
-    assert "left_ventricle (" not in record["reason"]
+    # the atria's roofs are gone
+    reason = rejected(scans, tmp_path / "maps", lambda values, affine: (values[:, :, :90], affine))
+    assert "cut by the field: left_atrium (superior end)" in reason
+    assert "left_ventricle (" not in reason
 
 
 def test_a_refused_heart_is_rejected_with_the_gates_reasons(scans, tmp_path):

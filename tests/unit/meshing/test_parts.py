@@ -154,6 +154,11 @@ def test_the_rim_is_as_far_from_the_base_as_its_farthest_node(level):
     assert rim_distance_mm(model, base) == pytest.approx(farthest)
 
 
+def surface_of(tets):
+    """Facets of the boundary, each with its nodes sorted, in order."""
+    return np.unique(np.sort(tetrahedron_geometry.boundary_facets(tets)[0], axis=1), axis=0)
+
+
 def test_large_tets_are_split_where_less_is_asked_for():
     model = box((5, 5, 5), spacing=3.0)
 
@@ -165,12 +170,8 @@ def test_large_tets_are_split_where_less_is_asked_for():
     assert volumes.min() > 0
     assert volumes.sum() == pytest.approx(model.tet_volumes_mm3.sum())
     assert np.array_equal(points[: len(model.points_mm)], model.points_mm)
-    same = [
-        np.unique(np.sort(tetrahedron_geometry.boundary_facets(t)[0], axis=1), axis=0)
-        for t in (model.tets, split)
-    ]
-    assert np.array_equal(*same)
-    centroids, surface = points[split].mean(axis=1), np.unique(same[0])
+    assert np.array_equal(surface_of(model.tets), surface_of(split))
+    centroids, surface = points[split].mean(axis=1), np.unique(surface_of(split))
     inner = ~np.isin(split, surface).any(axis=1)
     small = centroids[:, 0] < 4
     assert volumes[inner & small].max() <= max_volume_mm3(1.5)
@@ -308,14 +309,12 @@ def test_tetgen_fills_a_ball_and_keeps_its_surface():
     )
 
 
-def test_tetgen_out_of_time_ends_the_subject():
-    with pytest.raises(SubjectError, match=r"0\.01 s"):
-        tetrahedralize(*ball(), 3.0, 0.01, 8000)
-
-
-def test_tetgen_short_of_memory_ends_the_subject():
-    with pytest.raises(SubjectError, match=r"exit status .*emory"):
-        tetrahedralize(*ball(), 3.0, 60, 100)
+@pytest.mark.parametrize(
+    ("seconds", "megabytes", "told"), [(0.01, 8000, r"0\.01 s"), (60, 100, r"exit status .*emory")]
+)
+def test_tetgen_short_of_time_or_memory_ends_the_subject(seconds, megabytes, told):
+    with pytest.raises(SubjectError, match=told):
+        tetrahedralize(*ball(), 3.0, seconds, megabytes)
 
 
 def test_tetgen_failing_ends_the_subject(tmp_path, monkeypatch):
@@ -327,22 +326,20 @@ def test_tetgen_failing_ends_the_subject(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_tetgen_killed_ends_the_job_and_no_subject(tmp_path, monkeypatch):
-    """For lack of memory, for instance: no verdict of the heart, which a later run would keep."""
-    child = tmp_path / "child.py"
-    child.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setattr(tetgen_child, "__file__", str(child))
-    with pytest.raises(KilledError, match=r"TetGen was ended by SIGKILL.*more memory"):
-        tetrahedralize(*ball(), 3.0, 60, 8000)
-
-
-@pytest.mark.parametrize("text", ["import tetgen_of_no_kind", "raise OSError('no space left on device')"])
-def test_tetgen_that_cannot_be_run_ends_the_job_and_no_subject(tmp_path, monkeypatch, text):
-    """A broken installation or a full disk is no verdict on a heart, let alone on all of a cohort."""
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"was ended by SIGKILL.*more memory"),
+        ("import tetgen_of_no_kind", r"could not be run: .*no_kind"),
+        ("raise OSError('no space left on device')", r"could not be run: .*no space left"),
+    ],
+)
+def test_tetgen_killed_or_not_run_ends_the_job(tmp_path, monkeypatch, text, told):
+    """Too little memory, a broken installation or a full disk is no verdict on a heart, which a run keeps."""
     child = tmp_path / "child.py"
     child.write_text(text + "\n")
     monkeypatch.setattr(tetgen_child, "__file__", str(child))
-    with pytest.raises(KilledError, match=r"could not be run: .*(no_kind|no space left)"):
+    with pytest.raises(KilledError, match="TetGen " + told):
         tetrahedralize(*ball(), 3.0, 60, 8000)
 
 
@@ -383,11 +380,7 @@ def test_bisecting_keeps_volume_surface_and_conformity():
     volumes = tetrahedron_geometry.signed_volumes(points, split)
     assert volumes.min() > 0
     assert volumes.sum() == pytest.approx(model.tet_volumes_mm3.sum())
-    same = [
-        np.unique(np.sort(tetrahedron_geometry.boundary_facets(t)[0], axis=1), axis=0)
-        for t in (model.tets, split)
-    ]
-    assert np.array_equal(*same)
+    assert np.array_equal(surface_of(model.tets), surface_of(split))
 
 
 def test_improving_moves_interior_nodes_and_keeps_the_worst():
@@ -429,8 +422,7 @@ def test_peeling_takes_a_flat_tet_off_and_keeps_the_rest_closed():
     peeled, after, after_tag = peel(points, with_flat, surface, tag)
     assert len(peeled) == len(with_flat) - 1
     assert len(after) == len(after_tag)
-    expected = np.unique(np.sort(tetrahedron_geometry.boundary_facets(peeled)[0], axis=1), axis=0)
-    assert np.array_equal(np.unique(np.sort(after, axis=1), axis=0), expected)
+    assert np.array_equal(np.unique(np.sort(after, axis=1), axis=0), surface_of(peeled))
     outward = (
         np.einsum("ij,ij->i", points[after[:, 0]], np.cross(points[after[:, 1]], points[after[:, 2]])).sum()
         / 6

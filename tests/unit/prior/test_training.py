@@ -186,9 +186,10 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(blocks, tmp_path, monkey
         assert torch.equal(a, b)
 
 
-def test_a_checkpoint_of_other_settings_is_not_taken(blocks, tmp_path):
+@pytest.mark.parametrize("other", [{"seed": 6}, {"start": "0f"}])
+def test_a_checkpoint_of_other_settings_is_not_taken(blocks, tmp_path, other):
     training.train_autoencoder(make(Autoencoder), blocks, 3, fit(2), tmp_path, "cpu")
-    _, history = training.train_autoencoder(make(Autoencoder), blocks, 3, fit(3, seed=6), tmp_path, "cpu")
+    _, history = training.train_autoencoder(make(Autoencoder), blocks, 3, fit(3, **other), tmp_path, "cpu")
     assert len(history.losses) == 3
 
 
@@ -246,12 +247,6 @@ def test_time_that_is_up_ends_a_run_and_more_time_trains_it_on(blocks, tmp_path)
     assert again == losses
     for a, b in zip(whole.parameters(), on.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_another_start_is_another_run(blocks, tmp_path):
-    training.train_autoencoder(make(Autoencoder), blocks, 3, fit(2), tmp_path, "cpu")
-    _, history = training.train_autoencoder(make(Autoencoder), blocks, 3, fit(3, start="0f"), tmp_path, "cpu")
-    assert len(history.losses) == 3
 
 
 class SpiedLatents:

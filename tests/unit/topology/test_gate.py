@@ -423,19 +423,13 @@ def test_a_pierced_septum_is_rejected(path, voxels, filling):
     wall = labels == label("myocardium")
     valves = depth(~np.isin(labels, (label("aorta"), label("left_atrium"), label("pulmonary_artery"))))
     lines = []
-    for index in np.argwhere(wall & np.roll(right, -1, 0)):  # a myocardial voxel with RV to its right
-        x, y, z = index
-        line = labels[x::-1, y, z]
-        wide = int(np.argmin(line == label("myocardium")))
-        if line[wide] == label("left_ventricle"):
-            lines.append((valves[x, y, z], x - wide + 1, x + 1, y, z))
-    if not lines:  # the septum faces the other way round
-        for index in np.argwhere(wall & np.roll(right, 1, 0)):
-            x, y, z = index
-            line = labels[x:, y, z]
+    for step in (-1, 1):  # the septum may face either way; its lines of wall begin beside the RV
+        for x, y, z in np.argwhere(wall & np.roll(right, step, 0)) if not lines else ():
+            line = labels[x::step, y, z]
             wide = int(np.argmin(line == label("myocardium")))
             if line[wide] == label("left_ventricle"):
-                lines.append((valves[x, y, z], x, x + wide, y, z))
+                low = x - wide + 1 if step < 0 else x
+                lines.append((valves[x, y, z], low, low + wide, y, z))
     _, low, high, y, z = max(lines)
     hole = np.zeros(labels.shape, bool)
     hole[low:high, y - voxels // 2 : y + voxels // 2 + 1, z - voxels // 2 : z + voxels // 2 + 1] = True

@@ -1,4 +1,4 @@
-"""Attributes of structures that can be constrained, and errors of found moments. Owned by no stage.
+"""Attributes of structures that can be constrained, and errors of achieved moments. Owned by no stage.
 
 Written on the array API, so that guidance (torch) and measurement (numpy) run the same lines. The
 definitions are those of `moments`: size is V, position C, shape S^n = S / tr S (Kadry et al.,
@@ -17,13 +17,13 @@ PAIRS = ((0, 1), (0, 2), (1, 2))
 SEPARATE = 1.5  # ratio of eigenvalues from which principal axes have directions to speak of
 
 
-def differences(attribute: str, found: tuple[Moments, ...], wanted: tuple[Moments, ...]) -> Array:
-    """Found minus wanted of one attribute, (..., m); zero where, and only where, it is met.
+def differences(attribute: str, achieved: tuple[Moments, ...], target: tuple[Moments, ...]) -> Array:
+    """Achieved minus target of one attribute, (..., m); zero where, and only where, it is met.
 
-    `found` and `wanted` hold one structure's moments (...), or two's for a relation. Volumes, their
+    `achieved` and `target` hold one structure's moments (...), or two's for a relation. Volumes, their
     ratios and scales differ by logarithm, positions and distances in mm, the others by numbers without unit.
     """
-    return _DIFFERENCES[attribute](*found, *wanted)
+    return _DIFFERENCES[attribute](*achieved, *target)
 
 
 def shape(m: Moments) -> Array:
@@ -32,37 +32,37 @@ def shape(m: Moments) -> Array:
     return m.covariance_mm2 / xp.clip(m.scale_mm2, min=SMALLEST_SCALE_MM2)[..., None, None]
 
 
-def orientation_angles(found: Moments, wanted: Moments) -> Array:
-    """Angles (..., 3), radians, by which the found axes are turned in each plane of two wanted axes.
+def orientation_angles(achieved: Moments, target: Moments) -> Array:
+    """Angles (..., 3), radians, by which the achieved axes are turned in each plane of two target axes.
 
-    Seen in the wanted axes, half the angle of (S_ii - S_jj, 2 S_ij): zero where both have the same
-    eigenvectors in the same order, blind to any stretch along the wanted axes, never beyond 90 degrees.
+    Seen in the target axes, half the angle of (S_ii - S_jj, 2 S_ij): zero where both have the same
+    eigenvectors in the same order, blind to any stretch along the target axes, never beyond 90 degrees.
     """
-    xp = array_namespace(found.covariance_mm2)
-    axes = _axes(wanted)
-    seen = _matmul(_matmul(_transpose(axes), shape(found)), axes)
+    xp = array_namespace(achieved.covariance_mm2)
+    axes = _axes(target)
+    seen = _matmul(_matmul(_transpose(axes), shape(achieved)), axes)
     angles = [
         xp.atan2(2.0 * seen[..., i, j], seen[..., j, j] - seen[..., i, i] + 1e-9) / 2.0 for i, j in PAIRS
     ]
     return xp.stack(angles, axis=-1)
 
 
-def _orientation(found: Moments, wanted: Moments) -> Array:
-    # a turn in a plane matters as much as the wanted axes in it differ: none where they are equal. To first
-    # order these are the entries of S^n off the wanted axes, so that they are in the units of shape
-    xp = array_namespace(found.covariance_mm2)
-    values = xp.linalg.eigvalsh(shape(wanted))
+def _orientation(achieved: Moments, target: Moments) -> Array:
+    # a turn in a plane matters as much as the target axes in it differ: none where they are equal. To first
+    # order these are the entries of S^n off the target axes, so that they are in the units of shape
+    xp = array_namespace(achieved.covariance_mm2)
+    values = xp.linalg.eigvalsh(shape(target))
     gaps = xp.stack([values[..., j] - values[..., i] for i, j in PAIRS], axis=-1)
-    return gaps * orientation_angles(found, wanted)
+    return gaps * orientation_angles(achieved, target)
 
 
-def _aspect(found: Moments, wanted: Moments) -> Array:
-    xp = array_namespace(found.covariance_mm2)
-    return xp.linalg.eigvalsh(shape(found)) - xp.linalg.eigvalsh(shape(wanted))
+def _aspect(achieved: Moments, target: Moments) -> Array:
+    xp = array_namespace(achieved.covariance_mm2)
+    return xp.linalg.eigvalsh(shape(achieved)) - xp.linalg.eigvalsh(shape(target))
 
 
-def _shape(found: Moments, wanted: Moments) -> Array:
-    difference = shape(found) - shape(wanted)
+def _shape(achieved: Moments, target: Moments) -> Array:
+    difference = shape(achieved) - shape(target)
     xp = array_namespace(difference)
     return xp.reshape(difference, (*difference.shape[:-2], 9))
 
@@ -94,14 +94,14 @@ def direction(a: Moments, b: Moments) -> Array:
     return (a.centroid_mm - b.centroid_mm) / distance_mm(a, b)[..., None]
 
 
-def principal_axis_degrees(found: Moments, wanted: Moments) -> np.ndarray:
-    """Angles (..., 3) between found and wanted principal axes, the shortest first, up to 90 degrees.
+def principal_axis_degrees(achieved: Moments, target: Moments) -> np.ndarray:
+    """Angles (..., 3) between achieved and target principal axes, the shortest first, up to 90 degrees.
 
-    For numpy arrays. NaN for an axis without a direction to speak of: another wanted eigenvalue is closer to
+    For numpy arrays. NaN for an axis without a direction to speak of: another target eigenvalue is closer to
     its own than SEPARATE to 1.
     """
-    values, axes = np.linalg.eigh(wanted.covariance_mm2)
-    cosine = np.abs(np.einsum("...ik,...ik->...k", axes, np.linalg.eigh(found.covariance_mm2)[1]))
+    values, axes = np.linalg.eigh(target.covariance_mm2)
+    cosine = np.abs(np.einsum("...ik,...ik->...k", axes, np.linalg.eigh(achieved.covariance_mm2)[1]))
     apart = values[..., 1:] >= SEPARATE * values[..., :-1]
     ends = np.ones_like(apart[..., :1])
     has_direction = np.concatenate([ends, apart], -1) & np.concatenate([apart, ends], -1)
@@ -123,19 +123,19 @@ def _transpose(a: Array) -> Array:
 
 
 _DIFFERENCES = {
-    "size": lambda found, wanted: (_log_volume(found) - _log_volume(wanted))[..., None],
-    "position": lambda found, wanted: found.centroid_mm - wanted.centroid_mm,
+    "size": lambda achieved, target: (_log_volume(achieved) - _log_volume(target))[..., None],
+    "position": lambda achieved, target: achieved.centroid_mm - target.centroid_mm,
     "shape": _shape,
-    "scale": lambda found, wanted: (_log_scale(found) - _log_scale(wanted))[..., None],
+    "scale": lambda achieved, target: (_log_scale(achieved) - _log_scale(target))[..., None],
     "orientation": _orientation,
     "aspect": _aspect,
-    "volume_ratio": lambda a, b, wanted_a, wanted_b: (
-        _log_volume(a) - _log_volume(b) - _log_volume(wanted_a) + _log_volume(wanted_b)
+    "volume_ratio": lambda a, b, target_a, target_b: (
+        _log_volume(a) - _log_volume(b) - _log_volume(target_a) + _log_volume(target_b)
     )[..., None],
-    "distance": lambda a, b, wanted_a, wanted_b: (distance_mm(a, b) - distance_mm(wanted_a, wanted_b))[
+    "distance": lambda a, b, target_a, target_b: (distance_mm(a, b) - distance_mm(target_a, target_b))[
         ..., None
     ],
-    "direction": lambda a, b, wanted_a, wanted_b: direction(a, b) - direction(wanted_a, wanted_b),
+    "direction": lambda a, b, target_a, target_b: direction(a, b) - direction(target_a, target_b),
 }
 
 

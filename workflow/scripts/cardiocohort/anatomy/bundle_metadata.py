@@ -28,9 +28,9 @@ def read_card(path: str | Path) -> dict:
         card = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
-    found = card.get("format") if isinstance(card, dict) else None
-    if found != FORMAT:
-        raise InputError(f"{path}: its 'format' is {found!r}; this version reads {FORMAT!r}")
+    file_format = card.get("format") if isinstance(card, dict) else None
+    if file_format != FORMAT:
+        raise InputError(f"{path}: its 'format' is {file_format!r}; this version reads {FORMAT!r}")
     name = card.get("name")
     if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
         raise InputError(

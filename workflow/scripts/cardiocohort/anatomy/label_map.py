@@ -59,8 +59,8 @@ def read_label_map(path: str | Path, anatomy: Anatomy) -> LabelMap:
     low, high = SPACING_MM
     spacing = np.diag(affine)[:3]
     if not ((low <= spacing) & (spacing <= high)).all():
-        found = " x ".join(f"{s:g}" for s in spacing)
-        raise InputError(f"{path}: voxels of {found} mm; allowed: {low:g} to {high:g} mm")
+        size = " x ".join(f"{s:g}" for s in spacing)
+        raise InputError(f"{path}: voxels of {size} mm; allowed: {low:g} to {high:g} mm")
     labels = _labels(path, values, anatomy)
     return LabelMap(labels, np.diag([*spacing, 1.0]) + _translation(affine))
 
@@ -86,18 +86,18 @@ def _labels(path: Path, values: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     """uint8 labels (X, Y, Z); InputError for values that are none of the anatomy's. Slice by slice, since
     the values may be of eight bytes."""
     labels = np.empty(values.shape, np.uint8)
-    for own, out in zip(values, labels, strict=True):
-        if own.dtype.kind == "f" and not np.isfinite(own).all():
+    for plane, out in zip(values, labels, strict=True):
+        if plane.dtype.kind == "f" and not np.isfinite(plane).all():
             raise InputError(f"{path}: the volume has values that are not finite")
-        if own.dtype.kind == "f" and not np.array_equal(own, np.rint(own)):
+        if plane.dtype.kind == "f" and not np.array_equal(plane, np.rint(plane)):
             raise InputError(f"{path}: the volume has values that are not whole numbers; expected labels")
-        wrong = own[(own < 0) | (own >= anatomy.n_channels)]
+        wrong = plane[(plane < 0) | (plane >= anatomy.n_channels)]
         if wrong.size:
             names = ", ".join(f"{i + 1} {name}" for i, name in enumerate(anatomy.structures))
             raise InputError(
                 f"{path}: label {wrong.min():.0f} is not in the anatomy; allowed: 0 background, {names}"
             )
-        out[...] = own
+        out[...] = plane
     return labels
 
 
@@ -150,8 +150,8 @@ def centred(label_map: LabelMap, anatomy: Anatomy, grid: Grid) -> np.ndarray:
 
 def _check_spacing(label_map: LabelMap, grid: Grid) -> None:
     if not np.allclose(label_map.spacing_mm, grid.spacing_mm, rtol=1e-3):
-        found = " x ".join(f"{s:g}" for s in label_map.spacing_mm)
-        raise InputError(f"the label map has voxels of {found} mm; the grid has {grid.spacing_mm:g} mm")
+        size = " x ".join(f"{s:g}" for s in label_map.spacing_mm)
+        raise InputError(f"the label map has voxels of {size} mm; the grid has {grid.spacing_mm:g} mm")
 
 
 def heart_centre_mm(label_map: LabelMap, anatomy: Anatomy) -> np.ndarray:

@@ -20,7 +20,7 @@ FILES = ("", "surface_")  # prefixes of file, size and sha256 in the stages' tab
 
 def damaged_files(table: pd.DataFrame, folder: str | Path) -> list[str]:
     """Files that a stage's table lists and that are missing from `folder` or are not what was written."""
-    found = []
+    damaged = []
     for prefix in FILES:
         names = [f"{prefix}{name}" for name in ("file", "size", "sha256")]
         if not set(names) <= set(table.columns):
@@ -30,8 +30,8 @@ def damaged_files(table: pd.DataFrame, folder: str | Path) -> list[str]:
             try:
                 artifacts.check_file(Path(folder) / name, int(size), sha256)
             except InputError:
-                found.append(name)
-    return found
+                damaged.append(name)
+    return damaged
 
 
 def differences(stored: pd.DataFrame, again: pd.DataFrame) -> list[str]:
@@ -49,12 +49,12 @@ def differences(stored: pd.DataFrame, again: pd.DataFrame) -> list[str]:
         return [f"columns: {', '.join(odd)}"]
     if len(stored) != len(again):
         return [f"rows: {len(stored)} stored, {len(again)} recomputed"]
-    found = []
+    columns = []
     for name in stored.columns:
         left, right = stored[name].reset_index(drop=True), again[name].reset_index(drop=True)
         if not ((left == right) | (left.isna() & right.isna())).fillna(False).all():
-            found.append(name + _size_of_difference(left, right))
-    return found
+            columns.append(name + _size_of_difference(left, right))
+    return columns
 
 
 def _without_empty(frame: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:

@@ -37,14 +37,14 @@ def behind_facets(model: BiventricularModel) -> tuple[np.ndarray, np.ndarray]:
     keys = row_keys(np.sort(model.tets[:, FACES].reshape(-1, 3), axis=1), n)
     order = np.argsort(keys)
     wanted = row_keys(np.sort(model.facets, axis=1), n)
-    found = order[np.searchsorted(keys, wanted, sorter=order)]
-    return found // 4, found % 4
+    face = order[np.searchsorted(keys, wanted, sorter=order)]
+    return face // 4, face % 4
 
 
 def patches(model: BiventricularModel, facets: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of `facets`, which go with the model's, by tag; tags without facets are left out."""
-    found = {name: facets[model.facet_tag == tag] for name, tag in FACETS.items()}
-    return {name: part for name, part in found.items() if len(part)}
+    by_tag = {name: facets[model.facet_tag == tag] for name, tag in FACETS.items()}
+    return {name: part for name, part in by_tag.items() if len(part)}
 
 
 def text_rows(form: str, *columns: np.ndarray) -> str:

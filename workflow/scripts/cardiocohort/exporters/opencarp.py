@@ -52,9 +52,9 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
 
 def surfaces(model: BiventricularModel) -> dict[str, np.ndarray]:
     """Facets (F, 3), normals outward, by openCARP's customary names."""
-    found = {name: model.facets[model.facet_tag == FACETS[tag]] for tag, name in SURFACES.items()}
-    septal = np.isin(np.sort(found["rvendo"], axis=1) @ _key(model), _septal_keys(model))
-    return found | {"rvsept": found["rvendo"][septal], "rvendo_nosept": found["rvendo"][~septal]}
+    facets = {name: model.facets[model.facet_tag == FACETS[tag]] for tag, name in SURFACES.items()}
+    septal = np.isin(np.sort(facets["rvendo"], axis=1) @ _key(model), _septal_keys(model))
+    return facets | {"rvsept": facets["rvendo"][septal], "rvendo_nosept": facets["rvendo"][~septal]}
 
 
 def _key(model: BiventricularModel) -> np.ndarray:

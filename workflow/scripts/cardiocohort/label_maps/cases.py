@@ -71,21 +71,21 @@ def find_cases(folder: str | Path) -> list[Path]:
     Raises InputError if there is none, or for names that cannot name a subject.
     """
     folder = Path(folder)
-    found: dict[str, Path] = {}
+    cases: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if not SUBJECT_NAME.fullmatch(path.name):
             raise InputError(
                 f"{path}: its name cannot name a case; allowed: 1 to 100 letters (a-z, A-Z), digits, . _ -, "
                 "the first a letter or digit"
             )
-        if path.name.casefold() in found:
+        if path.name.casefold() in cases:
             raise InputError(f"{path}: a second case of this name but for upper and lower case; rename one")
-        found[path.name.casefold()] = path
-    if not found:
+        cases[path.name.casefold()] = path
+    if not cases:
         raise InputError(
             f"{folder}: no case here; `segmentations.folder` names a folder that holds one folder a case"
         )
-    return list(found.values())
+    return list(cases.values())
 
 
 def source_files(case: Path, sources: dict[str, tuple[Source, ...]]) -> list[Path]:

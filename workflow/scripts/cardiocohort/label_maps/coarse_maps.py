@@ -68,7 +68,7 @@ def refine(label_map: LabelMap, spacing_mm: float) -> LabelMap:
     overhang = (shape * step - labels.shape * old) / 2
     first = (step - old) / 2 - overhang  # from the centre of the first old voxel to that of the first new one
     best, total = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    found = np.zeros(shape, np.uint8)
+    refined = np.zeros(shape, np.uint8)
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         if box is None:
             continue
@@ -90,8 +90,8 @@ def refine(label_map: LabelMap, spacing_mm: float) -> LabelMap:
         here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         total[here] += share
         more = share > best[here]
-        best[here][more], found[here][more] = share[more], label
-    found[1 - total > best] = 0
+        best[here][more], refined[here][more] = share[more], label
+    refined[1 - total > best] = 0
     affine = np.diag([*step, 1.0])
     affine[:3, 3] = label_map.affine[:3, 3] + first
-    return LabelMap(found, affine)
+    return LabelMap(refined, affine)

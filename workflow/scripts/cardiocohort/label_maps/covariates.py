@@ -21,8 +21,8 @@ def read_covariates(path: str | Path) -> pd.DataFrame:
     frame = read_cells(path, "covariates table")
     wrong = [name for name in frame.columns if name not in ("case", *COLUMNS)]
     if "case" not in frame.columns or wrong:
-        found = f"unknown column {wrong[0]!r}" if wrong else "column 'case' is missing"
-        raise InputError(f"{path}: {found}; the columns are case and any of {', '.join(COLUMNS)}, by tabs")
+        problem = f"unknown column {wrong[0]!r}" if wrong else "column 'case' is missing"
+        raise InputError(f"{path}: {problem}; the columns are case and any of {', '.join(COLUMNS)}, by tabs")
     frame = frame.apply(lambda column: column.str.strip())
     _refuse(path, frame, "case", frame["case"].duplicated(), "a case that has no row yet")
     for name in COLUMNS:

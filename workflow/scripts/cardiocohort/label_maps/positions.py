@@ -60,7 +60,7 @@ def misplaced(centroids_mm: dict[str, np.ndarray], positions: tuple[Position, ..
     reversed_axes = [
         axis
         for axis in range(3)
-        if (own := [p for p in known if SIDES[p.side][0] == axis]) and all(p in wrong for p in own)
+        if (along := [p for p in known if SIDES[p.side][0] == axis]) and all(p in wrong for p in along)
     ]
     reasons = []
     if reversed_axes:

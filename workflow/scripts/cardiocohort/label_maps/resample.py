@@ -24,8 +24,8 @@ def occupancy(mask: Mask, grid: Grid, centre_mm: np.ndarray) -> np.ndarray:
     mask's own voxels: an average over the voxel, so nothing is aliased. What lies outside is lost.
     """
     h = grid.spacing_mm
-    own = np.linalg.norm(mask.affine[:3, :3], axis=0).min()
-    n = int(np.clip(np.ceil(h / own), 2, MAX_SAMPLES))
+    mask_voxel_mm = np.linalg.norm(mask.affine[:3, :3], axis=0).min()
+    n = int(np.clip(np.ceil(h / mask_voxel_mm), 2, MAX_SAMPLES))
     padded = np.pad(mask.voxels, 1).astype(np.float32)  # half a voxel around the mask is inside it
     to_mask = np.linalg.inv(mask.affine)
     start = np.array([axis[0] for axis in grid.axes_mm()])
@@ -62,9 +62,9 @@ def to_labels(shares: Sequence[np.ndarray]) -> np.ndarray:
 
 def label_map_onto(label_map: LabelMap, grid: Grid, centre_mm: np.ndarray, n_labels: int) -> LabelMap:
     """`label_map` resampled to `grid`, whose origin is `centre_mm` (3,) of the map's world."""
-    found = ndimage.find_objects(label_map.labels, max_label=n_labels)
+    boxes = ndimage.find_objects(label_map.labels, max_label=n_labels)
     shares = [np.zeros(grid.shape, np.float32)] * n_labels
-    for k, box in enumerate(found):
+    for k, box in enumerate(boxes):
         if box is not None:
             affine = label_map.affine.copy()
             affine[:3, 3] += [b.start * h for b, h in zip(box, label_map.spacing_mm, strict=True)]

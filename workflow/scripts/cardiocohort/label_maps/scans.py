@@ -93,10 +93,10 @@ def make_label_map(c: Convention, path: Path, payload: tuple) -> dict:
     case, sources, whole_heart = payload
     label_map = path.parents[1] / f"{case.name}.nii.gz"
     label_map.unlink(missing_ok=True)  # of an earlier run with other settings
-    found = find_masks(case, sources)
-    if not found:
+    sourced_masks = find_masks(case, sources)
+    if not sourced_masks:
         raise SubjectError("no structure found in any of its sources")
-    masks = {name: mask for name, (_, mask) in found.items()}
+    masks = {name: mask for name, (_, mask) in sourced_masks.items()}
     heart = find_masks(case, {WHOLE_HEART: whole_heart})
     lacking = [name for name in c.anatomy.structures if name not in masks]
     reasons = [f"missing: {', '.join(lacking)}"] if lacking else []
@@ -116,7 +116,7 @@ def make_label_map(c: Convention, path: Path, payload: tuple) -> dict:
     return {
         "verdict": Outcome.REJECTED if reasons else Outcome.ACCEPTED,
         "reason": "; ".join(reasons),
-        "sources": "; ".join(f"{name}={source}" for name, (source, _) in found.items()),
+        "sources": "; ".join(f"{name}={source}" for name, (source, _) in sourced_masks.items()),
         "changes": "; ".join(changes),
         "volumes_ml": (voxels * c.grid.voxel_volume_ml).tolist(),
         "files": [] if reasons else [label_map.name],
@@ -130,7 +130,7 @@ def find_masks(case: Path, sources: dict[str, tuple[Source, ...]]) -> dict[str, 
     """
     # structures often share a file of many labels, between files of one mask each
     read: Callable[[Path], Volume] = lru_cache(maxsize=2)(read_volume)
-    found = {}
+    sourced_masks = {}
     for name, several in sources.items():
         for source in several:
             path = source.path(case)
@@ -141,9 +141,9 @@ def find_masks(case: Path, sources: dict[str, tuple[Source, ...]]) -> dict[str, 
             except InputError as error:
                 raise SubjectError(str(error)) from None
             if mask is not None:
-                found[name] = (source, mask)
+                sourced_masks[name] = (source, mask)
                 break
-    return found
+    return sourced_masks
 
 
 def cuts(masks: dict[str, Mask]) -> list[str]:
@@ -192,10 +192,10 @@ def drop_strays(
     voxels = np.bincount(labels.ravel(), minlength=anatomy.n_channels)
     specks = tuple(
         replace(
-            rule, id=rule.id.replace(rule.kind, "stray", 1), maximum=STRAY_SHARE * own * grid.voxel_volume_ml
+            rule, id=rule.id.replace(rule.kind, "stray", 1), maximum=STRAY_SHARE * size * grid.voxel_volume_ml
         )
         for rule in rules.repairs
-        if rule.kind == "speck" and (own := int(voxels[list(rule.structure)].sum()))
+        if rule.kind == "speck" and (size := int(voxels[list(rule.structure)].sum()))
     )
     return topology.repair(labels, grid.spacing_mm, anatomy, topology.Rules((), specks))
 

@@ -59,15 +59,15 @@ def shorten(
     """
     labels, done = labels.copy(), []
     for rule in vessels:
-        own = labels == anatomy.label(rule.vessel)
-        before = np.count_nonzero(own)
+        vessel = labels == anatomy.label(rule.vessel)
+        before = np.count_nonzero(vessel)
         if not before:
             continue
-        inner = np.zeros_like(own)
-        inner[1:-1, 1:-1, 1:-1] = own[1:-1, 1:-1, 1:-1]
+        inner = np.zeros_like(vessel)
+        inner[1:-1, 1:-1, 1:-1] = vessel[1:-1, 1:-1, 1:-1]
         path = _path_mm(inner, labels == anatomy.label(rule.joins), spacing_mm)
         kept = inner if path is None else path <= rule.length_mm
-        labels[own & ~kept] = 0
+        labels[vessel & ~kept] = 0
         lost = before - np.count_nonzero(kept)
         if lost:
             ml = spacing_mm**3 / 1000.0

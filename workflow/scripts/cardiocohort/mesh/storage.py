@@ -31,8 +31,8 @@ def write_volume(path: str | Path, model: BiventricularModel) -> None:
             grid.cell_data[name] = getattr(model.microstructure, name).astype(np.float32)
             grid.point_data[name] = getattr(model.microstructure, f"node_{name}").astype(np.float32)
     if model.coordinates is not None:
-        found = model.coordinates
-        for data, arrays in ((grid.cell_data, found.on_tets()), (grid.point_data, found.on_nodes())):
+        fields = model.coordinates
+        for data, arrays in ((grid.cell_data, fields.on_tets()), (grid.point_data, fields.on_nodes())):
             for name, values in arrays.items():
                 data[name] = values.astype(np.int32 if values.dtype.kind == "i" else np.float32)
     text = json.dumps({"units": model.units, **model.provenance}, sort_keys=True)

@@ -187,8 +187,8 @@ def valve_plane(labelmap: LabelMap, anatomy: Anatomy, ventricles: tuple[str, ...
     axes = labelmap.axes_mm
     valves = []
     for ventricle in ventricles:
-        own = labelmap.labels == anatomy.label(ventricle)
-        met = [contact_points(own, labelmap.labels == anatomy.label(n), axes) for n in VALVES[ventricle]]
+        cavity = labelmap.labels == anatomy.label(ventricle)
+        met = [contact_points(cavity, labelmap.labels == anatomy.label(n), axes) for n in VALVES[ventricle]]
         if not any(map(len, met)):
             reason = f"{ventricle} has no valve"
             raise SubjectError(reason, f"no contact with {' or '.join(VALVES[ventricle])}")
@@ -211,14 +211,14 @@ def valve_plane(labelmap: LabelMap, anatomy: Anatomy, ventricles: tuple[str, ...
 
 def contact_points(a: np.ndarray, b: np.ndarray, axes_mm) -> np.ndarray:
     """Centres (N, 3), in mm, of the voxel faces that the masks share."""
-    found = []
+    per_axis = []
     for axis in range(3):
         low = tuple(slice(None, -1) if i == axis else slice(None) for i in range(3))
         high = tuple(slice(1, None) if i == axis else slice(None) for i in range(3))
         index = np.argwhere((a[low] & b[high]) | (b[low] & a[high])).astype(float)
         index[:, axis] += 0.5
-        found.append(index)
-    index = np.concatenate(found)
+        per_axis.append(index)
+    index = np.concatenate(per_axis)
     return np.stack([np.interp(index[:, i], np.arange(len(x)), x) for i, x in enumerate(axes_mm)], axis=1)
 
 

@@ -182,7 +182,7 @@ def _failed_figures(quality: dict[str, float], settings: MeshSettings):
     walls = {"rv_wall_mm": settings.rv_wall_mm}
     if settings.has_regional_walls:
         walls = {f"rv_wall_{third}_mm": mm for third, mm in settings.rv_walls_mm.items()}
-    for name, asked in walls.items():
-        error = quality[name] / asked - 1.0
+    for name, target_mm in walls.items():
+        error = quality[name] / target_mm - 1.0
         if not abs(error) <= settings.rv_wall_tolerance:
-            yield name, f"{quality[name]:.2f} mm is off {asked:g} mm by {error:+.0%}"
+            yield name, f"{quality[name]:.2f} mm is off {target_mm:g} mm by {error:+.0%}"

@@ -135,14 +135,14 @@ class MeshSettings:
     @property
     def edge_lengths_mm(self) -> dict[str, float]:
         """Aimed edge length by region (lv, rv, septum)."""
-        own = {"lv": None, "rv": self.rv_edge_length_mm, "septum": self.septum_edge_length_mm}
-        return {region: self.edge_length_mm if mm is None else mm for region, mm in own.items()}
+        by_region = {"lv": None, "rv": self.rv_edge_length_mm, "septum": self.septum_edge_length_mm}
+        return {region: self.edge_length_mm if mm is None else mm for region, mm in by_region.items()}
 
     @property
     def rv_walls_mm(self) -> dict[str, float]:
         """Thickness of the RV's wall in each third (THIRDS)."""
-        own = {"apical": self.rv_wall_apical_mm, "mid": None, "basal": self.rv_wall_basal_mm}
-        return {third: self.rv_wall_mm if mm is None else mm for third, mm in own.items()}
+        by_third = {"apical": self.rv_wall_apical_mm, "mid": None, "basal": self.rv_wall_basal_mm}
+        return {third: self.rv_wall_mm if mm is None else mm for third, mm in by_third.items()}
 
     @property
     def has_regional_walls(self) -> bool:

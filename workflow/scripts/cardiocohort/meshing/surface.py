@@ -47,11 +47,11 @@ def surface(domain: Domain, size_mm: Size) -> TaggedSurface:
     """The boundary of the domain with triangles of edges `size_mm`; SubjectError if not closed."""
     fields = boundary_fields(domain)
     points, facets = remesh(isosurface(domain.muscle), domain.base, size_mm)
-    found = tag_facets(points, facets, fields)
-    tag = clean_tags(facets, found)
+    raw_tag = tag_facets(points, facets, fields)
+    tag = clean_tags(facets, raw_tag)
     reach = REACH * size_mm(points)
     # a strip one facet wide was widened down the wall: its rim has to come all the way back
-    reach[np.unique(facets[tag != found])] *= WIDENED_REACH
+    reach[np.unique(facets[tag != raw_tag])] *= WIDENED_REACH
     points = fit(points, facets, tag, fields, reach[:, None])
     return TaggedSurface(points, facets, tag)
 

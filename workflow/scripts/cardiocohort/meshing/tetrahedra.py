@@ -75,8 +75,8 @@ def tetrahedralize(
                 f"TetGen could not be run: {last}; that is not the heart's fault: mend what it tells of "
                 "(installation, disk) and run the same command again"
             )
-        with np.load(target) as found:
-            return found["points"].astype(float), found["tets"].astype(np.int64)
+        with np.load(target) as mesh:
+            return mesh["points"].astype(float), mesh["tets"].astype(np.int64)
 
 
 def max_volume_mm3(edge_length_mm):
@@ -146,18 +146,19 @@ def peel(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarr
     taken = np.zeros(len(points), dtype=bool)
     gone, old, new, new_tag = [], [], [], []
     for tet in np.flatnonzero(poor):
-        own = np.flatnonzero(owner == tet)
-        shared = np.intersect1d(faces[own[0]], faces[own[1]])
+        pair = np.flatnonzero(owner == tet)
+        shared = np.intersect1d(faces[pair[0]], faces[pair[1]])
         opposite = np.setdiff1d(tets[tet], shared)
         on_surface = np.isin(row_keys(opposite[None], len(points)), surface_edges)[0]
-        if tag_of[own[0]] != tag_of[own[1]] or on_surface or taken[tets[tet]].any() or uses[shared].min() < 2:
+        one_tag = tag_of[pair[0]] == tag_of[pair[1]]
+        if not one_tag or on_surface or taken[tets[tet]].any() or uses[shared].min() < 2:
             continue
         taken[tets[tet]] = True
         gone.append(tet)
-        old.extend(row_keys(np.sort(faces[own], axis=1), len(points)))
+        old.extend(row_keys(np.sort(faces[pair], axis=1), len(points)))
         inner = [face for face in tets[tet][FACES] if not np.isin(shared, face).all()]
         new.extend(face[::-1] for face in inner)  # outward of the tet that stays
-        new_tag.extend([tag_of[own[0]]] * 2)
+        new_tag.extend([tag_of[pair[0]]] * 2)
     if not gone:
         return tets, facets, tag
     kept = ~np.isin(row_keys(np.sort(facets, axis=1), len(points)), old)

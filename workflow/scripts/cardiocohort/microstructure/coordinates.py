@@ -45,7 +45,7 @@ def add_coordinates(model: BiventricularModel) -> BiventricularModel:
     within = np.isin(np.arange(len(model.points_mm)), np.setdiff1d(model.tets[septal], model.tets[~septal]))
     in_tets = {name: f[model.tets].mean(axis=1) for name, f in (("half", half), ("depth", depth))}
     high = apicobasal[model.tets].mean(axis=1)
-    found = VentricularCoordinates(
+    coordinates = VentricularCoordinates(
         apicobasal=high,
         transmural=np.abs(in_tets["depth"]),
         rotational=rotational_of(share, septal),
@@ -57,8 +57,8 @@ def add_coordinates(model: BiventricularModel) -> BiventricularModel:
         aha=segments(model, axes, meet, high, share),
         wall_mm=wall_thickness(model, meet.sheet),
     )
-    made = {"coordinates": "Cobiveco (Schuler et al. 2021)", "segments": "AHA (Cerqueira et al. 2002)"}
-    return replace(model, coordinates=found, provenance=model.provenance | made)
+    methods = {"coordinates": "Cobiveco (Schuler et al. 2021)", "segments": "AHA (Cerqueira et al. 2002)"}
+    return replace(model, coordinates=coordinates, provenance=model.provenance | methods)
 
 
 def rotational_of(share: np.ndarray, septal: np.ndarray) -> np.ndarray:
@@ -95,10 +95,10 @@ def _rotational(
     """
     on_tets, on_nodes = np.zeros(len(model.tets)), np.zeros(len(model.points_mm))
     for value in REGIONS.values():
-        own = meet.sheet == value
-        nodes = np.unique(model.tets[own])
-        points, tets, ends = laplace.part_of(model.points_mm, model.tets[own], meet.posterior, meet.anterior)
+        part = meet.sheet == value
+        nodes = np.unique(model.tets[part])
+        points, tets, ends = laplace.part_of(model.points_mm, model.tets[part], meet.posterior, meet.anterior)
         share, _ = laplace.share_of_length(points, tets, turn[nodes], *ends)
         on_nodes[nodes] = share
-        on_tets[own] = share[tets].mean(axis=1)
+        on_tets[part] = share[tets].mean(axis=1)
     return on_tets, on_nodes

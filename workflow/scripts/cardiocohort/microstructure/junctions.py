@@ -94,9 +94,9 @@ def sheets(model: BiventricularModel) -> np.ndarray:
     piece = connected_components(graph, directed=False)[1]
     sheet = np.zeros(n, dtype=int)
     for value in REGIONS.values():
-        own = piece[model.region == value]
-        if len(own):
-            sheet[piece == np.bincount(own).argmax()] = value
+        pieces = piece[model.region == value]
+        if len(pieces):
+            sheet[piece == np.bincount(pieces).argmax()] = value
     while (sheet == 0).any():
         known, new = np.where(sheet[pairs[0]] > 0, pairs, pairs[::-1])
         reached = (sheet[known] > 0) & (sheet[new] == 0)

@@ -62,7 +62,7 @@ def part_of(
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Points and tets of some of a mesh's tets alone, and sets of its nodes as indices of the new points."""
     nodes, compact = np.unique(tets, return_inverse=True)
-    return points_mm[nodes], compact.reshape(-1, 4), [np.flatnonzero(np.isin(nodes, own)) for own in sets]
+    return points_mm[nodes], compact.reshape(-1, 4), [np.flatnonzero(np.isin(nodes, s)) for s in sets]
 
 
 def _held(matrix, right: np.ndarray, held: dict[float, np.ndarray]) -> np.ndarray:
@@ -72,10 +72,10 @@ def _held(matrix, right: np.ndarray, held: dict[float, np.ndarray]) -> np.ndarra
         field[nodes] = value
     fixed = np.unique(np.concatenate(list(held.values())))
     reduced, rest, _, free = condense(matrix, right, x=field, D=fixed)
-    found, status = cg(reduced, rest, rtol=TOLERANCE, maxiter=5000, M=diags_array(1.0 / reduced.diagonal()))
+    values, status = cg(reduced, rest, rtol=TOLERANCE, maxiter=5000, M=diags_array(1.0 / reduced.diagonal()))
     if status != 0:
         raise SubjectError("Laplace problem not solved", f"conjugate gradients ended with status {status}")
-    field[free] = found
+    field[free] = values
     return field
 
 

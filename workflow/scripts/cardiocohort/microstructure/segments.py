@@ -52,15 +52,15 @@ def attachments(model: BiventricularModel, axes: HeartAxes, meet: Junctions) -> 
     shared = np.intersect1d(septum, free)
     edges = np.linspace(1 / 3, 1, LEVELS + 1)
     middle = (edges[1:] + edges[:-1]) / 2
-    found = []
+    angles = []
     for nodes in (meet.anterior, meet.posterior):
         height, angle = long_axis_coordinates(model.points_mm[np.intersect1d(nodes, shared)], axes)
         level = np.digitize(height, edges) - 1
         medians = [np.median(angle[level == k]) if (level == k).any() else np.nan for k in range(LEVELS)]
         known = np.isfinite(medians)
         default = np.full(LEVELS, np.median(angle))
-        found.append(np.interp(middle, middle[known], np.array(medians)[known]) if known.any() else default)
-    return middle, *found
+        angles.append(np.interp(middle, middle[known], np.array(medians)[known]) if known.any() else default)
+    return middle, *angles
 
 
 def sectors(height, angle, levels, anterior, posterior) -> np.ndarray:
@@ -79,8 +79,8 @@ def left_segments(height: np.ndarray, sector: np.ndarray) -> np.ndarray:
     """Segments (n,) 1 to 17 from heights and stretched angles (degrees)."""
     six = ((ATTACHMENT_DEG * 2 - sector) // 60).astype(int) % 6  # anterior is 60 to 120 degrees
     four = ((135.0 - sector) // 90).astype(int) % 4
-    found = np.select([height >= 2 / 3, height >= 1 / 3, height >= 0], [1 + six, 7 + six, 13 + four], 17)
-    return found.astype(int)
+    segment = np.select([height >= 2 / 3, height >= 1 / 3, height >= 0], [1 + six, 7 + six, 13 + four], 17)
+    return segment.astype(int)
 
 
 def right_segments(apicobasal: np.ndarray, share: np.ndarray) -> np.ndarray:

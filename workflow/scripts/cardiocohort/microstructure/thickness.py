@@ -15,7 +15,7 @@ THINNEST_MM = 1.0  # a tet in the corner of two walls must not outweigh the rest
 
 def wall_thickness(model: BiventricularModel, sheet: np.ndarray) -> np.ndarray:
     """(M,) thickness in mm of the wall that each tet is part of; sheet (M,) from `junctions.sheets`."""
-    found = np.zeros(len(model.tets))
+    thickness = np.zeros(len(model.tets))
     rv = sheet == REGIONS["rv"]
     outer = np.union1d(model.nodes_of("epi"), model.nodes_of("rv_endo"))
     for part, inside, outside in (
@@ -25,8 +25,8 @@ def wall_thickness(model: BiventricularModel, sheet: np.ndarray) -> np.ndarray:
         points, tets, (inside, outside) = laplace.part_of(model.points_mm, model.tets[part], inside, outside)
         (field,) = laplace.solve(points, tets, [{0.0: inside, 1.0: outside}])
         _, total = laplace.share_of_length(points, tets, field, inside, outside)
-        found[part] = total[tets].mean(axis=1)
-    return found
+        thickness[part] = total[tets].mean(axis=1)
+    return thickness
 
 
 def segment_thickness(model: BiventricularModel, numbers) -> dict[int, float]:

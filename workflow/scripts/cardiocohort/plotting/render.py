@@ -92,16 +92,16 @@ def visible(projected: np.ndarray, triangles: np.ndarray, shape: tuple[int, int]
     high = np.floor(corners[..., :2].max(axis=1)).clip(-1, [width - 1, height - 1]).astype(np.int32)
     extent = (high - low).max(axis=1) + 1
     drawn = (area < 0) & (high >= low).all(axis=1)
-    found, size = [], 1
+    pixels, size = [], 1
     while drawn.any():
         # triangles of like size are tested together, each on a square of `size` pixels
         members = np.flatnonzero(drawn & (extent <= size))
         drawn[members] = False
         for part in np.array_split(members, 1 + len(members) * size**2 // CHUNK):
-            found.append(_pixels_of(part, size, a, ab, ac, area, low, high, width))
+            pixels.append(_pixels_of(part, size, a, ab, ac, area, low, high, width))
         size = size + 1 if size < 8 else 2 * size
-    if found:
-        where, z, triangle = (np.concatenate(column) for column in zip(*found, strict=True))
+    if pixels:
+        where, z, triangle = (np.concatenate(column) for column in zip(*pixels, strict=True))
         np.maximum.at(depth, where, z)
         nearest = depth[where] == z
         index[where[nearest]] = triangle[nearest]

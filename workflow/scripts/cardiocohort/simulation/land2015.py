@@ -88,11 +88,11 @@ def solve(case: Case, edge_mm: float) -> tuple[dict[str, float], int, Run]:
     run = inflate(stated, SimulationSettings(), lambda step: None)
     corners = np.array([vertex.point for vertex in stated.mesh.vertices])
     moved = corners + corner_displacements(stated)
-    found = {
+    heights = {
         name: float(moved[np.linalg.norm(corners - point, axis=1).argmin(), 2])
         for name, point in case.points.items()
     }
-    return found, int(stated.free.sum()), run
+    return heights, int(stated.free.sum()), run
 
 
 def compare(case: Case, published: pd.DataFrame) -> list[dict]:
@@ -100,9 +100,9 @@ def compare(case: Case, published: pd.DataFrame) -> list[dict]:
 
     published: columns problem, quantity, value_mm.
     """
-    found, unknowns, run = solve(case, case.edge_mm)
+    heights, unknowns, run = solve(case, case.edge_mm)
     rows = []
-    for name, value in found.items():
+    for name, value in heights.items():
         known = published.query("problem == @case.number and quantity == @name")["value_mm"]
         low, high = float(known.min()), float(known.max())
         row = {"problem": case.number, "quantity": name, "value_mm": round(value, 4)}

@@ -57,12 +57,12 @@ def strains(problem: Problem, axes: tuple[ng.CoefficientFunction, ...] | None) -
     """
     gradient = ng.Id(3) + ng.Grad(problem.displacement)
     centre = np.full((1, 3), 0.25)
-    found = {"J": _at(problem, ng.Det(gradient), centre).ravel()}
+    measures = {"J": _at(problem, ng.Det(gradient), centre).ravel()}
     if axes is not None:
         strain = 0.5 * (gradient.trans * gradient - ng.Id(3))
         for name, (i, j) in zip(STRAINS, _PAIRS, strict=True):
-            found[name] = _at(problem, ng.InnerProduct(axes[i], strain * axes[j]), centre).ravel()
-    return found
+            measures[name] = _at(problem, ng.InnerProduct(axes[i], strain * axes[j]), centre).ravel()
+    return measures
 
 
 def _at(problem: Problem, field: ng.CoefficientFunction, places: np.ndarray) -> np.ndarray:

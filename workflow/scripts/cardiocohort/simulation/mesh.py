@@ -34,11 +34,11 @@ def solver_mesh(model: BiventricularModel) -> tuple[ng.Mesh, np.ndarray]:
 def directions(mesh: ng.Mesh, model: BiventricularModel, order: np.ndarray) -> tuple[ng.GridFunction, ...]:
     """Fibre, sheet and sheet normal of each element, as unit vectors to the last bit of a double."""
     space = ng.VectorL2(mesh, order=0)
-    found = []
+    fields = []
     for name in DIRECTIONS:
         rows = getattr(model.microstructure, name)[order]
         field = ng.GridFunction(space)
         # files hold single precision, in which a fibre at rest is already stretched or not
         field.vec.FV().NumPy()[:] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T.ravel()
-        found.append(field)
-    return tuple(found)
+        fields.append(field)
+    return tuple(fields)

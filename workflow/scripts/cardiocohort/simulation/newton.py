@@ -42,17 +42,17 @@ class Tangent:
     def solve(self, right: np.ndarray) -> np.ndarray:
         """Solution (ndof,) of the tangent for `right`; Diverged if there is none."""
         if self.factor is not None:
-            found = self._gmres(right)
-            if found is not None:
-                return found
+            solution = self._gmres(right)
+            if solution is not None:
+                return solution
         self.factor = None  # the old one's memory is free before the new one takes its own
         bits = ng.BitArray(self.problem.free.tolist())
         self.factor = self.problem.form.mat.Inverse(bits, inverse="sparsecholesky")
         self.factorisations += 1
-        found = self._gmres(right)
-        if found is None:
+        solution = self._gmres(right)
+        if solution is None:
             raise Diverged("the tangent could not be solved")
-        return found
+        return solution
 
     def _gmres(self, right: np.ndarray) -> np.ndarray | None:
         """GMRES preconditioned from the right; None where it does not reach LINEAR in GMRES_STEPS."""

@@ -137,6 +137,6 @@ def _volumes(curve: list[dict]) -> dict:
 
 def _by_tet(values: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Values of the elements in the order of the model's tets."""
-    found = np.empty_like(values)
-    found[order] = values
-    return found
+    by_tet = np.empty_like(values)
+    by_tet[order] = values
+    return by_tet

@@ -26,8 +26,8 @@ def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, r
     or not the one its row lists.
     """
     rows = []
-    for subject, own in anatomies.groupby("subject", sort=False):
-        first = own.iloc[0]
+    for subject, subject_rows in anatomies.groupby("subject", sort=False):
+        first = subject_rows.iloc[0]
         if not first["file"]:
             rows.append({"subject": subject, "verdict": Outcome.MISSING, "reasons": first["reason"]})
             continue

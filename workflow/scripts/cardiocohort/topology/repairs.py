@@ -65,8 +65,8 @@ def seal_perforations(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, 
     patches, n = ndimage.label(closed & ~mask, FOREGROUND)
     sizes = np.bincount(patches.ravel(), minlength=n + 1)
     shutting = []
-    for i, found in enumerate(ndimage.find_objects(patches), 1):
-        around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in found)
+    for i, patch_box in enumerate(ndimage.find_objects(patches), 1):
+        around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in patch_box)
         before, patch = mask[around], patches[around] == i
         if euler_number(before | patch, connectivity=3) > euler_number(before, connectivity=3):
             shutting.append(i)
@@ -128,10 +128,10 @@ def cut_strands(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
         return scene.labels.copy(), ()
     near = ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) <= rule.openings_mm
     while now.holes > allowed:
-        found = _strand(mask, near, now)
-        if found is None:
+        strand_and_betti = _strand(mask, near, now)
+        if strand_and_betti is None:
             return scene.labels.copy(), ()
-        strand, now = found
+        strand, now = strand_and_betti
         around = ndimage.binary_dilation(strand, FOREGROUND) & ~mask
         labels[strand] = np.bincount(labels[around]).argmax()
         mask &= ~strand
