@@ -1,5 +1,7 @@
 """Refinement study: one config key, the same hearts at several edge lengths, one table and one figure."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,20 +9,14 @@ import pytest
 import summarise_refinement
 from cardiocohort.cohort import stage_tables
 from cardiocohort.config.check import check_refinement, with_edges
+from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.report.refinement import MESH_FIGURES, RESULTS, study
 from cardiocohort.report.refinement_figure import by_number_of_tets
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.errors import InputError
 from workflow_runs import make_bundle, make_cohort_table, snakemake
 
-MESHING = {
-    "edge_length_mm": 2.8,
-    "rv_edge_length_mm": None,
-    "septum_edge_length_mm": None,
-    "rv_wall_mm": 3.5,
-    "rv_wall_basal_mm": None,
-    "rv_wall_apical_mm": None,
-}
+MESHING = asdict(MeshSettings())
 FILE = {"file": "", "size": None, "sha256": ""}
 
 

@@ -128,7 +128,7 @@ def test_a_law_with_fibres_needs_them():
     ("values", "told"),
     [
         ({"batchsize": 2}, ["simulation.batchsize", "batch_size"]),
-        ({"batch_size": 0}, ["simulation.batch_size", "above 0"]),
+        ({"batch_size": 0}, ["simulation.batch_size", "at least 1"]),
         ({"max_steps": 1.5}, ["simulation.max_steps", "1.5"]),
         ({"pericardium_kpa_per_mm": -1}, ["simulation.pericardium_kpa_per_mm", "-1"]),
     ],

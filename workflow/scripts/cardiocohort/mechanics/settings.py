@@ -10,6 +10,7 @@ from ..runtime.errors import InputError
 from ..runtime.keys import check, from_section, key, section
 
 MATERIALS = ("holzapfel_ogden", "guccione", "neo_hooke")
+BASES = ("fixed", "robin")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Mechanics:
     material: str = key(
         "holzapfel_ogden",
         "Passive material; CalculiX, which lacks the fibre laws, always takes neo_hooke.",
-        enum=["holzapfel_ogden", "guccione", "neo_hooke"],
+        enum=list(MATERIALS),
     )
     holzapfel_ogden: HolzapfelOgden = section(
         HolzapfelOgden,
@@ -119,7 +120,7 @@ class Mechanics:
     base: str = key(
         "fixed",
         "`fixed`: the base does not move; `robin`: springs hold it, alike in all directions.",
-        enum=["fixed", "robin"],
+        enum=list(BASES),
     )
     base_stiffness_kpa_per_mm: float = key(
         1.0,

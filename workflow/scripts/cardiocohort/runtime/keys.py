@@ -87,13 +87,15 @@ def _schema_of_field(f: Field) -> dict:
 
 
 def _check_value(where: str, value: Any, about: dict) -> None:
-    kind = about.get("type", ())
-    if {"number", "integer"} & {kind, *kind} and (
-        isinstance(value, bool) or not isinstance(value, int | float) or (kind == "integer" and value % 1)
-    ):
-        raise InputError(f"{where}: {value!r} is no {'whole ' * (kind == 'integer')}number")
+    kinds = about.get("type", [])
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if {"number", "integer"} & set(kinds) and not (is_number and abs(value) < float("inf")):
+        raise InputError(f"{where}: {value!r} is not a number")
+    if "integer" in kinds and not isinstance(value, int):
+        raise InputError(f"{where}: {value!r} is not a whole number")
     for name, (holds, words) in BOUNDS.items():
         bound = about.get(name)
         if bound is not None and not holds(value, bound):
             said = ", ".join(map(str, bound)) if name == "enum" else f"{bound:g}"
-            raise InputError(f"{where}: {value!r} is not allowed; it must be {words.format(said)}")
+            raise InputError(f"{where}: {value!r} is not {words.format(said)}")
