@@ -12,6 +12,8 @@ from ..runtime.tables import FILE_COLUMNS
 
 _MOMENTS = {"subject": "str", "arm": "str", "structure": "str"} | dict.fromkeys(MOMENT_COLUMNS, "float64")
 
+FAR = 1e-3  # a median plausibility below this deserves a warning
+
 TARGETS = _MOMENTS | {"constrained": "str", "plausibility": "float64"}
 ANATOMIES = TARGETS | {"attempts": "int64", "status": "str", "reason": "str"} | FILE_COLUMNS
 TOPOLOGY = {"subject": "str", "verdict": "str", "reasons": "str"}

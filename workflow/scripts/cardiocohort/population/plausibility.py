@@ -13,13 +13,12 @@ from scipy.stats import chi2
 
 from ..anatomy.labels import Grid
 from ..anatomy.moments import Moments, from_columns, to_ellipsoid, to_vector
+from ..cohort.stage_tables import FAR
 from ..cohort.table import Arm
 from .covariates import check_arm
 from .ignored_edits import idle
 from .model import ENTRIES, Person, PopulationModel, fit, marginal, squared_distance
 from .reference import Reference
-
-FAR = 1e-3  # a median plausibility below this deserves a warning
 
 
 @dataclass(frozen=True)
