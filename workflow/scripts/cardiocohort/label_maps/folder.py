@@ -9,6 +9,7 @@ from pathlib import Path
 from ..runtime.errors import InputError
 
 SUFFIXES = (".nii.gz", ".nii")
+CONVENTION_TABLES = ("positions.tsv", "layout.tsv", "numberings.tsv")  # of the folder `convention`
 SUBJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..anatomy.label_map import check_affine
-from ..anatomy.nifti import read_nifti
+from ..anatomy.nifti import AGREE, read_nifti
 from ..runtime.errors import InputError
 from .nrrd import read_nrrd
 
@@ -16,10 +16,14 @@ FLAT_SHARE = 0.25  # of the widest slice; whole ventricles and atria end in slic
 
 @dataclass(frozen=True)
 class Volume:
-    """values (X, Y, Z), whole numbers; affine (4, 4) voxel index -> mm in RAS+, oblique or not."""
+    """values (X, Y, Z), whole numbers; affine (4, 4) voxel index -> mm in RAS+, oblique or not.
+
+    `remarks`: what in the header contradicts the affine, where the user trusts it all the same.
+    """
 
     values: np.ndarray
     affine: np.ndarray
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,21 @@ class Mask:
         return self.affine[:3, :3] @ np.argwhere(self.voxels).mean(axis=0) + self.affine[:3, 3]
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, geometry: str = AGREE) -> Volume:
     """Read a NIfTI or NRRD volume of labels; InputError naming the file for all that is none.
 
     The header must say how the volume lies in the body: a NIfTI file whose sform and qform are both
-    unset, or a NRRD file without a space, is refused, since left and right would be a guess.
+    unset, or a NRRD file without a space, is refused, since left and right would be a guess. `geometry`: the
+    form of a NIfTI header that is trusted (`anatomy.nifti`).
     """
     path = Path(path)
-    values, affine = read_nrrd(path) if path.name.endswith(".nrrd") else _read_nifti(path)
+    remarks = ()
+    if path.name.endswith(".nrrd"):
+        values, affine = read_nrrd(path)
+    else:
+        nifti = read_nifti(path, geometry)
+        values, affine, remarks = nifti.values, nifti.affine, nifti.remarks
+        values = values.reshape(values.shape[:3])  # a series of one is a volume
     check_affine(path, affine)
     if values.dtype.kind not in "biuf":
         raise InputError(f"{path}: voxels of type {values.dtype}; expected whole numbers")
@@ -58,19 +69,7 @@ def read_volume(path: str | Path) -> Volume:
         if not (np.isfinite(values).all() and np.array_equal(values, np.rint(values))):
             raise InputError(f"{path}: the volume has values that are not whole numbers; expected labels")
         values = values.astype(np.int32)
-    return Volume(values, affine)
-
-
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    read = read_nifti(path)
-    if not read.oriented:
-        raise InputError(
-            f"{path}: its header does not say how the volume lies in the body (sform and qform codes are "
-            "0); export it again with its orientation"
-        )
-    if read.unit not in ("mm", "unknown"):
-        raise InputError(f"{path}: its header is in {read.unit}, expected mm")
-    return read.values.reshape(read.values.shape[:3]), read.affine  # a series of one is a volume
+    return Volume(values, affine, remarks)
 
 
 def mask_of(volume: Volume, labels: tuple[int, ...]) -> Mask | None:
