@@ -17,12 +17,12 @@ from cardiocohort.anatomy.label_map import read_label_map, to_grid
 from cardiocohort.label_maps.cases import find_cases, parse_source, parse_sources
 from cardiocohort.label_maps.folder import find_label_maps
 from cardiocohort.label_maps.importing import import_label_map
-from cardiocohort.label_maps.scans import CASES, case_tasks, cases_table, make_label_map, open_convention
+from cardiocohort.label_maps.scans import CASES, case_tasks, cases_table, make_label_map, open_standard
 from cardiocohort.label_maps.volumes import read_volume
 from cardiocohort.runtime import batch_runner
 from cardiocohort.runtime.tables import read_table, write_table
 from cardiocohort.topology import load_rules
-from heart_anatomy import HEART, HEART_GRID
+from heart_anatomy import CONVENTION, HEART, HEART_GRID
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 DATA = Path(__file__).resolve().parents[2] / "data/segmentations"
@@ -37,7 +37,7 @@ VERSION_2_FIRST = {
 FILES = [
     RESOURCES / "topology/heart.tsv",
     RESOURCES / "segmentations/heart_vessels.tsv",
-    RESOURCES / "segmentations/heart_positions.tsv",
+    CONVENTION,
 ]
 
 
@@ -48,7 +48,7 @@ def run(folder, out, sources=None):
         (parse_source("heart.nii.gz"),), "same settings",
     )  # fmt: skip
     records = batch_runner.run_batch(
-        out, tasks, make_label_map, initializer=open_convention, initargs=(HEART, HEART_GRID, *FILES)
+        out, tasks, make_label_map, initializer=open_standard, initargs=(HEART, HEART_GRID, *FILES)
     )
     return {record["subject"]: record for record in records}
 
@@ -138,9 +138,11 @@ def test_what_is_accepted_can_be_a_cohort_and_train_a_prior(real, tmp_path):
     from cardiocohort.prior import reference_population
 
     source, rules = real[1] / "s0327.nii.gz", load_rules(FILES[0], HEART)
-    imported = import_label_map(tmp_path / "cohort.nii.gz", (str(source), HEART, HEART_GRID, rules))
+    imported = import_label_map(
+        tmp_path / "cohort.nii.gz", (str(source), HEART, HEART_GRID, rules, CONVENTION)
+    )
     np.testing.assert_allclose(imported["volume_ml"], real[0]["s0327"]["volumes_ml"])
-    source = reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0)
+    source = reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0, CONVENTION)
     (task,) = reference_population.folder_tasks(find_label_maps(real[1]), "")
     record = reference_population.work_folder(source, tmp_path / "prior.nii.gz", task.payload)
     assert record["verdict"] == "accepted"

@@ -225,19 +225,6 @@ class Prior:
         "Structures and grid (JSON, as the head of a bundle.json).",
         minLength=1,
     )
-    convention: str | None = key(
-        "resources/convention/heart",
-        "Folder with positions.tsv, layout.tsv and numberings.tsv. Label maps and scans of your own are "
-        "compared with these tables: which label is which structure, and how the heart lies. null checks "
-        "nothing.",
-        minLength=1,
-    )
-    nifti_geometry: str = key(
-        "agree",
-        "Which form of a NIfTI header gives voxel size and orientation. With `agree` a header whose "
-        "sform, qform and pixdim contradict each other is an error.",
-        enum=["agree", "sform", "qform"],
-    )
     label_maps: str | None = key(
         None,
         "Folder of label maps in the convention to train on; null deforms the templates.",
@@ -480,6 +467,19 @@ class Config:
         None,
         "The reference population, one row a subject and structure; null takes the bundle's own.",
         minLength=1,
+    )
+    convention: str | None = key(
+        "resources/convention/heart",
+        "Folder with positions.tsv, layout.tsv and numberings.tsv. Label maps and scans of your own are "
+        "compared with these tables: which label is which structure, and how the heart lies. null checks "
+        "nothing.",
+        minLength=1,
+    )
+    nifti_geometry: str = key(
+        "agree",
+        "Which form of a NIfTI header gives voxel size and orientation. With `agree` a header whose "
+        "sform, qform and pixdim contradict each other is an error.",
+        enum=["agree", "sform", "qform"],
     )
     label_maps: str | None = key(
         None,

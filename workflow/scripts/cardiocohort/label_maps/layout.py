@@ -23,12 +23,14 @@ from ..topology.scene import contact_areas
 from .rule_rows import read_rows
 
 COLUMNS = ("structure", "x_mm", "y_mm", "z_mm", "volume_ml", "fill", "enclosure", "touches", "stand_in")
-# Spreads of the comparison. Among 22 real hearts, the sum of squared deviations in these units is at most 2.5
-# per structure for the right labels and axes, and larger by 4 or more for wrong axes (docs/own-data.md).
+# Spreads of the comparison. For 22 real hearts the mean of the squared deviations in these units is at most 2.6
+# as they are, and larger by 4.1 or more with other axes (five structures: 0.7) (resources/convention/README.md).
 PLACE_MM, LOG_VOLUME, LOG_FILL, ENCLOSURE = 15.0, 0.5, 0.3, 0.2
 RECOGNISED = 6.0  # mean of the squared deviations per structure, above which nothing is recognised
 MIRRORED = 0.8  # a mirror image that fits this much better than the heart itself
-CONTACT_MM2 = 50.0  # neighbours share at least this; the least of 22 hearts is 120
+MAX_TURN_DEG = 60.0  # of 22 hearts: up to 21; hearts elsewhere lie up to 26 from these
+CONTACT_MM2 = 50.0  # neighbours share at least this; the least of 22 hearts is 204
+FEW_LABELS = 4  # their centroids lie nearly in a plane: they do not show how the axes run
 MAX_LABELS = 16  # more are not taken for a heart in an unknown numbering
 PASSES = 5
 ARRANGEMENTS = tuple(
@@ -121,7 +123,8 @@ def shapes_of(values: np.ndarray, axes_mm: tuple[np.ndarray, ...]) -> Shapes:
     present, compact = _compact(values)
     spacing = tuple(float(axis[1] - axis[0]) for axis in axes_mm)
     measured = []
-    for k, box in enumerate(ndimage.find_objects(compact), 1):
+    for k, inside in enumerate(ndimage.find_objects(compact), 1):
+        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in inside)
         m = measure((compact[box] == k).astype(float), tuple(a[s] for a, s in zip(axes_mm, box, strict=True)))
         # a label of few voxels has no spread along some axis: that of one voxel is added
         spread = m.covariance_mm2 + np.diag(np.square(spacing)) / 12
@@ -158,24 +161,27 @@ def unjoined(shapes: Shapes, structures: tuple[str, ...], layout: Layout) -> lis
     ]
 
 
-def is_mirrored(centroids_mm: dict[str, np.ndarray], layout: Layout) -> bool:
-    """Whether a mirror image of the layout fits the centroids (3,) better than any turned one.
+def misalignment(centroids_mm: dict[str, np.ndarray], layout: Layout) -> str:
+    """Whether structures with these centroids, (3,) mm by name, are mirrored or turned far; empty if not.
 
-    By rigid registration (Kabsch 1976), so that it holds in any pose. Five structures at least, else False.
+    By rigid registration with the layout (Kabsch 1976): a mirror image is recognised in any pose. Fewer
+    than five structures are not judged: their centroids lie nearly in a plane.
     """
     known = [k for k, name in enumerate(layout.structures) if name in centroids_mm]
-    if len(known) < 5:
-        return False
+    if len(known) <= FEW_LABELS:
+        return ""
     here = np.array([centroids_mm[layout.structures[k]] for k in known])
     there = layout.centroid_mm[known]
     here, there = here - here.mean(axis=0), there - there.mean(axis=0)
     u, _, vt = np.linalg.svd(here.T @ there)
     handedness = np.linalg.det(u @ vt)  # 1 or -1
-    turned, mirrored = (
-        np.linalg.norm(here @ u @ np.diag([1.0, 1.0, sign]) @ vt - there)
-        for sign in (handedness, -handedness)
-    )
-    return bool(mirrored < MIRRORED * turned)
+    turn, mirror = (u @ np.diag([1.0, 1.0, sign]) @ vt for sign in (handedness, -handedness))
+    if np.linalg.norm(here @ mirror - there) < MIRRORED * np.linalg.norm(here @ turn - there):
+        return "mirrored: a mirror image of the usual heart fits it better than any turned one"
+    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    if angle > MAX_TURN_DEG:
+        return f"turned by {angle:.0f} degrees against the usual heart (allowed: {MAX_TURN_DEG:.0f})"
+    return ""
 
 
 def stand_in_centroids(labels: np.ndarray, axes_mm: tuple, anatomy: Anatomy, layout: Layout) -> dict:
@@ -203,16 +209,15 @@ def stand_in_centroids(labels: np.ndarray, axes_mm: tuple, anatomy: Anatomy, lay
 def recognise(shapes: Shapes, layout: Layout, candidates: Iterable[tuple[str | None, ...]]) -> Look | None:
     """What the labels look like under any order and signs of the axes, or None where that is no heart.
 
-    `candidates`: structures by label that are tried besides the best assignment. A plainer look (no axis
-    changed) wins over one that fits about as well.
+    `candidates`: structures by label that are tried besides the best assignment; of FEW_LABELS or less only
+    these are, with the axes as they are. Where several fit about as well, one with these axes wins.
     """
-    known = tuple(candidates)
+    known, few = tuple(candidates), len(shapes.values) <= FEW_LABELS
     looks = []
-    # three centroids lie in a plane, and four nearly so: they do not show how the axes run
-    for arrangement in ARRANGEMENTS if len(shapes.values) > 4 else (np.eye(3),):
+    for arrangement in (np.eye(3),) if few else ARRANGEMENTS:
         turned = shapes.centroid_mm @ arrangement.T
         tried = list(known)
-        if len(shapes.values) <= MAX_LABELS:
+        if FEW_LABELS < len(shapes.values) <= MAX_LABELS:
             tried += [_assigned(turned, shapes, layout, start) for start in (None, *known)]
         looks += [Look(names, arrangement, _deviation(turned, shapes, layout, names)) for names in tried]
     if not looks:

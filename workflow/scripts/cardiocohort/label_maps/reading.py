@@ -7,6 +7,7 @@ positions.tsv, layout.tsv and numberings.tsv. Owned by the segmentations stage.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import nibabel as nib
@@ -25,6 +26,7 @@ from .positions import AXES, Position, load_positions, misplaced
 from .volumes import read_volume
 
 CORRECT = "correct the header, or export the file again (docs/own-data.md, Orientation)"
+DEXTROCARDIA = "A heart that truly lies mirrored in its body (dextrocardia) is not in this convention"
 CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -112,13 +114,15 @@ def misplacements(
     places = dict(zip(names, shapes.centroid_mm, strict=True))
     places |= layouts.stand_in_centroids(labels, axes_mm, anatomy, convention.layout)
     reasons = misplaced(places, convention.positions)
-    if not reasons and layouts.is_mirrored(places, convention.layout):
-        reasons = ("mirrored: a mirror image of the usual heart fits it better than any turned one",)
+    if not reasons and (turned := layouts.misalignment(places, convention.layout)):
+        reasons = (turned,)
     return reasons
 
 
 def _look_of(shapes: Shapes, structures: tuple, convention: Convention) -> Look | None:
-    known = [numbered.of_labels(shapes.values, n) for n in (*convention.numberings.values(),)]
+    known = [numbered.of_labels(shapes.values, numbering) for numbering in convention.numberings.values()]
+    if len(structures) <= layouts.FEW_LABELS:
+        known += permutations(structures)
     candidates = [names for names in (structures, *known) if sum(name is not None for name in names) >= 3]
     return layouts.recognise(shapes, convention.layout, candidates)
 
@@ -130,13 +134,11 @@ def _numbering(path: Path, shapes: Shapes, structures: tuple, look: Look, conven
     conventional = dict(zip(shapes.values, structures, strict=True))
     differing = {k: found for k, found in numbering.items() if found != conventional[k]}
     listed = ", ".join(f"{k} {structure}" for k, structure in (numbering if name else differing).items())
-    what = (
-        "its labels are those of the convention, but for more"
-        if not differing
-        else (
-            f"its labels look like {f'the numbering of {name}: ' if name else ''}{listed}, not like the convention's"
-        )
-    )
+    if differing:
+        numbers = f"the numbering of {name}: {listed}" if name else listed
+        what = f"its labels look like {numbers}, not like the convention's"
+    else:
+        what = "its labels are those of the convention, but for more"
     if not look.upright:
         what += f"; {_orientation(look, ('R', 'A', 'S'))}"
     sources = [(structure, k) for k, structure in numbering.items()]
@@ -172,6 +174,6 @@ def _orientation(look: Look, stored_axes: tuple[str, ...]) -> str:
     stored[:3, :3] = look.arrangement @ stored[:3, :3]
     return (
         f"its heart lies {what}. The header says that the stored axes run {' '.join(stored_axes)}, the heart "
-        f"lies as if they ran {' '.join(nib.aff2axcodes(stored))}; {CORRECT}. A heart that is truly mirrored "
-        "(dextrocardia) is not in this convention"
+        f"lies as if they ran {' '.join(nib.aff2axcodes(stored))}; {CORRECT}"
+        + (f". {DEXTROCARDIA}" if mirrored else "")
     )
