@@ -23,8 +23,8 @@ from ..topology.scene import contact_areas
 from .rule_rows import read_rows
 
 COLUMNS = ("structure", "x_mm", "y_mm", "z_mm", "volume_ml", "fill", "enclosure", "touches", "stand_in")
-# Spreads of the comparison. For 22 real hearts the mean of the squared deviations in these units is at most 2.6
-# as they are, and larger by 4.1 or more with other axes (five structures: 0.7) (resources/convention/README.md).
+# Spreads of the comparison. For 22 real hearts the mean of the squared deviations in these units is at most
+# 2.6 as they are, and larger by 4.1 or more with other axes (resources/convention/README.md).
 PLACE_MM, LOG_VOLUME, LOG_FILL, ENCLOSURE = 15.0, 0.5, 0.3, 0.2
 RECOGNISED = 6.0  # mean of the squared deviations per structure, above which nothing is recognised
 MIRRORED = 0.8  # a mirror image that fits this much better than the heart itself
