@@ -17,6 +17,7 @@ from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
+from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.config.check import check_refinement, check_together, complete
 from cardiocohort.config.check import locate, with_edges
 from cardiocohort.runtime.errors import InputError
@@ -91,13 +92,59 @@ def all_cores(wildcards):
     return workflow.cores or 1
 
 
+# ---- content of users' files
+
+# A file that replaces another one may be older. So users' files are ancient() inputs, and params hold the
+# digest of their content. It must not come from a params function of `input`: Snakemake does not compare those.
+CONTENTS = ContentDigests(".snakemake/content_digests.json")
+
+
+@cache
+def label_maps_of(folder, key):
+    """Label maps by subject of the folder that config key `key` names; none where it is null.
+
+    They are digested here, before any job reads them."""
+    if not folder:
+        return {}
+    with plain_errors():
+        found = label_map_folder.find_label_maps(place(folder, key, "folder"))
+        if workflow.is_main_process:
+            CONTENTS.of(found.values())
+    return {name: str(path) for name, path in found.items()}
+
+
+def prior_label_maps():
+    """Label maps that a prior is trained on. Not looked for before the job is planned: the target `label_maps`
+    of the same config may have to make them first."""
+    return label_maps_of(SETTINGS["prior"]["label_maps"], "prior.label_maps")
+
+
+def prior_covariates():
+    """The table of covariates of a prior's label maps, if any."""
+    return place(SETTINGS["prior"]["covariates"], "prior.covariates", "file") or []
+
+
+@cache
+def segmented_files():
+    """The files of all cases of `segmentations.folder` that a source names, digested like label maps."""
+    folder, *sources = map(
+        SETTINGS["segmentations"].get, ("folder", "sources", "whole_heart")
+    )
+    with plain_errors():
+        anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
+        folder = place(folder, "segmentations.folder", "folder")
+        files = cases.files_of_data_set(folder, *sources, anatomy.structures)
+        CONTENTS.of(files)
+    return files
+
+
 # ---- batches
 
 
 def planned_batches():
     """Every batch by name, from the folder `label_maps` or from the cohort table."""
     if SETTINGS["label_maps"]:
-        label_maps = label_map_folder.find_label_maps(located("label_maps", "folder"))
+        label_maps = label_maps_of(SETTINGS["label_maps"], "label_maps")
         return plan.batches_of_label_maps(
             SETTINGS["cohort"], label_maps, SETTINGS["batch_size"]
         )
@@ -132,24 +179,15 @@ def verified_subject(wildcards):
 
 
 def base_of(*stages):
-    """An input function: tables of the base's batch (`base_<stage>`), or the base's label map (`base_map`)."""
-    suffixes = {"targets": "parquet", "anatomies": "parquet", "topology": "tsv"}
+    """An input function: what a batch of siblings takes from its base."""
 
     def base_inputs(wildcards):
         batch = batch_of(wildcards)
         if batch["base_map"]:
             return {"base_map": ancient(batch["base_map"])}
-        if not batch["base_batch"]:
-            return {}
-        return {
-            f"base_{stage}": f"<cohort>/{stage}/{batch['base_batch']}.{suffixes[stage]}"
-            for stage in stages
-        }
+        return plan.base_tables(batch, stages)
 
     return base_inputs
-
-
-# ---- simulations
 
 
 @cache
@@ -158,134 +196,27 @@ def simulation_batches():
     return plan.simulation_batches(BATCHES, SETTINGS["simulation"]["batch_size"])
 
 
-def all_simulations(wildcards):
-    """The tables of every simulation batch."""
-    return expand("<cohort>/simulations/{batch}.tsv", batch=simulation_batches())
-
-
-def meshes_of_simulation(wildcards):
-    """The mesh tables that hold the subjects of a simulation batch."""
-    names = simulation_batches()[wildcards.batch]["meshes"]
-    return expand("<cohort>/meshes/{name}.tsv", name=names)
-
-
-def refined_simulations(wildcards):
-    """The tables of every simulation batch at every edge length, if the study is to simulate."""
-    if not SETTINGS["refinement"]["simulate"]:
-        return []
-    return expand(
-        "<cohort>/refinement/{edge}mm/simulations/{batch}.tsv",
-        edge=REFINED_EDGES,
-        batch=simulation_batches(),
-    )
-
-
-def all_comparisons(wildcards):
-    """The tables of every arm of siblings beside its base."""
-    if not SIBLING_ARMS:
-        raise WorkflowError(
-            f"{SETTINGS['cohort_table']}: no arm has another arm as its base, so there are no pairs to "
-            "compare; fill in the column 'base' (docs/cohort-table.md)"
-        )
-    return expand("<cohort>/comparisons/{arm}.tsv", arm=SIBLING_ARMS)
-
-
-def compared(wildcards):
-    """Tables of an arm of siblings and, with the prefix `base_`, of its base."""
-    arms = {"": wildcards.arm, "base_": SIBLING_ARMS[wildcards.arm]["base"]}
-    stages = {
-        "simulations": (simulation_batches(), "tsv"),
-        "anatomies": (BATCHES, "parquet"),
-    }
-    return {
-        f"{prefix}{stage}": [
-            f"<cohort>/{stage}/{batch}.{suffix}"
-            for batch in batches
-            if plan.arm_of(batch) == arm
-        ]
-        for prefix, arm in arms.items()
-        for stage, (batches, suffix) in stages.items()
-    }
-
-
-# ---- folders of label maps and scans
-
-
-def label_maps_of(folder, key):
-    """Label maps by subject of the folder that config key `key` names; none where it is null."""
-    if not folder:
-        return {}
-    with plain_errors():
-        label_maps = label_map_folder.find_label_maps(place(folder, key, "folder"))
-    return {name: str(path) for name, path in label_maps.items()}
-
-
-def segmented_scans(wildcards):
-    """The folder of the data set whose scans become label maps."""
-    folder = place(SETTINGS["segmentations"]["folder"], "segmentations.folder")
-    if folder is None:
-        raise WorkflowError(
-            "config key 'segmentations.folder' is null; name the folder that holds one folder per case"
-        )
-    return folder
-
-
-def segmented_files(wildcards):
-    """The files of all cases that a source names."""
-    settings = SETTINGS["segmentations"]
-    with plain_errors():
-        anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
-        return cases.files_of_data_set(
-            segmented_scans(wildcards),
-            settings["sources"],
-            settings["whole_heart"],
-            anatomy.structures,
-        )
-
-
-def prior_label_maps():
-    """Label maps that a prior is trained on, by subject. Not looked for before the job is planned: the
-    target `label_maps` of the same config may have to make them first."""
-    return label_maps_of(SETTINGS["prior"]["label_maps"], "prior.label_maps")
-
-
-def prior_covariates(wildcards):
-    """The table of covariates of a prior's label maps, if any."""
-    return place(SETTINGS["prior"]["covariates"], "prior.covariates", "file") or []
-
-
-# ---- the evaluated bundle
+# ---- bundles
 
 
 def bundle_files(folder, key="bundle"):
     """The three files of the bundle in `folder`, which config key `key` names."""
-    names = {
-        "bundle": "bundle.json",
-        "weights": "weights.safetensors",
-        "moments": "reference_moments.parquet",
-    }
-    return {part: place(f"{folder}/{name}", key) for part, name in names.items()}
+    names = bundle_metadata.FILES.items()
+    return {part: place(f"{folder}/{name}", key) for part, name in names}
 
 
 def bundle_of_arm(wildcards):
     """Files of the bundle that an arm is sampled from: the config's, or that of the implicit baseline."""
-    if ARMS[wildcards.arm].method != evaluation_arms.IMPLICIT:
-        files = BUNDLE_FILES
-    else:
-        files = bundle_files(SETTINGS["evaluation"]["implicit"], "evaluation.implicit")
-    return {part: ancient(path) for part, path in files.items()}
-
-
-def trained_on():
-    """Record of the bundle's training: label maps or templates, shares, focus, left-out templates."""
-    return SETTINGS["prior"] | bundle_metadata.read_card(BUNDLE).get("training", {})
+    if ARMS[wildcards.arm].method == evaluation_arms.IMPLICIT:
+        return bundle_files(SETTINGS["evaluation"]["implicit"], "evaluation.implicit")
+    return BUNDLE_FILES
 
 
 def evaluation_label_maps():
     """Hearts that the bundle has not seen, by subject; none where its templates are deformed anew."""
     folder = SETTINGS["evaluation"]["label_maps"]
     with plain_errors():
-        evaluation_arms.check_unseen(folder, trained_on(), BUNDLE)
+        evaluation_arms.check_unseen(folder, TRAINED_ON, BUNDLE)
     return label_maps_of(folder, "evaluation.label_maps")
 
 
@@ -293,7 +224,7 @@ def deformed_templates(which):
     """Templates (path: share) that hearts are deformed from: `alike` what is sampled, or `left_out`."""
     if SETTINGS["evaluation"]["label_maps"]:
         return {}
-    shares = evaluation_arms.template_shares(trained_on(), which)
+    shares = evaluation_arms.template_shares(TRAINED_ON, which)
     return {place(path, "templates of the bundle"): n for path, n in shares.items()}
 
 

@@ -95,6 +95,7 @@ rule write_report:
         arms=list(plan.arms_of(BATCHES).values()),
         reference_values_sha256=artifacts.sha256(REFERENCE_VALUES),
         template=artifacts.sha256(PAGE_TEMPLATE),
+        card_sha256=artifacts.sha256(BUNDLE),
         library=library("write_report.py"),
     message:
         "Writing the report"
@@ -127,6 +128,8 @@ rule write_provenance:
             for batch in BATCHES.values()
             if batch.get("base_sha256")
         },
+        card_sha256=artifacts.sha256(BUNDLE),
+        environments_sha256=[artifacts.sha256(path) for path in ENVIRONMENTS],
         library=library("write_provenance.py"),
     message:
         "Recording the provenance"

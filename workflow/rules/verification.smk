@@ -36,9 +36,9 @@ if SETTINGS["label_maps"]:
 
     use rule import_anatomies as import_again with:
         input:
-            label_maps=lambda wildcards: batch_of(wildcards)["label_maps"][
-                verified_subject(wildcards)
-            ],
+            label_maps=lambda wildcards: ancient(
+                batch_of(wildcards)["label_maps"][verified_subject(wildcards)]
+            ),
             rules=ancient(RULES),
             bundle=ancient(BUNDLE),
         output:

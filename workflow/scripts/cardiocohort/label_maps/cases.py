@@ -95,8 +95,18 @@ def source_files(case: Path, sources: dict[str, tuple[Source, ...]]) -> list[Pat
 
 
 def files_of_data_set(
-    folder: str | Path, sources: dict[str, list[str]], whole_heart: list[str], structures: tuple[str, ...]
+    folder: str | Path | None,
+    sources: dict[str, list[str]],
+    whole_heart: list[str],
+    structures: tuple[str, ...],
 ) -> list[str]:
-    """Files of all cases in `folder` that a source names; `sources` and `whole_heart` as in the config."""
+    """Files of all cases in `folder` that a source names; the arguments are those keys of the config.
+
+    Raises InputError where `folder` is null, and as `parse_sources` and `find_cases` do.
+    """
+    if folder is None:
+        raise InputError(
+            "config key 'segmentations.folder' is null; name the folder that holds one folder per case"
+        )
     parsed = parse_sources(sources, structures) | {"": [parse_source(text) for text in whole_heart]}
     return [str(path) for case in find_cases(folder) for path in source_files(case, parsed)]
