@@ -20,6 +20,7 @@ from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.config.check import check_refinement, check_together, complete
 from cardiocohort.config.check import locate, with_edges
+from cardiocohort.config.typed_text import typed_text
 from cardiocohort.runtime.errors import InputError
 
 # not workflow.basedir, which is that of a Snakefile that includes this workflow
@@ -27,7 +28,10 @@ WORKFLOW = Path(workflow.current_basedir).parent
 REPOSITORY = WORKFLOW.parent
 
 
-configfile: str(locate("config/config.yaml", "configfile", Path.cwd(), REPOSITORY))
+CONFIG_FILE = str(locate("config/config.yaml", "configfile", Path.cwd(), REPOSITORY))
+
+
+configfile: CONFIG_FILE
 
 
 @contextmanager
@@ -78,7 +82,10 @@ def figure(name, suffix="png"):
 
 def library(script):
     """Digest of the library code that a script uses: a change of it reruns the rule."""
-    return library_digest(WORKFLOW / "scripts" / script)
+    path = WORKFLOW / "scripts" / script
+    if workflow.is_main_process:
+        return library_digest(path)
+    return lambda wildcards: library_digest(path)  # a job needs that of its own script
 
 
 def more_each_attempt(mem_mb):
@@ -233,7 +240,10 @@ def deformed_templates(which):
 EXPORTERS = (WORKFLOW / "scripts/cardiocohort/exporters").glob("[!_]*.py")
 
 with plain_errors():
-    SETTINGS = complete(config)
+    given = workflow.config_settings
+    SETTINGS = complete(
+        config, typed_text([CONFIG_FILE, *given.configfiles], given.config_args)
+    )
     check_together(SETTINGS, sorted(path.stem for path in EXPORTERS))
 
 # Sampling and training take a GPU where the config insists on one.
