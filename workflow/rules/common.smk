@@ -1,7 +1,6 @@
-# Config, settings, batches and paths of the workflow: all Python of the rules files. No rules.
-#
-# Everything that a rule needs is made here once, from plain values. Every cluster job reads this file again, so
-# nothing slow may be imported. A user's mistake ends the run here with one message.
+# Config, settings, batches and paths that rules need, made here once. No rules; logic is in the library.
+# Every cluster job reads this file again, so nothing slow may be imported. A user's mistake ends the run here
+# with one message.
 
 import sys
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.config.check import check_refinement, check_together, complete
-from cardiocohort.config.check import locate, with_edges
+from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.typed_text import typed_text
 from cardiocohort.runtime.errors import InputError
 
@@ -58,23 +57,14 @@ def located(key, kind="file"):
 
 
 def requested(target):
-    """Whether the command line names a target. What its rules need is then checked before anything runs: an
-    error in an input function would come with Snakemake's traceback."""
+    """Whether the command line names a target; Snakemake has not read its targets yet. What its rules need is
+    then checked here: an error in an input function would come with a traceback."""
     return target in sys.argv
 
 
 def tables(stage, suffix):
     """A stage's tables of all batches."""
     return expand(f"<cohort>/{stage}/{{batch}}.{suffix}", batch=BATCHES)
-
-
-def figure(name, suffix="png"):
-    """A figure of the report, which `snakemake --report` shows too."""
-    return report(
-        f"<cohort>/report/{name}.{suffix}",
-        category="Figures",
-        labels={"figure": name.replace("_", " ")},
-    )
 
 
 # ---- resources and digests
@@ -93,24 +83,19 @@ def more_each_attempt(mem_mb):
     return lambda wildcards, attempt: mem_mb * attempt
 
 
-def all_cores(wildcards):
-    """Threads of a job that uses the whole machine. A function, since on a cluster there is no number of
-    cores and Snakemake refuses to name one."""
-    return workflow.cores or 1
-
-
-# ---- content of users' files
-
-# A file that replaces another one may be older. So users' files are ancient() inputs, and params hold the
-# digest of their content. It must not come from a params function of `input`: Snakemake does not compare those.
+# A file that replaces another one may be older, so users' files are ancient() inputs and params hold digests
+# of their content: by functions of wildcards alone, since Snakemake does not compare params made from `input`.
 CONTENTS = ContentDigests(".snakemake/content_digests.json")
 
 
 @cache
-def label_maps_of(folder, key):
-    """Label maps by subject of the folder that config key `key` names; none where it is null.
+def label_maps_of(section=None):
+    """Label maps by subject of the config key `label_maps`, of a section or not; none where it is null.
 
-    They are digested here, before any job reads them."""
+    They are digested here, before any job reads them. A section's folder is not looked for before a job is
+    planned: the target `label_maps` may have to fill it first."""
+    folder = (SETTINGS[section] if section else SETTINGS)["label_maps"]
+    key = f"{section}.label_maps" if section else "label_maps"
     if not folder:
         return {}
     with plain_errors():
@@ -120,27 +105,13 @@ def label_maps_of(folder, key):
     return {name: str(path) for name, path in found.items()}
 
 
-def prior_label_maps():
-    """Label maps that a prior is trained on. Not looked for before the job is planned: the target `label_maps`
-    of the same config may have to make them first."""
-    return label_maps_of(SETTINGS["prior"]["label_maps"], "prior.label_maps")
-
-
-def prior_covariates():
-    """The table of covariates of a prior's label maps, if any."""
-    return place(SETTINGS["prior"]["covariates"], "prior.covariates", "file") or []
-
-
 @cache
 def segmented_files():
     """The files of all cases of `segmentations.folder` that a source names, digested like label maps."""
-    folder, *sources = map(
-        SETTINGS["segmentations"].get, ("folder", "sources", "whole_heart")
-    )
+    folder = place(SEGMENTATIONS["folder"], "segmentations.folder", "folder")
     with plain_errors():
         anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
-        folder = place(folder, "segmentations.folder", "folder")
-        files = cases.files_of_data_set(folder, *sources, anatomy.structures)
+        files = cases.files_of_data_set(folder, SEGMENTATIONS, anatomy.structures)
         CONTENTS.of(files)
     return files
 
@@ -150,20 +121,16 @@ def segmented_files():
 
 def planned_batches():
     """Every batch by name, from the folder `label_maps` or from the cohort table."""
+    cohort, size, seed = map(SETTINGS.get, ("cohort", "batch_size", "seed"))
     if SETTINGS["label_maps"]:
-        label_maps = label_maps_of(SETTINGS["label_maps"], "label_maps")
-        return plan.batches_of_label_maps(
-            SETTINGS["cohort"], label_maps, SETTINGS["batch_size"]
-        )
+        return plan.batches_of_label_maps(cohort, label_maps_of(), size)
     arms = table.read_cohort(located("cohort_table"), ANATOMY)
     base_maps = {}
     for arm in arms:
         if arm.base and not arm.base_arm:
             path = place(arm.base, f"cohort_table, arm {arm.name}, base")
             base_maps[arm.name] = (path, artifacts.sha256(path))
-    return plan.batches_of_arms(
-        arms, SETTINGS["batch_size"], SETTINGS["seed"], base_maps
-    )
+    return plan.batches_of_arms(arms, size, seed, base_maps)
 
 
 def batch_of(wildcards):
@@ -177,24 +144,17 @@ def of_batch(key):
     return lambda wildcards: batch_of(wildcards)[key]
 
 
-def verified_index(wildcards):
-    return plan.verified_index(wildcards.batch, batch_of(wildcards))
-
-
-def verified_subject(wildcards):
-    return plan.verified_subject(wildcards.batch, batch_of(wildcards))
+def of_verified(what):
+    """A params function: `what` (of `plan`) of the subject of a job's batch that is verified."""
+    return lambda wildcards: what(wildcards.batch, batch_of(wildcards))
 
 
 def base_of(*stages):
     """An input function: what a batch of siblings takes from its base."""
-
-    def base_inputs(wildcards):
-        batch = batch_of(wildcards)
-        if batch["base_map"]:
-            return {"base_map": ancient(batch["base_map"])}
-        return plan.base_tables(batch, stages)
-
-    return base_inputs
+    return lambda wildcards: {
+        name: ancient(path) if name == "base_map" else path
+        for name, path in plan.base_inputs(batch_of(wildcards), stages).items()
+    }
 
 
 @cache
@@ -219,32 +179,22 @@ def bundle_of_arm(wildcards):
     return BUNDLE_FILES
 
 
-def evaluation_label_maps():
-    """Hearts that the bundle has not seen, by subject; none where its templates are deformed anew."""
-    folder = SETTINGS["evaluation"]["label_maps"]
-    with plain_errors():
-        evaluation_arms.check_unseen(folder, TRAINED_ON, BUNDLE)
-    return label_maps_of(folder, "evaluation.label_maps")
-
-
 def deformed_templates(which):
     """Templates (path: share) that hearts are deformed from: `alike` what is sampled, or `left_out`."""
-    if SETTINGS["evaluation"]["label_maps"]:
-        return {}
-    shares = evaluation_arms.template_shares(TRAINED_ON, which)
+    with plain_errors():
+        shares = evaluation_arms.template_shares(
+            EVALUATION["label_maps"], TRAINED_ON, which, BUNDLE
+        )
     return {place(path, "templates of the bundle"): n for path, n in shares.items()}
 
 
 # ---- settings, read once
 
-EXPORTERS = (WORKFLOW / "scripts/cardiocohort/exporters").glob("[!_]*.py")
-
 with plain_errors():
-    given = workflow.config_settings
-    SETTINGS = complete(
-        config, typed_text([CONFIG_FILE, *given.configfiles], given.config_args)
-    )
-    check_together(SETTINGS, sorted(path.stem for path in EXPORTERS))
+    CONFIG_FILES = [CONFIG_FILE, *workflow.config_settings.configfiles]
+    TYPED = typed_text(CONFIG_FILES, workflow.config_settings.config_args)
+    SETTINGS = complete(config, TYPED)
+    check_together(SETTINGS, exporters())
 
 # Sampling and training take a GPU where the config insists on one.
 WITH_GPU = SETTINGS["device"] == "cuda"
@@ -262,22 +212,20 @@ WITH_COHORT = (
 if WITH_COHORT:
     BUNDLE_FILES = bundle_files(located("bundle", "folder"))
     BUNDLE, WEIGHTS, BUNDLE_MOMENTS = BUNDLE_FILES.values()
-    with plain_errors():
-        ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
-        WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
     REFERENCE = located("reference_table") or BUNDLE_MOMENTS
     RULES = located("topology_rules")
     TARGETS_TABLE = located("targets_table")
     WITH_TABLE = not SETTINGS["label_maps"]
     with plain_errors():
+        ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
+        WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
         BATCHES = planned_batches()
         # once: the table may be large, and every job reads this file
         if TARGETS_TABLE and workflow.is_main_process and WITH_TABLE:
             refuse_other_arms(TARGETS_TABLE, plan.arms_of(BATCHES))
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
 
-    # Bundle and tables are ancient() inputs, since a checkout's file times say nothing; these digests
-    # of their content, in params, rerun what depends on them.
+    # Bundle and tables count by their content too.
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
     )

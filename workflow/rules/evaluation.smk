@@ -57,7 +57,7 @@ rule make_evaluation_hearts:
         values=ancient(REFERENCE_VALUES),
         templates=lambda wildcards: ancient(list(deformed_templates("alike"))),
         left_out=lambda wildcards: ancient(list(deformed_templates("left_out"))),
-        label_maps=lambda wildcards: ancient(list(evaluation_label_maps().values())),
+        label_maps=lambda wildcards: ancient(list(label_maps_of("evaluation").values())),
     output:
         table="<evaluation>/hearts.parquet",
     log:
@@ -71,7 +71,7 @@ rule make_evaluation_hearts:
         mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
         runtime=240,
     params:
-        subjects=lambda wildcards: list(evaluation_label_maps()),
+        subjects=lambda wildcards: list(label_maps_of("evaluation")),
         shares=lambda wildcards: list(deformed_templates("alike").values()),
         left_out_shares=lambda wildcards: list(deformed_templates("left_out").values()),
         digests=lambda wildcards: [
@@ -83,7 +83,7 @@ rule make_evaluation_hearts:
             )
         ],
         label_maps_sha256=lambda wildcards: CONTENTS.of(
-            evaluation_label_maps().values()
+            label_maps_of("evaluation").values()
         ),
         anatomy=ANATOMY_DIGEST,
         targets=evaluation_arms.hearts_needed(EVALUATION),

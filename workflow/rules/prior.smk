@@ -72,8 +72,10 @@ rule make_reference_population:
         rules=ancient(PRIOR_RULES),
         values=ancient(REFERENCE_VALUES),
         templates=ancient(list(PRIOR_TEMPLATES)),
-        label_maps=lambda wildcards: ancient(list(prior_label_maps().values())),
-        covariates=lambda wildcards: ancient(prior_covariates()),
+        label_maps=lambda wildcards: ancient(list(label_maps_of("prior").values())),
+        covariates=lambda wildcards: ancient(
+            place(PRIOR["covariates"], "prior.covariates", "file") or []
+        ),
     output:
         reference="<prior>/population/reference_moments.parquet",
         hearts="<prior>/population/hearts.tsv",
@@ -88,10 +90,10 @@ rule make_reference_population:
         mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
         runtime=600,
     params:
-        subjects=lambda wildcards: list(prior_label_maps()),
-        label_maps_sha256=lambda wildcards: CONTENTS.of(prior_label_maps().values()),
+        subjects=lambda wildcards: list(label_maps_of("prior")),
+        label_maps_sha256=lambda wildcards: CONTENTS.of(label_maps_of("prior").values()),
         covariates_sha256=lambda wildcards: CONTENTS.of(
-            [prior_covariates()] if PRIOR["covariates"] else []
+            filter(None, [place(PRIOR["covariates"], "prior.covariates")])
         ),
         anatomy=PRIOR_ANATOMY_SHA256,
         shares=list(PRIOR_TEMPLATES.values()),

@@ -17,8 +17,17 @@ STAGE_TABLES = {
 REPORT_CHARTS = ["acceptance", "distributions", "wall_thickness"]
 if WITH_TABLE:
     REPORT_CHARTS += ["targets_and_achieved", "requested_and_accepted"]
-REPORT_FIGURES = {name: figure(name) for name in REPORT_CHARTS}
-REPORT_FIGURES["gallery"] = figure("gallery", "jpg")
+# `snakemake --report` shows them too
+REPORT_FIGURES = {
+    name: report(
+        f"<cohort>/report/{name}.{suffix}",
+        category="Figures",
+        labels={"figure": name.replace("_", " ")},
+    )
+    for name, suffix in (
+        dict.fromkeys(REPORT_CHARTS, "png") | {"gallery": "jpg"}
+    ).items()
+}
 PAGE_TEMPLATE = WORKFLOW / "scripts/cardiocohort/report/cohort.html.j2"
 ENVIRONMENTS = sorted(map(str, (REPOSITORY / "envs").glob("*.yaml")))
 

@@ -95,8 +95,10 @@ def stage_tables(stage: str, names: Iterable[str], folders: Iterable[str] = (COH
     return [f"{folder}/{stage}/{name}.{suffix}" for folder in folders for name in names]
 
 
-def base_tables(batch: Mapping, stages: Iterable[str]) -> dict[str, str]:
-    """Tables of the base's batch as inputs `base_<stage>`; none for a batch without a base arm."""
+def base_inputs(batch: Mapping, stages: Iterable[str]) -> dict[str, str]:
+    """Input files from the base of a batch of siblings: `base_map`, or tables `base_<stage>` of its batch."""
+    if batch["base_map"]:
+        return {"base_map": batch["base_map"]}
     if not batch["base_batch"]:
         return {}
     return {f"base_{stage}": stage_tables(stage, [batch["base_batch"]])[0] for stage in stages}

@@ -63,6 +63,11 @@ def complete(config: dict, text: dict | None = None) -> dict:
     return _filled(config, SCHEMA)
 
 
+def exporters() -> list[str]:
+    """Names of the solver formats, which are those of their modules; these are not imported."""
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "exporters").glob("[!_]*.py"))
+
+
 def check_together(settings: dict, formats: list[str]) -> None:
     """Check keys that depend on each other, and `formats` against those known, before any work.
 
