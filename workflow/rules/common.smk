@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.cohort import plan, table
@@ -50,6 +51,13 @@ def place(path, key, kind=None):
 def located(key, kind="file"):
     """The file or folder that a top-level config key names."""
     return place(SETTINGS[key], key, kind)
+
+
+@cache
+def warn(message):
+    """A warning, once per run: jobs read this file too."""
+    if message and workflow.is_main_process:
+        logger.warning(message)
 
 
 def requested(target):
@@ -97,7 +105,9 @@ def all_cores(wildcards):
 def planned_batches():
     """Every batch by name, from the folder `label_maps` or from the cohort table."""
     if SETTINGS["label_maps"]:
-        label_maps = label_map_folder.find_label_maps(located("label_maps", "folder"))
+        folder = located("label_maps", "folder")
+        label_maps = label_map_folder.find_label_maps(folder)
+        warn(label_map_folder.ignored(folder))
         return plan.batches_of_label_maps(
             SETTINGS["cohort"], label_maps, SETTINGS["batch_size"]
         )
@@ -216,7 +226,9 @@ def label_maps_of(folder, key):
     if not folder:
         return {}
     with plain_errors():
-        label_maps = label_map_folder.find_label_maps(place(folder, key, "folder"))
+        folder = place(folder, key, "folder")
+        label_maps = label_map_folder.find_label_maps(folder)
+        warn(label_map_folder.ignored(folder))
     return {name: str(path) for name, path in label_maps.items()}
 
 
@@ -235,12 +247,14 @@ def segmented_files(wildcards):
     settings = SETTINGS["segmentations"]
     with plain_errors():
         anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
-        return cases.files_of_data_set(
+        files = cases.files_of_data_set(
             segmented_scans(wildcards),
             settings["sources"],
             settings["whole_heart"],
             anatomy.structures,
         )
+    warn(cases.ignored(segmented_scans(wildcards)))
+    return files
 
 
 def prior_label_maps():

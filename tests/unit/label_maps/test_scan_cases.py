@@ -18,7 +18,7 @@ from cardiocohort.label_maps.cases import find_cases, parse_source, parse_source
 from cardiocohort.label_maps.folder import find_label_maps
 from cardiocohort.label_maps.importing import import_label_map
 from cardiocohort.label_maps.scans import CASES, case_tasks, cases_table, make_label_map, open_convention
-from cardiocohort.label_maps.volumes import read_volume
+from cardiocohort.label_maps.volumes import Volume, mask_of, read_volume
 from cardiocohort.runtime import batch_runner
 from cardiocohort.runtime.tables import read_table, write_table
 from cardiocohort.topology import load_rules
@@ -92,12 +92,19 @@ def test_it_resembles_the_template_made_of_the_same_scan(real):
     assert min(dice.values()) >= 0.92, dice
 
 
-def test_it_lies_in_the_heart_frame_on_the_grid(real):
+def test_it_lies_on_the_grid_about_the_hearts_centre_in_the_scanners_coordinates(real):
     found = read_label_map(real[1] / "s0327.nii.gz", HEART)
     assert found.labels.shape == HEART_GRID.shape
-    np.testing.assert_allclose(found.affine, HEART_GRID.affine())
+    origin = np.array(real[0]["s0327"]["origin_mm"])
+    affine = HEART_GRID.affine()
+    affine[:3, 3] += origin
+    np.testing.assert_allclose(found.affine, affine, atol=1e-4)
     centre = moments.measure_labels(found.labels, [(1, 2, 3, 4, 5)], found.axes_mm).centroid_mm[0]
-    assert np.linalg.norm(centre) <= 0.15
+    assert np.linalg.norm(centre - origin) <= 0.15
+    scan = read_volume(DATA / "s0327/v1_labels.nrrd")
+    theirs = mask_of(scan, (V1["right_ventricle"],)).centroid_mm
+    ours = mask_of(Volume(found.labels, found.affine), (HEART.label("right_ventricle"),)).centroid_mm
+    assert np.linalg.norm(ours - theirs) <= 0.5
     volumes = [(found.labels == k).sum() * HEART_GRID.voxel_volume_ml for k in range(1, 11)]
     np.testing.assert_allclose(real[0]["s0327"]["volumes_ml"], volumes)
 
