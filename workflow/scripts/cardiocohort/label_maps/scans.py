@@ -34,7 +34,7 @@ from .volumes import Mask, Volume, labelled_volume, mask_of, read_layered
 STRAY_SHARE = 0.02  # of a structure, all its pieces but the largest together: noise of a network
 CENTRE_MM = 0.1  # how near the heart's centroid comes to the origin
 MAX_CENTRINGS = 4
-MAX_STRUCTURE_ML = 2000.0  # a whole heart has some 800 mL, the largest atria reported more than 1000
+STRUCTURE_ML = (0.1, 2000.0)  # a whole heart has some 800 mL, the largest atria reported more than 1000
 LISTED_OVERLAP_ML = 0.5  # smaller ones, as where masks of two networks meet, are given as a sum
 LEAST_OVERLAP_ML = 0.05
 WHOLE_HEART = "whole heart"
@@ -108,12 +108,7 @@ def make_label_map(c: Convention, path: Path, payload: tuple) -> dict:
     reasons += cuts({name: masks[name] for name in c.anatomy.centred_on if name in masks})
     reasons += cuts({name: mask for name, (_, mask) in heart.items()})
     reasons += misplaced({name: mask.centroid_mm for name, mask in masks.items()}, c.positions)
-    reasons += [
-        f"size: {name} has {mask.volume_ml:.0f} mL, allowed: up to {MAX_STRUCTURE_ML:.0f} mL "
-        "(wrong file, label or voxel size)"
-        for name, mask in masks.items()
-        if mask.volume_ml > MAX_STRUCTURE_ML
-    ]
+    reasons += wrong_sizes({name: mask.volume_ml for name, mask in masks.items()})
     labels, origin_mm, changes = resample(masks, c.anatomy, c.grid, c.rules)
     changes = _remarks(sourced_masks) + changes
     if not reasons:
@@ -169,6 +164,15 @@ def cuts(masks: dict[str, Mask]) -> list[str]:
     ]
 
 
+def wrong_sizes(volumes_ml: dict[str, float]) -> list[str]:
+    """A reason if structures have a volume that no heart's has: the gate judges what is nearer."""
+    low, high = STRUCTURE_ML
+    wrong = [f"{name} {ml:.4g} mL" for name, ml in volumes_ml.items() if not low <= ml <= high]
+    shown = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    allowed = f"allowed: {low:g} to {high:g} mL; is it the right file, label and voxel size?"
+    return [f"size: {shown} ({allowed})"] if wrong else []
+
+
 def _files_of(case: Path) -> str:
     names = sorted(path.name for path in case.iterdir() if not path.name.startswith("."))
     return (", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) or "no file"
@@ -191,6 +195,9 @@ def resample(
     The origin is the centroid of the structures that the anatomy is centred on (of all that are
     there, if it has none of these), met within 0.1 mm or as near as the voxels allow. Returns the labels, the
     origin (3,) in the masks' coordinates, mm, and one line per overlap and per piece dropped.
+
+    Rounding to voxels can move all outlines by up to half a voxel; the origin takes that back, so that the
+    labels lie where the masks are.
     """
     central = [name for name in anatomy.centred_on if name in masks] or list(masks)
     volumes = [masks[name].volume_ml for name in central]
@@ -204,11 +211,16 @@ def resample(
         ]
         claimed = to_labels(shares)
         labels, dropped = drop_strays(claimed, grid, anatomy, rules)
-        offset = moments.measure_labels(labels, [group], grid.axes_mm()).centroid_mm[0]
-        if np.linalg.norm(offset) < nearest:
+        offset, rounded = (
+            moments.measure_labels(found, [group], grid.axes_mm()).centroid_mm[0]
+            for found in (labels, claimed)
+        )
+        if not np.linalg.norm(offset) >= nearest:
             nearest = np.linalg.norm(offset)
-            best = (labels, centre, overlap_lines(shares, claimed, anatomy, grid) + dropped)
-        if nearest <= CENTRE_MM:
+            heart = np.minimum(sum(shares[k - 1] for k in group), 1.0)
+            moved = np.nan_to_num(rounded - moments.measure(heart, grid.axes_mm()).centroid_mm)
+            best = (labels, centre - moved, overlap_lines(shares, claimed, anatomy, grid) + dropped)
+        if not nearest > CENTRE_MM:  # or no voxel to centre on: structures of no size, which are rejected
             break
         centre = centre + offset
     return best
