@@ -16,6 +16,9 @@ def make(folder, *names):
 
 
 def test_every_format_is_a_subject_in_any_case_of_letters(tmp_path):
+    make(
+        tmp_path, "cases.tsv", "covariates.tsv", "pictures/a.png"
+    )  # as the target `label_maps` leaves a folder
     make(tmp_path, "a.nii.gz", "b.nrrd", "c.NII.GZ", "d.Mha", "e.seg.nrrd", "f.1.Nii")
     assert list(find_label_maps(tmp_path)) == ["a", "b", "c", "d", "e", "f.1"]
     assert ignored(tmp_path) == ""

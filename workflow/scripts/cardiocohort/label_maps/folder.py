@@ -10,6 +10,7 @@ from ..runtime.errors import InputError
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")  # in any case of letters
 SUBJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+OWN_FILES = ("cases.tsv", "covariates.tsv", "pictures")  # beside the maps that the target `label_maps` makes
 SHOWN_NAMES = 3  # of the files that are not read
 
 
@@ -47,7 +48,7 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
 def ignored(folder: str | Path) -> str:
     """One sentence about what is not read in a folder of label maps, hidden files apart; empty if all is."""
     others = [path for path in sorted(Path(folder).iterdir()) if path.is_dir() or _suffix(path) is None]
-    visible = [path for path in others if not path.name.startswith(".")]
+    visible = [path for path in others if not (path.name.startswith(".") or path.name in OWN_FILES)]
     folders = [path.name for path in visible if path.is_dir()]
     files = [path.name for path in visible if not path.is_dir()]
     if not visible:
