@@ -29,7 +29,7 @@ from .picture import write_picture
 from .positions import Position, load_positions, misplaced
 from .resample import occupancy, overlaps, to_labels
 from .vessels import Vessel, load_vessels, shorten
-from .volumes import Mask, Volume, labelled_volume, mask_of, read_layered
+from .volumes import Mask, NoSegment, Volume, labelled_volume, mask_of, read_layered
 
 STRAY_SHARE = 0.02  # of a structure, all its pieces but the largest together: noise of a network
 CENTRE_MM = 0.1  # how near the heart's centroid comes to the origin
@@ -136,24 +136,31 @@ def make_label_map(c: Convention, path: Path, payload: tuple) -> dict:
 def find_masks(case: Path, sources: dict[str, tuple[Source, ...]]) -> dict[str, tuple[Source, Mask]]:
     """For each structure the first of its sources that has a voxel of it, and the mask; none are left out.
 
-    Raises SubjectError naming a file that is there but cannot be read.
+    Raises SubjectError naming a file that is there but cannot be read, or that lacks a segment which no
+    other source has.
     """
     # structures often share a file of many labels, between files of one mask each
     read: Callable[[Path], tuple[Volume, ...]] = lru_cache(maxsize=2)(read_layered)
     sourced_masks = {}
     for name, several in sources.items():
+        without_segment = ""
         for source in several:
             path = source.path(case)
             if not path.is_file():
                 continue
             try:
                 mask = mask_of(*labelled_volume(read(path), source.named))
+            except NoSegment as error:
+                without_segment = f"{name}: {path}: {error}"
+                continue
             except InputError as error:
                 at = "" if str(error).startswith(str(path)) else f"{path}: "
                 raise SubjectError(f"{name}: {at}{error}") from None
             if mask is not None:
                 sourced_masks[name] = (source, mask)
                 break
+        if without_segment and name not in sourced_masks:
+            raise SubjectError(without_segment)
     return sourced_masks
 
 

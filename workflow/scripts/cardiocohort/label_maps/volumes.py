@@ -19,6 +19,10 @@ MAX_BORDER_SHARE = 0.5  # of the field's border: a structure that fills more is 
 SHOWN_VALUES = 8  # of a volume, in a message
 
 
+class NoSegment(InputError):
+    """A file lacks the segment that is looked for; another may have it."""
+
+
 @dataclass(frozen=True)
 class Volume:
     """values (X, Y, Z), whole numbers; affine (4, 4) voxel index -> mm in RAS+, oblique or not.
@@ -112,14 +116,14 @@ def _read_nifti(path: Path) -> Volume:
 def labelled_volume(layers: Sequence[Volume], named: tuple[int | str, ...]) -> tuple[Volume, tuple[int, ...]]:
     """The layer of a file that has what a source names, labels or segments, and their labels in it.
 
-    Raises InputError for a segment that the file lacks, and for what is not in one layer.
+    Raises NoSegment for a segment that the file lacks, InputError for what is not in one layer.
     """
     segments = layers[0].segments
     names = [name for name in named if isinstance(name, str)]
     for name in names:
         if sum(segment.name == name for segment in segments) != 1:
             known = ", ".join(repr(segment.name) for segment in segments) or "none"
-            raise InputError(f"not one segment of the name {name!r}; its segments: {known}")
+            raise NoSegment(f"not one segment of the name {name!r}; its segments: {known}")
     chosen = [segment for segment in segments if segment.name in names]
     where = {segment.layer for segment in chosen}
     if len(layers) > 1 and (len(where) != 1 or len(names) < len(named)):
