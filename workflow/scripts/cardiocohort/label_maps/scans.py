@@ -288,7 +288,7 @@ def cases_table(records: list[dict], anatomy: Anatomy, covariates: pd.DataFrame 
         volumes = record.get("volumes_ml") or [np.nan] * len(anatomy.structures)
         columns = {f"{name}_ml": round(ml, 3) for name, ml in zip(anatomy.structures, volumes, strict=True)}
         origin = record.get("origin_mm", [np.nan] * 3)
-        place = {name: round(mm, 4) for name, mm in zip(ORIGIN_COLUMNS, origin, strict=True)}
+        place = {name: round(mm, 4) + 0.0 for name, mm in zip(ORIGIN_COLUMNS, origin, strict=True)}
         rows.append(row | listing | {"picture": record["file"]} | columns | place)
     frame = pd.DataFrame(rows).astype({"size": "Int64"})
     return (
