@@ -43,7 +43,7 @@ def read_text_header(path: Path) -> TextHeader:
         raise InputError(f"{path}: it cannot be read ({error.strerror})") from error
     fields, notes, offset = (_nrrd if path.name.lower().endswith(NRRD_SUFFIXES) else _metaimage)(path, block)
     named = [fields[name] for name in ("data file", "datafile", "elementdatafile") if name in fields]
-    if not named or named == ["LOCAL"]:
+    if not named or named[0].upper() == "LOCAL":
         return TextHeader(fields, notes, offset, None)
     beside = re.fullmatch(r"[^/\\%\0]+", named[0]) and named[0] not in (".", "..", "LIST")
     if not (beside and path.name.lower().endswith(TWO_FILES)):
