@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.cohort import plan, table
@@ -57,6 +58,12 @@ def located(key, kind="file"):
     return place(SETTINGS[key], key, kind)
 
 
+def warn(message):
+    """A warning of the main process: jobs read this file too."""
+    if message and workflow.is_main_process:
+        logger.warning(message)
+
+
 def requested(target):
     """Whether the command line names a target; Snakemake has not read its targets yet. What its rules need is
     then checked here: an error in an input function would come with a traceback."""
@@ -100,8 +107,10 @@ def label_maps_of(section=None):
     if not folder:
         return {}
     with plain_errors():
-        found = label_map_folder.find_label_maps(place(folder, key, "folder"))
+        folder = place(folder, key, "folder")
+        found = label_map_folder.find_label_maps(folder)
         if workflow.is_main_process:
+            warn(label_map_folder.ignored(folder))
             CONTENTS.of(found.values())
     return {name: str(path) for name, path in found.items()}
 
@@ -113,6 +122,7 @@ def segmented_files():
     with plain_errors():
         anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
         files = cases.files_of_data_set(folder, SEGMENTATIONS, anatomy.structures)
+        warn(cases.ignored(folder))
         CONTENTS.of(files)
     return files
 

@@ -1,6 +1,6 @@
 # Label maps from a data set of segmented scans (target `label_maps`, docs/own-data.md).
 # in  the masks and label files of every case, a folder each in the folder `segmentations.folder`
-# out results/label_maps/<name>/: a label map (.nii.gz) an accepted case, cases.tsv with every case's verdict,
+# out results/label_maps/<name>/: a label map (.nii.gz) per accepted case, cases.tsv with every case's verdict,
 #     pictures/ of all cases, covariates.tsv (of the accepted cases, if a covariates table is given)
 
 
