@@ -18,13 +18,14 @@ from .. import topology
 from ..anatomy import moments
 from ..anatomy.label_map import LabelMap, write_volume
 from ..anatomy.labels import Anatomy, Grid
+from ..anatomy.nifti import AGREE
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import InputError, SubjectError
 from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
 from . import reading
-from .cases import Source, source_files
+from .cases import Source, folder_of, source_files
 from .importing import ORIGIN_COLUMNS
 from .layout import shapes_of
 from .picture import write_picture
@@ -76,7 +77,7 @@ def case_tasks(
     tasks = []
     for case in cases:
         digests = {
-            path.relative_to(case).as_posix(): artifacts.sha256(path)
+            path.relative_to(folder_of(case)).as_posix(): artifacts.sha256(path)
             for path in source_files(case, everything)
         }
         tasks.append(
@@ -137,7 +138,7 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
 
 
 def find_masks(
-    case: Path, sources: dict[str, tuple[Source, ...]], geometry: str
+    case: Path, sources: dict[str, tuple[Source, ...]], geometry: str = AGREE
 ) -> dict[str, tuple[Source, Mask]]:
     """For each structure the first of its sources that has a voxel of it, and the mask; none are left out.
 
@@ -187,7 +188,8 @@ def wrong_sizes(volumes_ml: dict[str, float]) -> list[str]:
 
 
 def _files_of(case: Path) -> str:
-    names = sorted(path.name for path in case.iterdir() if not path.name.startswith("."))
+    folder = folder_of(case)
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return (", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) or "no file"
 
 
