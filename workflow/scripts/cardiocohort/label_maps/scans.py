@@ -27,7 +27,6 @@ from ..runtime.tables import FILE_COLUMNS
 from . import reading
 from .cases import Source, folder_of, source_files
 from .importing import ORIGIN_COLUMNS
-from .layout import shapes_of
 from .picture import write_picture
 from .resample import occupancy, overlaps, to_labels
 from .vessels import Vessel, load_vessels, shorten
@@ -112,8 +111,7 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
     reasons += cuts({name: mask for name, (_, mask) in heart.items()})
     reasons += wrong_sizes({name: mask.volume_ml for name, mask in masks.items()})
     labels, origin_mm, changes = resample(masks, c.anatomy, c.grid, c.rules)
-    axes = c.grid.axes_mm()
-    reasons += reading.misplacements(labels, axes, shapes_of(labels, axes), c.anatomy, c.convention)
+    reasons += reading.wrong_look(labels, c.grid.axes_mm(), c.anatomy, c.convention)
     changes = _remarks(sourced_masks) + changes
     if not reasons:
         labels, shortened = shorten(labels, c.grid.spacing_mm, c.anatomy, c.vessels)
