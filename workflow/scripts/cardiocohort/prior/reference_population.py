@@ -38,7 +38,7 @@ class Source:
     anatomy: Anatomy
     grid: Grid
     rules: topology.Rules
-    reference: pd.DataFrame | None = None
+    published: virtual_patients.Published | None = None
     templates: tuple[Template, ...] = ()
     shares: tuple[float, ...] = ()
     seed: int = 0
@@ -57,7 +57,7 @@ def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_p
         anatomy,
         grid,
         topology.load_rules(rules_path, anatomy),
-        pd.read_csv(values_path, sep="\t") if templates else None,
+        virtual_patients.read_published(values_path) if templates else None,
         tuple(loaded),
         tuple(shares / shares.sum()) if templates else (),
         seed,
@@ -86,7 +86,7 @@ def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
         rng = np.random.default_rng(np.random.SeedSequence([s.seed, index, attempt]))
         template = s.templates[rng.choice(len(s.templates), p=s.shares)]
         vessels = tuple(n for n in s.anatomy.structures if n not in virtual_patients.CHAMBERS)
-        patient = virtual_patients.draw(rng, s.reference, vessels)
+        patient = virtual_patients.draw(rng, s.published, vessels)
         own = template.one_hot[0].sum((1, 2, 3)).double() * s.grid.voxel_volume_ml
         growth = {s.anatomy.label(n): v for n, v in patient.volumes_ml.items()}
         growth |= {
