@@ -80,8 +80,8 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("config", "told"), BAD.values(), ids=BAD)
-def test_bad_input_ends_in_one_message(workdir, config, told):
+@pytest.mark.parametrize(("config", "message"), BAD.values(), ids=BAD)
+def test_bad_input_ends_in_one_message(workdir, config, message):
     for folder, names in {"maps": [], "odd_maps": ["a b.nii"], "twice": ["p1.nii", "P1.nii.gz"]}.items():
         (workdir / folder).mkdir()
         for name in names:
@@ -96,7 +96,7 @@ def test_bad_input_ends_in_one_message(workdir, config, told):
 
     run = dry(workdir, *config)
     assert run.returncode != 0
-    for part in told:
+    for part in message:
         assert part in run.stdout
     assert "Traceback" not in run.stdout
     assert not (workdir / "results").exists()

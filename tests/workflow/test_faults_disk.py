@@ -1,4 +1,4 @@
-"""A disk that is full, cannot be written, or has damaged what lies on it: told, mended, gone on with."""
+"""A disk that is full, cannot be written, or has damaged what lies on it: reported, repaired, continued."""
 
 import json
 import os
@@ -56,18 +56,18 @@ storage.write_surface(whole / "x.vtp", model)
 listed = [(str(p), p.stat().st_size, artifacts.sha256(p)) for p in (whole / "x.vtu", whole / "x.vtp")]
 for limit in (resource.RLIM_INFINITY, 40_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    told = {}
+    outcomes = {}
     for name, write in WRITERS.items():
         path = folder / str(limit) / "batch" / name
         try:
             write(path)
-            told[name] = "written"
+            outcomes[name] = "written"
         except OSError as error:
-            told[name] = f"OSError {error.errno}"
+            outcomes[name] = f"OSError {error.errno}"
         except Exception as error:
-            told[name] = repr(error)
-        told[name] = [told[name], path.exists()]
-    print(json.dumps(told))
+            outcomes[name] = repr(error)
+        outcomes[name] = [outcomes[name], path.exists()]
+    print(json.dumps(outcomes))
 """
 
 
@@ -89,7 +89,7 @@ def test_with_room_all_are_written(attempts):
 
 def test_on_a_full_disk_every_writer_fails_and_leaves_no_file(attempts):
     """Were one to say nothing, half a file would be taken for whole."""
-    wrong = {name: told for name, told in attempts[1].items() if told[0] == "written" or told[1]}
+    wrong = {name: outcome for name, outcome in attempts[1].items() if outcome[0] == "written" or outcome[1]}
     assert not wrong
 
 
@@ -134,7 +134,7 @@ def again(place: Path, *options: str) -> None:
     subprocess.run(["mount", "-o", ",".join(["remount", *options]), str(place)], check=True)
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_where_it_was(tmp_path, whole):
+def test_a_full_disk_is_reported_and_the_run_goes_on_where_it_was(tmp_path, whole):
     project = label_maps(tmp_path)
     with small_disk(project / "results", "64k"):  # some of the four label maps
         run = snakemake(project, TARGET, *QUIET)
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_where_it_was(tmp_path, whole):
         assert {p: p.stat().st_mtime_ns for p in kept} == kept, "a finished subject was made again"
 
 
-def test_a_read_only_disk_is_told(tmp_path, whole):
+def test_a_read_only_disk_is_reported(tmp_path, whole):
     project = label_maps(tmp_path)
     with small_disk(project / "results", "50m"):
         first = "results/cohorts/mine/anatomies/mine-0000.parquet"

@@ -34,7 +34,7 @@ def test_the_formats_there_are():
     assert list(exporters.available()) == FORMATS
 
 
-def test_an_unknown_format_is_told_with_those_there_are():
+def test_an_unknown_format_is_named_with_those_there_are():
     with pytest.raises(InputError, match=f"'febio4'.*allowed: {', '.join(FORMATS)}"):
         exporters.writer("febio4")
 

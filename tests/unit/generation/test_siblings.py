@@ -73,7 +73,7 @@ def test_a_base_is_an_arm_or_a_label_map(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "column", "told"),
+    ("rows", "column", "message"),
     [
         ([row("a"), row("b", edits=HALF, base="nobody")], "base", "no arm of this table"),
         ([row("a"), row("b", edits=HALF, base="some map")], "base", "neither the name of an arm"),
@@ -84,8 +84,8 @@ def test_a_base_is_an_arm_or_a_label_map(tmp_path):
         ([row("a", edits=HALF, base="a")], "base", "each other's base"),
     ],
 )
-def test_bases_that_cannot_be(tmp_path, rows, column, told):
-    with pytest.raises(InputError, match=f"column '{column}'.*{told}"):
+def test_bases_that_cannot_be(tmp_path, rows, column, message):
+    with pytest.raises(InputError, match=f"column '{column}'.*{message}"):
         read_cohort(write_table(tmp_path / "t.tsv", *rows), HEART)
 
 

@@ -192,9 +192,9 @@ def check_weights(folder: Path, card: dict) -> Path:
     weights = folder / "weights.safetensors"
     if not weights.is_file():
         raise InputError(f"{weights}: missing; a bundle has bundle.json and weights.safetensors")
-    found, stated = artifacts.sha256(weights), card.get("weights_sha256")
-    if found != stated:
+    actual, stated = artifacts.sha256(weights), card.get("weights_sha256")
+    if actual != stated:
         raise InputError(
-            f"{weights}: its sha256 is {found}, bundle.json states {stated}; fetch the bundle again"
+            f"{weights}: its sha256 is {actual}, bundle.json states {stated}; fetch the bundle again"
         )
     return weights

@@ -14,7 +14,7 @@ ABLATION = ("size", "position", "shape", "orientation")
 METHODS = ("polyak", "dps")
 STRENGTHS = {"polyak": "strengths", "dps": "dps_strengths"}  # keys of how many samples at other strengths
 UNGUIDED = "unguided"
-IMPLICIT = "implicit"  # the paper's baseline: a denoiser that is told the targets, of a bundle of its own
+IMPLICIT = "implicit"  # the paper's baseline: a bundle whose denoiser takes heat maps of the targets
 EXTREMES = "extremes"
 
 

@@ -192,8 +192,8 @@ def topology(table: pd.DataFrame) -> Figure:
 
 
 def known(table: pd.DataFrame) -> Figure:
-    """Errors of exact targets, a map a plane and error; box: 2 SD of training; crosses: a broken gate; dots:
-    told to be outside the prior.
+    """Errors of exact targets, one map per plane and error. Box: 2 SD of training; crosses: rejected by the
+    gate; dots: ended as outside the prior.
     """
     errors = {"volume_error_percent": "volume, %", "centroid_error_mm": "centroid, mm", "shape_error": "Sⁿ"}
     planes = list(dict.fromkeys(table["plane"]))
@@ -223,7 +223,7 @@ def known(table: pd.DataFrame) -> Figure:
 
 
 def extremes(table: pd.DataFrame) -> Figure:
-    """Asked and achieved, in standard deviations; hollow: the gate refuses it; crosses: outside the prior."""
+    """Target and achieved, in standard deviations. Hollow: rejected by the gate; cross: outside the prior."""
     names = list(dict.fromkeys(table["attribute"])) or ["size"]
     fig, axes = plt.subplots(
         1, len(names), figsize=(4.2 * len(names), 3.4), layout="constrained", squeeze=False
@@ -240,11 +240,11 @@ def extremes(table: pd.DataFrame) -> Figure:
             (~missed & torn, "o", "none", "met, refused by the gate"),
             (missed, "x", "#b03a3a", "outside the prior"),
         ):
-            own = rows[some]
+            part = rows[some]
             colour = "#b03a3a" if mark == "x" else "#4e9a6b"
             ax.plot(
-                (rows["deviations"] + side)[some], own["achieved"], mark, color=colour, mfc=fill, label=text
+                (rows["deviations"] + side)[some], part["achieved"], mark, color=colour, mfc=fill, label=text
             )
-        ax.set(title=name, xlabel="asked, SD from the mean", ylabel="achieved, SD from the mean")
+        ax.set(title=name, xlabel="target, SD from the mean", ylabel="achieved, SD from the mean")
         ax.legend(frameon=False, fontsize=8)
     return fig

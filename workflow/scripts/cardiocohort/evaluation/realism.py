@@ -1,7 +1,7 @@
 """Do samples look like real ones? Distances of two sets of hearts (evaluation stage).
 
-Pure functions of vectors or of matrices of distances; what a heart's vector or distance is, is told in
-`features` and `clouds`. Set S has n samples, set R has m real ones.
+Pure functions of vectors or of matrices of distances; `features` and `chamfer` define a heart's vector and
+distance. Set S has n samples, set R has m real ones.
 """
 
 import numpy as np

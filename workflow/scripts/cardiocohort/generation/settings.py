@@ -107,7 +107,7 @@ class GuidanceSettings:
         "polyak",
         "`dps` follows the gradient through the denoiser, as published; `polyak` is the cheaper "
         "default. `implicit` takes no gradient: it is the baseline, for a bundle whose denoiser "
-        "is told moments (`prior.conditioning`).",
+        "takes heat maps of moments (`prior.conditioning`).",
         enum=["polyak", "dps", "implicit"],
     )
     steps: int = key(30, "Noise levels of the sampler.", minimum=2, maximum=1000)

@@ -55,8 +55,8 @@ class Guccione:
 class NeoHooke:
     """W = mu/2 (I1 - 3).
 
-    Default: that of fenicsx-pulse. A wall of this material bears a largest pressure, 1.24 mu t / r for a thin
-    sphere: with 5 kPa, what problem 2 of the benchmark (Land et al. 2015) is at small strain, CalculiX needed
+    Default: that of fenicsx-pulse. A wall of this material holds a limited pressure, for a thin sphere
+    1.24 mu t / r. With 5 kPa, the small-strain stiffness of problem 2 of Land et al. (2015), CalculiX needed
     ever smaller load steps on a heart with a right wall of 3.5 mm.
     """
 

@@ -36,16 +36,16 @@ plt.rcParams.update(STYLE)
 
 def all_charts(summary: Summary, targets: pd.DataFrame, anatomy: Anatomy) -> dict[str, Figure]:
     """The charts of a cohort by the name of their file."""
-    found = {
+    charts = {
         "acceptance": acceptance(summary.arms, summary.reasons),
         "distributions": distributions(summary.volumes, summary.comparison),
         "wall_thickness": bullseye.by_arm(summary.walls, words),
     }
     if summary.generated:
         accepted = set(summary.volumes["subject"])
-        found["targets_and_achieved"] = targets_and_achieved(summary.agreement, anatomy.structures)
-        found["requested_and_accepted"] = requested_and_accepted(targets, accepted)
-    return found
+        charts["targets_and_achieved"] = targets_and_achieved(summary.agreement, anatomy.structures)
+        charts["requested_and_accepted"] = requested_and_accepted(targets, accepted)
+    return charts
 
 
 def words(name: str) -> str:

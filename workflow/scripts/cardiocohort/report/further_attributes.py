@@ -78,8 +78,8 @@ def _orientation(wanted, found):
     """The worst of the principal axes that have a direction to speak of."""
     angles = attributes.principal_axis_degrees(found[0], wanted[0])
     nothing = np.full(len(angles), np.nan)
-    told = np.isfinite(angles).any(axis=-1)
-    worst = np.where(told, np.where(np.isfinite(angles), angles, 0.0).max(axis=-1), np.nan)
+    defined = np.isfinite(angles).any(axis=-1)
+    worst = np.where(defined, np.where(np.isfinite(angles), angles, 0.0).max(axis=-1), np.nan)
     return nothing, nothing, worst, "°"
 
 

@@ -67,8 +67,8 @@ def extent(label_map: LabelMap) -> np.ndarray:
     inside = label_map.labels > 0
     corners = []
     for axis, positions in enumerate(label_map.axes_mm):
-        own = np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis)))
-        corners.append(positions[[own[0], own[-1]]] if own.size else positions[[0, -1]])
+        held = np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis)))
+        corners.append(positions[[held[0], held[-1]]] if held.size else positions[[0, -1]])
     return np.array(corners).T
 
 

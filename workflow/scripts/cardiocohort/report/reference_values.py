@@ -23,7 +23,7 @@ class Who:
 
 
 def who(rows: pd.DataFrame) -> Who:
-    """From the targets of an arm; empty where they tell nothing of the people."""
+    """From the targets of an arm; empty where they do not say who the subjects are."""
 
     def known(column: str) -> tuple[str, ...]:
         values = rows[column] if column in rows.columns else pd.Series(dtype=str)
@@ -47,7 +47,7 @@ def comparable(values: pd.DataFrame, people: Who) -> pd.DataFrame:
 
     Groups are those of the arm's conditions (`healthy_ct` is one of healthy), healthy where the
     condition is unknown; sexes the arm's, and `both`. Masses become volumes by 1.05 g/mL, values
-    a square metre those of the arm's mean body surface area where it is known.
+    per square metre those of the arm's mean body surface area where it is known.
     """
     conditions = people.conditions or ("healthy",)
     sexes = {*(people.sexes or ("female", "male")), "both"}
