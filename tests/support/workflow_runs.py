@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,11 +12,14 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from cardiocohort.anatomy.bundle_metadata import FORMAT
 from cardiocohort.runtime.artifacts import sha256
 from heart_anatomy import HEART, HEART_GRID
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TEMPLATES = sorted((REPOSITORY / "resources/templates").glob("*.nii.gz"))
 COLUMNS = "arm\tn\tsex\tcondition\tage\tbsa\tseed\tconstraints\tedits"
 
 
@@ -38,6 +42,19 @@ def make_cohort_table(path: Path, arms: dict[str, int]) -> Path:
     rows = [f"{arm}\t{n}\tany\thealthy\t\t\t\tleft_ventricle: all\t" for arm, n in arms.items()]
     path.write_text("\n".join([COLUMNS, *rows]) + "\n", encoding="utf-8")
     return path
+
+
+def label_map_project(folder: Path, copies: int = 1) -> Path:
+    """A folder with a bundle, a config of its own and `copies` of each template as label maps."""
+    make_bundle(folder / "bundle")
+    (folder / "maps").mkdir(parents=True)
+    for path in TEMPLATES:
+        for copy in range(copies):
+            shutil.copy(path, folder / "maps" / f"{path.name.split('_')[0]}_{copy}.nii.gz")
+    (folder / "config").mkdir()
+    config = {"cohort": "mine", "bundle": "bundle", "label_maps": "maps", "batch_size": 100}
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+    return folder
 
 
 def environment() -> dict[str, str]:

@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
 import tiny_cohort
 from cardiocohort.runtime import artifacts
-from workflow_runs import REPOSITORY, environment, make_bundle, snakemake
+from workflow_runs import REPOSITORY, TEMPLATES, environment, label_map_project, snakemake
 
-TEMPLATES = sorted((REPOSITORY / "resources/templates").glob("*.nii.gz"))
 TARGET = "results/cohorts/mine/topology/mine-0000.tsv"
 QUIET = ("--quiet", "rules", "--cores", "1")
 
@@ -99,22 +97,10 @@ def test_on_a_full_disk_every_writer_fails_and_leaves_no_file(attempts):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Results of the target TARGET on a good disk."""
-    project = label_maps(tmp_path_factory.mktemp("whole"))
+    project = label_map_project(tmp_path_factory.mktemp("whole"))
     run = snakemake(project, TARGET, *QUIET)
     assert run.returncode == 0, run.stdout
     return tiny_cohort.results(project)
-
-
-def label_maps(folder: Path) -> Path:
-    """A project of the four template hearts as label maps, in one batch."""
-    make_bundle(folder / "bundle")
-    (folder / "maps").mkdir()
-    for path in TEMPLATES:
-        shutil.copy(path, folder / "maps" / f"{path.name[:2]}.nii.gz")
-    (folder / "config").mkdir()
-    config = {"cohort": "mine", "bundle": "bundle", "label_maps": "maps", "batch_size": 4}
-    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
-    return folder
 
 
 @contextmanager
@@ -135,7 +121,7 @@ def again(place: Path, *options: str) -> None:
 
 
 def test_a_full_disk_is_reported_and_the_run_goes_on_where_it_was(tmp_path, whole):
-    project = label_maps(tmp_path)
+    project = label_map_project(tmp_path)
     with small_disk(project / "results", "64k"):  # some of the four label maps
         run = snakemake(project, TARGET, *QUIET)
         assert run.returncode != 0
@@ -155,7 +141,7 @@ def test_a_full_disk_is_reported_and_the_run_goes_on_where_it_was(tmp_path, whol
 
 
 def test_a_read_only_disk_is_reported(tmp_path, whole):
-    project = label_maps(tmp_path)
+    project = label_map_project(tmp_path)
     with small_disk(project / "results", "50m"):
         first = "results/cohorts/mine/anatomies/mine-0000.parquet"
         assert snakemake(project, first, *QUIET).returncode == 0

@@ -27,9 +27,17 @@ from cardiocohort.runtime import stale_lock, tables
 from cardiocohort.runtime.artifacts import sha256
 from heart_anatomy import HEART
 from synthetic_population import reference_frame
-from workflow_runs import REPOSITORY, environment, job_counts, make_bundle, make_cohort_table, snakemake
+from workflow_runs import (
+    REPOSITORY,
+    TEMPLATES,
+    environment,
+    job_counts,
+    label_map_project,
+    make_bundle,
+    make_cohort_table,
+    snakemake,
+)
 
-TEMPLATES = sorted((REPOSITORY / "resources/templates").glob("*.nii.gz"))
 QUIET = ("--quiet", "rules", "--cores", "1")
 DRY = ("--dry-run", *QUIET)
 COHORT = Path("results/cohorts/mine")
@@ -51,19 +59,6 @@ def test_a_script_does_nothing_when_it_is_imported(script):
 
 
 # ---- the user's own label maps
-
-
-def label_map_project(folder: Path, copies: int = 1) -> Path:
-    """A folder with a bundle, a config of its own and `copies` of each template as label maps."""
-    make_bundle(folder / "bundle")
-    (folder / "maps").mkdir(parents=True)
-    for path in TEMPLATES:
-        for copy in range(copies):
-            shutil.copy(path, folder / "maps" / f"{path.name.split('_')[0]}_{copy}.nii.gz")
-    (folder / "config").mkdir()
-    config = {"cohort": "mine", "bundle": "bundle", "label_maps": "maps", "batch_size": 100}
-    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
-    return folder
 
 
 def topology_of(project: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
