@@ -95,7 +95,9 @@ def headline(table_: pd.DataFrame) -> pd.DataFrame:
     it, of the same structures unguided.
     """
     paper = table_[table_["attribute"].isin(PAPER) & (table_["strength"] == 1)]
-    own = paper[paper["structure"] == "set_" + paper["constrained_structures"].astype(str)]
-    own = own[own["arm"] == own["method"] + "_" + own["constrained_structures"].astype(str)]
-    plain = paper[(paper["arm"] == "unguided") & paper["structure"].isin(own["structure"])]
-    return pd.concat([plain, own], ignore_index=True)
+    n_structures = paper["constrained_structures"].astype(str)
+    of_method = paper[
+        (paper["structure"] == "set_" + n_structures) & (paper["arm"] == paper["method"] + "_" + n_structures)
+    ]
+    plain = paper[(paper["arm"] == "unguided") & paper["structure"].isin(of_method["structure"])]
+    return pd.concat([plain, of_method], ignore_index=True)

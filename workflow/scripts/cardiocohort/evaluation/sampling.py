@@ -92,8 +92,8 @@ def work(
 
     Noise is that of seed and index, the same in every arm. What is written has the bounded repairs.
     """
-    rows = [pd.DataFrame(own) for own, *_ in payloads]
-    refused = [impossible(own, s.prior.grid) for own in rows]
+    rows = [pd.DataFrame(target_rows) for target_rows, *_ in payloads]
+    refused = [impossible(target_rows, s.prior.grid) for target_rows in rows]
     open_ones = [i for i, reason in enumerate(refused) if not reason]
     started, labels = time.process_time(), {}
     if open_ones:

@@ -89,9 +89,9 @@ def realism(table: pd.DataFrame) -> str:
 
 
 def errors(table: pd.DataFrame) -> str:
-    own = headline(table)
+    errors = headline(table)
     rows = []
-    for (structure, method), group in own.groupby(["structure", "method"], sort=False):
+    for (structure, method), group in errors.groupby(["structure", "method"], sort=False):
         by = group.set_index("attribute")
         cells = []
         for attribute, digits in (("size", 2), ("position", 2), ("shape", 3)):

@@ -96,12 +96,12 @@ def work(
     violations is written and the topology stage will reject it. A subject is a SubjectError if its samples
     all diverged, and if its target is outside the prior: beyond the field, or missed by all that were made.
     """
-    rows = [pd.DataFrame(own) for own, *_ in payloads]
+    rows = [pd.DataFrame(target_rows) for target_rows, *_ in payloads]
     bases = [_open_base(g, *each) for each in zip(rows, (p[4] for p in payloads), strict=True)]
     tried: list[list[Attempt]] = [[] for _ in payloads]
     refused = [
-        base if isinstance(base, SubjectError) else _impossible(g, own)
-        for own, base in zip(rows, bases, strict=True)
+        base if isinstance(base, SubjectError) else _impossible(g, target_rows)
+        for target_rows, base in zip(rows, bases, strict=True)
     ]
     for number in range(g.max_attempts):
         open_ones = [i for i in range(len(payloads)) if not refused[i] and _goes_on(tried[i])]
@@ -170,7 +170,7 @@ class Attempt:
         """Names of what refuses the sample, by stage (`stage_tables.CAUSES`)."""
         names = {Stage.GENERATION: [self.miss.reason] if self.miss else []}
         names[Stage.TOPOLOGY] = [failure.rule for failure in self.failures]
-        return {str(stage): own for stage, own in names.items() if own}
+        return {str(stage): reasons for stage, reasons in names.items() if reasons}
 
 
 def _goes_on(tried: list[Attempt]) -> bool:
@@ -246,4 +246,4 @@ def _residual_columns(rows: pd.DataFrame, residuals: dict[str, float]) -> dict[s
         structure, _, word = key.partition(".")
         column = columns.setdefault(f"{attributes.split(word)[0]}_residual_sd", {})
         column[structure] = max(value, column.get(structure, 0.0))
-    return {name: [own.get(s, np.nan) for s in rows["structure"]] for name, own in columns.items()}
+    return {name: [values.get(s, np.nan) for s in rows["structure"]] for name, values in columns.items()}

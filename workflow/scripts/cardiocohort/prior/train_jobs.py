@@ -106,12 +106,12 @@ def _heat_maps(table, subjects, anatomy, grid) -> torch.Tensor:
     """Maps (N, K, m, m, m) of the subjects' structures, from a table of moments."""
     rows = pd.read_parquet(table).set_index(["subject", "structure"])
     places = pd.MultiIndex.from_product([subjects, anatomy.structures])
-    found = from_columns(rows.loc[places].reset_index())
+    moments = from_columns(rows.loc[places].reset_index())
     shape = (len(subjects), len(anatomy.structures))
     wanted = Moments(
-        found.volume_ml.reshape(shape),
-        found.centroid_mm.reshape(*shape, 3),
-        found.covariance_mm2.reshape(*shape, 3, 3),
+        moments.volume_ml.reshape(shape),
+        moments.centroid_mm.reshape(*shape, 3),
+        moments.covariance_mm2.reshape(*shape, 3, 3),
     )
     return heat_maps(wanted, grid)
 

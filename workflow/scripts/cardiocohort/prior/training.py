@@ -191,9 +191,9 @@ def train_autoencoder(
         b, x, y, z = _draw(~certain, rng.random((n, DETAIL_CELLS))[part])
         with autocast(device):
             detail = network.detail(features, logits, (b, x, y, z))
-        found = voxels[b, :, x, y, z].flatten().long()
+        labels = voxels[b, :, x, y, z].flatten().long()
         # the mean, 0 where no cell is mixed
-        fine = F.cross_entropy(detail.flatten(0, 1), found, reduction="sum") / max(1, len(found))
+        fine = F.cross_entropy(detail.flatten(0, 1), labels, reduction="sum") / max(1, len(labels))
         return cross_entropy + 0.5 * dice + 1e-3 * divergence + DETAIL_WEIGHT * fine
 
     def objective(step: int) -> torch.Tensor:

@@ -102,8 +102,8 @@ def draw(rng: np.random.Generator, published: Published, vessels: tuple[str, ...
     bsa_mean, bsa_sd = BODY_SURFACE_M2[sex]
     bsa = float(bsa_mean + bsa_sd * np.clip(rng.standard_normal(), -WIDEST, WIDEST))
 
-    shared, own = rng.standard_normal(), rng.standard_normal(len(CHAMBERS))
-    residual = np.sqrt(RESIDUAL_CORRELATION) * shared + np.sqrt(1 - RESIDUAL_CORRELATION) * own
+    shared, of_structure = rng.standard_normal(), rng.standard_normal(len(CHAMBERS))
+    residual = np.sqrt(RESIDUAL_CORRELATION) * shared + np.sqrt(1 - RESIDUAL_CORRELATION) * of_structure
     volumes = {}
     for structure, z in zip(CHAMBERS, residual, strict=True):
         mean, sd = published.volumes_ml[structure, condition, sex]

@@ -82,10 +82,10 @@ def outlines(targets: pd.DataFrame, anatomy: Anatomy) -> list[Outline]:
 
 def surfaces(label_map: LabelMap, anatomy: Anatomy) -> list[Surface]:
     """Smooth surfaces of the structures that are there."""
-    found = (
+    each = (
         label_surface(label_map, k, colour) for k, colour in enumerate(palette.colours(anatomy.structures), 1)
     )
-    return [surface for surface in found if surface is not None]
+    return [surface for surface in each if surface is not None]
 
 
 def label_map_pictures(
@@ -97,7 +97,7 @@ def label_map_pictures(
         view.name: [render.draw(s, window.frame(view)) for s in solid] for view in (ANTERIOR, POSTERIOR)
     }
     frame = window.frame(ANTERIOR)
-    pictures = {name: _image(_opaque(own, frame)) for name, own in layers.items()}
+    pictures = {name: _image(_opaque(views, frame)) for name, views in layers.items()}
     if targets:
         seen = layers["anterior"]
         canvas = _image(render.translucent(seen, [OPACITY] * len(seen)) if seen else _blank(frame))

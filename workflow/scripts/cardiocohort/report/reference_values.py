@@ -70,10 +70,10 @@ def compare(volumes: pd.DataFrame, targets: pd.DataFrame, values: pd.DataFrame) 
     then group, sex, reference_mean_ml, reference_sd_ml, source, and z, the arm's mean in reference sd.
     """
     blocks = []
-    for arm, own in volumes.groupby("arm", sort=False):
+    for arm, rows in volumes.groupby("arm", sort=False):
         published = comparable(values, who(targets[targets["arm"] == arm]))
         published = published.rename(columns={"mean_ml": "reference_mean_ml", "sd_ml": "reference_sd_ml"})
-        achieved = own.groupby("structure", sort=False)["volume_ml"].agg(["count", "mean", "std"])
+        achieved = rows.groupby("structure", sort=False)["volume_ml"].agg(["count", "mean", "std"])
         achieved.columns = ["n", "mean_ml", "sd_ml"]
         block = achieved.reset_index().merge(published, on="structure", how="inner")
         blocks.append(block.assign(arm=arm))
