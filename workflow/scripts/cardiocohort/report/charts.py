@@ -194,7 +194,7 @@ def _arm_axis(ax, arms: list[str], title: str) -> None:
 
 
 def _boxes(ax, values: list[np.ndarray], at, colours: list[str], vertical=True, width=0.55) -> None:
-    """One box per array (quartiles, whiskers to the 5th and 95th percentile), the points where they are few."""
+    """One box per array: quartiles, whiskers to the 5th and 95th percentile; few values as points."""
     for part, place, colour in zip(values, at, colours, strict=True):
         part = part[np.isfinite(part)]
         if not part.size:
