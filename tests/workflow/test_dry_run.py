@@ -6,15 +6,7 @@ import sys
 
 import pytest
 
-from workflow_runs import (
-    COLUMNS,
-    command,
-    environment,
-    job_counts,
-    make_bundle,
-    make_cohort_table,
-    snakemake,
-)
+from workflow_runs import COLUMNS, command, environment, job_counts, make_bundle, make_cohort_table, snakemake
 
 DRY = ("--dry-run", "--quiet", "rules", "--cores", "1")
 ONCE = {"all": 1, "write_config": 1, "write_manifest": 1, "write_provenance": 1, "write_report": 1}

@@ -17,14 +17,7 @@ from ..runtime import artifacts
 from ..runtime.errors import InputError
 from . import edm
 from .device import autocast, number_format
-from .networks import (
-    REFINEMENT,
-    SMALLEST_BFLOAT16,
-    Autoencoder,
-    Denoiser,
-    NetworkSettings,
-    trilinear_weights,
-)
+from .networks import REFINEMENT, SMALLEST_BFLOAT16, Autoencoder, Denoiser, NetworkSettings, trilinear_weights
 
 FLOATS = ("F32", "BF16", "F16")
 # least, most and what it is a multiple of: normalisation works on groups of 8, attention on 4 heads

@@ -6,11 +6,7 @@ import pandas as pd
 from ..anatomy.attributes import principal_axis_degrees
 from ..anatomy.moments import MOMENT_COLUMNS, from_columns
 
-ERRORS = {
-    "size": "volume_error_percent",
-    "position": "centroid_error_mm",
-    "shape": "shape_error",
-}
+ERRORS = {"size": "volume_error_percent", "position": "centroid_error_mm", "shape": "shape_error"}
 
 
 def agreement(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:

@@ -79,11 +79,7 @@ class FitSettings:
 
 
 def read_hearts(
-    table: Path,
-    anatomy,
-    leave_out: tuple[str, ...] = (),
-    split: str = "train",
-    most: int | None = None,
+    table: Path, anatomy, leave_out: tuple[str, ...] = (), split: str = "train", most: int | None = None
 ) -> tuple[pd.DataFrame, torch.Tensor]:
     """The hearts of a split, from hearts.tsv: their rows and their voxels as blocks (N, R^3, n, n, n) uint8.
 
