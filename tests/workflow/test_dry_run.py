@@ -249,7 +249,7 @@ def cost_of_planning(workdir, config: str) -> tuple[float, float, str]:
 def test_planning_ten_thousand_subjects_is_quick_and_small(workdir):
     """Seconds are for a bench (`make bench`); what a test can hold is their ratio, on any machine.
 
-    Starting Snakemake on two batches takes 2.4 CPU s, and the bars are 7 CPU s for the 200 batches of a cohort
+    Starting Snakemake on two batches takes 2.4 CPU s. The bars are 7 CPU s for the 200 batches of a cohort
     table and 8 CPU s for those of label maps: at most 2.9 and 3.3 times as much. Measured: 1.9 and 2.2.
     """
     make_cohort_table(workdir / "two.tsv", {"women": 50, "men": 50})
