@@ -146,6 +146,7 @@ def test_mistakes_name_the_key_and_what_is_allowed(config, told):
         ({"meshing": {"rv_edge_length_mm": 4}}, ["'meshing.rv_edge_length_mm'", "rv_wall_mm", "3.5"]),
         ({"formats": ["vtu", "stl"]}, ["'formats'", "'stl'", "opencarp, vtu"]),
         ({"label_maps": "maps"}, ["'cohort'", "demo"]),
+        ({"meshing": {"frame": "scanner"}}, ["'meshing.frame'", "label_maps"]),
     ],
 )
 def test_keys_that_do_not_go_together(config, told):

@@ -55,7 +55,12 @@ def check_together(settings: dict, formats: list[str]) -> None:
             f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than sigma_max, "
             f"{guidance['sigma_max']}"
         )
-    MeshSettings.of(settings["meshing"])
+    meshing = MeshSettings.of(settings["meshing"])
+    if meshing.frame == "scanner" and not settings["label_maps"]:
+        raise InputError(
+            "config key 'meshing.frame': 'scanner' needs hearts that were scanned (`label_maps`); generated "
+            "hearts have the frame 'heart' only"
+        )
     unknown = [name for name in settings["formats"] if name not in formats]
     if unknown:
         raise InputError(f"config key 'formats': {unknown[0]!r} is not known; allowed: {', '.join(formats)}")
