@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..anatomy.label_map import LabelMap, read_label_map
 from ..anatomy.labels import Anatomy
+from ..mesh.frames import in_frame
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file
 from ..runtime.outcomes import Outcome
@@ -73,7 +74,7 @@ def portray(
         if row["mesh"]:
             mesh = meshes.loc[row["subject"]]
             volume = check_file(cohort / row["mesh"], mesh["size"], mesh["sha256"])
-            model = read_model(volume, volume.with_suffix(".surface.vtp"))
+                        model = in_frame(read_model(volume, volume.with_suffix(".surface.vtp")), "heart")
             pictures["mesh"] = portraits.mesh_picture(model, window)
         if row["subject"] in walls.index:
             pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
