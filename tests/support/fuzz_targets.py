@@ -282,7 +282,7 @@ TABLES = {
     "rules": (copied(RESOURCES / "topology/heart.tsv"), lambda p: load_rules(p, HEART)),
     "vessels": (copied(RESOURCES / "segmentations/heart_vessels.tsv"), lambda p: load_vessels(p, HEART)),
     "positions": (
-        copied(RESOURCES / "segmentations/heart_positions.tsv"),
+        copied(RESOURCES / "convention/heart/positions.tsv"),
         lambda p: load_positions(p, HEART),
     ),
 }

@@ -66,7 +66,13 @@ def evaluated(tmp_path_factory):
         "known": {"hearts": 10, "autoencoder_steps": 4, "denoiser_steps": 4, "points": 2},
         "resamples": 20,
     }
-    config = {"bundle": "bundle", "cohort_table": "trial.tsv", "topology_rules": "rules.tsv", "device": "cpu"}
+    config = {
+        "bundle": "bundle",
+        "cohort_table": "trial.tsv",
+        "topology_rules": "rules.tsv",
+        "convention": None,
+        "device": "cpu",
+    }
     config |= {"guidance": {"steps": 4}, "evaluation": evaluation}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run = snakemake(folder, "evaluate", "--cores", "2", "--configfile", "config.yaml")

@@ -72,7 +72,13 @@ def trained(tmp_path_factory):
         "autoencoder": fit,
         "denoiser": fit | {"cycles": [200], "batch": 8},
     }
-    config = {"cohort_table": "trial.tsv", "topology_rules": "rules.tsv", "device": "cpu", "prior": prior}
+    config = {
+        "cohort_table": "trial.tsv",
+        "topology_rules": "rules.tsv",
+        "convention": None,
+        "device": "cpu",
+        "prior": prior,
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     on = {"name": "on", "warm_start": "results/prior/tube/bundle", "autoencoder": fit | {"cycles": []}}
     on |= {"denoiser": fit | {"cycles": [5], "learning_rate": 1e-4}, "card_samples": 2}

@@ -16,6 +16,7 @@ from cardiocohort.cohort import plan, table
 from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
+from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.config.check import check_refinement, check_together, complete
@@ -133,6 +134,13 @@ def of_batch(key):
     return lambda wildcards: batch_of(wildcards)[key]
 
 
+def reading_of_base(wildcards):
+    """How the label map of a base is read, where there is one."""
+    if not batch_of(wildcards)["base_map"]:
+        return None
+    return {"sha256": CONVENTION_SHA256, "geometry": SETTINGS["nifti_geometry"]}
+
+
 def verified_index(wildcards):
     return plan.verified_index(wildcards.batch, batch_of(wildcards))
 
@@ -148,7 +156,10 @@ def base_of(*stages):
     def base_inputs(wildcards):
         batch = batch_of(wildcards)
         if batch["base_map"]:
-            return {"base_map": ancient(batch["base_map"])}
+            return {
+                "base_map": ancient(batch["base_map"]),
+                "convention": ancient(CONVENTION),
+            }
         if not batch["base_batch"]:
             return {}
         return {
@@ -322,6 +333,12 @@ with plain_errors():
 # Sampling and training take a GPU where the config insists on one.
 WITH_GPU = SETTINGS["device"] == "cuda"
 SAMPLING_ENV = f"../../envs/generation{'_gpu' if WITH_GPU else ''}.yaml"
+# What a user's own label maps and scans are held to: the tables of a folder.
+CONVENTION = [
+    place(f"{SETTINGS['convention']}/{name}", "convention", "file")
+    for name in (CONVENTION_TABLES if SETTINGS["convention"] else ())
+]
+CONVENTION_SHA256 = [artifacts.sha256(path) for path in CONVENTION]
 REFERENCE_VALUES = str(REPOSITORY / "resources/reference/reference_values.tsv")
 
 # The cohort needs a bundle; the target `prior` makes one, `label_maps` needs none. Jobs parse this file

@@ -56,6 +56,7 @@ rule make_evaluation_hearts:
         templates=lambda wildcards: ancient(list(deformed_templates("alike"))),
         left_out=lambda wildcards: ancient(list(deformed_templates("left_out"))),
         label_maps=lambda wildcards: list(evaluation_label_maps().values()),
+        convention=ancient(CONVENTION),
     output:
         table="<evaluation>/hearts.parquet",
     log:
@@ -74,8 +75,14 @@ rule make_evaluation_hearts:
         left_out_shares=lambda wildcards: list(deformed_templates("left_out").values()),
         digests=lambda wildcards, input: [
             artifacts.sha256(path)
-            for path in [input.values, *input.templates, *input.left_out]
+            for path in [
+                input.values,
+                *input.templates,
+                *input.left_out,
+                *input.convention,
+            ]
         ],
+        nifti_geometry=SETTINGS["nifti_geometry"],
         targets=evaluation_arms.hearts_needed(EVALUATION),
         counts=EVALUATION["hearts"],
         constrained=EVALUATION["constrained"],

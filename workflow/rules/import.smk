@@ -7,6 +7,7 @@ rule import_anatomies:
     input:
         label_maps=lambda wildcards: list(batch_of(wildcards)["label_maps"].values()),
         rules=ancient(RULES),
+        convention=ancient(CONVENTION),
         bundle=ancient(BUNDLE),
     output:
         table="<cohort>/anatomies/{batch}.parquet",
@@ -22,6 +23,8 @@ rule import_anatomies:
         arm=SETTINGS["cohort"],
         anatomy=ANATOMY_DIGEST,
         rules_sha256=RULES_SHA256,
+        convention_sha256=CONVENTION_SHA256,
+        nifti_geometry=SETTINGS["nifti_geometry"],
         library=library("import_anatomies.py"),
     message:
         "Importing the label maps of {wildcards.batch}"

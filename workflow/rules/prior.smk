@@ -67,6 +67,7 @@ rule make_reference_population:
         values=ancient(REFERENCE_VALUES),
         templates=ancient(list(PRIOR_TEMPLATES)),
         label_maps=lambda wildcards: list(prior_label_maps().values()),
+        convention=ancient(CONVENTION),
         covariates=prior_covariates,
     output:
         reference="<prior>/population/reference_moments.parquet",
@@ -89,8 +90,14 @@ rule make_reference_population:
         held_out_share=PRIOR["held_out_share"],
         digests=lambda wildcards, input: [
             artifacts.sha256(path)
-            for path in [input.rules, input.values, *input.templates]
+            for path in [
+                input.rules,
+                input.values,
+                *input.templates,
+                *input.convention,
+            ]
         ],
+        nifti_geometry=SETTINGS["nifti_geometry"],
         library=library("make_reference_population.py"),
     message:
         "Making the reference population of the prior"

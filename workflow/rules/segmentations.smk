@@ -19,7 +19,7 @@ localrules:
 SEGMENTATION_TABLES = {
     key: place(path, f"segmentations.{key}") or []
     for key, path in SEGMENTATIONS.items()
-    if key in ("anatomy", "vessels", "positions", "covariates")
+    if key in ("anatomy", "vessels", "covariates")
 }
 SEGMENTATION_TABLES["rules"] = located("topology_rules")
 
@@ -36,6 +36,7 @@ rule label_maps:
 rule make_label_maps:
     input:
         **{key: ancient(path) for key, path in SEGMENTATION_TABLES.items()},
+        convention=ancient(CONVENTION),
         sources=segmented_files,
     output:
         **(
@@ -61,6 +62,8 @@ rule make_label_maps:
             for key, path in SEGMENTATION_TABLES.items()
             if path and key != "covariates"
         },
+        convention_sha256=CONVENTION_SHA256,
+        nifti_geometry=SETTINGS["nifti_geometry"],
         covariates_sha256=(
             artifacts.sha256(SEGMENTATION_TABLES["covariates"])
             if SEGMENTATIONS["covariates"]

@@ -22,6 +22,7 @@ from cardiocohort.generation import anatomies, siblings
 from cardiocohort.generation.guidance import guided
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.label_maps import sibling_base
+from cardiocohort.label_maps.reading import Convention
 from cardiocohort.label_maps.sibling_base import read_base_map
 from cardiocohort.population.plausibility import population_for
 from cardiocohort.population.reference import read_reference
@@ -29,7 +30,7 @@ from cardiocohort.population.siblings import bases_of_map, default_constraints, 
 from cardiocohort.population.targets import drawn_targets
 from cardiocohort.runtime.artifacts import sha256
 from cardiocohort.runtime.errors import InputError, SubjectError
-from heart_anatomy import HEART, HEART_GRID
+from heart_anatomy import CONVENTION, CONVENTION_FILES, HEART, HEART_GRID
 from tiny_prior import ANATOMY, GRID, write_tiny_bundle
 from workflow_runs import job_counts, make_bundle, snakemake
 
@@ -111,7 +112,7 @@ def test_batch_k_depends_on_batch_k_of_its_base(tmp_path):
 
 
 def test_targets_are_the_bases_moments_with_the_edit():
-    labels = read_base_map(TEMPLATES[3], HEART, HEART_GRID)
+    labels = read_base_map(TEMPLATES[3], HEART, HEART_GRID, CONVENTION)
     found = targets_of(
         labels, arm("right_ventricle.volume: x0.5; aorta.centroid_x: +4 mm"), HEART, HEART_GRID
     )
@@ -137,11 +138,11 @@ def test_what_an_edit_leaves_of_its_structure():
 def test_a_base_map_is_centred_by_whole_voxels_and_must_be_whole(tmp_path):
     labels = tiny_heart()
     write_label_map(tmp_path / "heart.nii.gz", labels, GRID)
-    centred = read_base_map(tmp_path / "heart.nii.gz", ANATOMY, GRID)
+    centred = read_base_map(tmp_path / "heart.nii.gz", ANATOMY, GRID, Convention())
     np.testing.assert_array_equal(centred, np.roll(labels, -2, 0))
     write_label_map(tmp_path / "part.nii.gz", np.where(labels == 2, 0, labels), GRID)
     with pytest.raises(InputError, match=r"part\.nii\.gz: it has no cavity"):
-        read_base_map(tmp_path / "part.nii.gz", ANATOMY, GRID)
+        read_base_map(tmp_path / "part.nii.gz", ANATOMY, GRID, Convention())
 
 
 # what is held
@@ -203,7 +204,7 @@ def test_held_cells_keep_the_base_at_every_level(tiny):
 
 
 def test_structures_apart_touch_no_edited_one():
-    labels = read_base_map(TEMPLATES[0], HEART, HEART_GRID)
+    labels = read_base_map(TEMPLATES[0], HEART, HEART_GRID, CONVENTION)
     ventricle, cava = (HEART.label(name) for name in ("right_ventricle", "superior_vena_cava"))
     both = siblings.apart(labels, [(ventricle,), (cava,)], 11)
     one = siblings.apart(labels, [(ventricle,)], 11)
@@ -298,9 +299,11 @@ def shipped():
 @pytest.mark.long
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name[:2])
 def test_halving_the_rv_leaves_the_rest_of_a_real_heart(template, shipped, tmp_path):
-    labels = read_base_map(template, HEART, HEART_GRID)
+    labels = read_base_map(template, HEART, HEART_GRID, CONVENTION)
     own = arm(HALF, base=str(template))
-    given = sibling_base.of_map(own.to_dict(), str(template), sha256(template))
+    given = sibling_base.of_map(
+        own.to_dict(), str(template), sha256(template), CONVENTION_FILES, {"geometry": "agree"}
+    )
     held_to_the_bars(shipped.generator, given, labels, targets_of(labels, own, HEART, HEART_GRID), tmp_path)
 
 

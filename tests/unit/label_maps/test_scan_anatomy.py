@@ -20,7 +20,7 @@ from heart_anatomy import HEART, HEART_GRID
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 TEMPLATES = sorted((RESOURCES / "templates").glob("*.nii.gz"))
-POSITIONS = load_positions(RESOURCES / "segmentations/heart_positions.tsv", HEART)
+POSITIONS = load_positions(RESOURCES / "convention/heart/positions.tsv", HEART)
 VESSELS = load_vessels(RESOURCES / "segmentations/heart_vessels.tsv", HEART)
 RULES = topology.load_rules(RESOURCES / "topology/heart.tsv", HEART)
 

@@ -14,6 +14,7 @@ import pytest
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import read_label_map, to_grid
+from cardiocohort.anatomy.nifti import AGREE
 from cardiocohort.label_maps.cases import Source, find_cases, parse_source, parse_sources
 from cardiocohort.label_maps.folder import find_label_maps
 from cardiocohort.label_maps.importing import import_label_map
@@ -23,7 +24,7 @@ from cardiocohort.label_maps.scans import (
     cases_table,
     find_masks,
     make_label_map,
-    open_convention,
+    open_standard,
     wrong_sizes,
 )
 from cardiocohort.label_maps.volumes import Volume, mask_of, read_volume
@@ -31,7 +32,7 @@ from cardiocohort.runtime import batch_runner
 from cardiocohort.runtime.errors import SubjectError
 from cardiocohort.runtime.tables import read_table, write_table
 from cardiocohort.topology import load_rules
-from heart_anatomy import HEART, HEART_GRID
+from heart_anatomy import CONVENTION, HEART, HEART_GRID
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 DATA = Path(__file__).resolve().parents[2] / "data/segmentations"
@@ -47,7 +48,7 @@ VERSION_2_FIRST = {
 FILES = [
     RESOURCES / "topology/heart.tsv",
     RESOURCES / "segmentations/heart_vessels.tsv",
-    RESOURCES / "segmentations/heart_positions.tsv",
+    CONVENTION,
 ]
 
 
@@ -58,7 +59,7 @@ def run(folder, out, sources=None):
         (parse_source("heart.nii.gz"),), "same settings",
     )  # fmt: skip
     records = batch_runner.run_batch(
-        out, tasks, make_label_map, initializer=open_convention, initargs=(HEART, HEART_GRID, *FILES)
+        out, tasks, make_label_map, initializer=open_standard, initargs=(HEART, HEART_GRID, *FILES)
     )
     return {record["subject"]: record for record in records}
 
@@ -155,9 +156,11 @@ def test_what_is_accepted_can_be_a_cohort_and_train_a_prior(real, tmp_path):
     from cardiocohort.prior import reference_population
 
     source, rules = real[1] / "s0327.nii.gz", load_rules(FILES[0], HEART)
-    imported = import_label_map(tmp_path / "cohort.nii.gz", (str(source), HEART, HEART_GRID, rules))
+    imported = import_label_map(
+        tmp_path / "cohort.nii.gz", (str(source), HEART, HEART_GRID, rules, CONVENTION)
+    )
     np.testing.assert_allclose(imported["volume_ml"], real[0]["s0327"]["volumes_ml"])
-    source = reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0)
+    source = reference_population.open_source(HEART, HEART_GRID, FILES[0], {}, None, 0, CONVENTION)
     (task,) = reference_population.folder_tasks(find_label_maps(real[1]), "")
     record = reference_population.work_folder(source, tmp_path / "prior.nii.gz", task.payload)
     assert record["verdict"] == "accepted"
@@ -205,17 +208,17 @@ def test_a_segment_that_is_not_there_is_looked_for_in_the_next_source(tmp_path):
     (tmp_path / "s1").mkdir()
     shutil.copy(SLICER, tmp_path / "s1/s1.seg.nrrd")
     sources = [Source("{case}.seg.nrrd", (name,)) for name in ("Ribs", "ribs")]
-    ((source, mask),) = find_masks(tmp_path / "s1", {"aorta": tuple(sources)}).values()
+    ((source, mask),) = find_masks(tmp_path / "s1", {"aorta": tuple(sources)}, AGREE).values()
     assert str(source) == "{case}.seg.nrrd:ribs"
     assert mask.voxels.sum() == 8487
     with pytest.raises(SubjectError, match=r"aorta: .*s1\.seg\.nrrd: not one segment of the name 'Ribs'"):
-        find_masks(tmp_path / "s1", {"aorta": (sources[0],)})
+        find_masks(tmp_path / "s1", {"aorta": (sources[0],)}, AGREE)
 
 
 def test_masks_that_may_be_something_else_fail_with_their_values(tmp_path):
     (tmp_path / "aorta.nii").write_bytes(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4)).to_bytes())
     with pytest.raises(SubjectError, match=r"aorta: .*aorta.nii: .* holds the values 1. Name"):
-        find_masks(tmp_path, {"aorta": (Source("aorta.nii"),)})
+        find_masks(tmp_path, {"aorta": (Source("aorta.nii"),)}, AGREE)
 
 
 def test_sizes_of_no_heart_are_refused():

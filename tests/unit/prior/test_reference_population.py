@@ -11,7 +11,7 @@ from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import LabelMap, centred, read_label_map, to_grid, write_volume
 from cardiocohort.prior import deformation, reference_population, virtual_patients
 from cardiocohort.runtime.errors import InputError, SubjectError
-from heart_anatomy import HEART, HEART_GRID
+from heart_anatomy import CONVENTION, HEART, HEART_GRID
 from resampled import resample
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
@@ -124,7 +124,7 @@ def test_jacobian_of_a_linear_map_is_its_determinant():
 @pytest.fixture
 def source():
     rules, values = (RESOURCES / name for name in ("topology/heart.tsv", "reference/reference_values.tsv"))
-    return reference_population.open_source(HEART, HEART_GRID, rules, {}, values, 0)
+    return reference_population.open_source(HEART, HEART_GRID, rules, {}, values, 0, CONVENTION)
 
 
 @pytest.mark.parametrize("spacing_mm", [1.0, 1.5, 2.0, 3.0])

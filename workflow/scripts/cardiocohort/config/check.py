@@ -25,6 +25,7 @@ RENAMED = {
     "guidance.trust": "guidance.trust_radius",
     "guidance.every": "guidance.guide_every",
     "evaluation.samples.fast": "evaluation.samples.polyak",
+    "segmentations.positions": "convention, a folder with positions.tsv (docs/own-data.md)",
     "bench": "a file bench.yaml (benchmarks/bench.yaml)",
 }
 RENAMED_VALUES = {("guidance.method", "fast"): "polyak"}

@@ -112,11 +112,6 @@ class Segmentations:
         "Table of the vessels' lengths beyond the chambers that they join; null leaves them as they are.",
         minLength=1,
     )
-    positions: str | None = key(
-        "resources/segmentations/heart_positions.tsv",
-        "Table of which structure lies on which side of which; null accepts any orientation.",
-        minLength=1,
-    )
 
 
 @dataclass(frozen=True)
@@ -470,6 +465,19 @@ class Config:
         None,
         "The reference population, one row a subject and structure; null takes the bundle's own.",
         minLength=1,
+    )
+    convention: str | None = key(
+        "resources/convention/heart",
+        "Folder with positions.tsv, layout.tsv and numberings.tsv. Label maps and scans of your own are "
+        "compared with these tables: which label is which structure, and how the heart lies. null checks "
+        "nothing.",
+        minLength=1,
+    )
+    nifti_geometry: str = key(
+        "agree",
+        "Which form of a NIfTI header gives voxel size and orientation. With `agree` a header whose "
+        "sform, qform and pixdim contradict each other is an error.",
+        enum=["agree", "sform", "qform"],
     )
     label_maps: str | None = key(
         None,

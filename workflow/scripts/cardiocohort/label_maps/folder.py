@@ -9,6 +9,7 @@ from pathlib import Path
 from ..runtime.errors import InputError
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")  # in any case of letters
+CONVENTION_TABLES = ("positions.tsv", "layout.tsv", "numberings.tsv")  # of the folder `convention`
 SUBJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 OWN_FILES = ("cases.tsv", "covariates.tsv", "pictures")  # beside the maps that the target `label_maps` makes
 SHOWN_NAMES = 3  # of the files that are not read

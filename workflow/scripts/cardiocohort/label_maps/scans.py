@@ -8,7 +8,7 @@ label map keeps its place in the scanner's coordinates.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,11 @@ from ..runtime.batch_runner import Task
 from ..runtime.errors import InputError, SubjectError
 from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
+from . import reading
 from .cases import Source, source_files
 from .importing import ORIGIN_COLUMNS
+from .layout import shapes_of
 from .picture import write_picture
-from .positions import Position, load_positions, misplaced
 from .resample import occupancy, overlaps, to_labels
 from .vessels import Vessel, load_vessels, shorten
 from .volumes import Mask, NoSegment, Volume, labelled_volume, mask_of, read_layered
@@ -42,24 +43,24 @@ CASES = dict.fromkeys(("case", "verdict", "reason", "sources", "changes"), "str"
 
 
 @dataclass(frozen=True)
-class Convention:
+class Standard:
     """What every case is brought to and held to; loaded once a worker process."""
 
     anatomy: Anatomy
     grid: Grid
     rules: topology.Rules
     vessels: tuple[Vessel, ...]
-    positions: tuple[Position, ...]
+    convention: reading.Convention
 
 
-def open_convention(anatomy: Anatomy, grid: Grid, rules_path, vessels_path, positions_path) -> Convention:
-    """Initializer of a worker process; the tables of vessels and positions may be None."""
-    return Convention(
+def open_standard(anatomy: Anatomy, grid: Grid, rules_path, vessels_path, convention) -> Standard:
+    """Initializer of a worker process; the table of vessels may be None."""
+    return Standard(
         anatomy,
         grid,
         topology.load_rules(rules_path, anatomy),
         load_vessels(vessels_path, anatomy) if vessels_path else (),
-        load_positions(positions_path, anatomy) if positions_path else (),
+        convention,
     )
 
 
@@ -90,7 +91,7 @@ def case_tasks(
     return tasks
 
 
-def make_label_map(c: Convention, path: Path, payload: tuple) -> dict:
+def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
     """Write a case's picture to `path` and, if it is accepted, its label map beside; returns its record.
 
     SubjectError where a file cannot be read or no structure is found.
@@ -98,19 +99,22 @@ def make_label_map(c: Convention, path: Path, payload: tuple) -> dict:
     case, sources, whole_heart = payload
     map_path = path.parents[1] / f"{case.name}.nii.gz"
     map_path.unlink(missing_ok=True)  # of an earlier run with other settings
-    sourced_masks = find_masks(case, sources)
+    geometry = c.convention.geometry
+    sourced_masks = find_masks(case, sources, geometry)
     if not sourced_masks:
         raise SubjectError(f"no structure found in any of its sources; the folder holds {_files_of(case)}")
     masks = {name: mask for name, (_, mask) in sourced_masks.items()}
-    heart = find_masks(case, {WHOLE_HEART: whole_heart})
+    heart = find_masks(case, {WHOLE_HEART: whole_heart}, geometry)
     lacking = [name for name in c.anatomy.structures if name not in masks]
     reasons = [f"missing: {', '.join(lacking)}"] if lacking else []
     reasons += cuts({name: masks[name] for name in c.anatomy.centred_on if name in masks})
     reasons += cuts({name: mask for name, (_, mask) in heart.items()})
-    reasons += misplaced({name: mask.centroid_mm for name, mask in masks.items()}, c.positions)
     reasons += wrong_sizes({name: mask.volume_ml for name, mask in masks.items()})
     labels, origin_mm, changes = resample(masks, c.anatomy, c.grid, c.rules)
     changes = _remarks(sourced_masks) + changes
+    axes = c.grid.axes_mm()
+    if labels.any():  # structures of no size have no place
+        reasons += reading.misplacements(labels, axes, shapes_of(labels, axes), c.anatomy, c.convention)
     if not reasons:
         labels, shortened = shorten(labels, c.grid.spacing_mm, c.anatomy, c.vessels)
         labels, repairs, verdict = topology.judge(labels, c.grid.spacing_mm, c.anatomy, c.rules)
@@ -133,14 +137,18 @@ def make_label_map(c: Convention, path: Path, payload: tuple) -> dict:
     }
 
 
-def find_masks(case: Path, sources: dict[str, tuple[Source, ...]]) -> dict[str, tuple[Source, Mask]]:
+def find_masks(
+    case: Path, sources: dict[str, tuple[Source, ...]], geometry: str
+) -> dict[str, tuple[Source, Mask]]:
     """For each structure the first of its sources that has a voxel of it, and the mask; none are left out.
 
     Raises SubjectError naming a file that is there but cannot be read, or that lacks a segment which no
     other source has.
     """
     # structures often share a file of many labels, between files of one mask each
-    read: Callable[[Path], tuple[Volume, ...]] = lru_cache(maxsize=2)(read_layered)
+    read: Callable[[Path], tuple[Volume, ...]] = lru_cache(maxsize=2)(
+        partial(read_layered, geometry=geometry)
+    )
     sourced_masks = {}
     for name, several in sources.items():
         without_segment = ""
@@ -189,8 +197,8 @@ def _remarks(sourced_masks: dict[str, tuple[Source, Mask]]) -> tuple[str, ...]:
     """One line per kind of remark on the masks, with the structures that it is about."""
     structures: dict[str, list[str]] = {}
     for name, (_, mask) in sourced_masks.items():
-        if mask.remark:
-            structures.setdefault(mask.remark, []).append(name)
+        for remark in mask.remarks:
+            structures.setdefault(remark, []).append(name)
     return tuple(f"{remark}: {', '.join(names)}" for remark, names in structures.items())
 
 

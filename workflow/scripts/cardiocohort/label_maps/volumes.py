@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..anatomy.label_map import check_affine
-from ..anatomy.nifti import read_nifti
+from ..anatomy.nifti import AGREE, read_nifti
 from ..runtime.errors import InputError
 from .itk_files import Segment, read_layers
 from .text_headers import has_text_header
@@ -27,26 +27,28 @@ class NoSegment(InputError):
 class Volume:
     """values (X, Y, Z), whole numbers; affine (4, 4) voxel index -> mm in RAS+, oblique or not.
 
-    `segments` of a .seg.nrrd file; none in other files.
+    `segments` of a .seg.nrrd file; none in other files. `remarks`: what in the header contradicts the affine,
+    where the user trusts it all the same.
     """
 
     values: np.ndarray
     affine: np.ndarray
     segments: tuple[Segment, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Mask:
     """One structure in its own volume: voxels (X, Y, Z) bool cropped to it, affine (4, 4) of these.
 
-    `cut` says where the volume's field cuts it, such as "inferior"; empty if it does not. `remark`: how its
-    file was read, where that is not as most files are.
+    `cut` says where the volume's field cuts it, such as "inferior"; empty if it does not. `remarks`: what
+    is unusual about its file.
     """
 
     voxels: np.ndarray
     affine: np.ndarray
     cut: tuple[str, ...]
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def volume_ml(self) -> float:
@@ -58,14 +60,15 @@ class Mask:
         return self.affine[:3, :3] @ np.argwhere(self.voxels).mean(axis=0) + self.affine[:3, 3]
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, geometry: str = AGREE) -> Volume:
     """Read a volume of labels: NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd).
 
     Raises InputError naming the file for all that is none, and for several layers (`read_layered`). The
     header must say how the volume lies in the body: a NIfTI file whose sform and qform are both unset, a NRRD
     file without a space, or a MetaImage without a matrix is refused, since left and right would be a guess.
+    `geometry`: the form of a NIfTI header that is trusted (`anatomy.nifti`).
     """
-    layers = read_layered(path)
+    layers = read_layered(path, geometry)
     if len(layers) > 1:
         raise InputError(
             f"{path}: it has {len(layers)} layers, since its segments overlap; save them as one layer, "
@@ -74,14 +77,16 @@ def read_volume(path: str | Path) -> Volume:
     return layers[0]
 
 
-def read_layered(path: str | Path) -> tuple[Volume, ...]:
+def read_layered(path: str | Path, geometry: str = AGREE) -> tuple[Volume, ...]:
     """The layers of a file as `read_volume` reads it: one but for .seg.nrrd files whose segments overlap."""
     path = Path(path)
     if has_text_header(path):
         read = read_layers(path)
         layers = [Volume(values, read.affine, read.segments) for values in read.values]
     else:
-        layers = [_read_nifti(path)]
+        nifti = read_nifti(path, geometry)
+        values = nifti.values.reshape(nifti.values.shape[:3])  # a series of one is a volume
+        layers = [Volume(values, nifti.affine, remarks=nifti.remarks)]
     check_affine(path, layers[0].affine)
     return tuple(replace(layer, values=_whole_numbers(path, layer.values)) for layer in layers)
 
@@ -99,18 +104,6 @@ def _whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
             "Turn probabilities into a mask first, as 1 where they are above 0.5"
         )
     return values.astype(np.int32)
-
-
-def _read_nifti(path: Path) -> Volume:
-    read = read_nifti(path)
-    if not read.oriented:
-        raise InputError(
-            f"{path}: its header does not say how the volume lies in the body (sform and qform codes are "
-            "0); export it again with its orientation"
-        )
-    if read.unit not in ("mm", "unknown"):
-        raise InputError(f"{path}: its header is in {read.unit}, expected mm")
-    return Volume(read.values.reshape(read.values.shape[:3]), read.affine)  # a series of one is a volume
 
 
 def labelled_volume(layers: Sequence[Volume], named: tuple[int | str, ...]) -> tuple[Volume, tuple[int, ...]]:
@@ -140,7 +133,7 @@ def mask_of(volume: Volume, labels: tuple[int, ...]) -> Mask | None:
     If none are named, the volume must hold one structure on a background of 0, or of a negative number as CT
     is padded with. InputError for anything else, which says what it holds.
     """
-    where, remark = (np.isin(volume.values, labels), "") if labels else _foreground(volume.values)
+    where, remarks = (np.isin(volume.values, labels), ()) if labels else _foreground(volume.values)
     spans = [np.flatnonzero(where.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     if not spans[0].size:
         return None
@@ -155,14 +148,14 @@ def mask_of(volume: Volume, labels: tuple[int, ...]) -> Mask | None:
             flat = gap <= MARGIN_VOXELS and areas[end] >= FLAT_SHARE * areas.max()
             if gap == 0 or flat:
                 cut.append(_side(sign * affine[:3, axis]))
-    return Mask(voxels, affine, tuple(cut), remark)
+    return Mask(voxels, affine, tuple(cut), volume.remarks + remarks)
 
 
-def _foreground(values: np.ndarray) -> tuple[np.ndarray, str]:
+def _foreground(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Where a mask of one structure is (X, Y, Z), and a remark if its background is not 0."""
     low, high = values.min(), values.max()
     if low == high and low <= 0:
-        return np.zeros(values.shape, bool), ""  # nothing but background
+        return np.zeros(values.shape, bool), ()  # nothing but background
     where = values == high
     if low > 0 or high <= 0 or not (where | (values == low)).all():
         raise InputError(
@@ -175,7 +168,7 @@ def _foreground(values: np.ndarray) -> tuple[np.ndarray, str]:
             f"the value {high} fills most of the volume's border, the value {low} the rest: it is unclear "
             "which is the structure; name its value in the source, as 'file:1'"
         )
-    return where, f"background {low} read as 0" if low else ""
+    return where, (f"background {low} read as 0",) if low else ()
 
 
 def _shown(values: np.ndarray) -> str:

@@ -18,6 +18,7 @@ from ..anatomy.label_map import centred, heart_centre_mm, read_label_map, to_gri
 from ..anatomy.labels import Anatomy, Grid
 from ..label_maps import coarse_maps
 from ..label_maps.importing import ending_alone
+from ..label_maps.reading import Convention, read_heart
 from ..label_maps.resample import label_map_onto
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
@@ -42,9 +43,12 @@ class Source:
     templates: tuple[Template, ...] = ()
     shares: tuple[float, ...] = ()
     seed: int = 0
+    convention: Convention | None = None  # of label maps in a folder
 
 
-def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_path, seed) -> Source:
+def open_source(
+    anatomy, grid, rules_path, templates: dict[str, float], values_path, seed, convention=None
+) -> Source:
     """Initializer of a worker: `templates` maps label-map paths to their share of the population."""
     torch.set_num_threads(1)
     smoothing = DeformationSettings().smoothing_voxels
@@ -61,6 +65,7 @@ def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_p
         tuple(loaded),
         tuple(shares / shares.sum()) if templates else (),
         seed,
+        convention,
     )
 
 
@@ -111,8 +116,9 @@ def work_folder(s: Source, path: Path, payload: tuple[str]) -> dict:
     """
     (source,) = payload
     with ending_alone(source):
-        label_map = read_label_map(source, s.anatomy)
+        label_map, remarks = read_heart(source, s.anatomy, s.convention)
         label_map, changes = coarse_maps.bring_to_spacing(label_map, s.anatomy, s.grid, s.rules)
+        changes = (*remarks, *changes)
         if not np.allclose(label_map.spacing_mm, s.grid.spacing_mm, rtol=1e-3):
             told = " x ".join(f"{mm:g}" for mm in label_map.spacing_mm)
             changes = (*changes, f"resampled from {told} mm to {s.grid.spacing_mm:g} mm")
