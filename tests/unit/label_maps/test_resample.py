@@ -12,9 +12,8 @@ from cardiocohort import topology
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.label_maps.cases import Source
-from cardiocohort.label_maps.reading import Convention
 from cardiocohort.label_maps.resample import occupancy, overlaps, to_labels
-from cardiocohort.label_maps.scans import Standard, make_label_map
+from cardiocohort.label_maps.scans import Convention, make_label_map
 from cardiocohort.label_maps.volumes import Volume, mask_of
 
 GRID = Grid((64, 64, 64), 2.0)
@@ -183,9 +182,7 @@ def halves(directions, spacing):
     return scan(directions, spacing, [upper, lower], labels=(1, 2))
 
 
-BODY = Standard(
-    Anatomy(("upper", "lower"), ("upper", "lower")), GRID, topology.Rules((), ()), (), Convention()
-)
+BODY = Convention(Anatomy(("upper", "lower"), ("upper", "lower")), GRID, topology.Rules((), ()), (), ())
 
 
 # with the least Dice: voxels as long as the grid's, half a voxel beside its own, are averaged over two

@@ -234,18 +234,13 @@ def masks(background, foreground, dtype=np.int16):
 
 
 @pytest.mark.parametrize(
-    ("background", "foreground", "remarks"),
-    [
-        (0, 1, ()),
-        (0, 255, ()),
-        (-1024, 1, ("background -1024 read as 0",)),
-        (-1, 7, ("background -1 read as 0",)),
-    ],
+    ("background", "foreground", "remark"),
+    [(0, 1, ""), (0, 255, ""), (-1024, 1, "background -1024 read as 0"), (-1, 7, "background -1 read as 0")],
 )
-def test_a_mask_on_any_background_is_its_structure(background, foreground, remarks):
+def test_a_mask_on_any_background_is_its_structure(background, foreground, remark):
     mask = mask_of(masks(background, foreground), ())
     assert mask.voxels.sum() == (ball() > 0).sum()
-    assert mask.remarks == remarks
+    assert mask.remark == remark
 
 
 @pytest.mark.parametrize("background", [0, -1024])

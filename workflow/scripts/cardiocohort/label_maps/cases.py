@@ -135,9 +135,15 @@ def _data_file(path: Path) -> list[Path]:
     return []
 
 
-def files_of_data_set(
-    folder: str | Path, sources: dict[str, list[str]], whole_heart: list[str], structures: tuple[str, ...]
-) -> list[str]:
-    """Files of all cases in `folder` that a source names; `sources` and `whole_heart` as in the config."""
-    parsed = parse_sources(sources, structures) | {"": [parse_source(text) for text in whole_heart]}
+def files_of_data_set(folder: str | Path | None, settings: dict, structures: tuple[str, ...]) -> list[str]:
+    """Files of all cases in `folder` that a source names; `settings`: the config section `segmentations`.
+
+    Raises InputError where `folder` is null, and as `parse_sources` and `find_cases` do.
+    """
+    if folder is None:
+        raise InputError(
+            "config key 'segmentations.folder' is null; name the folder that holds one folder per case"
+        )
+    parsed = parse_sources(settings["sources"], structures)
+    parsed[""] = tuple(parse_source(text) for text in settings["whole_heart"])
     return [str(path) for case in find_cases(folder) for path in source_files(case, parsed)]

@@ -111,10 +111,9 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
     reasons += cuts({name: mask for name, (_, mask) in heart.items()})
     reasons += wrong_sizes({name: mask.volume_ml for name, mask in masks.items()})
     labels, origin_mm, changes = resample(masks, c.anatomy, c.grid, c.rules)
-    changes = _remarks(sourced_masks) + changes
     axes = c.grid.axes_mm()
-    if labels.any():  # structures of no size have no place
-        reasons += reading.misplacements(labels, axes, shapes_of(labels, axes), c.anatomy, c.convention)
+    reasons += reading.misplacements(labels, axes, shapes_of(labels, axes), c.anatomy, c.convention)
+    changes = _remarks(sourced_masks) + changes
     if not reasons:
         labels, shortened = shorten(labels, c.grid.spacing_mm, c.anatomy, c.vessels)
         labels, repairs, verdict = topology.judge(labels, c.grid.spacing_mm, c.anatomy, c.rules)
@@ -146,9 +145,8 @@ def find_masks(
     other source has.
     """
     # structures often share a file of many labels, between files of one mask each
-    read: Callable[[Path], tuple[Volume, ...]] = lru_cache(maxsize=2)(
-        partial(read_layered, geometry=geometry)
-    )
+    read: Callable[[Path], tuple[Volume, ...]]
+    read = lru_cache(maxsize=2)(partial(read_layered, geometry=geometry))
     sourced_masks = {}
     for name, several in sources.items():
         without_segment = ""
@@ -197,8 +195,8 @@ def _remarks(sourced_masks: dict[str, tuple[Source, Mask]]) -> tuple[str, ...]:
     """One line per kind of remark on the masks, with the structures that it is about."""
     structures: dict[str, list[str]] = {}
     for name, (_, mask) in sourced_masks.items():
-        for remark in mask.remarks:
-            structures.setdefault(remark, []).append(name)
+        if mask.remark:
+            structures.setdefault(mask.remark, []).append(name)
     return tuple(f"{remark}: {', '.join(names)}" for remark, names in structures.items())
 
 

@@ -41,14 +41,14 @@ class Volume:
 class Mask:
     """One structure in its own volume: voxels (X, Y, Z) bool cropped to it, affine (4, 4) of these.
 
-    `cut` says where the volume's field cuts it, such as "inferior"; empty if it does not. `remarks`: what
-    is unusual about its file.
+    `cut` says where the volume's field cuts it, such as "inferior"; empty if it does not. `remark`: how its
+    file was read, where that is not as most files are.
     """
 
     voxels: np.ndarray
     affine: np.ndarray
     cut: tuple[str, ...]
-    remarks: tuple[str, ...] = ()
+    remark: str = ""
 
     @property
     def volume_ml(self) -> float:
@@ -84,9 +84,9 @@ def read_layered(path: str | Path, geometry: str = AGREE) -> tuple[Volume, ...]:
         read = read_layers(path)
         layers = [Volume(values, read.affine, read.segments) for values in read.values]
     else:
-        nifti = read_nifti(path, geometry)
-        values = nifti.values.reshape(nifti.values.shape[:3])  # a series of one is a volume
-        layers = [Volume(values, nifti.affine, remarks=nifti.remarks)]
+        read = read_nifti(path, geometry)
+        values = read.values.reshape(read.values.shape[:3])  # a series of one is a volume
+        layers = [Volume(values, read.affine, remarks=read.remarks)]
     check_affine(path, layers[0].affine)
     return tuple(replace(layer, values=_whole_numbers(path, layer.values)) for layer in layers)
 
@@ -133,7 +133,7 @@ def mask_of(volume: Volume, labels: tuple[int, ...]) -> Mask | None:
     If none are named, the volume must hold one structure on a background of 0, or of a negative number as CT
     is padded with. InputError for anything else, which says what it holds.
     """
-    where, remarks = (np.isin(volume.values, labels), ()) if labels else _foreground(volume.values)
+    where, remark = (np.isin(volume.values, labels), "") if labels else _foreground(volume.values)
     spans = [np.flatnonzero(where.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     if not spans[0].size:
         return None
@@ -148,14 +148,14 @@ def mask_of(volume: Volume, labels: tuple[int, ...]) -> Mask | None:
             flat = gap <= MARGIN_VOXELS and areas[end] >= FLAT_SHARE * areas.max()
             if gap == 0 or flat:
                 cut.append(_side(sign * affine[:3, axis]))
-    return Mask(voxels, affine, tuple(cut), volume.remarks + remarks)
+    return Mask(voxels, affine, tuple(cut), "; ".join(filter(None, (*volume.remarks, remark))))
 
 
-def _foreground(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _foreground(values: np.ndarray) -> tuple[np.ndarray, str]:
     """Where a mask of one structure is (X, Y, Z), and a remark if its background is not 0."""
     low, high = values.min(), values.max()
     if low == high and low <= 0:
-        return np.zeros(values.shape, bool), ()  # nothing but background
+        return np.zeros(values.shape, bool), ""  # nothing but background
     where = values == high
     if low > 0 or high <= 0 or not (where | (values == low)).all():
         raise InputError(
@@ -168,7 +168,7 @@ def _foreground(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
             f"the value {high} fills most of the volume's border, the value {low} the rest: it is unclear "
             "which is the structure; name its value in the source, as 'file:1'"
         )
-    return where, (f"background {low} read as 0",) if low else ()
+    return where, f"background {low} read as 0" if low else ""
 
 
 def _shown(values: np.ndarray) -> str:
