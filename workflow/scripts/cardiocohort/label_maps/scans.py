@@ -112,7 +112,8 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
     reasons += wrong_sizes({name: mask.volume_ml for name, mask in masks.items()})
     labels, origin_mm, changes = resample(masks, c.anatomy, c.grid, c.rules)
     axes = c.grid.axes_mm()
-    reasons += reading.misplacements(labels, axes, shapes_of(labels, axes), c.anatomy, c.convention)
+    if labels.any():  # structures of no size have no place
+        reasons += reading.misplacements(labels, axes, shapes_of(labels, axes), c.anatomy, c.convention)
     changes = _remarks(sourced_masks) + changes
     if not reasons:
         labels, shortened = shorten(labels, c.grid.spacing_mm, c.anatomy, c.vessels)
