@@ -1,10 +1,16 @@
 """A folder of label maps: which files are read, as whom, and what is said of the others."""
 
+import nibabel as nib
+import nrrd
+import numpy as np
 import pytest
 
 from cardiocohort.label_maps import cases
 from cardiocohort.label_maps.folder import find_label_maps, ignored
+from cardiocohort.label_maps.reading import read_heart
 from cardiocohort.runtime.errors import InputError
+from heart_anatomy import CONVENTION, HEART
+from workflow_runs import REPOSITORY
 
 
 def make(folder, *names):
@@ -51,3 +57,38 @@ def test_volumes_beside_the_cases_are_named(tmp_path):
     assert "1 file (s2.NII.gz)" in cases.ignored(tmp_path)
     (tmp_path / "s2.NII.gz").unlink()
     assert cases.ignored(tmp_path) == ""
+
+
+def save(path, labels, affine):
+    """A label map along LPS+ in the format that the suffix of `path` names, by pynrrd and nibabel."""
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    if path.name.endswith("nrrd"):
+        header = {"space": "LPS", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3]}
+        nrrd.write(str(path), labels, header)
+    elif path.suffix == ".mha":
+        matrix, step = np.sign(lps[:3, :3]).T.ravel(), np.abs(lps[:3, :3]).max(axis=0)
+        fields = {
+            "NDims": [3], "DimSize": labels.shape, "ElementSpacing": step, "TransformMatrix": matrix,
+            "Offset": lps[:3, 3], "ElementType": ["MET_UCHAR"], "ElementDataFile": ["LOCAL"],
+        }  # fmt: skip
+        head = "".join(f"{name} = {' '.join(map(str, values))}\n" for name, values in fields.items())
+        path.write_bytes(head.encode() + labels.tobytes(order="F"))
+    else:
+        nib.save(nib.Nifti1Image(labels, affine), path.with_name("x.nii.gz"))
+        path.with_name("x.nii.gz").rename(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.NII.GZ", "a.nrrd", "a.seg.nrrd", "a.mha"])
+def test_a_heart_is_the_same_in_every_format_on_every_route(tmp_path, name):
+    """`read_heart` is what cohorts, priors, evaluations and bases of siblings read with."""
+    image = nib.load(sorted((REPOSITORY / "resources/templates").glob("T2*.nii.gz"))[0])
+    labels = np.asarray(image.dataobj)[::-1].copy()  # stored from left to right
+    affine = image.affine @ np.array(
+        [[-1, 0, 0, labels.shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
+    (path,) = find_label_maps(save(tmp_path / name, labels, affine).parent).values()
+    read, remarks = read_heart(path, HEART, CONVENTION)
+    np.testing.assert_array_equal(read.labels, np.asarray(image.dataobj))
+    np.testing.assert_allclose(read.affine, image.affine, atol=1e-4)
+    assert remarks == ()

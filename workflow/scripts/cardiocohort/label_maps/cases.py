@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cohort.table import MAP_SUFFIXES
 from ..runtime.errors import InputError
 from . import folder as label_map_folder
 from .folder import SUBJECT_NAME
 from .text_headers import NRRD_SUFFIXES, TWO_FILES, read_text_header
 
-SUFFIXES = (*label_map_folder.SUFFIXES, *TWO_FILES)
+SUFFIXES = (*MAP_SUFFIXES, *TWO_FILES)
 _SOURCE = re.compile(r"(?P<file>[^:\\]+)(?::(?P<named>.+))?")
 
 

@@ -6,9 +6,9 @@ Light on purpose (names only, no file is opened): the Snakefile calls it.
 import re
 from pathlib import Path
 
+from ..cohort.table import MAP_SUFFIXES
 from ..runtime.errors import InputError
 
-SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")  # in any case of letters
 CONVENTION_TABLES = ("positions.tsv", "layout.tsv", "numberings.tsv")  # of the folder `convention`
 SUBJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 OWN_FILES = ("cases.tsv", "covariates.tsv", "pictures")  # beside the maps that the target `label_maps` makes
@@ -31,7 +31,7 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
         subject = path.name[: -len(suffix)]
         if not SUBJECT_NAME.fullmatch(subject):
             raise InputError(
-                f"{path}: its name cannot name a subject; allowed before {', '.join(SUFFIXES)}: 1 to 100 "
+                f"{path}: its name cannot name a subject; allowed before {', '.join(MAP_SUFFIXES)}: 1 to 100 "
                 "letters (a-z, A-Z), digits and . _ -, the first a letter or digit"
             )
         if subject.casefold() in seen:
@@ -40,7 +40,7 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
         label_maps[subject] = path
     if not label_maps:
         raise InputError(
-            f"{folder}: no label maps here ({', '.join(SUFFIXES)}); the config names their folder. "
+            f"{folder}: no label maps here ({', '.join(MAP_SUFFIXES)}); the config names their folder. "
             + ignored(folder)
         )
     return label_maps
@@ -57,14 +57,14 @@ def ignored(folder: str | Path) -> str:
     kinds = [counted(files, "file"), counted(folders, "folder")]
     return (
         f"{folder}: not read: {' and '.join(kind for kind in kinds if kind)}. Label maps are files of "
-        f"{', '.join(SUFFIXES)} directly in the folder; convert or move what should be read"
+        f"{', '.join(MAP_SUFFIXES)} directly in the folder; convert or move what should be read"
     )
 
 
 def _suffix(path: Path) -> str | None:
     """The suffix that makes a file a label map; a hidden file is none."""
     name = path.name.lower()
-    return next((s for s in SUFFIXES if name.endswith(s) and not name.startswith(".")), None)
+    return next((s for s in MAP_SUFFIXES if name.endswith(s) and not name.startswith(".")), None)
 
 
 def counted(names: list[str], kind: str) -> str:

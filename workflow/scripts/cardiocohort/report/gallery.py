@@ -74,7 +74,7 @@ def portray(
         if row["mesh"]:
             mesh = meshes.loc[row["subject"]]
             volume = check_file(cohort / row["mesh"], mesh["size"], mesh["sha256"])
-                        model = in_frame(read_model(volume, volume.with_suffix(".surface.vtp")), "heart")
+            model = in_frame(read_model(volume, volume.with_suffix(".surface.vtp")), "heart")
             pictures["mesh"] = portraits.mesh_picture(model, window)
         if row["subject"] in walls.index:
             pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
