@@ -56,6 +56,22 @@ def to_heart_frame(label_map: LabelMap, anatomy: Anatomy) -> LabelMap:
     return LabelMap(label_map.labels, affine)
 
 
+def repaired(
+    label_map: LabelMap, anatomy: Anatomy, grid: Grid, rules: topology.Rules
+) -> tuple[LabelMap, tuple[str, ...]]:
+    """`label_map` after the gate's repairs of scans, whose bounds are volumes and hold for any voxels.
+
+    A map that the gate accepts as it is stays as it is.
+    """
+    scan_rules = rules.for_scans(set(np.unique(label_map.labels)))
+    if topology.examine(label_map.labels, label_map.spacing_mm, anatomy, scan_rules).accepted:
+        return label_map, ()
+    # a repair that looks one voxel far looks as many mm far on finer voxels
+    span = max(1, round(grid.spacing_mm / max(label_map.spacing_mm)))
+    labels, done = topology.repair(label_map.labels, label_map.spacing_mm, anatomy, scan_rules, span)
+    return LabelMap(labels, label_map.affine), done
+
+
 def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rules, Convention]) -> dict:
     """Write the canonical copy of the label map `source` to `path`.
 
@@ -68,7 +84,8 @@ def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rul
     with ending_alone(source):
         label_map, remarks = read_heart(source, anatomy, convention)
         label_map, changes = coarse_maps.bring_to_spacing(label_map, anatomy, grid, rules)
-        changes = (*remarks, *changes)
+        label_map, repairs = repaired(label_map, anatomy, grid, rules)
+        changes = (*remarks, *changes, *repairs)
         centred = to_heart_frame(label_map, anatomy)
     for change in changes:
         log.info("%s: %s", source, change)

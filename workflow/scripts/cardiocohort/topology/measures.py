@@ -75,11 +75,23 @@ def gap(scene: Scene, rule: Rule) -> float:
 
 def exposure(scene: Scene, rule: Rule) -> float:
     """Share of the structure's surface that neither `other` (its wall) nor `openings` cover, %."""
-    surface = scene.faces_mm2[list(rule.structure)].sum(axis=0)
-    surface[list(rule.structure)] = 0.0
+    surface = _surface_mm2(scene, rule)
     if surface.sum() == 0:
         return math.nan
     return float(100.0 * (1.0 - surface[list(rule.other + rule.openings)].sum() / surface.sum()))
+
+
+def opening(scene: Scene, rule: Rule) -> float:
+    """Share of the structure's surface that its largest bare patch takes up, %.
+
+    Where no label of `openings` is there, this patch is the opening (`_at_opening`).
+    """
+    surface = _surface_mm2(scene, rule).sum()
+    if surface == 0:
+        return math.nan
+    box, inside = _surroundings(scene, rule.structure)
+    largest = _largest_bare_patch(rule, scene.labels[box], inside)
+    return 100.0 * _bare_area(scene, rule, box, largest) / float(surface)
 
 
 def leak(scene: Scene, rule: Rule) -> float:
@@ -101,9 +113,7 @@ def breach(scene: Scene, rule: Rule) -> float:
     box, inside = _surroundings(scene, rule.structure)
     labels = scene.labels[box]
     at_opening = _at_opening(rule, labels, inside)
-    bare = inside & ndimage.binary_dilation(
-        ~np.isin(labels, rule.structure + rule.other + rule.openings), COMPLEMENT
-    )
+    bare = _bare(rule, labels, inside)
     patches, _ = ndimage.label(bare | at_opening, FOREGROUND)
     return _bare_area(scene, rule, box, bare & ~np.isin(patches, np.unique(patches[at_opening])))
 
@@ -150,8 +160,28 @@ def _bare_area(scene: Scene, rule: Rule, box: tuple, where: np.ndarray) -> float
     return area
 
 
+def _surface_mm2(scene: Scene, rule: Rule) -> np.ndarray:
+    """Area of the structure's surface by the label that covers it, (K + 1,) mm^2."""
+    surface = scene.faces_mm2[list(rule.structure)].sum(axis=0)
+    surface[list(rule.structure)] = 0.0
+    return surface
+
+
+def _bare(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Voxels of the structure that share a face with neither `other` nor `openings` nor itself."""
+    covered = np.isin(labels, rule.structure + rule.other + rule.openings)
+    return inside & ndimage.binary_dilation(~covered, COMPLEMENT)
+
+
+def _largest_bare_patch(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    patches, n = ndimage.label(_bare(rule, labels, inside), FOREGROUND)
+    return patches == 1 + np.argmax(np.bincount(patches.ravel())[1:]) if n else patches > 0
+
+
 def _at_opening(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    return inside & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
+    """Voxels of the structure at its openings; where the map has none of these, its largest bare patch."""
+    at_opening = inside & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
+    return at_opening if at_opening.any() else _largest_bare_patch(rule, labels, inside)
 
 
 def _away_from_openings(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -173,6 +203,7 @@ KINDS: dict[str, Kind] = {
     "contact": Kind(contact, "mm2", ("other",)),
     "gap": Kind(gap, "mm", ("other",)),
     "exposure": Kind(exposure, "%", ("other", "openings")),
+    "opening": Kind(opening, "%", ("other", "openings")),
     "breach": Kind(breach, "mm2", ("other", "openings")),
     "leak": Kind(leak, "mm2", ("other", "openings", "openings_mm")),
     "wall_thickness": Kind(wall_thickness, "mm", ("other", "openings", "openings_mm", "percentile")),

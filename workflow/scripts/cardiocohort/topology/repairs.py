@@ -96,6 +96,35 @@ def thicken_thin_spots(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str,
     return labels, tuple(_note(scene, rule, sizes[i], rule.other[0]) for i in small)
 
 
+def fill_pores(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give the wall the background voxels that blood in `other` meets in pores of the wall beside it.
+
+    A pore is background that a closing of wall, blood and openings fills, by one voxel of the source, and
+    that shares a face with the blood. It lies within `openings_mm` of the openings, where thin fibrous tissue
+    has no label, or it has more than two voxels of wall behind it: with less it is a hole through the wall.
+    """
+    box, pad = scene.box(rule.structure + rule.other, margin=1 + scene.span), scene.span
+    labels = scene.labels[box]
+    solid = np.isin(labels, rule.structure + rule.other + rule.openings)
+    closed = ndimage.binary_closing(np.pad(solid, pad), FOREGROUND, iterations=scene.span)
+    closed = closed[(slice(pad, -pad),) * 3]
+    blood = np.isin(labels, rule.other)
+    pores = (labels == 0) & closed & ndimage.binary_dilation(blood, COMPLEMENT)
+    at_opening = blood & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
+    beside = np.zeros_like(pores)
+    if at_opening.any():
+        beside = ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) <= rule.openings_mm
+    behind = ndimage.distance_transform_edt(closed | (labels != 0), scene.spacing_mm)
+    pores &= beside | (behind > 2 * scene.span * voxel_mm(scene))
+    places, n = ndimage.label(pores, FOREGROUND)
+    sizes = np.bincount(places.ravel(), minlength=n + 1)
+    small = _small(scene, rule, sizes, list(range(1, n + 1)))
+    out = scene.labels.copy()
+    out[box][np.isin(places, small)] = rule.structure[0]
+    filled = int(sizes[small].sum())
+    return out, (_note(scene, rule, filled, rule.structure[0]),) if filled else ()
+
+
 def part_neighbours(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
     """Give the wall the voxels where the structures in `other`, which it parts, share a face.
 
@@ -183,6 +212,7 @@ REPAIRS: dict[str, Repair] = {
     "pinhole": Repair(fill_pinholes, "mL"),
     "perforation": Repair(seal_perforations, "mL"),
     "parting": Repair(part_neighbours, "mL", ("other",)),
+    "pore": Repair(fill_pores, "mL", ("other", "openings", "openings_mm")),
     "strand": Repair(cut_strands, "mL", ("openings", "openings_mm")),
     "thin_spot": Repair(thicken_thin_spots, "mL", ("other", "openings", "openings_mm")),
 }

@@ -4,9 +4,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 GENERATED = "generated"  # for hearts of the generator only, since a scan may differ
+SCAN = "scan"  # a repair of the user's own maps
 COARSE = "coarse"  # a repair of maps that are coarser than the anatomy's grid
-PRESENT = "present"  # in a scan it holds only if its structures are there: veins may be missing
-SCOPES = ("any", GENERATED, PRESENT, COARSE)
+PRESENT = "present"  # it holds only if its structures are there: a scan may lack some
+UNOPENED = "unopened"  # it holds for a map that has none of its openings
+SCOPES = ("any", GENERATED, PRESENT, UNOPENED, SCAN, COARSE)
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,40 @@ class Rule:
 @dataclass(frozen=True)
 class Rules:
     """checks: what `examine` tests; repairs: what `repair` may change, and how much; coarse: further repairs
-    of maps coarser than the anatomy's grid."""
+    of maps coarser than the anatomy's grid; scan: of the user's own maps; unopened: further checks of maps
+    that have none of a rule's openings."""
 
     checks: tuple[Rule, ...]
     repairs: tuple[Rule, ...]
     coarse: tuple[Rule, ...] = ()
+    scan: tuple[Rule, ...] = ()
+    unopened: tuple[Rule, ...] = ()
+
+    def optional(self) -> frozenset[int]:
+        """Labels of the structures that a scan may lack: those whose least volume holds if they are there."""
+        least = (rule for rule in self.checks if rule.kind == "volume" and rule.minimum > 0)
+        return frozenset(label for rule in least if rule.scope == PRESENT for label in rule.structure)
+
+    def holding(self, present: Collection[int]) -> "Rules":
+        """The rules that hold for a heart which has the labels `present` and is to have no others."""
+        checks = [
+            rule
+            for rule in self.checks
+            if rule.scope != PRESENT
+            or (
+                all(label in present for label in rule.structure + rule.other)
+                and (not rule.openings or any(label in present for label in rule.openings))
+            )
+        ]
+        checks += [r for r in self.unopened if not any(label in present for label in r.openings)]
+        return replace(self, checks=tuple(checks))
 
     def for_scans(self, present: Collection[int]) -> "Rules":
         """The rules that hold for a segmented scan too, in which the labels `present` are found."""
-        checks = (
-            rule
-            for rule in self.checks
-            if rule.scope == "any"
-            or (rule.scope == PRESENT and all(label in present for label in rule.structure + rule.other))
-        )
-        repairs = (rule for rule in self.repairs if rule.scope != GENERATED)
-        return Rules(tuple(checks), tuple(repairs), self.coarse)
+        holding = self.holding(present)
+        checks = (rule for rule in holding.checks if rule.scope != GENERATED)
+        repairs = (rule for rule in (*self.repairs, *self.scan) if rule.scope != GENERATED)
+        return replace(holding, checks=tuple(checks), repairs=tuple(repairs))
 
     def of_kind(self, kind: str) -> "Rules":
         """The checks of one kind, without repairs."""
@@ -58,4 +78,4 @@ class Rules:
     def for_coarse_maps(self, factor: float) -> "Rules":
         """With all repairs, which may change `factor` times the volume: a dozen voxels are more mL there."""
         repairs = (*self.repairs, *self.coarse)
-        return Rules(self.checks, tuple(replace(rule, maximum=factor * rule.maximum) for rule in repairs))
+        return replace(self, repairs=tuple(replace(r, maximum=factor * r.maximum) for r in repairs))

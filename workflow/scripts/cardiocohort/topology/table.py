@@ -8,7 +8,7 @@ from ..runtime.errors import InputError
 from ..runtime.tables import read_cells
 from .measures import KINDS
 from .repairs import REPAIRS
-from .rules import COARSE, SCOPES, Rule, Rules
+from .rules import COARSE, SCAN, SCOPES, UNOPENED, Rule, Rules
 
 ARGUMENTS = ("other", "openings", "openings_mm", "percentile")
 COLUMNS = ("rule", "kind", "scope", "structure", *ARGUMENTS, "min", "max", "unit", "reason")
@@ -34,10 +34,14 @@ def load_rules(path: str | Path, anatomy: Anatomy) -> Rules:
     twice = next((i for i in ids if ids.count(i) > 1), None)
     if twice:
         raise InputError(f"{path}: rule {twice!r} is there twice; give one row another name in column 'rule'")
+    checks = [rule for rule in rules if rule.kind in KINDS]
+    repairs = [rule for rule in rules if rule.kind in REPAIRS]
     return Rules(
-        tuple(rule for rule in rules if rule.kind in KINDS),
-        tuple(rule for rule in rules if rule.kind in REPAIRS and rule.scope != COARSE),
-        tuple(rule for rule in rules if rule.kind in REPAIRS and rule.scope == COARSE),
+        tuple(rule for rule in checks if rule.scope != UNOPENED),
+        tuple(rule for rule in repairs if rule.scope not in (COARSE, SCAN)),
+        tuple(rule for rule in repairs if rule.scope == COARSE),
+        tuple(rule for rule in repairs if rule.scope == SCAN),
+        tuple(rule for rule in checks if rule.scope == UNOPENED),
     )
 
 
@@ -66,8 +70,10 @@ def _rules_of_row(row: dict[str, str], anatomy: Anatomy) -> list[Rule]:
     if row["kind"] in REPAIRS and (row["min"] or not row["max"]):
         raise InputError("columns 'min' and 'max': a repair has a max, the volume it may change, and no min")
     minimum, maximum = _number(row, "min", -math.inf), _number(row, "max", math.inf)
-    if row["scope"] == COARSE and row["kind"] not in REPAIRS:
-        raise InputError(f"column 'scope': {COARSE!r} is for repairs; every map is held to the same checks")
+    if row["scope"] in (COARSE, SCAN) and row["kind"] not in REPAIRS:
+        raise InputError(
+            f"column 'scope': {row['scope']!r} is for repairs; every map is held to the same checks"
+        )
     if minimum > maximum or (math.isinf(minimum) and math.isinf(maximum)):
         raise InputError("columns 'min' and 'max': give at least one, and min no larger than max")
     return [
