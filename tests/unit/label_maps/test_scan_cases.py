@@ -149,6 +149,8 @@ def test_the_table_of_cases(real, tmp_path):
     assert table["sex"].to_dict() == {"s0327": "female", "s0328": "male"}
     assert table.loc["s0327", "left_ventricle_ml"] == pytest.approx(127, abs=1)
     assert table.loc["s0328", "left_ventricle_ml"] == 0
+    origin = table.loc["s0327", ["origin_x_mm", "origin_y_mm", "origin_z_mm"]].astype(float)
+    np.testing.assert_allclose(origin, real[0]["s0327"]["origin_mm"], atol=1e-4)
 
 
 def test_what_is_accepted_can_be_a_cohort_and_train_a_prior(real, tmp_path):
