@@ -90,10 +90,10 @@ def bundle_with(folder: Path, **networks) -> None:
 
 
 def bundle_with_a_giant(folder: Path) -> None:
-    """The header of its weights tells of a tensor of a terabyte."""
+    """The header of its weights states a tensor of a terabyte."""
     write_tiny_bundle(folder)
-    told = {"latent.mean": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}
-    head = json.dumps(told).encode()
+    stated = {"latent.mean": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}
+    head = json.dumps(stated).encode()
     (folder / "weights.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(64))
     card = json.loads((folder / "bundle.json").read_text())
     card["weights_sha256"] = artifacts.sha256(folder / "weights.safetensors")

@@ -139,15 +139,15 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("changes", "told"), BAD.values(), ids=BAD)
-def test_bad_input_ends_in_one_message(project, changes, told):
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_bad_input_ends_in_one_message(project, changes, message):
     write_config(project, changes)
     try:
         run = snakemake(project, "label_maps", "--dry-run", *RUN)
     finally:
         write_config(project)
     assert run.returncode != 0
-    for part in told:
+    for part in message:
         assert part in run.stdout
     assert "Traceback" not in run.stdout
 
@@ -214,12 +214,12 @@ def test_label_maps_of_any_voxel_size_become_decks(tmp_path):
     inputs = pd.read_csv(results / "inputs/mine-0000.tsv", sep="\t")
     assert set(inputs[inputs["verdict"] == "accepted"]["format"]) == set(FORMATS)
     assert inputs.groupby("subject")["format"].nunique().tolist() == [6] * 18
-    told = (
+    repairs = (
         read_table(results / "anatomies/mine-0000.parquet", ANATOMIES).groupby("subject")["repairs"].first()
     )
-    refined = told.str.contains("refined from 3 x 3 x 3 mm")
-    assert refined[refined].index.tolist() == [s for s in told.index if "3mm" in s]
-    assert (told[~refined] == "").all()
+    refined = repairs.str.contains("refined from 3 x 3 x 3 mm")
+    assert refined[refined].index.tolist() == [s for s in repairs.index if "3mm" in s]
+    assert (repairs[~refined] == "").all()
     # the same heart, whatever its voxels: cavities of the meshes
     for name, own in meshes.groupby(meshes.index.str[:2]):
         for cavity in ("lv_cavity_ml", "rv_cavity_ml"):

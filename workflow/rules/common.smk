@@ -122,7 +122,7 @@ def segmented_files():
     with plain_errors():
         anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
         files = cases.files_of_data_set(folder, SEGMENTATIONS, anatomy.structures)
-        warn(cases.ignored(folder))
+        warn(cases.ignored(folder, files))
         CONTENTS.of(files)
     return files
 

@@ -21,14 +21,19 @@ def main(snakemake):
         tables.read_table(source, stage_tables.ANATOMIES).drop_duplicates("subject").set_index("subject")
     )
     verdicts = tables.read_table(snakemake.input.topology, stage_tables.TOPOLOGY)
+    origins = anatomies.reindex(columns=stage_tables.ORIGIN).astype(float)  # of scanned hearts only
     tasks, records = [], {}
     for subject, verdict, reason in verdicts[["subject", "verdict", "reasons"]].itertuples(index=False):
         if verdict != Outcome.ACCEPTED:
             records[subject] = batch_runner.skipped(subject, "topology", verdict, reason)
             continue
         row = {"subject": subject, **anatomies.loc[subject, list(tables.FILE_COLUMNS)]}
-        inputs = artifacts.digest([p.library, p.anatomy, p.meshing, p.microstructure, row["sha256"]])
-        tasks.append(stage.task(row, source.with_suffix(""), anatomy, settings, angles, inputs))
+        origin_mm = tuple(origins.loc[subject])
+        inputs = artifacts.digest(
+            [p.library, p.anatomy, p.meshing, p.microstructure, row["sha256"], origin_mm]
+        )
+        folder = source.with_suffix("")
+        tasks.append(stage.task(row, folder, anatomy, settings, angles, inputs, origin_mm))
     table = Path(snakemake.output.table)
     made = batch_runner.run_batch(table.with_suffix(""), tasks, stage.mesh_subject, snakemake.threads)
     records |= {record["subject"]: record for record in made}

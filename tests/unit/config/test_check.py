@@ -257,6 +257,7 @@ def test_mistakes_name_the_key_and_what_is_allowed(config, told):
             {"mechanics": {"lv_pressure_kpa": 0, "rv_pressure_kpa": 0}},
             ["lv_pressure_kpa", "rv_pressure_kpa", "above 0"],
         ),
+        ({"meshing": {"frame": "scanner"}}, ["'meshing.frame'", "label_maps"]),
     ],
 )
 def test_keys_that_do_not_go_together(config, told):

@@ -11,9 +11,10 @@ from scipy.spatial.transform import Rotation
 from cardiocohort import topology
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.labels import Anatomy, Grid
+from cardiocohort.label_maps import reading
 from cardiocohort.label_maps.cases import Source
 from cardiocohort.label_maps.resample import occupancy, overlaps, to_labels
-from cardiocohort.label_maps.scans import Convention, make_label_map
+from cardiocohort.label_maps.scans import Standard, make_label_map
 from cardiocohort.label_maps.volumes import Volume, mask_of
 
 GRID = Grid((64, 64, 64), 2.0)
@@ -182,7 +183,9 @@ def halves(directions, spacing):
     return scan(directions, spacing, [upper, lower], labels=(1, 2))
 
 
-BODY = Convention(Anatomy(("upper", "lower"), ("upper", "lower")), GRID, topology.Rules((), ()), (), ())
+BODY = Standard(
+    Anatomy(("upper", "lower"), ("upper", "lower")), GRID, topology.Rules((), ()), (), reading.Convention()
+)
 
 
 # with the least Dice: voxels as long as the grid's, half a voxel beside its own, are averaged over two

@@ -14,7 +14,7 @@ import pytest
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import read_label_map, to_grid
-from cardiocohort.label_maps.cases import Source, find_cases, parse_source, parse_sources
+from cardiocohort.label_maps.cases import Source, find_cases, parse_source, parse_sources, source_files
 from cardiocohort.label_maps.folder import find_label_maps
 from cardiocohort.label_maps.importing import import_label_map
 from cardiocohort.label_maps.scans import (
@@ -322,3 +322,16 @@ def test_finished_cases_are_kept_and_changed_ones_are_made_again(scans, tmp_path
     assert second["s0327"]["verdict"] == "rejected"
     assert second["s0327"]["reason"] == "missing: pulmonary_vein"
     assert not (out / "s0327.nii.gz").exists()  # the map of the earlier run
+
+
+def test_one_file_per_case_needs_no_folder(tmp_path):
+    """The block that a label map in another numbering is refused with imports it from where it lies."""
+    for case in ("a", "b.1"):
+        (tmp_path / f"{case}.nii.gz").touch()
+    (tmp_path / "c").mkdir()
+    sources = parse_sources({name: ["{case}.nii.gz:2"] for name in HEART.structures}, HEART.structures)
+    cases = find_cases(tmp_path, sources.values())
+    assert [case.name for case in cases] == ["a", "b.1", "c"]
+    assert [path.name for path in source_files(cases[1], sources)] == ["b.1.nii.gz"]
+    assert source_files(cases[2], sources) == []
+    assert [case.name for case in find_cases(tmp_path)] == ["c"]

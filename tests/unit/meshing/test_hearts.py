@@ -11,7 +11,8 @@ from cardiocohort.anatomy.label_map import LabelMap, read_label_map
 from cardiocohort.mesh import storage
 from cardiocohort.mesh.model import FACETS, REGIONS
 from cardiocohort.mesh.tetrahedron_geometry import EDGES, boundary_facets, scaled_jacobian
-from cardiocohort.meshing import quality
+from cardiocohort.meshing import build as meshing_build
+from cardiocohort.meshing import crossings, quality
 from cardiocohort.meshing.build import build
 from cardiocohort.meshing.domain import domain
 from cardiocohort.meshing.settings import MeshSettings
@@ -100,6 +101,24 @@ def test_the_rv_wall_may_differ_by_thirds(heart):
     assert figures["lv_cavity_ml"] == pytest.approx(uniform["lv_cavity_ml"], rel=0.01)
     wrong = figures | {"rv_wall_apical_mm": 4.6}  # the median of all would not notice
     assert [reason for reason, _ in quality.failures(model, wrong, settings)] == ["rv_wall_apical_mm"]
+
+
+def test_a_thick_wall_of_coarse_facets_is_opened_where_it_crosses_itself(monkeypatch):
+    """T4: the rim of the LV passes through its other side, at the septum beside the base."""
+    settings, label_map = (
+        MeshSettings(rv_wall_mm=8.0, edge_length_mm=6.0),
+        read_label_map(TEMPLATES[3], HEART),
+    )
+    muscle = domain(label_map, HEART, settings)
+    monkeypatch.setattr(meshing_build, "domain", lambda *_: muscle)  # made once
+    with pytest.raises(SubjectError, match=r"septum_edge_length_mm below 6") as caught:
+        meshing_build._build(label_map, HEART, settings, crossings.check_crossings)
+    assert caught.value.reason == crossings.REASON
+    model, figures = meshing_build._build(label_map, HEART, settings, crossings.open_crossings)
+    assert list(quality.failures(model, figures, settings)) == []
+    assert figures["changes"].startswith("surface crossed itself: ")
+    assert not len(crossings.crossings(model.points_mm, model.facets))
+    assert figures["surface_distance_p95_mm"] < 1.0
 
 
 def test_one_plane_keeps_less_than_two(heart):
@@ -203,13 +222,17 @@ def without_septum(model):
     return replace(model, region=np.where(model.region == REGIONS["septum"], REGIONS["lv"], model.region))
 
 
-def with_a_clamped_tet(model):
-    """The facets of one wall tet and all around it taken for LV endocardium."""
-    endo = model.nodes_of("lv_endo")
-    touching = np.flatnonzero(np.isin(model.tets, endo).sum(axis=1) == 3)
-    spanning = [t for t in touching if np.isin(model.tets[t], model.facets).all()]
-    fourth = np.setdiff1d(model.tets[spanning[0]], endo)
-    return retag(model, np.isin(model.facets, fourth).any(axis=1), "lv_endo")
+def with_a_tet_on(tag):
+    """The facets around one tet of a wall taken for that wall, so that all its nodes lie on it."""
+
+    def defect(model):
+        wall = model.nodes_of(tag)
+        touching = np.flatnonzero(np.isin(model.tets, wall).sum(axis=1) == 3)
+        spanning = [t for t in touching if np.isin(model.tets[t], model.facets).all()]
+        fourth = np.setdiff1d(model.tets[spanning[0]], wall)
+        return retag(model, np.isin(model.facets, fourth).any(axis=1), tag)
+
+    return defect
 
 
 @pytest.mark.parametrize(
@@ -224,7 +247,7 @@ def with_a_clamped_tet(model):
         (with_the_base_bridged, "epicardium meets endocardium"),
         (with_epi_in_the_septum, "septum in epicardium"),
         (without_septum, "empty region"),
-        (with_a_clamped_tet, "tet on one endocardium"),
+        *((with_a_tet_on(tag), "tet on one surface") for tag in FACETS),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

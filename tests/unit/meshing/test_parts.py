@@ -21,9 +21,11 @@ from cardiocohort.meshing.surface import clean_tags, is_closed, patches
 from cardiocohort.meshing.tetrahedra import (
     TIMED_OUT,
     bisect,
+    clamped,
     improve,
     max_volume_mm3,
     peel,
+    refine,
     split_large,
     tetrahedralize,
 )
@@ -310,7 +312,8 @@ def test_tetgen_fills_a_ball_and_keeps_its_surface():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "megabytes", "told"), [(0.01, 8000, r"0\.01 s"), (60, 100, r"exit status .*emory")]
+    ("seconds", "megabytes", "told"),
+    [(0.01, 8000, r"0\.01 s"), (60, 100, r"exit status .*emory.*larger meshing\.tetgen_mb")],
 )
 def test_tetgen_short_of_time_or_memory_ends_the_subject(seconds, megabytes, told):
     with pytest.raises(SubjectError, match=told):
@@ -321,7 +324,7 @@ def test_tetgen_failing_ends_the_subject(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     points, facets = ball()
     crossing = np.concatenate([points, points + np.array([7.0, 0.3, 0.2])])
-    with pytest.raises(SubjectError, match="exit status"):
+    with pytest.raises(SubjectError, match=r"exit status .*larger meshing\.smoothing_mm"):
         tetrahedralize(crossing, np.concatenate([facets, facets + len(points)]), 3.0, 60, 8000)
     assert not list(tmp_path.iterdir())
 
@@ -347,7 +350,7 @@ def tried(monkeypatch, settings, *outcomes):
     """Smoothing (mm) of each attempt of `build` that ends as in `outcomes`, and what comes of it."""
     found, ends = [], iter(outcomes)
 
-    def attempt(labelmap, anatomy, settings):
+    def attempt(labelmap, anatomy, settings, cure):
         found.append(settings.smoothing_mm)
         raise SubjectError(next(ends))
 
@@ -393,6 +396,29 @@ def test_improving_moves_interior_nodes_and_keeps_the_worst():
     assert after.min() > before.min()
     assert (after < 0.2).sum() < 0.5 * (before < 0.2).sum()
     assert np.array_equal(np.delete(better, inner, axis=0), np.delete(points, inner, axis=0))
+
+
+@pytest.mark.parametrize("tag", FACETS)
+def test_no_tet_keeps_all_its_nodes_on_one_surface(tag):
+    """A block of one tag, in whose edges and corners tets lie on it; one more tet stands on a facet of it."""
+    block = box((4, 4, 4))
+    facet = block.facets[(block.points_mm[block.facets][:, :, 2] > 4).all(axis=1)][4]
+    top = block.points_mm[facet].mean(axis=0) + np.array([0, 0, 1.2])
+    points = np.vstack([block.points_mm, top])
+    tets = np.vstack([block.tets, [*facet, len(points) - 1]])
+    facets, _ = tetrahedron_geometry.boundary_facets(tets)
+    tags = np.full(len(facets), FACETS[tag])
+    assert tetrahedron_geometry.signed_volumes(points, tets).min() > 0
+    before = clamped(tets, facets, tags)
+    assert before[-1]
+    assert before.sum() > 10
+    nodes, refined, outward, _ = refine(points, tets, facets, tags, 0.0)
+    assert not clamped(refined, outward, tags).any()
+    assert np.array_equal(surface_of(refined), surface_of(tets))
+    assert np.array_equal(nodes[: len(points)][facets], points[facets])
+    volumes = tetrahedron_geometry.signed_volumes(nodes, refined)
+    assert volumes.sum() == pytest.approx(tetrahedron_geometry.signed_volumes(points, tets).sum())
+    assert tetrahedron_geometry.scaled_jacobian(nodes[refined]).min() > 0.05
 
 
 def test_peeling_takes_a_flat_tet_off_and_keeps_the_rest_closed():

@@ -1,6 +1,7 @@
 """One subject's mesh, fibres and coordinates, and the rows of the mesh table. Owned by meshing."""
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from .anatomy.aha_segments import WALL_COLUMNS
 from .anatomy.label_map import read_label_map
 from .anatomy.labels import Anatomy
-from .mesh import storage
+from .mesh import frames, storage
 from .meshing.build import build
 from .meshing.settings import MeshSettings
 from .microstructure.coordinates import add_coordinates
@@ -24,17 +25,28 @@ FIGURES = (
     "rv_wall_basal_mm", "rv_wall_mid_mm", "rv_wall_apical_mm", "lv_cavity_ml", "rv_cavity_ml",
     "lv_volume_kept", "rv_volume_kept", "surface_distance_mean_mm", "surface_distance_p95_mm", "base",
     "openings", "rim_distance_mm", "lv_base_lowered_mm", "rv_base_lowered_mm", "pits_filled_ml",
-    "smoothing_mm",
+    "smoothing_mm", "changes",
     *WALL_COLUMNS.values(),
     "seconds", "seconds_domain", "seconds_surface", "seconds_tetrahedra", "seconds_gates",
     "seconds_fibres", "seconds_coordinates",
 )  # fmt: skip
 
 
-def task(row: dict, folder: Path, anatomy: Anatomy, settings: MeshSettings, angles: FibreAngles, inputs: str):
-    """Task for `subjects.run_batch`; `row` (subject, file, size, sha256) lists the label map in `folder`."""
+def task(
+    row: dict,
+    folder: Path,
+    anatomy: Anatomy,
+    settings: MeshSettings,
+    angles: FibreAngles,
+    inputs: str,
+    origin_mm: tuple[float, ...] = (np.nan,) * 3,
+) -> Task:
+    """Task for `batch_runner.run_batch`; `row` (subject, file, size, sha256) lists the label map in `folder`.
+
+    origin_mm: where the origin of the heart frame lies in the scanner's coordinates, NaN if not known.
+    """
     subject = row["subject"]
-    payload = (listed_file(row, folder), anatomy, settings, angles)
+    payload = (listed_file(row, folder), anatomy, settings, angles, origin_mm)
     return Task(subject, f"{subject}.vtu", inputs, payload, (surface_name(subject),))
 
 
@@ -45,10 +57,11 @@ def surface_name(subject: str) -> str:
 def mesh_subject(path: Path, payload: tuple) -> dict:
     """Write the mesh at `path` and its surface beside it; the record holds the quality figures.
 
-    Raises InputError if the label map is not the listed one, SubjectError if it has no valid mesh.
+    Raises InputError if the label map is not the listed one, SubjectError if it has no valid mesh or is to be
+    in a scanner's coordinates that are not known.
     """
     start = time.perf_counter()
-    source, anatomy, settings, angles = payload
+    source, anatomy, settings, angles, origin_mm = payload
     labelmap = read_label_map(check_file(*source), anatomy)
     model, figures = build(labelmap, anatomy, settings)
     moments = [time.perf_counter()]
@@ -62,6 +75,8 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
         for part, (begun, end) in zip(("fibres", "coordinates"), pairwise(moments), strict=True)
     }
     figures |= {WALL_COLUMNS[number]: round(mm, 3) for number, mm in walls.items()}
+    model = replace(model, world_from_heart=frames.from_origin(origin_mm))
+    model = frames.in_frame(model, settings.frame)
     surface = path.with_name(surface_name(path.stem))
     storage.write_surface(surface, model)
     storage.write_volume(path, model)

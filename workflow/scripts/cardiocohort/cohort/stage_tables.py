@@ -24,6 +24,8 @@ INPUTS = {"subject": "str", "verdict": "str", "reason": "str", "format": "str"} 
 # Of the mesh table: the files of a heart, its volume and its surface
 MESH_FILES = FILE_COLUMNS | {f"surface_{name}": kind for name, kind in FILE_COLUMNS.items()}
 
+# Of the anatomies table, hearts from a scan only: the heart frame's origin in the scanner's coordinates, RAS+
+ORIGIN = ("origin_x_mm", "origin_y_mm", "origin_z_mm")
 # Last columns of the anatomies table. cause: `reason` without its figures; tried_causes: JSON, for each
 # attempt the names of what refused it, by stage
 CAUSES = {"cause": "str", "tried_causes": "str"}

@@ -80,7 +80,12 @@ def check_together(settings: dict, formats: list[str]) -> None:
             f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than sigma_max, "
             f"{guidance['sigma_max']}"
         )
-    MeshSettings.of(settings["meshing"])
+    meshing = MeshSettings.of(settings["meshing"])
+    if meshing.frame == "scanner" and not settings["label_maps"]:
+        raise InputError(
+            "config key 'meshing.frame': 'scanner' needs hearts that were scanned (`label_maps`); generated "
+            "hearts have the frame 'heart' only"
+        )
     Mechanics.of(settings["mechanics"])
     unknown = [name for name in settings["formats"] if name not in formats]
     if unknown:

@@ -14,7 +14,7 @@ ABLATION = ("size", "position", "shape", "orientation")
 METHODS = ("polyak", "dps")
 STRENGTHS = {"polyak": "strengths", "dps": "dps_strengths"}  # keys of how many samples at other strengths
 UNGUIDED = "unguided"
-IMPLICIT = "implicit"  # the paper's baseline: a denoiser that is told the targets, of a bundle of its own
+IMPLICIT = "implicit"  # the paper's baseline: a bundle whose denoiser takes heat maps of the targets
 EXTREMES = "extremes"
 
 
@@ -60,12 +60,12 @@ def arms(settings: dict) -> dict[str, Arm]:
     former); each method at other strengths, at the largest set; extreme targets.
     """
     n, sets = settings["samples"], sorted(map(tuple, settings["constrained"]), key=len)
-    made = [Arm(UNGUIDED, (), (), n[UNGUIDED])]
-    made += [Arm(method, names, PAPER, n[method]) for method in METHODS for names in sets]
+    arms = [Arm(UNGUIDED, (), (), n[UNGUIDED])]
+    arms += [Arm(method, names, PAPER, n[method]) for method in METHODS for names in sets]
     if settings["implicit"]:
-        made += [Arm(IMPLICIT, names, PAPER, n[IMPLICIT]) for names in ((), *sets)]
-    made += [Arm("polyak", sets[0], (attribute,), n["polyak"]) for attribute in ABLATION]
-    made += [
+        arms += [Arm(IMPLICIT, names, PAPER, n[IMPLICIT]) for names in ((), *sets)]
+    arms += [Arm("polyak", sets[0], (attribute,), n["polyak"]) for attribute in ABLATION]
+    arms += [
         Arm(method, sets[-1], PAPER, min(n[STRENGTHS[method]], n[method]), strength)
         for method in METHODS
         for strength in settings["strengths"]
@@ -73,8 +73,8 @@ def arms(settings: dict) -> dict[str, Arm]:
     ]
     deviations = tuple(settings["extremes"])
     if deviations:
-        made.append(Arm("polyak", sets[0][:1], PAPER[:2], n["extremes"], 1.0, deviations))
-    return {arm.name: arm for arm in made if arm.samples}
+        arms.append(Arm("polyak", sets[0][:1], PAPER[:2], n["extremes"], 1.0, deviations))
+    return {arm.name: arm for arm in arms if arm.samples}
 
 
 def hearts_needed(settings: dict) -> int:

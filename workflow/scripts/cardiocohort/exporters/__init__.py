@@ -1,4 +1,4 @@
-"""Solver inputs from a `BiventricularModel`, one module a format. Owned by the inputs stage.
+"""Solver inputs from a `BiventricularModel`, one module per format. Owned by the inputs stage.
 
 A module of this package registers its writer under the name that the config uses:
 
@@ -6,17 +6,21 @@ A module of this package registers its writer under the name that the config use
     def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]: ...
 
 It writes into `folder` (there, empty) and returns the files it wrote; a format that is a mesh alone has no
-use for `mechanics`. Its last file is README.txt, which tells what the others are and how to run them; a
+use for `mechanics`. Its last file is README.txt, which says what the others are and how to run them; a
 writer that leaves it out gets one that lists them. Adding a format is adding a module; names with an
 underscore are not formats.
 """
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from ..mechanics.settings import Mechanics
+from ..mesh.frames import CONVENTION
 from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file, listed_in, remove, write_text
@@ -61,6 +65,20 @@ def deck_rows(record: dict) -> list[dict]:
     return [head | listed for listed in (*record.get("files", []), listed_in(record))]
 
 
+def _write_frame(readme: Path, model: BiventricularModel) -> Path:
+    """frame.json beside the README, and a paragraph in it: where the heart lay in the scanner."""
+    file = readme.with_name("frame.json")
+    matrix = np.asarray(model.world_from_heart).tolist()
+    record = {"frame": model.frame, "world_from_heart": matrix, "convention": CONVENTION}
+    write_text(file, json.dumps(record, indent=1) + "\n")
+    text = (
+        f"Frame: coordinates and directions are in the {model.frame} frame. frame.json has the rigid matrix\n"
+        f"world_from_heart from the heart frame to the scanner's coordinates ({CONVENTION}).\n"
+    )
+    write_text(readme, readme.read_text(encoding="utf-8") + text)
+    return file
+
+
 def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict:
     """Write one subject's deck of one format into the folder of `path`, its README.txt, which comes last.
 
@@ -76,6 +94,8 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
     if not path.exists():
         listed = "\n".join(file.relative_to(path.parent).as_posix() for file in written)
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
+    if model.world_from_heart is not None:
+        written.append(_write_frame(path, model))
     batch = path.parents[2]
     return {
         "verdict": Outcome.ACCEPTED,

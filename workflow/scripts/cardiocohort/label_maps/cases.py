@@ -4,6 +4,7 @@ Light on purpose (names only, no file is opened): the Snakefile calls it.
 """
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,11 @@ SUFFIXES = (*MAP_SUFFIXES, *TWO_FILES)
 _SOURCE = re.compile(r"(?P<file>[^:\\]+)(?::(?P<named>.+))?")
 
 
+def folder_of(case: Path) -> Path:
+    """The folder of a case's files: its own, or the data set's where a case is one file (`find_cases`)."""
+    return case.parent if case.parent.is_dir() and not case.is_dir() else case
+
+
 @dataclass(frozen=True)
 class Source:
     """A file of a case and the labels or segments in it that make up a structure.
@@ -29,7 +35,7 @@ class Source:
     named: tuple[int | str, ...] = ()
 
     def path(self, case: Path) -> Path:
-        return case / self.file.replace("{case}", case.name)
+        return folder_of(case) / self.file.replace("{case}", case.name)
 
     def __str__(self) -> str:
         return self.file + (":" + "+".join(map(str, self.named)) if self.named else "")
@@ -80,14 +86,23 @@ def parse_sources(table: dict[str, list[str]], structures: tuple[str, ...]) -> d
     return parsed
 
 
-def find_cases(folder: str | Path) -> list[Path]:
-    """The folders directly in `folder`, one per case, sorted by name; hidden ones are left alone.
+def find_cases(folder: str | Path, sources: Iterable[tuple[Source, ...]] = ()) -> list[Path]:
+    """The cases in `folder` as paths, sorted by name; hidden files and folders are left alone.
 
+    A case is a folder directly in it. Where every source is one file named by its case, as '{case}.nii.gz:2',
+    such a file directly in `folder` is a case too, of the path that a folder of its own would have.
     Raises InputError if there is none, or for names that cannot name a subject.
     """
     folder = Path(folder)
     cases: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    files = {source.file for several in sources for source in several}
+    suffix = files.pop().removeprefix("{case}") if len(files) == 1 else ""
+    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    for path in visible:
+        if suffix in SUFFIXES and path.is_file() and path.name.endswith(suffix):
+            path = path.with_name(path.name.removesuffix(suffix))
+        elif not path.is_dir():
+            continue
         if not SUBJECT_NAME.fullmatch(path.name):
             raise InputError(
                 f"{path}: its name cannot name a case; allowed: 1 to 100 letters (a-z, A-Z), digits, . _ -, "
@@ -99,15 +114,18 @@ def find_cases(folder: str | Path) -> list[Path]:
     if not cases:
         raise InputError(
             f"{folder}: no case here; `segmentations.folder` names a folder that holds one folder per case. "
-            + ignored(folder)
+            + ignored(folder, [])
         )
     return list(cases.values())
 
 
-def ignored(folder: str | Path) -> str:
-    """One sentence about volumes beside the cases' folders, which are not read; empty if there are none."""
+def ignored(folder: str | Path, used: Iterable[str | Path]) -> str:
+    """One sentence about volumes beside the cases' folders that are not `used`; empty if there are none."""
+    used = {Path(path).name for path in used}
     names = sorted(
-        p.name for p in Path(folder).iterdir() if p.is_file() and p.name.lower().endswith(SUFFIXES)
+        p.name
+        for p in Path(folder).iterdir()
+        if p.is_file() and p.name.lower().endswith(SUFFIXES) and p.name not in used
     )
     if not names:
         return ""
@@ -146,5 +164,6 @@ def files_of_data_set(folder: str | Path | None, settings: dict, structures: tup
             "config key 'segmentations.folder' is null; name the folder that holds one folder per case"
         )
     parsed = parse_sources(settings["sources"], structures)
+    cases = find_cases(folder, parsed.values())
     parsed[""] = tuple(parse_source(text) for text in settings["whole_heart"])
-    return [str(path) for case in find_cases(folder) for path in source_files(case, parsed)]
+    return [str(path) for case in cases for path in source_files(case, parsed)]

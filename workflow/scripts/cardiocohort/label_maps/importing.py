@@ -18,13 +18,14 @@ from ..anatomy import label_map as labelmap
 from ..anatomy import moments
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy, Grid
+from ..cohort.stage_tables import ORIGIN
 from ..runtime.artifacts import listed_in
 from ..runtime.errors import InputError, SubjectError
 from ..runtime.outcomes import Outcome, ending_of
 from . import coarse_maps
 from .reading import Convention, read_heart
 
-ORIGIN_COLUMNS = ("origin_x_mm", "origin_y_mm", "origin_z_mm")  # add them to come back to the scan
+ORIGIN_COLUMNS = ORIGIN  # add them to come back to the scan
 UNUSABLE = "label map cannot be used"
 
 log = logging.getLogger(__name__)

@@ -18,15 +18,15 @@ from .. import topology
 from ..anatomy import moments
 from ..anatomy.label_map import LabelMap, write_volume
 from ..anatomy.labels import Anatomy, Grid
+from ..anatomy.nifti import AGREE
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import InputError, SubjectError
 from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
 from . import reading
-from .cases import Source, source_files
+from .cases import Source, folder_of, source_files
 from .importing import ORIGIN_COLUMNS
-from .layout import shapes_of
 from .picture import write_picture
 from .resample import occupancy, overlaps, to_labels
 from .vessels import Vessel, load_vessels, shorten
@@ -76,7 +76,7 @@ def case_tasks(
     tasks = []
     for case in cases:
         digests = {
-            path.relative_to(case).as_posix(): artifacts.sha256(path)
+            path.relative_to(folder_of(case)).as_posix(): artifacts.sha256(path)
             for path in source_files(case, everything)
         }
         tasks.append(
@@ -111,9 +111,7 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
     reasons += cuts({name: mask for name, (_, mask) in heart.items()})
     reasons += wrong_sizes({name: mask.volume_ml for name, mask in masks.items()})
     labels, origin_mm, changes = resample(masks, c.anatomy, c.grid, c.rules)
-    axes = c.grid.axes_mm()
-    if labels.any():  # structures of no size have no place
-        reasons += reading.misplacements(labels, axes, shapes_of(labels, axes), c.anatomy, c.convention)
+    reasons += reading.wrong_look(labels, c.grid.axes_mm(), c.anatomy, c.convention)
     changes = _remarks(sourced_masks) + changes
     if not reasons:
         labels, shortened = shorten(labels, c.grid.spacing_mm, c.anatomy, c.vessels)
@@ -138,7 +136,7 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
 
 
 def find_masks(
-    case: Path, sources: dict[str, tuple[Source, ...]], geometry: str
+    case: Path, sources: dict[str, tuple[Source, ...]], geometry: str = AGREE
 ) -> dict[str, tuple[Source, Mask]]:
     """For each structure the first of its sources that has a voxel of it, and the mask; none are left out.
 
@@ -188,7 +186,8 @@ def wrong_sizes(volumes_ml: dict[str, float]) -> list[str]:
 
 
 def _files_of(case: Path) -> str:
-    names = sorted(path.name for path in case.iterdir() if not path.name.startswith("."))
+    folder = folder_of(case)
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return (", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) or "no file"
 
 

@@ -61,9 +61,11 @@ class VentricularCoordinates:
 class BiventricularModel:
     """A tagged tetrahedral mesh of both ventricles.
 
-    points_mm (N, 3) float64, RAS+ world; tets (M, 4), positively oriented; region (M,), see REGIONS;
-    facets (F, 3), all boundary facets, normals outward; facet_tag (F,), see FACETS; microstructure once
-    the fibre rule has run, coordinates once they have been found; provenance: how it was made, JSON-able.
+    points_mm (N, 3) float64, RAS+, in `frame` ("heart" or "scanner", `mesh.frames`); tets (M, 4), positively
+    oriented; region (M,), see REGIONS; facets (F, 3), all boundary facets, normals outward; facet_tag (F,),
+    see FACETS; microstructure once the fibre rule has run, coordinates once they have been found; provenance:
+    how it was made, JSON-able; world_from_heart (4, 4), rigid: from the heart frame to the scanner's
+    coordinates, None for a heart without a scan.
     Raises ValueError naming the block whose shape, index or value does not fit.
     """
 
@@ -76,6 +78,8 @@ class BiventricularModel:
     coordinates: VentricularCoordinates | None = None
     provenance: dict = field(default_factory=dict)
     units: str = "mm"
+    world_from_heart: np.ndarray | None = None
+    frame: str = "heart"
 
     def __post_init__(self):
         n, m, f = len(self.points_mm), len(self.tets), len(self.facets)
@@ -94,6 +98,8 @@ class BiventricularModel:
             wrong = np.setdiff1d(getattr(self, name), list(allowed.values()))
             if wrong.size:
                 raise ValueError(f"{name}: value {wrong[0]} is not one of {allowed}")
+        if self.world_from_heart is not None:
+            _check_rigid("world_from_heart", self.world_from_heart)
         if self.microstructure is not None:
             for name in DIRECTIONS:
                 _check_shape(f"microstructure.{name}", getattr(self.microstructure, name), (m, 3))
@@ -155,3 +161,10 @@ def _sorted_rows(rows: np.ndarray) -> np.ndarray:
 def _check_shape(name: str, array: np.ndarray, shape: tuple) -> None:
     if np.shape(array) != shape:
         raise ValueError(f"{name}: shape {np.shape(array)}, expected {shape}")
+
+
+def _check_rigid(name: str, matrix: np.ndarray) -> None:
+    _check_shape(name, matrix, (4, 4))
+    turn = matrix[:3, :3]
+    if not (np.allclose(turn @ turn.T, np.eye(3), atol=1e-6) and np.linalg.det(turn) > 0):
+        raise ValueError(f"{name}: not a rotation and a translation")

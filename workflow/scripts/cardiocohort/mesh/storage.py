@@ -20,6 +20,7 @@ from .model import (
 from .vtk_files import write_dataset
 
 PROVENANCE = "provenance"
+WORLD_FROM_HEART, IN_SCANNER_FRAME = "world_from_heart", "in_scanner_frame"
 
 
 def write_volume(path: str | Path, model: BiventricularModel) -> None:
@@ -38,6 +39,7 @@ def write_volume(path: str | Path, model: BiventricularModel) -> None:
     text = json.dumps({"units": model.units, **model.provenance}, sort_keys=True)
     # as UTF-8 bytes: not every reader of VTK files knows its strings
     grid.field_data[PROVENANCE] = np.frombuffer(text.encode(), dtype=np.uint8)
+    _add_frame(grid, model)
     write_dataset(path, grid)
 
 
@@ -47,7 +49,15 @@ def write_surface(path: str | Path, model: BiventricularModel) -> None:
     surface = pyvista.PolyData.from_regular_faces(model.points_mm[nodes], compact.reshape(-1, 3))
     surface.cell_data["facet"] = model.facet_tag.astype(np.int32)
     surface.point_data["node"] = nodes.astype(np.int32)
+    _add_frame(surface, model)
     write_dataset(path, surface)
+
+
+def _add_frame(data: pyvista.DataSet, model: BiventricularModel) -> None:
+    """Field data of a scanned heart: world_from_heart (4, 4); in_scanner_frame, 1 if the points are in it."""
+    if model.world_from_heart is not None:
+        data.field_data[WORLD_FROM_HEART] = np.asarray(model.world_from_heart, dtype=float)
+        data.field_data[IN_SCANNER_FRAME] = np.array([model.frame == "scanner"], dtype=np.int32)
 
 
 def read_model(volume: str | Path, surface: str | Path) -> BiventricularModel:
@@ -72,11 +82,21 @@ def read_model(volume: str | Path, surface: str | Path) -> BiventricularModel:
             coordinates=coordinates,
             units=provenance.pop("units"),
             provenance=provenance,
+            **_frame(grid),
         )
     except (KeyError, ValueError, IndexError) as error:
         raise InputError(
             f"{volume} and {surface}: not a biventricular mesh of this workflow ({error})"
         ) from error
+
+
+def _frame(grid: pyvista.UnstructuredGrid) -> dict:
+    if WORLD_FROM_HEART not in grid.field_data:
+        return {}
+    return {
+        "world_from_heart": np.asarray(grid.field_data[WORLD_FROM_HEART], dtype=float).reshape(4, 4),
+        "frame": "scanner" if grid.field_data[IN_SCANNER_FRAME][0] else "heart",
+    }
 
 
 def _coordinates(grid: pyvista.UnstructuredGrid) -> VentricularCoordinates:

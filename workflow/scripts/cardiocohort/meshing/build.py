@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
 
@@ -13,9 +14,11 @@ from ..anatomy.labels import Anatomy
 from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.errors import SubjectError
 from . import quality
-from .domain import domain, smoothing_mm
+from .crossings import REASON as CROSSED
+from .crossings import check_crossings, open_crossings
+from .domain import Domain, domain, smoothing_mm
 from .settings import MeshSettings
-from .surface import surface
+from .surface import TaggedSurface, surface
 from .tetrahedra import TIMED_OUT, refine, split_large, tetrahedralize
 
 log = logging.getLogger(__name__)
@@ -23,30 +26,38 @@ log = logging.getLogger(__name__)
 SURFACE_REACH = 0.12  # edge lengths that a surface node may move for the sake of a flat tet
 SMOOTHING_STEPS = (1.0, 1.5, 2.0)  # of the set smoothing, tried in turn
 
+# surface, its domain, edge length by region -> surface without crossings, and what was changed
+Cure = Callable[[TaggedSurface, Domain, dict[str, float]], tuple[TaggedSurface, str]]
+
 
 def build(
     labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings
 ) -> tuple[BiventricularModel, dict[str, float]]:
     """Mesh of both ventricles, without microstructure, and its quality figures.
 
-    Label maps of 1 to 3 mm voxels. An anatomy that fails is tried again with more smoothing, which the
-    figures tell (`smoothing_mm`). Raises the first attempt's SubjectError where the anatomy cannot be
-    meshed or the mesh fails a gate (`quality.check`) every time.
+    Label maps of 1 to 3 mm voxels. An anatomy that fails is tried again with more smoothing
+    (`smoothing_mm` of the figures). If no smoothing gives a mesh, surfaces that crossed themselves are tried
+    again with these places opened. `changes` of the figures says what was done besides smoothing. Raises the
+    first attempt's SubjectError where the anatomy cannot be meshed or the mesh fails a gate
+    (`quality.check`) every time.
     """
     first: SubjectError | None = None
     least = smoothing_mm(labelmap, settings)
-    for step in SMOOTHING_STEPS:
+    attempts = [(step, check_crossings) for step in SMOOTHING_STEPS]
+    for step, cure in attempts:  # grows
         try:
-            return _build(labelmap, anatomy, replace(settings, smoothing_mm=step * least))
+            return _build(labelmap, anatomy, replace(settings, smoothing_mm=step * least), cure)
         except SubjectError as error:
             if error.reason == TIMED_OUT:  # says as much of the machine as of the surface
                 raise first or error from None
             log.info("smoothing of %g times the set one: %s (%s)", step, error.reason, error)
             first = first or error
+            if error.reason == CROSSED and cure is check_crossings:
+                attempts.append((step, open_crossings))
     raise first
 
 
-def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings):
+def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, cure: Cure):
     parts = [time.perf_counter()]
     muscle = domain(labelmap, anatomy, settings)
     parts.append(time.perf_counter())
@@ -56,7 +67,7 @@ def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings):
         region = muscle.region(points)
         return np.select([region == name for name in edges], list(edges.values()))
 
-    skin = surface(muscle, size_mm)
+    skin, changes = cure(surface(muscle, size_mm), muscle, edges)
     parts.append(time.perf_counter())
     points, tets = tetrahedralize(
         skin.points_mm, skin.facets, max(edges.values()), settings.tetgen_seconds, settings.tetgen_mb
@@ -72,7 +83,7 @@ def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings):
         region=region_of(points, tets, facets, tag),
         facets=facets,
         facet_tag=tag,
-        provenance={"meshing": asdict(settings)},
+        provenance={"meshing": {key: value for key, value in asdict(settings).items() if key != "frame"}},
     )
     parts.append(time.perf_counter())
     figures = quality.measure(model, labelmap, anatomy) | quality.rv_wall_by_third_mm(model, muscle.rv_axis)
@@ -83,6 +94,7 @@ def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings):
         "rv_base_lowered_mm": muscle.lowered_mm[1],
         "pits_filled_ml": muscle.filled_ml,
         "smoothing_mm": settings.smoothing_mm,
+        "changes": changes,
     }
     quality.check(model, figures, settings)
     parts.append(time.perf_counter())

@@ -155,9 +155,9 @@ def failures(model: BiventricularModel, quality: dict[str, float], settings: Mes
     off_base = (pairs[:, 0] != pairs[:, 1]) & (pairs != FACETS["base"]).all(axis=1)
     if off_base.any():
         yield "epicardium meets endocardium", f"{int(off_base.sum())} edges join walls without the base"
-    for tag in ("lv_endo", "rv_endo"):
+    for tag in FACETS:
         if n := int(np.isin(model.tets, model.nodes_of(tag)).all(axis=1).sum()):
-            yield "tet on one endocardium", f"{n} tets have all four nodes on {tag}"
+            yield "tet on one surface", f"{n} tets have all four nodes on {tag}"
     facets, owner = boundary_facets(model.tets)
     epi = {tuple(row) for row in np.sort(model.facets[model.facet_tag == FACETS["epi"]], axis=1).tolist()}
     septal = np.sort(facets[model.region[owner] == REGIONS["septum"]], axis=1).tolist()

@@ -67,6 +67,12 @@ class MeshSettings:
         minimum=0,
         maximum=6,
     )
+    frame: str = key(
+        "heart",
+        "Coordinates of nodes and directions in meshes and decks: `heart`, the heart frame, or `scanner`, "
+        "those of the scan, which only hearts of `label_maps` have.",
+        enum=["heart", "scanner"],
+    )
     base: str = key(
         "two_planes",
         "Where the muscle ends: `two_planes`, one a ventricle, blended across the septum, or "

@@ -36,24 +36,28 @@ Size = Callable[[np.ndarray], np.ndarray]  # aimed edge length (N,) in mm at poi
 
 @dataclass(frozen=True)
 class TaggedSurface:
-    """points_mm (N, 3), facets (F, 3) with normals outward, tag (F,) as in `model.FACETS`."""
+    """points_mm (N, 3), facets (F, 3) with normals outward, tag (F,) as in `model.FACETS`.
+
+    start_mm (N, 3): the points before they moved onto the fields of their tags.
+    """
 
     points_mm: np.ndarray
     facets: np.ndarray
     tag: np.ndarray
+    start_mm: np.ndarray
 
 
 def surface(domain: Domain, size_mm: Size) -> TaggedSurface:
     """The boundary of the domain with triangles of edges `size_mm`; SubjectError if not closed."""
     fields = boundary_fields(domain)
-    points, facets = remesh(isosurface(domain.muscle), domain.base, size_mm)
-    raw_tag = tag_facets(points, facets, fields)
+    start, facets = remesh(isosurface(domain.muscle), domain.base, size_mm)
+    raw_tag = tag_facets(start, facets, fields)
     tag = clean_tags(facets, raw_tag)
-    reach = REACH * size_mm(points)
+    reach = REACH * size_mm(start)
     # a strip one facet wide was widened down the wall: its rim has to come all the way back
     reach[np.unique(facets[tag != raw_tag])] *= WIDENED_REACH
-    points = fit(points, facets, tag, fields, reach[:, None])
-    return TaggedSurface(points, facets, tag)
+    points = fit(start, facets, tag, fields, reach[:, None])
+    return TaggedSurface(points, facets, tag, start)
 
 
 def boundary_fields(domain: Domain) -> dict[int, Field]:
@@ -102,7 +106,15 @@ def remesh(fine: pyvista.PolyData, base: Field, size_mm: Size) -> tuple[np.ndarr
         points, facets = np.asarray(coarse.points, dtype=float), coarse.regular_faces.astype(int)
         if is_closed(facets):
             return points, facets if _enclosed_volume(points, facets) > 0 else facets[:, ::-1].copy()
-    raise SubjectError("surface not closed", "remeshing left open or non-manifold edges")
+    edges, _ = edges_of(facets)
+    _, first, count = np.unique(row_keys(edges, len(points)), return_index=True, return_counts=True)
+    places = points[edges[first[count != 2]]].mean(axis=1)
+    raise SubjectError(
+        "surface not closed",
+        f"remeshing left {len(places)} open or non-manifold edges, in the heart frame near "
+        f"({', '.join(f'{mm:.0f}' for mm in places[0])}) mm; set another meshing.edge_length_mm, "
+        "rv_edge_length_mm or septum_edge_length_mm",
+    )
 
 
 def _enclosed_volume(points: np.ndarray, facets: np.ndarray) -> float:

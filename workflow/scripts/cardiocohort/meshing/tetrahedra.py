@@ -1,6 +1,6 @@
 """Tetrahedra inside a closed surface, and their improvement. Owned by the meshing stage.
 
-TetGen (Si, ACM TOMS 2015) fills the surface without touching it; what it leaves flat is mended by moving
+TetGen (Si, ACM TOMS 2015) fills the surface without touching it; what it leaves flat is improved by moving
 interior nodes.
 """
 
@@ -25,14 +25,15 @@ from ..runtime.errors import KilledError, SubjectError
 from . import tetgen_child
 from .surface import Size, edges_of
 
-MIN_RATIO, MIN_DIHEDRAL = 1.4, 15.0  # radius-edge ratio and degrees that TetGen is asked for
+MIN_RATIO, MIN_DIHEDRAL = 1.4, 15.0  # radius-edge ratio and degrees that TetGen aims at
 TIMED_OUT = "tetgen timed out"
 VOLUME_FACTOR = 1.3  # of the regular tetrahedron: TetGen halves what is larger
-GOOD, BAD = 0.2, 0.12  # scaled Jacobian below which a tet is mended, and with surface nodes too
+GOOD, BAD = 0.2, 0.12  # scaled Jacobian below which a tet is improved, and with surface nodes too
 # signals that come from outside (memory, scancel, Ctrl-C); a crash of TetGen's own has others
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
+ENDOCARDIA = ("lv_endo", "rv_endo")
 SPLITTING_ROUNDS = 20  # each takes one of tetrahedra that are neighbours
-ROUNDS = 4  # of mending; most of the gain is in the first two
+ROUNDS = 4  # of improvement; most of the gain is in the first two
 
 
 def tetrahedralize(
@@ -69,11 +70,16 @@ def tetrahedralize(
             )
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         if done.returncode < 0 or done.returncode == tetgen_child.REFUSED:
-            raise SubjectError("tetgen failed", f"exit status {done.returncode}: {last}")
+            more = (
+                "meshing.tetgen_mb" if "emory" in last else "meshing.smoothing_mm, or another edge_length_mm"
+            )
+            raise SubjectError(
+                "tetgen failed", f"exit status {done.returncode}: {last.rstrip('.')}; set a larger {more}"
+            )
         if done.returncode != 0 or not target.is_file():
             raise KilledError(
-                f"TetGen could not be run: {last}; that is not the heart's fault: mend what it tells of "
-                "(installation, disk) and run the same command again"
+                f"TetGen could not be run: {last}; the heart is not the cause: repair the installation or "
+                "the disk and run the same command again"
             )
         with np.load(target) as mesh:
             return mesh["points"].astype(float), mesh["tets"].astype(np.int64)
@@ -98,7 +104,7 @@ def split_large(points: np.ndarray, tets: np.ndarray, size_mm: Size):
 
 
 def refine(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarray, reach_mm: float):
-    """Points, tets, facets and tags of the mesh mended: no tet clamped to one endocardium, no flat ones.
+    """Points, tets, facets and tags of the improved mesh: no tet clamped to one surface, no flat ones.
 
     Flat tets with two facets on one patch are peeled off, those that span the wall from surface to
     surface get a node inside, and nodes of poor tets are moved, those of the surface by no more than
@@ -109,12 +115,12 @@ def refine(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.nda
         tets, facets, tag = peel(points, tets, facets, tag)
         on_surface = np.isin(tets, facets).all(axis=1)
         flat = on_surface & (scaled_jacobian(points[tets]) < GOOD)
-        points, tets, _ = bisect(points, tets, flat | clamped(tets, facets, tag))
+        points, tets, _ = bisect(points, tets, flat | clamped(tets, facets, tag, ENDOCARDIA))
         points = improve(points, tets, anchor, reach_mm)
     while (bad := clamped(tets, facets, tag)).any():
         points, tets, n = bisect(points, tets, bad)
-        if n == 0:
-            raise SubjectError("tet on one endocardium", "a tetrahedron has all its edges on the surface")
+        if n == 0:  # all their edges are on the surface
+            points, tets = split_at_centroid(points, tets, bad)
         points = improve(points, tets, anchor, reach_mm)
     outward, _ = boundary_facets(tets)  # clustering leaves a facet the wrong way round now and then
     return points, tets, outward, _tags_of(outward, facets, tag, len(points))
@@ -127,10 +133,10 @@ def _tags_of(faces: np.ndarray, facets: np.ndarray, tag: np.ndarray, n: int) -> 
     return tag[order[np.searchsorted(key[order], row_keys(np.sort(faces, axis=1), n))]]
 
 
-def clamped(tets: np.ndarray, facets: np.ndarray, tag: np.ndarray) -> np.ndarray:
-    """(M,) whether all four nodes of a tet lie on one endocardium, whose conditions would hold it whole."""
-    both = [np.isin(tets, facets[tag == FACETS[name]]).all(axis=1) for name in ("lv_endo", "rv_endo")]
-    return both[0] | both[1]
+def clamped(tets: np.ndarray, facets: np.ndarray, tag: np.ndarray, surfaces=tuple(FACETS)) -> np.ndarray:
+    """(M,) whether all nodes of a tet lie on one of the `surfaces`, whose conditions would hold it whole."""
+    on = [np.isin(tets, facets[tag == FACETS[name]]).all(axis=1) for name in surfaces]
+    return np.any(on, axis=0)
 
 
 def peel(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarray):
@@ -193,6 +199,17 @@ def bisect(points: np.ndarray, tets: np.ndarray, chosen: np.ndarray):
     if not middles:
         return points, tets, 0
     return np.vstack([points, middles]), np.concatenate([tets[~busy], *children]), len(middles)
+
+
+def split_at_centroid(points: np.ndarray, tets: np.ndarray, chosen: np.ndarray):
+    """Points and tets with a node at the centroid of each of the `chosen` tets (M,), which become four."""
+    middle = len(points) + np.arange(chosen.sum())
+    children = np.repeat(tets[chosen][:, None], 4, axis=1)
+    children[:, range(4), range(4)] = middle[:, None]
+    return (
+        np.vstack([points, points[tets[chosen]].mean(axis=1)]),
+        np.concatenate([tets[~chosen], children.reshape(-1, 4)]),
+    )
 
 
 def improve(points: np.ndarray, tets: np.ndarray, anchor: np.ndarray, reach_mm: float) -> np.ndarray:
