@@ -43,6 +43,7 @@ def nifti_header(shape, dtype=np.uint8, offset=352) -> bytes:
     header.set_data_shape(shape)
     header.set_data_dtype(dtype)
     header.set_sform(np.diag([2.0, 2.0, 2.0, 1.0]), 1)
+    header.set_zooms((2.0, 2.0, 2.0))
     header["vox_offset"] = offset
     header["magic"] = b"n+1"
     return header.binaryblock + bytes(4)
