@@ -26,9 +26,10 @@ def bases_of(inputs, arm, indices, anatomy, grid, reading):
     if inputs.get("base_map"):
         convention = open_convention(inputs.convention, anatomy, reading["geometry"])
         labels = read_base_map(inputs.base_map, anatomy, grid, convention)
-        groups = [(anatomy.label(name),) for name in anatomy.structures]
+        names = tuple(name for name in anatomy.structures if (labels == anatomy.label(name)).any())
+        groups = [(anatomy.label(name),) for name in names]
         found = moments.measure_labels(labels, groups, grid.axes_mm())
-        return siblings.bases_of_map(indices, anatomy.structures, found)
+        return siblings.bases_of_map(indices, names, found)
     wanted = tables.read_table(inputs.base_targets, stage_tables.TARGETS)
     achieved = tables.read_table(inputs.base_anatomies, stage_tables.ANATOMIES)
     return siblings.bases_of_tables(arm, indices, wanted, achieved)

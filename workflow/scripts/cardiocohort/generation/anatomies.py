@@ -114,7 +114,8 @@ def work(
         base = join([bases[i][0] for i in open_ones]) if given else None
         labels, losses = sample_labels(g.prior, constraints, seeds, g.settings, base)
         for i, own_labels, own_losses in zip(open_ones, labels, losses, strict=True):
-            tried[i].append(Attempt(number, own_losses, judge(g, rows[i], own_labels)))
+            absent = bases[i][2] if given else ()
+            tried[i].append(Attempt(number, own_losses, judge(g, rows[i], own_labels, absent=absent)))
     return [_finish(g, *each) for each in zip(paths, rows, tried, refused, bases, strict=True)]
 
 
@@ -125,8 +126,11 @@ def _impossible(g: Sampler, rows: pd.DataFrame) -> SubjectError | None:
 
 def _open_base(
     g: Sampler, rows: pd.DataFrame, given: dict | None
-) -> tuple[Base, np.ndarray] | SubjectError | None:
-    """Latent, mask and label map of a sibling's base; a SubjectError if the base was rejected."""
+) -> tuple[Base, np.ndarray, tuple[int, ...]] | SubjectError | None:
+    """A sibling's base, what its latent decodes to, and the labels that it does not have.
+
+    A SubjectError if the base was rejected.
+    """
     if given is None:
         return None
     if given["refused"]:
@@ -141,7 +145,8 @@ def _open_base(
     base = make_base(prior, labels, edited, reach)
     with torch.no_grad():
         decoded = prior.labels(base.latent)[0].cpu().numpy()
-    return base, decoded
+    absent = tuple(k for k in range(1, prior.anatomy.n_channels) if not (labels == k).any())
+    return base, np.where(np.isin(decoded, absent), 0, decoded), absent
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,7 @@ def _finish(
         "moments": {name: np.asarray(values).tolist() for name, values in achieved.items()},
         "residuals": judged.residuals,
         "dice_with_base": overlap,
+        "absent": [g.prior.anatomy.structures[k - 1] for k in (base[2] if base else ())],
     }
 
 
@@ -231,6 +237,7 @@ def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
         block["status"], block["reason"] = str(record["verdict"]), ending_of(record).text
         block["tried"] = json.dumps(record.get("tried", []))
         block["repairs"] = "; ".join(record.get("repairs", []))
+        block["absent"] = ",".join(record.get("absent", []))
         block = block.assign(**listed_in(record))
         blocks.append(block)
     frame = pd.concat(blocks, ignore_index=True)

@@ -69,12 +69,23 @@ class Judged:
 
 
 def judge(
-    sampler: Sampler, rows: pd.DataFrame, labels: np.ndarray, raw: topology.Verdict | None = None
+    sampler: Sampler,
+    rows: pd.DataFrame,
+    labels: np.ndarray,
+    raw: topology.Verdict | None = None,
+    absent: tuple[int, ...] = (),
 ) -> Judged:
-    """One sample (X, Y, Z) against its target rows; `raw`: its verdict before repairs, where it is known."""
+    """One sample (X, Y, Z) against its target rows; `raw`: its verdict before repairs, where it is known.
+
+    Labels `absent`, which a sibling's base does not have, are taken out, and no rule needs them.
+    """
     repairs, verdict = (), None
+    *field, rules = sampler.gate
+    if absent:
+        labels = np.where(np.isin(labels, absent), 0, labels).astype(labels.dtype)
+        rules = rules.holding(set(range(1, sampler.prior.anatomy.n_channels)) - set(absent))
     if labels.any():
-        labels, repairs, verdict = topology.judge(labels, *sampler.gate, raw)
+        labels, repairs, verdict = topology.judge(labels, *field, rules, raw)
     prior = sampler.prior
     groups = [prior.anatomy.labels_of(name) for name in rows["structure"]]
     achieved = moments.measure_labels(labels, groups, prior.grid.axes_mm())

@@ -115,6 +115,7 @@ def anatomies_table(records: list[dict], arm: str, anatomy: Anatomy) -> pd.DataF
             "status": Outcome.IMPORTED if usable else record["verdict"],
             "reason": "" if usable else ending_of(record).text,
             "repairs": "; ".join(record.get("repairs", [])),
+            "absent": "",
             **dict(zip(ORIGIN_COLUMNS, record.get("origin_mm", [np.nan] * 3), strict=True)),
             **listed_in(record),
             "cause": "" if usable else record["reason"],

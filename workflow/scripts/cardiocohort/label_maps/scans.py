@@ -26,7 +26,7 @@ from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
 from . import reading
 from .cases import Source, folder_of, source_files
-from .importing import ORIGIN_COLUMNS
+from .importing import ORIGIN_COLUMNS, repaired
 from .picture import write_picture
 from .resample import occupancy, overlaps, to_labels
 from .vessels import Vessel, load_vessels, shorten
@@ -105,7 +105,8 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
         raise SubjectError(f"no structure found in any of its sources; the folder holds {_files_of(case)}")
     masks = {name: mask for name, (_, mask) in sourced_masks.items()}
     heart = find_masks(case, {WHOLE_HEART: whole_heart}, geometry)
-    lacking = [name for name in c.anatomy.structures if name not in masks]
+    absent = [name for name in c.anatomy.structures if name not in masks]
+    lacking = [name for name in absent if c.anatomy.label(name) not in c.rules.optional()]
     reasons = [f"missing: {', '.join(lacking)}"] if lacking else []
     reasons += cuts({name: masks[name] for name in c.anatomy.centred_on if name in masks})
     reasons += cuts({name: mask for name, (_, mask) in heart.items()})
@@ -113,9 +114,14 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
     labels, origin_mm, changes = resample(masks, c.anatomy, c.grid, c.rules)
     reasons += reading.wrong_look(labels, c.grid.axes_mm(), c.anatomy, c.convention)
     changes = _remarks(sourced_masks) + changes
+    if absent and not lacking:
+        changes = (f"without {', '.join(absent)}", *changes)
     if not reasons:
         labels, shortened = shorten(labels, c.grid.spacing_mm, c.anatomy, c.vessels)
-        labels, repairs, verdict = topology.judge(labels, c.grid.spacing_mm, c.anatomy, c.rules)
+        label_map, repairs = repaired(LabelMap(labels, c.grid.affine()), c.anatomy, c.grid, c.rules)
+        labels = label_map.labels
+        holding = c.rules.for_scans(set(np.unique(labels))) if absent else c.rules
+        verdict = topology.examine(labels, c.grid.spacing_mm, c.anatomy, holding)
         reasons += verdict.reasons
         changes += shortened + repairs
     if not reasons:

@@ -22,14 +22,14 @@ def read_base_map(path: str | Path, anatomy: Anatomy, grid: Grid, convention: Co
     """Labels (X, Y, Z) of the file on `grid`, moved by whole voxels so that the heart's centre is the origin.
 
     Raises InputError naming the file if it is no label map of the anatomy, has voxels of another size, lacks
-    a structure, or does not fit the field.
+    a structure that the anatomy is centred on, or does not fit the field. Vessels may be absent.
     """
     try:
         label_map, _ = read_heart(path, anatomy, convention)
         labels = label_map.labels
-        missing = [name for name in anatomy.structures if not np.any(labels == anatomy.label(name))]
+        missing = [name for name in anatomy.centred_on if not np.any(labels == anatomy.label(name))]
         if missing:
-            raise InputError(f"{path}: it has no {', '.join(missing)}; a base has every structure")
+            raise InputError(f"{path}: it has no {', '.join(missing)}, which a base must have")
         return centred(label_map, anatomy, grid)
     except InputError as error:
         raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from None

@@ -2,8 +2,9 @@
 
 The label map has no right-ventricular wall and no base. The wall is a shell around the RV blood; the
 base lies on two valve planes, one per ventricle, each as far from the apex as its valves permit, blended
-across the septum, or on one plane below all valves. Every boundary is smoothed on its own before the
-fields are combined: smoothing the shell itself would thin it.
+across the septum, or on one plane below all valves. In a map of the ventricles alone the left one's largest
+bare patches are its valves, and the right one is cut across the same axis, near its top. Every boundary is
+smoothed on its own before the fields are combined: smoothing the shell itself would thin it.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ MAX_LOWERING_MM = 20.0
 SPECK_MM3 = 20.0  # smaller pieces of an opening are corners of the grid
 SLIT_MM = 4.0  # a narrower passage between two openings would not survive the meshing
 N_DIRECTIONS = 2000  # on the sphere: 4 degrees apart
+SECOND_VALVE = 0.2  # of the larger one's area, where bare patches stand in for valves
+TOP_SHARE = 0.03  # of a right ventricle without valves: what lies above its plane
 VALVES = {"left_ventricle": ("left_atrium", "aorta"), "right_ventricle": ("right_atrium", "pulmonary_artery")}
 
 
@@ -95,7 +98,9 @@ def domain(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> Doma
     lv = _largest(labels == anatomy.label("left_ventricle"), "left_ventricle")
     rv = _largest(labels == anatomy.label("right_ventricle"), "right_ventricle")
     myocardium = _largest(labels == anatomy.label("myocardium"), "myocardium")
-    if settings.base == "one_plane":
+    if not np.isin(labels, [anatomy.label(name) for names in VALVES.values() for name in names]).any():
+        planes = _planes_without_valves(labelmap, anatomy, settings)
+    elif settings.base == "one_plane":
         planes = (valve_plane(labelmap, anatomy, tuple(VALVES), settings.valve_clearance),) * 2
     else:
         planes = tuple(valve_plane(labelmap, anatomy, (v,), settings.valve_clearance) for v in VALVES)
@@ -194,7 +199,39 @@ def valve_plane(labelmap: LabelMap, anatomy: Anatomy, ventricles: tuple[str, ...
             raise SubjectError(reason, f"no contact with {' or '.join(VALVES[ventricle])}")
         valves += [points for points in met if len(points)]
     blood = np.isin(labelmap.labels, [anatomy.label(ventricle) for ventricle in ventricles])
-    blood_points = _voxel_points(blood, axes)
+    return _plane_below(valves, _voxel_points(blood, axes), clearance)
+
+
+def _planes_without_valves(
+    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings
+) -> tuple[Plane, Plane]:
+    """Planes of a map that has neither atria nor great arteries.
+
+    The left ventricle's valves are the two largest patches of its surface that no myocardium covers (a small
+    second one is none). The right ventricle has no wall in the map, so that its opening cannot be seen: its
+    plane is across the left one's axis.
+    """
+    labels, axes = labelmap.labels, labelmap.axes_mm
+    lv, rv, wall = (
+        labels == anatomy.label(name) for name in ("left_ventricle", "right_ventricle", "myocardium")
+    )
+    bare = lv & ndimage.binary_dilation(~(lv | wall))
+    patches, n = ndimage.label(bare, np.ones((3, 3, 3)))
+    if n == 0:
+        raise SubjectError("left_ventricle has no valve", "the myocardium covers all of it")
+    sizes = np.bincount(patches.ravel())[1:]
+    valves = [k for k in np.argsort(sizes)[-2:] if sizes[k] >= SECOND_VALVE * sizes.max()]
+    met = [_voxel_points(patches == k + 1, axes) for k in valves]
+    left = _plane_below(met, _voxel_points(lv, axes), settings.valve_clearance)
+    heights = _voxel_points(rv, axes) @ left.normal
+    right = Plane(left.normal, float(np.quantile(heights, 1.0 - TOP_SHARE)))
+    if settings.base == "one_plane":
+        left = right = Plane(left.normal, min(left.offset_mm, right.offset_mm))
+    return left, right
+
+
+def _plane_below(valves: list[np.ndarray], blood_points: np.ndarray, clearance: float) -> Plane:
+    """The plane below valves (N, 3) mm each, as `valve_plane` describes it, of blood (N, 3) mm."""
     centre = blood_points.mean(axis=0)
     towards = np.concatenate(valves).mean(axis=0) - centre
     directions = _fibonacci_sphere(N_DIRECTIONS)

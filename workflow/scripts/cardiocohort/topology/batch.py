@@ -22,7 +22,8 @@ def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, r
     and stage_tables.FAILED_RULES.
 
     Label maps lie in `folder`; nothing is repaired. The verdict is MISSING where generation left no label
-    map. The user's own maps are held to the rules for scans. InputError for a file that is missing
+    map. The user's own maps are held to the rules for scans, and siblings of a heart that lacks structures
+    (column `absent`) to those that hold without these. InputError for a file that is missing
     or not the one its row lists.
     """
     rows = []
@@ -33,8 +34,12 @@ def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, r
             continue
         path = check_file(*listed_file(first, folder))
         label_map = read_label_map(path, anatomy)
-        imported = first["status"] == Outcome.IMPORTED
-        applicable = rules.for_scans(set(np.unique(label_map.labels))) if imported else rules
+        present = set(np.unique(label_map.labels))
+        applicable = rules
+        if first["status"] == Outcome.IMPORTED:
+            applicable = rules.for_scans(present)
+        elif first.get("absent", ""):
+            applicable = rules.holding(present)
         verdict = examine(label_map.labels, label_map.spacing_mm, anatomy, applicable)
         word = Outcome.ACCEPTED if verdict.accepted else Outcome.REJECTED
         log.info("%s: %s%s", subject, word, "".join(f"; {reason}" for reason in verdict.reasons))
@@ -42,7 +47,8 @@ def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, r
         rows.append(
             {"subject": subject, "verdict": word, "reasons": reasons} | verdict.measures | _failed(verdict)
         )
-    columns = [*stage_tables.TOPOLOGY, *(rule.id for rule in rules.checks), *stage_tables.FAILED_RULES]
+    ids = [rule.id for rule in (*rules.checks, *rules.unopened)]
+    columns = [*stage_tables.TOPOLOGY, *ids, *stage_tables.FAILED_RULES]
     return pd.DataFrame(rows, columns=columns)
 
 

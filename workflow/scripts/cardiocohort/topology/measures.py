@@ -82,16 +82,16 @@ def exposure(scene: Scene, rule: Rule) -> float:
 
 
 def opening(scene: Scene, rule: Rule) -> float:
-    """Share of the structure's surface that its largest bare patch takes up, %.
+    """Share of the structure's surface that its two largest bare patches take up, %.
 
-    Where no label of `openings` is there, this patch is the opening (`_at_opening`).
+    Where no label of `openings` is there, these patches are the openings (`openings_of`).
     """
     surface = _surface_mm2(scene, rule).sum()
     if surface == 0:
         return math.nan
     box, inside = _surroundings(scene, rule.structure)
-    largest = _largest_bare_patch(rule, scene.labels[box], inside)
-    return 100.0 * _bare_area(scene, rule, box, largest) / float(surface)
+    patches = _largest_bare_patches(rule, scene.labels[box], inside)
+    return 100.0 * _bare_area(scene, rule, box, patches) / float(surface)
 
 
 def leak(scene: Scene, rule: Rule) -> float:
@@ -112,7 +112,7 @@ def breach(scene: Scene, rule: Rule) -> float:
     """
     box, inside = _surroundings(scene, rule.structure)
     labels = scene.labels[box]
-    at_opening = _at_opening(rule, labels, inside)
+    at_opening = openings_of(rule, labels, inside)
     bare = _bare(rule, labels, inside)
     patches, _ = ndimage.label(bare | at_opening, FOREGROUND)
     return _bare_area(scene, rule, box, bare & ~np.isin(patches, np.unique(patches[at_opening])))
@@ -173,19 +173,20 @@ def _bare(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return inside & ndimage.binary_dilation(~covered, COMPLEMENT)
 
 
-def _largest_bare_patch(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    patches, n = ndimage.label(_bare(rule, labels, inside), FOREGROUND)
-    return patches == 1 + np.argmax(np.bincount(patches.ravel())[1:]) if n else patches > 0
+def _largest_bare_patches(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The two largest: an inflow and an outflow valve that a bridge of muscle parts, or one for both."""
+    patches, _ = ndimage.label(_bare(rule, labels, inside), FOREGROUND)
+    return np.isin(patches, 1 + np.argsort(np.bincount(patches.ravel())[1:])[-2:])
 
 
-def _at_opening(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Voxels of the structure at its openings; where the map has none of these, its largest bare patch."""
+def openings_of(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Voxels of the structure at its openings; where the map has none of these, its largest bare patches."""
     at_opening = inside & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
-    return at_opening if at_opening.any() else _largest_bare_patch(rule, labels, inside)
+    return at_opening if at_opening.any() else _largest_bare_patches(rule, labels, inside)
 
 
 def _away_from_openings(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    at_opening = _at_opening(rule, labels, inside)
+    at_opening = openings_of(rule, labels, inside)
     if not at_opening.any():
         return np.ones_like(inside)
     return ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) > rule.openings_mm

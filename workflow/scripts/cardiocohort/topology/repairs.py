@@ -5,6 +5,7 @@ all places together. Where that is not enough, it changes nothing.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import ndimage
 from skimage.measure import euler_number
 
 from .betti import COMPLEMENT, FOREGROUND, Betti, betti
-from .measures import thickness_map, voxel_mm
+from .measures import openings_of, thickness_map, voxel_mm
 from .rules import Rule
 from .scene import Scene
 
@@ -110,7 +111,8 @@ def fill_pores(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
     closed = closed[(slice(pad, -pad),) * 3]
     blood = np.isin(labels, rule.other)
     pores = (labels == 0) & closed & ndimage.binary_dilation(blood, COMPLEMENT)
-    at_opening = blood & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
+    of_blood = replace(rule, structure=rule.other, other=rule.structure)
+    at_opening = openings_of(of_blood, labels, blood)
     beside = np.zeros_like(pores)
     if at_opening.any():
         beside = ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) <= rule.openings_mm
