@@ -1,6 +1,5 @@
-# Config, settings, batches and paths that rules need, made here once. No rules; logic is in the library.
-# Every cluster job reads this file again, so nothing slow may be imported. A user's mistake ends the run here
-# with one message.
+# Config, settings, batches and paths that rules need, made here once. No rules; logic is in the library. Each
+# cluster job reads this file too: nothing slow may be imported. A user's mistake ends the run with one message.
 
 import sys
 from contextlib import contextmanager
@@ -80,10 +79,10 @@ def tables(stage, suffix):
 
 def library(script):
     """Digest of the library code that a script uses: a change of it reruns the rule."""
-    path = WORKFLOW / "scripts" / script
+    path = WORKFLOW / "scripts" / script  # a job needs only that of its own script
     if workflow.is_main_process:
         return library_digest(path)
-    return lambda wildcards: library_digest(path)  # a job needs that of its own script
+    return lambda wildcards: library_digest(path)
 
 
 def more_each_attempt(mem_mb):
@@ -91,9 +90,14 @@ def more_each_attempt(mem_mb):
     return lambda wildcards, attempt: mem_mb * attempt
 
 
-# A file that replaces another one may be older, so users' files are ancient() inputs and params hold digests
-# of their content: by functions of wildcards alone, since Snakemake does not compare params made from `input`.
-CONTENTS = ContentDigests(".snakemake/content_digests.json")
+# A file that replaces another one may be older, so users' files are ancient() inputs and params hold digests of
+# their content, by functions of wildcards alone: Snakemake does not compare params made from `input`. Jobs need
+# no digests; the main process alone compares them.
+content_of = (
+    ContentDigests(".snakemake/content_digests.json").of
+    if workflow.is_main_process
+    else lambda paths: None
+)
 
 
 @cache
@@ -109,21 +113,20 @@ def label_maps_of(section=None):
     with plain_errors():
         folder = place(folder, key, "folder")
         found = label_map_folder.find_label_maps(folder)
-        if workflow.is_main_process:
-            warn(label_map_folder.ignored(folder))
-            CONTENTS.of(found.values())
+        warn(label_map_folder.ignored(folder))
+        content_of(found.values())
     return {name: str(path) for name, path in found.items()}
 
 
 @cache
 def segmented_files():
-    """The files of all cases of `segmentations.folder` that a source names, digested like label maps."""
+    """The files of all cases of the data set that a source names, digested like label maps."""
     folder = place(SEGMENTATIONS["folder"], "segmentations.folder", "folder")
     with plain_errors():
         anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
         files = cases.files_of_data_set(folder, SEGMENTATIONS, anatomy.structures)
         warn(cases.ignored(folder, files))
-        CONTENTS.of(files)
+        content_of(files)
     return files
 
 
@@ -255,8 +258,6 @@ if WITH_COHORT:
         if TARGETS_TABLE and workflow.is_main_process and WITH_TABLE:
             refuse_other_arms(TARGETS_TABLE, plan.arms_of(BATCHES))
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
-
-    # Bundle and tables count by their content too.
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
     )

@@ -84,7 +84,7 @@ rule make_evaluation_hearts:
                 *CONVENTION,
             )
         ],
-        label_maps_sha256=lambda wildcards: CONTENTS.of(
+        label_maps_sha256=lambda wildcards: content_of(
             label_maps_of("evaluation").values()
         ),
         anatomy=ANATOMY_DIGEST,

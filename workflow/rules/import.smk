@@ -22,7 +22,7 @@ rule import_anatomies:
         runtime=30,
     params:
         subjects=lambda wildcards: list(batch_of(wildcards)["label_maps"]),
-        label_maps_sha256=lambda wildcards: CONTENTS.of(
+        label_maps_sha256=lambda wildcards: content_of(
             batch_of(wildcards)["label_maps"].values()
         ),
         arm=SETTINGS["cohort"],

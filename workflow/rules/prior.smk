@@ -92,8 +92,8 @@ rule make_reference_population:
         runtime=600,
     params:
         subjects=lambda wildcards: list(label_maps_of("prior")),
-        label_maps_sha256=lambda wildcards: CONTENTS.of(label_maps_of("prior").values()),
-        covariates_sha256=lambda wildcards: CONTENTS.of(
+        label_maps_sha256=lambda wildcards: content_of(label_maps_of("prior").values()),
+        covariates_sha256=lambda wildcards: content_of(
             filter(None, [place(PRIOR["covariates"], "prior.covariates")])
         ),
         anatomy=PRIOR_ANATOMY_SHA256,

@@ -55,7 +55,7 @@ rule make_label_maps:
         runtime=600,
     params:
         folder=lambda wildcards: place(SEGMENTATIONS["folder"], "segmentations.folder"),
-        sources_sha256=lambda wildcards: CONTENTS.of(segmented_files()),
+        sources_sha256=lambda wildcards: content_of(segmented_files()),
         sources=SEGMENTATIONS["sources"],
         whole_heart=SEGMENTATIONS["whole_heart"],
         tables_sha256={

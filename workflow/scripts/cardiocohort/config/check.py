@@ -171,7 +171,7 @@ def _typed(value, schema: dict, text=None):
 
 def _kinds(schema: dict) -> list[str]:
     """The types that a key takes, of JSON Schema."""
-    kinds = schema.get("type") or {KINDS[type(value)] for value in schema.get("enum", [""])}
+    kinds = schema.get("type") or {KINDS.get(type(value), "null") for value in schema.get("enum", [""])}
     return [kinds] if isinstance(kinds, str) else list(kinds)
 
 
