@@ -95,8 +95,8 @@ def _open(bundle: str, rules: str, device: str, brief: GuidanceSettings, rows: p
 
 def _sampled(setting: Setting, rows: pd.DataFrame, number: int) -> pd.DataFrame:
     bundle, prior, rules = _held
-    asked = rows.assign(constrained="") if setting.method == UNGUIDED else rows
-    constraints = make_constraints([asked], prior, bundle)
+    targets = rows.assign(constrained="") if setting.method == UNGUIDED else rows
+    constraints = make_constraints([targets], prior, bundle)
     clock = time.process_time if prior.device == "cpu" else time.perf_counter
     started = clock()
     # labels come back on the CPU: the device is done by then

@@ -109,7 +109,7 @@ def summary(samples: pd.DataFrame, settings: list[Setting]) -> pd.DataFrame:
     the gate accepts after the bounded repairs; seconds_per_sample; ratio to unguided sampling at as many
     levels; n, the targets that all of the settings were sampled for, which the figures are of.
 
-    `samples` as from `frontier.sample`. Unguided samples were not told the targets that their errors are
+    `samples` as from `frontier.sample`. Unguided samples had none of the targets that their errors are
     from.
     """
     samples = samples[samples["setting"].isin({setting.name for setting in settings})]

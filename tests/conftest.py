@@ -1,6 +1,17 @@
 """Fixtures that tests of several rooms share."""
 
+import os
+
 import pytest
+
+# Test files run side by side, each on a core of its own. This is read when numerical libraries are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with long tests begin first, so that no worker is left alone with one of them in the end."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture

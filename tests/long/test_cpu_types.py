@@ -1,7 +1,7 @@
 """A heart on processors of several types: how far its label maps are apart (docs/cluster.md states it).
 
-`CPU_TYPES=2 python -m pytest -s tests/test_cpu_types.py` compares two subjects of each arm of the demo, and
-all types, and tells the differences (minutes); the suite takes one subject, the one farthest apart.
+`CPU_TYPES=2 python -m pytest -s tests/long/test_cpu_types.py` compares two subjects of each arm of the demo
+on all types, and prints the differences (minutes). The suite takes one subject, the one farthest apart.
 """
 
 import os
@@ -33,16 +33,16 @@ pytestmark = [
 def targets():
     """Target rows by subject."""
     reference = read_reference(cpu_types.BUNDLE / "reference_moments.parquet", HEART)
-    found = {}
+    rows_of = {}
     for arm in read_cohort(cpu_types.REPOSITORY / "config/cohort.tsv", HEART)[: None if SUBJECTS else 1]:
         drawn = drawn_targets(arm, range(SUBJECTS or 1), 1, population_for(arm, reference), 0.95)
-        found |= {name: rows.to_dict("records") for name, rows in drawn.groupby("subject", sort=False)}
-    return found
+        rows_of |= {name: rows.to_dict("records") for name, rows in drawn.groupby("subject", sort=False)}
+    return rows_of
 
 
 @pytest.fixture(scope="module")
 def sampled(targets, tmp_path_factory):
-    """Folder of the label maps, and records, of each type of processor; made when first asked for."""
+    """Folder of the label maps, and records, of each type of processor; made at its first use."""
     folder, made = tmp_path_factory.mktemp("processors"), {}
 
     def of(name):

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -71,6 +72,16 @@ def nrrd(path: Path, sizes: str, data: bytes) -> None:
     path.write_bytes(head.encode() + data)
 
 
+def metaimage(path: Path, sizes: str, data: bytes) -> None:
+    fields = {
+        "ObjectType": "Image", "NDims": "3", "CompressedData": "True", "DimSize": sizes,
+        "ElementSpacing": "1 1 1", "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "0 0 0",
+        "ElementType": "MET_UCHAR", "ElementDataFile": "LOCAL",
+    }  # fmt: skip
+    head = "".join(f"{name} = {value}\n" for name, value in fields.items())
+    path.write_bytes(head.encode() + data)
+
+
 def bundle_with(folder: Path, **networks) -> None:
     write_tiny_bundle(folder)
     card = json.loads((folder / "bundle.json").read_text())
@@ -79,10 +90,10 @@ def bundle_with(folder: Path, **networks) -> None:
 
 
 def bundle_with_a_giant(folder: Path) -> None:
-    """The header of its weights tells of a tensor of a terabyte."""
+    """The header of its weights states a tensor of a terabyte."""
     write_tiny_bundle(folder)
-    told = {"latent.mean": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}
-    head = json.dumps(told).encode()
+    stated = {"latent.mean": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}
+    head = json.dumps(stated).encode()
     (folder / "weights.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(64))
     card = json.loads((folder / "bundle.json").read_text())
     card["weights_sha256"] = artifacts.sha256(folder / "weights.safetensors")
@@ -148,6 +159,7 @@ BOMBS = {
     ),
     "NRRD sizes": (SCAN, "x.nrrd", lambda p: nrrd(p, "500 500 500", packed(bytes(100)))),
     "NRRD zeros": (SCAN, "x.nrrd", lambda p: nrrd(p, "800 800 800", zeros(N))),
+    "MetaImage zeros": (SCAN, "x.mha", lambda p: metaimage(p, "200 200 200", zlib.compress(bytes(N), 1))),
     "deep card": (CARD, "bundle.json", lambda p: p.write_text("[" * 10**6)),
     "giant tensor": (PRIOR, "bundle", bundle_with_a_giant),
     "giant networks": (PRIOR, "bundle", lambda p: bundle_with(p, denoiser_width=10**9)),

@@ -1,8 +1,8 @@
 """Subjects as other processors would sample them: children whose libraries may use only some instructions.
 
-The bundle that ships, one attempt a subject. What a processor lacks is kept from PyTorch's kernels, oneDNN,
+The bundle that ships, one attempt per subject. What a processor lacks is kept from PyTorch's kernels, oneDNN,
 MKL, OpenBLAS and NumPy by variables of theirs, which act when a process starts; whether it multiplies
-bfloat16, which decides the networks' number format (prior/device.py), is for the child to say.
+bfloat16, which decides the networks' number format (diffusion/device.py), is for the child to say.
 """
 
 import json
@@ -71,10 +71,10 @@ def sample(folder: Path, processor: Processor, targets: dict[str, list[dict]]) -
     """What PyTorch says it may use, and records of the subjects by name; their label maps lie in `folder`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     job = {"targets": targets, "bundle": str(BUNDLE), "rules": str(RULES)}
-    asked = folder.with_name(f"{folder.name}_job.json")
-    asked.write_text(json.dumps(job))
+    request = folder.with_name(f"{folder.name}_job.json")
+    request.write_text(json.dumps(job))
     run = subprocess.run(
-        [sys.executable, "-c", CHILD, str(asked), str(folder), json.dumps(processor.bfloat16)],
+        [sys.executable, "-c", CHILD, str(request), str(folder), json.dumps(processor.bfloat16)],
         env=environment() | {"PYTHONPATH": str(REPOSITORY / "workflow/scripts")} | processor.variables,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -84,7 +84,7 @@ def sample(folder: Path, processor: Processor, targets: dict[str, list[dict]]) -
 
 
 def differences(path: Path, other: Path) -> pd.DataFrame:
-    """Two label maps of one subject, a row a structure: how far they are apart.
+    """Two label maps of one subject, one row per structure: how far apart they are.
 
     voxels: that are this structure in one of them only; shape: Frobenius norm of the difference of S / tr S.
     """
@@ -95,11 +95,11 @@ def differences(path: Path, other: Path) -> pd.DataFrame:
     shapes = [
         m.covariance_mm2 / np.trace(m.covariance_mm2, axis1=1, axis2=2)[:, None, None] for m in (one, two)
     ]
-    found = {
+    columns = {
         "voxels": [np.sum(a ^ b) for a, b in masks],
         "dice": [2 * np.sum(a & b) / (a.sum() + b.sum()) for a, b in masks],
         "volume_percent": 100 * np.abs(two.volume_ml / one.volume_ml - 1),
         "centroid_mm": np.linalg.norm(two.centroid_mm - one.centroid_mm, axis=1),
         "shape": np.linalg.norm(shapes[1] - shapes[0], axis=(1, 2)),
     }
-    return pd.DataFrame(found, index=pd.Index(HEART.structures, name="structure")).round(4)
+    return pd.DataFrame(columns, index=pd.Index(HEART.structures, name="structure")).round(4)

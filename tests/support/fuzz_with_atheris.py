@@ -3,16 +3,20 @@
     python -m pip install atheris==3.0.0
     CASES=10000 python tests/support/fuzz_with_atheris.py [TARGET ...]
 
-Each target runs in a process of its own; one that ends with anything but our own error is told, with the
-attack that made it, and the exit status is 1. Atheris is not in the lock: it has no wheels for many machines.
+Each target runs in a fork of this process. If anything but our own error ends it, the attack that did so is
+printed and the exit status is 1. Atheris is not in the lock: it has no wheels for many machines.
 """
 
 import os
 import random
-import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
+
+import atheris
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CASES = int(os.environ.get("CASES", "10000"))
@@ -20,17 +24,14 @@ SEED = int(os.environ.get("SEED", "1"))
 STARTS = 32  # inputs that libFuzzer sets out from: its own first one, a byte, is too short to draw by
 LONGEST = 4096  # bytes of an input
 
+sys.path[:0] = [str(REPOSITORY / "tests/support"), str(REPOSITORY / "workflow/scripts")]
+# ours alone: what a reader does with a file is decided here, and everything else would be slow
+with atheris.instrument_imports(include=["cardiocohort"], enable_loader_override=False):
+    from fuzz_targets import TARGETS, attack_on
+
 
 def fuzz(name: str, folder: Path) -> None:
     """Attack one target until the cases are done; libFuzzer ends the process."""
-    import atheris
-
-    # ours alone: what a reader does with a file is decided here, and everything else would be slow
-    with atheris.instrument_imports(include=["cardiocohort"], enable_loader_override=False):
-        from fuzz_targets import attack_on
-    from hypothesis import HealthCheck, given, settings
-    from hypothesis import strategies as st
-
     attack = attack_on(name, folder)
 
     @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -51,24 +52,27 @@ def fuzz(name: str, folder: Path) -> None:
 def main(names: list[str]) -> int:
     failed = []
     for name in names:
-        with tempfile.TemporaryDirectory() as folder:
-            line = [sys.executable, __file__, "--one", name, folder]
-            run = subprocess.run(
-                line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-            )
-        print(f"{name}: {'passed' if run.returncode == 0 else 'FAILED'}", flush=True)
-        if run.returncode:
-            failed.append(name)
-            print(run.stdout[-6000:], flush=True)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            tempfile.TemporaryFile("w+", errors="replace") as output,
+        ):
+            if not (child := os.fork()):
+                for stream in (1, 2):
+                    os.dup2(output.fileno(), stream)
+                try:
+                    fuzz(name, Path(folder))
+                except BaseException:
+                    traceback.print_exc()
+                os._exit(1)  # libFuzzer ends a good run itself
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            print(f"{name}: {'FAILED' if code else 'passed'}", flush=True)
+            if code:
+                failed.append(name)
+                output.seek(0)
+                print(output.read()[-6000:], flush=True)
     print(f"{len(names)} targets, {CASES} inputs each, {len(failed)} failed {' '.join(failed)}")
     return int(bool(failed))
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(REPOSITORY / "tests/support"), str(REPOSITORY / "workflow/scripts")]
-    if sys.argv[1:2] == ["--one"]:
-        fuzz(sys.argv[2], Path(sys.argv[3]))
-    else:
-        from fuzz_targets import TARGETS
-
-        sys.exit(main(sys.argv[1:] or list(TARGETS)))
+    sys.exit(main(sys.argv[1:] or list(TARGETS)))

@@ -1,7 +1,11 @@
-"""The anatomy and grid of whole hearts, as the workflow reads them."""
+"""The anatomy, grid and convention of whole hearts, as the workflow reads them."""
 
 from pathlib import Path
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.label_maps.reading import open_convention
 
-HEART, HEART_GRID = read_anatomy(Path(__file__).resolve().parents[2] / "resources/anatomies/heart.json")
+RESOURCES = Path(__file__).resolve().parents[2] / "resources"
+HEART, HEART_GRID = read_anatomy(RESOURCES / "anatomies/heart.json")
+CONVENTION_FILES = sorted(map(str, (RESOURCES / "convention/heart").glob("*.tsv")))
+CONVENTION = open_convention(CONVENTION_FILES, HEART)

@@ -110,11 +110,11 @@ def hostile_nifti(draw: Callable, content: bytes) -> bytes:
 
 
 def hostile_safetensors(draw: Callable, content: bytes) -> bytes:
-    """A safetensors file whose header tells of other types, shapes and places."""
+    """A safetensors file whose header states other types, shapes and places."""
     length = int.from_bytes(content[:8], "little")
     header = json.dumps(hostile_json(draw, json.loads(content[8 : 8 + length]))).encode()
-    told = draw(st.sampled_from((len(header), len(header), len(header), 2**63, 0, len(header) - 1, 2**40)))
-    return told.to_bytes(8, "little") + header + content[8 + length :]
+    stated = draw(st.sampled_from((len(header), len(header), len(header), 2**63, 0, len(header) - 1, 2**40)))
+    return stated.to_bytes(8, "little") + header + content[8 + length :]
 
 
 def packed(draw: Callable, content: bytes, make: Callable) -> bytes:

@@ -51,14 +51,14 @@ def start(project: Path) -> subprocess.Popen:
         )
 
 
-def told(project: Path) -> str:
+def log_of(project: Path) -> str:
     return (project / "run.log").read_text()
 
 
 def undisturbed(folder: Path, name: str) -> tuple[dict[str, str], float]:
     """Results of the project, and the seconds that it took."""
     project, begun = MAKERS[name](folder), time.monotonic()
-    assert start(project).wait(timeout=PATIENCE_S) == 0, told(project)
+    assert start(project).wait(timeout=PATIENCE_S) == 0, log_of(project)
     return tiny_cohort.results(project), time.monotonic() - begun
 
 
@@ -88,7 +88,7 @@ def kill_until_it_ends(
         try:
             code = process.wait(timeout=PATIENCE_S if spared else share * seconds)
         except subprocess.TimeoutExpired:
-            assert not spared, told(project)
+            assert not spared, log_of(project)
             victim, rule = strike(process, wish)
             moment = time.monotonic() - begun
             code = process.wait(timeout=PATIENCE_S)
@@ -96,11 +96,11 @@ def kill_until_it_ends(
                 kills.append(Kill(name, victim, rule, round(moment, 1)))
                 print(kills[-1], flush=True)
                 if victim in ("script", "child"):
-                    assert "At least one job did not complete successfully" in told(project), told(project)
-                if victim == "child":
-                    assert "killed" in told(project) or "TetGen was ended" in told(project), told(project)
+                    log = log_of(project)
+                    assert "At least one job did not complete successfully" in log, log
+                    assert victim == "script" or "killed" in log or "TetGen was ended" in log, log
         else:
-            assert code == 0, told(project)
+            assert code == 0, log_of(project)
         here = tiny_cohort.results(project, only_whole=True)
         assert here.items() <= wanted.items(), {k for k, v in here.items() if wanted.get(k) != v}
         now = finished(project)

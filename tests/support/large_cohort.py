@@ -70,8 +70,8 @@ def _batch(arm: str, indices: np.ndarray, measured: moments.Moments, listed: dic
         targets.covariance_mm2,
     )
     head = {"subject": np.repeat(subjects, K), "arm": arm, "structure": np.tile(HEART.structures, n)}
-    asked = np.where(np.tile(np.arange(K), n) < 6, "size,position,shape", "")
-    told = {"constrained": asked, "plausibility": np.repeat(rng.uniform(0.05, 1, n), K)}
+    constrained = np.where(np.tile(np.arange(K), n) < 6, "size,position,shape", "")
+    shared = {"constrained": constrained, "plausibility": np.repeat(rng.uniform(0.05, 1, n), K)}
     person = {"sex": "female", "condition": ("healthy", "dilated_cardiomyopathy")[ARMS.index(arm)]}
     person |= {
         "age_years": np.repeat(rng.uniform(30, 70, n), K),
@@ -121,9 +121,9 @@ def _batch(arm: str, indices: np.ndarray, measured: moments.Moments, listed: dic
     decks |= {"size": 1_000_000, "sha256": [f"{i:064x}" for i in rng.integers(0, 2**62, n * DECK_FILES)]}
     return {
         "targets": pd.DataFrame(
-            head | {k: v.reshape(-1) for k, v in moments.to_columns(targets).items()} | told | person
+            head | {k: v.reshape(-1) for k, v in moments.to_columns(targets).items()} | shared | person
         ),
-        "anatomies": pd.DataFrame(head | columns | told | anatomies),
+        "anatomies": pd.DataFrame(head | columns | shared | anatomies),
         "topology": topology,
         "meshes": pd.DataFrame(mesh),
         "inputs": pd.DataFrame(decks),

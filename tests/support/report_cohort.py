@@ -79,7 +79,7 @@ def _arm(folder: Path, arm: str, n: int, volume_factor: float, shift_mm: float) 
             achieved.covariance_mm2,
         )
         head = {"subject": subject, "arm": arm, "structure": HEART.structures}
-        asked = {
+        constraints = {
             "constrained": ["size,position,shape" if s in CONSTRAINED else "" for s in HEART.structures],
             "plausibility": np.full(len(HEART.structures), 0.4),
         }
@@ -88,13 +88,13 @@ def _arm(folder: Path, arm: str, n: int, volume_factor: float, shift_mm: float) 
             "condition": {ARMS[0]: "healthy", ARMS[1]: "dilated_cardiomyopathy"}[arm],
             "bsa_m2": 1.7,
         }
-        rows["targets"].append(pd.DataFrame(head | moments.to_columns(target) | asked | person))
+        rows["targets"].append(pd.DataFrame(head | moments.to_columns(target) | constraints | person))
         tried = '[{"attempt": 0, "reasons": ["lv_leak: 12 mm2, max 0", "lv_leak: 3 mm2, max 0"]}]'
         rows["anatomies"].append(
             pd.DataFrame(
                 head
                 | {k: v if has_anatomy else np.nan for k, v in moments.to_columns(achieved).items()}
-                | asked
+                | constraints
                 | {"attempts": 2 if has_anatomy else 0, "status": "generated" if has_anatomy else "failed"}
                 | {
                     "reason": "" if has_anatomy else "sampling diverged",

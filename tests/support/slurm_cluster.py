@@ -3,7 +3,7 @@
 Nothing of the machine's own SLURM or munge is touched: ports, key, socket, state and logs are private, and
 clients find the cluster by SLURM_CONF. Needs the programs of Debian's slurmctld, slurmd, slurm-client and
 munge, no systemd, no cgroups, no database. GPUs are files in place of devices. Memory is held to what a
-job asked for by sampling once a second (OverMemoryKill), which a job can outrun; a cgroup it could not.
+job requested by sampling once a second (OverMemoryKill), which a job can outrun; a cgroup it could not.
 """
 
 import ctypes
@@ -74,18 +74,18 @@ class Cluster:
 
     def run(self, *command: str, check: bool = True) -> str:
         """Output of a SLURM client."""
-        told = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-        if check and told.returncode:
-            raise RuntimeError(f"{' '.join(command)}: {told.stdout}{told.stderr}\n{self.logs()}")
-        return told.stdout
+        run = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        if check and run.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {run.stdout}{run.stderr}\n{self.logs()}")
+        return run.stdout
 
     def jobs(self, *states: str) -> list[dict[str, str]]:
         """Jobs of the given states (default: all that the controller remembers), oldest first."""
         fields = {"id": "%i", "state": "%T", "partition": "%P", "memory": "%m", "cpus": "%C", "gres": "%b"}
         fields |= {"comment": "%k", "reason": "%r", "minutes": "%l"}
         wanted = f"--states={','.join(states) or 'all'}"
-        told = self.run("squeue", "--noheader", wanted, "--sort=i", f"--format={'|'.join(fields.values())}")
-        return [dict(zip(fields, line.split("|"), strict=True)) for line in told.splitlines()]
+        listed = self.run("squeue", "--noheader", wanted, "--sort=i", f"--format={'|'.join(fields.values())}")
+        return [dict(zip(fields, line.split("|"), strict=True)) for line in listed.splitlines()]
 
     def of_rule(self, rule: str, *states: str) -> list[dict[str, str]]:
         """Jobs whose comment, written by Snakemake's executor, names the rule."""
@@ -101,14 +101,14 @@ def missing() -> list[str]:
     return [name for name in PROGRAMS if shutil.which(name, path=PLACES) is None]
 
 
-def wait_for(what: str, condition, patience_s: float = PATIENCE_S, told=lambda: ""):
-    """The first true value of `condition()`; TimeoutError with `told()` after `patience_s` seconds."""
+def wait_for(what: str, condition, patience_s: float = PATIENCE_S, logs=lambda: ""):
+    """The first true value of `condition()`; TimeoutError with `logs()` after `patience_s` seconds."""
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
         if value := condition():
             return value
         time.sleep(0.1)
-    raise TimeoutError(f"waited {patience_s:.0f} s for {what}\n{told()}")
+    raise TimeoutError(f"waited {patience_s:.0f} s for {what}\n{logs()}")
 
 
 @contextmanager
@@ -194,12 +194,12 @@ def _start(cluster: Cluster, started: list[subprocess.Popen]) -> None:
         f"--key-file={folder}/munge.key", f"--pid-file={folder}/munged.pid",
         f"--seed-file={folder}/munge.seed", f"--log-file={folder}/munged.log",
     )  # fmt: skip
-    wait_for("munged", (folder / "munge.socket").exists, told=cluster.logs)
+    wait_for("munged", (folder / "munge.socket").exists, logs=cluster.logs)
     daemon("slurmctld", "-D", "-f", f"{folder}/slurm.conf")
-    wait_for("slurmctld", lambda: "UP" in cluster.run("scontrol", "ping", check=False), told=cluster.logs)
+    wait_for("slurmctld", lambda: "UP" in cluster.run("scontrol", "ping", check=False), logs=cluster.logs)
     daemon("slurmd", "-D", "-N", cluster.host, "-f", f"{folder}/slurm.conf")
     idle = ("sinfo", "--noheader", "--format=%t")
-    wait_for("an idle node", lambda: "idle" in cluster.run(*idle, check=False).split(), told=cluster.logs)
+    wait_for("an idle node", lambda: "idle" in cluster.run(*idle, check=False).split(), logs=cluster.logs)
 
 
 def _stop(folder: Path, started: list[subprocess.Popen]) -> None:

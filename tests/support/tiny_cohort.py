@@ -37,6 +37,7 @@ def make_project(folder: Path, arms: dict[str, int] | None = None, **settings) -
         "cohort_table": "trial.tsv",
         "bundle": "bundle",
         "topology_rules": "rules.tsv",
+        "convention": None,
     }
     config |= {"batch_size": 2, "max_attempts": 1, "guidance": GUIDANCE, "device": "cpu"} | settings
     (folder / "config").mkdir()

@@ -25,13 +25,16 @@ NETWORKS = NetworkSettings(
 )
 
 
-def write_tiny_bundle(folder, seed=0, told=False, cells=NETWORKS.cells):
+def write_tiny_bundle(folder, seed=0, conditioned=False, cells=NETWORKS.cells):
     """Write the bundle into `folder`; every weight random, so that outputs depend on all inputs.
 
-    told: its denoiser takes heat maps of the structures (`prior.conditioning`). cells: of occupancy, an axis.
+    conditioned: its denoiser takes heat maps of the structures (`prior.conditioning`). cells: of occupancy,
+    per axis.
     """
     torch.manual_seed(seed)
-    settings = replace(NETWORKS, cells=cells, condition_channels=len(ANATOMY.structures) if told else 0)
+    settings = replace(
+        NETWORKS, cells=cells, condition_channels=len(ANATOMY.structures) if conditioned else 0
+    )
     networks = Autoencoder(settings), Denoiser(settings)
     for network in networks:
         for parameter in network.parameters():

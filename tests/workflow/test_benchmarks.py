@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from tiny_cohort import make_project
-from workflow_runs import command, run_command
+from workflow_runs import snakemake
 
 SMALLEST = {
     "planned_subjects": [4],
@@ -22,8 +22,7 @@ TABLES = {"bench": ("sampling", "planning"), "guidance_bench": ("guidance_fronti
 def test_a_benchmark_runs_and_writes_its_tables(tmp_path, target):
     make_project(tmp_path)
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(SMALLEST))
-    line = command(tmp_path, target, "--cores", "1", snakefile="benchmarks/Snakefile")
-    run = run_command(line, tmp_path)
+    run = snakemake(tmp_path, target, "--cores", "1", snakefile="benchmarks/Snakefile")
     assert run.returncode == 0, run.stdout
     for name in TABLES[target]:
         table = pd.read_csv(tmp_path / f"results/bench/{name}.tsv", sep="\t")

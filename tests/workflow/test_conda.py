@@ -1,7 +1,7 @@
 """`--sdm conda` for real: each rule in an environment of its own, built by tests/conda_standin.py.
 
-A run alone proves little: Snakemake appends its own packages to a script's path. So each environment is asked
-by itself, isolated (`python -I`), for all that its scripts import; and again with one package taken away.
+A run alone proves little: Snakemake appends its own packages to a script's path. So each environment imports,
+isolated (`python -I`), all that its scripts import. With any one package taken away, something fails.
 """
 
 import os
@@ -42,7 +42,11 @@ def run_isolated(prefix: Path, statements) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=FILES, ids=lambda path: path.stem)
+# the two of generation differ in the build of PyTorch alone, which the stand-in cannot know
+DIFFERENT = {frozenset(pinned(file).items()): file for file in FILES}.values()
+
+
+@pytest.fixture(scope="module", params=DIFFERENT, ids=lambda path: path.stem)
 def built(request, tmp_path_factory):
     """An environment file and the environment made of it."""
     prefix = tmp_path_factory.mktemp("environment") / "prefix"
@@ -66,13 +70,14 @@ def test_no_package_of_an_environment_can_be_taken_away(built, tmp_path):
     file, prefix = built
     packages = conda_standin.site_packages(prefix)
     for name, statement in proofs(file).items():
-        assert run_isolated(prefix, [statement]).returncode == 0, name
         taken = take_away(name, packages, tmp_path / name)
         run = run_isolated(prefix, [statement])
         assert run.returncode != 0, f"{file.name}: nothing fails without {name}"
         assert "Error" in run.stderr
         for place in taken:
             shutil.move(tmp_path / name / place.name, place)
+    whole = run_isolated(prefix, proofs(file).values())
+    assert whole.returncode == 0, whole.stderr
 
 
 def take_away(name: str, packages: Path, folder: Path) -> list[Path]:
@@ -85,23 +90,6 @@ def take_away(name: str, packages: Path, folder: Path) -> list[Path]:
     for place in taken:
         shutil.move(place, folder / place.name)
     return taken
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (("nodefaults", "defaults"), "channels"),
-        (("numpy=2.4.6", "numpy=1.0.0"), "numpy=1.0.0 is not available"),
-        (("scipy=", "no-such-package="), "no-such-package: no such package"),
-        ((PYTHON, "python=3.9"), "only python="),
-    ],
-)
-def test_the_stand_in_refuses_what_it_cannot_provide(tmp_path, change, told):
-    text = (REPOSITORY / "envs/population.yaml").read_text()
-    assert change[0] in text
-    (tmp_path / "file.yaml").write_text(text.replace(*change))
-    with pytest.raises(ValueError, match=told):
-        conda_standin.build(tmp_path / "file.yaml", tmp_path / "prefix")
 
 
 @pytest.mark.long

@@ -76,10 +76,10 @@ def test_licences_that_ask_for_something_stand_apart():
 def test_the_licence_is_that_of_the_installed_package(name):
     """A package that declares copyleft itself is not listed as permissive."""
     try:
-        told = metadata.metadata(name)
+        stated = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         pytest.skip("not installed here")
-    own = " ".join([told.get("License-Expression") or "", *told.get_all("Classifier", [])])
+    own = " ".join([stated.get("License-Expression") or "", *stated.get_all("Classifier", [])])
     for word, mark in (("GPL", "GPL"), ("GNU", "GPL"), ("MPL", "MPL"), ("Mozilla", "MPL")):
         if word in own:
             assert mark in licences()[name]

@@ -47,7 +47,7 @@ def heart(rng):
 def evaluated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     write_tiny_bundle(folder / "bundle")
-    write_tiny_bundle(folder / "told", told=True)
+    write_tiny_bundle(folder / "conditioned", conditioned=True)
     (folder / "maps").mkdir()
     rng = np.random.default_rng(0)
     for i in range(N_MAPS):
@@ -58,7 +58,7 @@ def evaluated(tmp_path_factory):
     (folder / "trial.tsv").write_text(table)
     evaluation = {
         "label_maps": "maps",
-        "implicit": "told",
+        "implicit": "conditioned",
         "constrained": SETS,
         "samples": {"unguided": N, "polyak": N, "dps": 0, "implicit": N, "strengths": 4, "extremes": 1},
         "strengths": [2.0],
@@ -66,7 +66,13 @@ def evaluated(tmp_path_factory):
         "known": {"hearts": 10, "autoencoder_steps": 4, "denoiser_steps": 4, "points": 2},
         "resamples": 20,
     }
-    config = {"bundle": "bundle", "cohort_table": "trial.tsv", "topology_rules": "rules.tsv", "device": "cpu"}
+    config = {
+        "bundle": "bundle",
+        "cohort_table": "trial.tsv",
+        "topology_rules": "rules.tsv",
+        "convention": None,
+        "device": "cpu",
+    }
     config |= {"guidance": {"steps": 4}, "evaluation": evaluation}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run = snakemake(folder, "evaluate", "--cores", "2", "--configfile", "config.yaml")
@@ -88,8 +94,8 @@ def test_every_arm_is_sampled_from_the_same_targets_and_noise(evaluated):
     assert (a["constrained"] == "").all()
     assert (b["constrained"] == "size,position,shape").all()
     assert (a["volume_ml"] != b["volume_ml"]).any()
-    told, untold = (pd.read_parquet(folder / f"implicit_{k}.parquet")["volume_ml"] for k in (2, 0))
-    assert (told != untold).any()
+    conditioned, plain = (pd.read_parquet(folder / f"implicit_{k}.parquet")["volume_ml"] for k in (2, 0))
+    assert (conditioned != plain).any()
     for table in (a, b):
         assert all((folder / table["arm"].iloc[0] / file).is_file() for file in table["file"])
 
@@ -158,7 +164,7 @@ def test_more_samples_are_added_to_those_there_are(evaluated):
     assert {name for name in after if after[name] != before[name]} == {"sample-00003.nii.gz"}
 
 
-def test_a_structure_that_the_anatomy_lacks_is_told(evaluated):
+def test_a_structure_that_the_anatomy_lacks_is_an_error(evaluated):
     config = yaml.safe_load((evaluated / "config.yaml").read_text())
     config["evaluation"]["constrained"] = [["wal"]]
     (evaluated / "wrong.yaml").write_text(yaml.safe_dump(config))

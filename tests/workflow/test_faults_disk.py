@@ -1,4 +1,4 @@
-"""A disk that is full, cannot be written, or has damaged what lies on it: told, mended, gone on with."""
+"""A disk that is full, cannot be written, or has damaged what lies on it: reported, repaired, continued."""
 
 import json
 import os
@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
 import tiny_cohort
 from cardiocohort.runtime import artifacts
-from workflow_runs import REPOSITORY, environment, make_bundle, snakemake
+from workflow_runs import REPOSITORY, TEMPLATES, environment, label_map_project, snakemake
 
-TEMPLATES = sorted((REPOSITORY / "resources/templates").glob("*.nii.gz"))
 TARGET = "results/cohorts/mine/topology/mine-0000.tsv"
 QUIET = ("--quiet", "rules", "--cores", "1")
 
@@ -56,18 +54,18 @@ storage.write_surface(whole / "x.vtp", model)
 listed = [(str(p), p.stat().st_size, artifacts.sha256(p)) for p in (whole / "x.vtu", whole / "x.vtp")]
 for limit in (resource.RLIM_INFINITY, 40_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    told = {}
+    outcomes = {}
     for name, write in WRITERS.items():
         path = folder / str(limit) / "batch" / name
         try:
             write(path)
-            told[name] = "written"
+            outcomes[name] = "written"
         except OSError as error:
-            told[name] = f"OSError {error.errno}"
+            outcomes[name] = f"OSError {error.errno}"
         except Exception as error:
-            told[name] = repr(error)
-        told[name] = [told[name], path.exists()]
-    print(json.dumps(told))
+            outcomes[name] = repr(error)
+        outcomes[name] = [outcomes[name], path.exists()]
+    print(json.dumps(outcomes))
 """
 
 
@@ -89,7 +87,7 @@ def test_with_room_all_are_written(attempts):
 
 def test_on_a_full_disk_every_writer_fails_and_leaves_no_file(attempts):
     """Were one to say nothing, half a file would be taken for whole."""
-    wrong = {name: told for name, told in attempts[1].items() if told[0] == "written" or told[1]}
+    wrong = {name: outcome for name, outcome in attempts[1].items() if outcome[0] == "written" or outcome[1]}
     assert not wrong
 
 
@@ -99,22 +97,10 @@ def test_on_a_full_disk_every_writer_fails_and_leaves_no_file(attempts):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Results of the target TARGET on a good disk."""
-    project = label_maps(tmp_path_factory.mktemp("whole"))
+    project = label_map_project(tmp_path_factory.mktemp("whole"))
     run = snakemake(project, TARGET, *QUIET)
     assert run.returncode == 0, run.stdout
     return tiny_cohort.results(project)
-
-
-def label_maps(folder: Path) -> Path:
-    """A project of the four template hearts as label maps, in one batch."""
-    make_bundle(folder / "bundle")
-    (folder / "maps").mkdir()
-    for path in TEMPLATES:
-        shutil.copy(path, folder / "maps" / f"{path.name[:2]}.nii.gz")
-    (folder / "config").mkdir()
-    config = {"cohort": "mine", "bundle": "bundle", "label_maps": "maps", "batch_size": 4}
-    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
-    return folder
 
 
 @contextmanager
@@ -134,8 +120,8 @@ def again(place: Path, *options: str) -> None:
     subprocess.run(["mount", "-o", ",".join(["remount", *options]), str(place)], check=True)
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_where_it_was(tmp_path, whole):
-    project = label_maps(tmp_path)
+def test_a_full_disk_is_reported_and_the_run_goes_on_where_it_was(tmp_path, whole):
+    project = label_map_project(tmp_path)
     with small_disk(project / "results", "64k"):  # some of the four label maps
         run = snakemake(project, TARGET, *QUIET)
         assert run.returncode != 0
@@ -154,8 +140,8 @@ def test_a_full_disk_is_told_and_the_run_goes_on_where_it_was(tmp_path, whole):
         assert {p: p.stat().st_mtime_ns for p in kept} == kept, "a finished subject was made again"
 
 
-def test_a_read_only_disk_is_told(tmp_path, whole):
-    project = label_maps(tmp_path)
+def test_a_read_only_disk_is_reported(tmp_path, whole):
+    project = label_map_project(tmp_path)
     with small_disk(project / "results", "50m"):
         first = "results/cohorts/mine/anatomies/mine-0000.parquet"
         assert snakemake(project, first, *QUIET).returncode == 0

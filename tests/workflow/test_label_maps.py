@@ -52,6 +52,7 @@ def write_config(project, changes=None):
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(DATA, folder / "scans", ignore=shutil.ignore_patterns("README.md"))
+    (folder / "scans/s0001.mha").touch()
     (folder / "people.tsv").write_text("case\tage_years\tsex\ns0327\t61\tmale\ns0001\t50\tfemale\n")
     make_cohort_table(folder / "trial.tsv", {"small": 4})
     (folder / "config").mkdir()
@@ -64,6 +65,7 @@ def made(project):
     """The folder of the label maps, made without a bundle in sight."""
     run = snakemake(project, "label_maps", *RUN)
     assert run.returncode == 0, run.stdout
+    assert run.stdout.count("not read: 1 file (s0001.mha)") == 1
     return project / "results/label_maps/clinic"
 
 
@@ -111,8 +113,11 @@ def test_the_label_maps_pass_the_topology_stage_of_a_cohort(project, made):
 def test_they_can_train_a_prior(project, made):
     folder = "results/label_maps/clinic"
     prior = f"prior={{label_maps: {folder}, covariates: {folder}/covariates.tsv}}"
+    (made / "s0001.mhd").touch()
     run = snakemake(project, "prior", "--dry-run", *RUN, "--config", prior)
+    (made / "s0001.mhd").unlink()
     assert run.returncode == 0, run.stdout
+    assert run.stdout.count("not read: 1 file (s0001.mhd)") == 1
     assert "make_reference_population" in job_counts(run.stdout)
 
 
@@ -126,23 +131,23 @@ BAD = {
     "no list": ({"sources": SOURCES | {"aorta": "aorta.nii"}}, ["'segmentations.sources.aorta'", "array"]),
     "bad labels": (
         {"sources": SOURCES | {"aorta": ["a.nii:x"]}},
-        ["'segmentations.sources.aorta.0'", "a.nii:x"],
+        ["'segmentations.sources'", "'aorta': 'a.nii:x' is not a source"],
     ),
-    "unread format": ({"sources": SOURCES | {"aorta": ["a.mha"]}}, ["'aorta': 'a.mha' is not a source"]),
+    "unread format": ({"sources": SOURCES | {"aorta": ["a.mgz"]}}, ["'aorta': 'a.mgz' is not a source"]),
     "no such table": ({"vessels": "no.tsv"}, ["'segmentations.vessels'", "no.tsv"]),
     "unsafe name": ({"name": "../x"}, ["'segmentations.name'", "../x"]),
 }
 
 
-@pytest.mark.parametrize(("changes", "told"), BAD.values(), ids=BAD)
-def test_bad_input_ends_in_one_message(project, changes, told):
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_bad_input_ends_in_one_message(project, changes, message):
     write_config(project, changes)
     try:
         run = snakemake(project, "label_maps", "--dry-run", *RUN)
     finally:
         write_config(project)
     assert run.returncode != 0
-    for part in told:
+    for part in message:
         assert part in run.stdout
     assert "Traceback" not in run.stdout
 
@@ -209,12 +214,12 @@ def test_label_maps_of_any_voxel_size_become_decks(tmp_path):
     inputs = pd.read_csv(results / "inputs/mine-0000.tsv", sep="\t")
     assert set(inputs[inputs["verdict"] == "accepted"]["format"]) == set(FORMATS)
     assert inputs.groupby("subject")["format"].nunique().tolist() == [6] * 18
-    told = (
+    repairs = (
         read_table(results / "anatomies/mine-0000.parquet", ANATOMIES).groupby("subject")["repairs"].first()
     )
-    refined = told.str.contains("refined from 3 x 3 x 3 mm")
-    assert refined[refined].index.tolist() == [s for s in told.index if "3mm" in s]
-    assert (told[~refined] == "").all()
+    refined = repairs.str.contains("refined from 3 x 3 x 3 mm")
+    assert refined[refined].index.tolist() == [s for s in repairs.index if "3mm" in s]
+    assert (repairs[~refined] == "").all()
     # the same heart, whatever its voxels: cavities of the meshes
     for name, own in meshes.groupby(meshes.index.str[:2]):
         for cavity in ("lv_cavity_ml", "rv_cavity_ml"):

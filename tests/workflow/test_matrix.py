@@ -1,6 +1,6 @@
-"""A matrix of small configs, each planned with strict evaluation: jobs of every rule, and what each asks for.
+"""A matrix of small configs, each planned with strict evaluation: jobs of every rule, and what each requests.
 
-A new target is a row of MATRIX, with its rules in ASKED.
+A new target is a row of MATRIX, with its rules in REQUESTS.
 """
 
 import shutil
@@ -20,7 +20,7 @@ SLURM = ("--workflow-profile", str(PROFILES / "slurm"), *LOCAL)
 SITE = (*SLURM, "--profile", str(PROFILES / "site_example"))
 
 # rule -> memory (MB), minutes and threads of its jobs; rules that are not here run beside Snakemake
-ASKED = {
+REQUESTS = {
     "draw_targets": (1000, 30, 1),
     "generate_anatomies": (3500, 240, 1),
     "import_anatomies": (2000, 30, 1),
@@ -61,7 +61,7 @@ AGAIN = {
     "write_inputs_again": "write_inputs",
 }
 ALL_AGAIN = [again for again in AGAIN if again != "import_again"]
-ASKED |= {again: ASKED[rule] for again, rule in AGAIN.items()}
+REQUESTS |= {again: REQUESTS[rule] for again, rule in AGAIN.items()}
 ON_A_GPU = {
     "generate_anatomies",
     "sample_arm",
@@ -70,7 +70,7 @@ ON_A_GPU = {
     "generate_again",
     "bench_sampling",
     "bench_guidance",
-} | {r for r in ASKED if r.startswith("train_")}
+} | {r for r in REQUESTS if r.startswith("train_")}
 
 MADE = ("draw_targets", "generate_anatomies")
 USED = ("check_topology", "build_meshes", "write_inputs")
@@ -134,7 +134,7 @@ def with_scans(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A config and the target asked of it, and the jobs that it takes."""
+    """A config, a target, and the jobs that it takes."""
 
     jobs: dict[str, int]
     config: dict = field(default_factory=dict)
@@ -142,8 +142,18 @@ class Plan:
     prepare: Callable[[Path], object] = TWO
     how: tuple[str, ...] = LOCAL
     snakefile: str = "workflow/Snakefile"
+    minutes: dict[str, int] = field(default_factory=dict)  # of rules, where they are not those of REQUESTS
 
 
+def evaluation(arms: int, config: dict) -> Plan:
+    """The plan of an evaluation that samples this many arms."""
+    jobs = EVALUATION | {"sample_arm": arms}
+    if "known" in config:  # no grid of ellipsoid hearts
+        jobs = {rule: n for rule, n in jobs.items() if "ellipsoid" not in rule}
+    return Plan(jobs, {"evaluation": config}, ("evaluate",))
+
+
+FEW = {"samples": {"dps": 0, "extremes": 0}, "strengths": []}
 BENCHMARKS = "benchmarks/Snakefile"
 OWN = {"label_maps": "maps", "cohort": "mine", "batch_size": 2}
 MATRIX = {
@@ -151,8 +161,9 @@ MATRIX = {
     "inputs only": Plan(of(3, *MADE, *USED) | {"inputs": 1}, target=("inputs",)),
     "constraints and edits": Plan(of(1, *MADE, *USED) | ONCE, prepare=arms(CONSTRAINED)),
     "no constraints": Plan(of(1, *MADE, *USED) | ONCE, prepare=arms("free\t4\tfemale\thealthy")),
-    "one patient": Plan(of(1, *MADE, *USED) | ONCE, prepare=arms("patient\t1")),
-    "a subject a batch": Plan(of(9, *MADE, *USED) | ONCE, {"batch_size": 1}),
+    "one patient": Plan(of(1, *MADE, *USED) | ONCE, {"device": "cpu"}, prepare=arms("patient\t1")),
+    "one subject per batch": Plan(of(9, *MADE, *USED) | ONCE, {"batch_size": 1}),
+    "a batch per arm": Plan(of(2, *MADE, *USED) | ONCE, {"batch_size": 5, "formats": ["vtu"]}),
     "siblings": Plan(of(6, *MADE, *USED) | ONCE, {"batch_size": 2}, prepare=with_a_base),
     "siblings, one batch of their base": Plan(
         # that of the base is checked, since only accepted hearts have siblings
@@ -176,6 +187,12 @@ MATRIX = {
     ),
     "simulation": Plan(
         of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 9}, target=("simulate",)
+    ),
+    "simulation in batches of its own": Plan(  # its job of three hearts may need two meshing batches of four
+        of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 4},
+        {"simulation": {"batch_size": 3}},
+        ("simulate",),
+        minutes={"simulate_hearts": 3 * 60},
     ),
     "refinement": Plan(
         of(3, *MADE, "check_topology")
@@ -223,7 +240,13 @@ MATRIX = {
         target=("guidance_bench",),
         snakefile=BENCHMARKS,
     ),
-    "evaluation": Plan(EVALUATION | {"sample_arm": 20}, target=("evaluate",)),
+    # unguided, two methods at three sets of structures, four of the ablation, four strengths each, extremes
+    "evaluation": Plan(EVALUATION | {"sample_arm": 1 + 6 + 4 + 8 + 1}, target=("evaluate",)),
+    "evaluation of one method": evaluation(1 + 3 + 4, {"known": {"points": 0}} | FEW),
+    "evaluation of the baseline too": evaluation(1 + 3 + 4 + 4, {"implicit": "bundle"} | FEW),
+    "evaluation of one structure": evaluation(
+        1 + 2 + 4, {"constrained": [["aorta"]], "strengths": [1.0], "extremes": []}
+    ),
     "SLURM": Plan(of(3, *MADE, *USED) | ONCE, how=SLURM),
     "SLURM, GPU": Plan(of(3, *MADE, *USED) | ONCE, {"device": "cuda"}, how=SITE),
     "SLURM, GPU, verification": Plan(
@@ -234,11 +257,8 @@ MATRIX = {
     ),
     "SLURM, GPU, evaluation": Plan(
         # unguided, two methods at one set of structures, four arms of the ablation
-        EVALUATION | {"sample_arm": 7},
-        {
-            "device": "cuda",
-            "evaluation": {"constrained": [["myocardium"]], "strengths": [], "extremes": []},
-        },
+        EVALUATION | {"sample_arm": 1 + 2 + 4},
+        {"device": "cuda", "evaluation": {"constrained": [["myocardium"]], "strengths": [], "extremes": []}},
         ("evaluate",),
         how=SITE,
     ),
@@ -247,32 +267,34 @@ MATRIX = {
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_jobs_and_what_they_ask_for(name, tmp_path):
+def test_jobs_and_what_they_request(name, tmp_path):
     plan = MATRIX[name]
     plan.prepare(tmp_path)
     make_bundle(tmp_path / "bundle")
     config = {"bundle": "bundle", "cohort_table": "trial.tsv", "batch_size": 4} | plan.config
     (tmp_path / "config").mkdir()
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
-    found = planned_jobs(tmp_path, *plan.target, *plan.how, snakefile=plan.snakefile)
-    assert {rule: len(jobs) for rule, jobs in found.items()} == plan.jobs
-    site = yaml.safe_load((PROFILES / "site_example/profile.v9+.yaml").read_text())["set-resources"]
-    for rule, jobs in found.items():
+    planned = planned_jobs(tmp_path, *plan.target, *plan.how, snakefile=plan.snakefile)
+    assert {rule: len(jobs) for rule, jobs in planned.items()} == plan.jobs
+    minutes = {rule: minutes for rule, (_, minutes, _) in REQUESTS.items()} | plan.minutes
+    if plan.how == SITE:
+        site = yaml.safe_load((PROFILES / "site_example/profile.v9+.yaml").read_text())["set-resources"]
+        minutes |= {rule: resources["runtime"] for rule, resources in site.items() if "runtime" in resources}
+    for rule, jobs in planned.items():
         for job in jobs:
-            assert_asked(rule, job, config.get("device") == "cuda", site if plan.how == SITE else None)
+            assert_requests(rule, job, config.get("device") == "cuda", plan.how == SITE, minutes.get(rule))
 
 
-def assert_asked(rule: str, job: dict[str, str], cuda: bool, site: dict | None) -> None:
-    """One job asks for its rule's memory, minutes and threads; on a cluster, for the right partition."""
-    if rule not in ASKED:
+def assert_requests(rule: str, job: dict[str, str], cuda: bool, site: bool, minutes: int | None) -> None:
+    """One job requests its rule's memory, minutes and threads; on a cluster, partition and account."""
+    if rule not in REQUESTS:
         assert not {"mem_mb", "runtime", "gpu"} & job.keys() or site, (rule, job)
         return
-    memory, minutes, threads = ASKED[rule]
-    if site:
-        minutes = site.get(rule, {}).get("runtime", minutes)
+    memory, _, threads = REQUESTS[rule]
     assert (int(job["mem_mb"]), int(job["runtime"]), int(job["threads"])) == (memory, minutes, threads), rule
     gpus = int(job.get("gpu", 0))
     assert gpus == (1 if cuda and rule in ON_A_GPU else 0), rule
     if site:
-        assert job["slurm_partition"] == ("gpu" if gpus else "standard"), rule
-        assert ("gpu_model" in job) == bool(gpus), rule
+        partition, model = ("gpu", "a100") if gpus else ("standard", None)
+        assert (job["slurm_partition"], job.get("gpu_model")) == (partition, model), rule
+        assert job["slurm_account"] == "heart_lab", rule

@@ -72,7 +72,13 @@ def trained(tmp_path_factory):
         "autoencoder": fit,
         "denoiser": fit | {"cycles": [200], "batch": 8},
     }
-    config = {"cohort_table": "trial.tsv", "topology_rules": "rules.tsv", "device": "cpu", "prior": prior}
+    config = {
+        "cohort_table": "trial.tsv",
+        "topology_rules": "rules.tsv",
+        "convention": None,
+        "device": "cpu",
+        "prior": prior,
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     on = {"name": "on", "warm_start": "results/prior/tube/bundle", "autoencoder": fit | {"cycles": []}}
     on |= {"denoiser": fit | {"cycles": [5], "learning_rate": 1e-4}, "card_samples": 2}
@@ -156,7 +162,7 @@ def test_no_cycles_and_nothing_to_start_from_is_an_error(trained):
     assert "'warm_start'" in run.stdout
 
 
-def test_the_paper_config_asks_for_a_gpu_a_process(tmp_path):
+def test_the_paper_config_requests_one_gpu_per_process(tmp_path):
     config = yaml.safe_load((REPOSITORY / "config/prior_paper.yaml").read_text())
     config["prior"]["processes"] = 4
     (tmp_path / "four.yaml").write_text(yaml.safe_dump(config))
@@ -166,8 +172,8 @@ def test_the_paper_config_asks_for_a_gpu_a_process(tmp_path):
     maps.mkdir(parents=True)
     (maps / "p1.nii.gz").touch()
     (tmp_path / config["prior"]["covariates"]).touch()
-    asked = planned_resources(tmp_path, "prior", "--cores", "8", "--configfile", "four.yaml")
-    assert "train_autoencoder_left_out" not in asked, "its templates are nobody's own hearts"
+    requests = planned_resources(tmp_path, "prior", "--cores", "8", "--configfile", "four.yaml")
+    assert "train_autoencoder_left_out" not in requests, "its templates are nobody's own hearts"
     for rule in ("train_autoencoder", "train_denoiser"):
-        assert (asked[rule]["gpu"], asked[rule]["threads"]) == ("4", "8")
-    assert asked["make_reference_population"].get("gpu", "0") == "0"
+        assert (requests[rule]["gpu"], requests[rule]["threads"]) == ("4", "8")
+    assert requests["make_reference_population"].get("gpu", "0") == "0"

@@ -2,20 +2,16 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
-from cardiocohort.cohort.verification import OF_A_RUN
-from cardiocohort.runtime.artifacts import sha256
-from workflow_runs import COLUMNS, REPOSITORY, environment
+from killed_runs import PATIENCE_S, log_of, start
+from tiny_cohort import results
+from workflow_runs import COLUMNS, REPOSITORY
 
-RUN = (sys.executable, str(REPOSITORY / "workflow/run.py"), "--quiet", "rules", "--cores", "2")
 COHORT = Path("results/cohorts/mine")
 BATCH = "small-0000"
 
@@ -26,6 +22,7 @@ def make_project(folder: Path) -> Path:
     (folder / "trial.tsv").write_text(f"{COLUMNS}\nsmall\t3\tfemale\thealthy\t\t\t\t{constraints}\t\n")
     bundle = str(REPOSITORY / "resources/priors/small")
     config = {"cohort": "mine", "cohort_table": "trial.tsv", "bundle": bundle, "max_attempts": 4}
+    config["meshing"] = {"edge_length_mm": 3.4}
     (folder / "config").mkdir()
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
     return folder
@@ -37,14 +34,10 @@ def sidecars(project: Path, stage: str) -> dict[Path, int]:
 
 def kill_in(project: Path, stage: str) -> dict[Path, int]:
     """Start the trial, kill -9 all of it when the stage's first subject is finished; the finished ones."""
-    with open(project / f"{stage}.log", "w") as log:
-        process = subprocess.Popen(
-            RUN, cwd=project, env=environment(), start_new_session=True, stdout=log, stderr=log
-        )
-    deadline = time.monotonic() + 600
+    process, deadline = start(project), time.monotonic() + PATIENCE_S
     while not sidecars(project, stage):
         assert time.monotonic() < deadline
-        assert process.poll() is None, (project / f"{stage}.log").read_text()
+        assert process.poll() is None, log_of(project)
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -52,32 +45,9 @@ def kill_in(project: Path, stage: str) -> dict[Path, int]:
 
 
 def finish(project: Path) -> str:
-    run = subprocess.run(RUN, cwd=project, env=environment(), capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout + run.stderr
-
-
-def results(project: Path) -> dict[str, object]:
-    """Contents of all that a subject has; of tables without the seconds that a job took."""
-    folder, found = project / COHORT, {}
-    for stage in ("targets", "anatomies", "topology", "meshes", "inputs"):
-        for path in sorted((folder / stage).rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if path.suffix == ".tsv" and path.parent == folder / stage:
-                frame = pd.read_csv(path, sep="\t")
-                frame = frame.loc[:, ~frame.columns.str.startswith(OF_A_RUN)]
-                found[name] = frame.to_csv(index=False)
-            elif path.is_file() and path.suffix in (
-                ".parquet",
-                ".gz",
-                ".vtu",
-                ".vtp",
-                ".pts",
-                ".elem",
-                ".lon",
-            ):
-                found[name] = sha256(path)
-    return found
+    (project / "run.log").unlink(missing_ok=True)
+    assert start(project).wait(timeout=PATIENCE_S) == 0, log_of(project)
+    return log_of(project)
 
 
 @pytest.mark.long

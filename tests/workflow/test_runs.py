@@ -27,9 +27,17 @@ from cardiocohort.runtime import stale_lock, tables
 from cardiocohort.runtime.artifacts import sha256
 from heart_anatomy import HEART
 from synthetic_population import reference_frame
-from workflow_runs import REPOSITORY, environment, job_counts, make_bundle, make_cohort_table, snakemake
+from workflow_runs import (
+    REPOSITORY,
+    TEMPLATES,
+    environment,
+    job_counts,
+    label_map_project,
+    make_bundle,
+    make_cohort_table,
+    snakemake,
+)
 
-TEMPLATES = sorted((REPOSITORY / "resources/templates").glob("*.nii.gz"))
 QUIET = ("--quiet", "rules", "--cores", "1")
 DRY = ("--dry-run", *QUIET)
 COHORT = Path("results/cohorts/mine")
@@ -51,19 +59,6 @@ def test_a_script_does_nothing_when_it_is_imported(script):
 
 
 # ---- the user's own label maps
-
-
-def label_map_project(folder: Path, copies: int = 1) -> Path:
-    """A folder with a bundle, a config of its own and `copies` of each template as label maps."""
-    make_bundle(folder / "bundle")
-    (folder / "maps").mkdir(parents=True)
-    for path in TEMPLATES:
-        for copy in range(copies):
-            shutil.copy(path, folder / "maps" / f"{path.name.split('_')[0]}_{copy}.nii.gz")
-    (folder / "config").mkdir()
-    config = {"cohort": "mine", "bundle": "bundle", "label_maps": "maps", "batch_size": 100}
-    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
-    return folder
 
 
 def topology_of(project: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
@@ -149,7 +144,7 @@ def test_settings_rerun_only_what_they_concern(finished):
     assert NOTHING in topology_of(project, *DRY, "--config", *settings, repository=repository).stdout
 
 
-def test_a_broken_label_map_is_told_and_spares_the_rest(tmp_path):
+def test_a_broken_label_map_is_reported_and_spares_the_rest(tmp_path):
     project = label_map_project(tmp_path)
     wrong, cut = (project / "maps" / f"{name}_0.nii.gz" for name in ("T2", "T3"))
     labels = nib.load(wrong)
@@ -390,21 +385,21 @@ def test_provenance(tmp_path):
         ),
     )
     write_provenance.main(job)
-    told = json.loads((tmp_path / "provenance.json").read_text())
-    assert told["packages"]["snakemake"] == "9.27.1"
-    assert told["platform"]["cores"] == os.cpu_count()
-    assert told["platform"]["processor"]
-    assert told["bundle_sha256"] == sha256(bundle)
-    assert told["environments"] == {"meshing.yaml": sha256(REPOSITORY / "envs/meshing.yaml")}
-    assert told["manifest_sha256"] == sha256(tmp_path / "manifest.tsv")
-    assert told["config_sha256"] == sha256(config)
-    assert told["cohort_table_sha256"] == sha256(tmp_path / "cohort.tsv")
-    assert told["bases_sha256"] == {"base.nii.gz": "b"}
+    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert record["packages"]["snakemake"] == "9.27.1"
+    assert record["platform"]["cores"] == os.cpu_count()
+    assert record["platform"]["processor"]
+    assert record["bundle_sha256"] == sha256(bundle)
+    assert record["environments"] == {"meshing.yaml": sha256(REPOSITORY / "envs/meshing.yaml")}
+    assert record["manifest_sha256"] == sha256(tmp_path / "manifest.tsv")
+    assert record["config_sha256"] == sha256(config)
+    assert record["cohort_table_sha256"] == sha256(tmp_path / "cohort.tsv")
+    assert record["bases_sha256"] == {"base.nii.gz": "b"}
     if (REPOSITORY / ".git").exists() and shutil.which("git"):
         head = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
         commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
-        assert told["workflow"]["commit"].removesuffix("-dirty") == commit
-    assert str(tmp_path) not in json.dumps(told)
+        assert record["workflow"]["commit"].removesuffix("-dirty") == commit
+    assert str(tmp_path) not in json.dumps(record)
 
     # as others read it: rocrate resolves every reference, and knows files from what is not there
     crate = ROCrate(tmp_path)
@@ -425,9 +420,9 @@ def test_provenance(tmp_path):
         assert int(part["contentSize"]) == (tmp_path / name).stat().st_size
     run = crate.root_dataset["mentions"]
     assert run.type == "CreateAction"
-    assert run["instrument"]["softwareVersion"] == told["workflow"]["version"]
+    assert run["instrument"]["softwareVersion"] == record["workflow"]["version"]
     assert {entity.id for entity in run["result"]} == names - {"config.resolved.yaml", "cohort.tsv"}
-    asked = [entity["sha256"] for entity in run["object"]]
-    assert asked == [sha256(config), sha256(tmp_path / "cohort.tsv"), "w"]
+    used = [entity["sha256"] for entity in run["object"]]
+    assert used == [sha256(config), sha256(tmp_path / "cohort.tsv"), "w"]
     assert crate.root_dataset["license"]["name"] == "not stated"
     assert crate.root_dataset["datePublished"] == run["endTime"]

@@ -12,7 +12,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import psutil
 import pytest
 
 import slurm_cluster
@@ -92,22 +91,22 @@ class Run:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def told(self) -> str:
+    def logs(self) -> str:
         return self.log.read_text() + self.cluster.logs()
 
     def wait_for(self, what: str, condition, patience_s: float = 240):
         def met():
-            assert self.process.poll() is None or condition(), self.told()
+            assert self.process.poll() is None or condition(), self.logs()
             return condition()
 
-        return slurm_cluster.wait_for(what, met, patience_s, self.told)
+        return slurm_cluster.wait_for(what, met, patience_s, self.logs)
 
     def finish(self, patience_s: float = 600) -> str:
         try:
             code = self.process.wait(timeout=patience_s)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(self.told()) from None
-        assert code == 0, self.told()
+            raise TimeoutError(self.logs()) from None
+        assert code == 0, self.logs()
         return self.log.read_text()
 
 
@@ -150,8 +149,8 @@ def test_a_cancelled_job_is_sent_again_with_more_memory(cluster, project, local_
     with Run(cluster, project, GATE) as run:
         running = run.wait_for("a generation job", lambda: jobs_since(GENERATE, "RUNNING"))
         cluster.run("scancel", running[0]["id"])
-        told = run.finish()
-    assert f"SLURM-job '{running[0]['id']}' failed, SLURM status is: 'CANCELLED'" in told
+        log = run.finish()
+    assert f"SLURM-job '{running[0]['id']}' failed, SLURM status is: 'CANCELLED'" in log
     assert tiny_cohort.results(project) == local_batch
     jobs = {job["id"]: job for job in jobs_since(GENERATE)}
     assert len(jobs) == 2
@@ -168,7 +167,7 @@ def test_a_job_killed_for_its_memory_succeeds_with_more(cluster, project, local_
     assert tiny_cohort.results(project) == local_batch
     jobs = jobs_since(GENERATE)
     states = {(job["memory"], job["state"]) for job in jobs}
-    assert states == {("300M", "FAILED"), ("2500M", "COMPLETED")}, run.told()
+    assert states == {("300M", "FAILED"), ("2500M", "COMPLETED")}, run.logs()
     assert "exceeded memory limit" in "".join(
         path.read_text() for path in (project / ".snakemake/slurm_logs").rglob("*.log")
     )
@@ -198,32 +197,7 @@ def test_snakemake_killed_and_started_again_while_its_jobs_go_on(cluster, projec
         run.process.wait()
     assert cluster.of_rule(GENERATE, "RUNNING"), "the job ended with Snakemake: nothing is tested"
     with Run(cluster, project, GATE, launcher=launcher) as run:
-        told = run.finish()
-    assert "removing its lock" in told
+        log = run.finish()
+    assert "removing its lock" in log
     assert tiny_cohort.results(project) == local_batch
     assert len(jobs_since(GENERATE)) > len(orphans)
-
-
-def test_a_cluster_leaves_nothing_behind():
-    with slurm_cluster.slurm_cluster() as running:
-        folder, mark = running.folder, str(running.folder)
-        running.run("sbatch", "--mem=100", "--output=/dev/null", "--wrap=srun sleep 600")
-        slurm_cluster.wait_for("a running job", lambda: running.jobs("RUNNING"))
-        slurm_cluster.wait_for("its sleep", lambda: of_cluster(mark) >= {"munged", "slurmd", "sleep"})
-    assert not folder.exists()
-    assert not of_cluster(mark)
-
-
-def of_cluster(mark: str) -> set[str]:
-    """Names of processes whose environment or command names the cluster's folder."""
-    found = set()
-    for process in psutil.process_iter(["pid", "name"]):
-        try:
-            if process.pid != os.getpid() and (
-                any(mark in word for word in process.cmdline())
-                or any(mark in value for value in process.environ().values())
-            ):
-                found.add(process.info["name"])
-        except psutil.Error:
-            continue
-    return found

@@ -28,6 +28,7 @@ rule generate_anatomies:
     params:
         arm=of_batch("arm"),
         base_sha256=of_batch("base_sha256"),
+        base_reading=reading_of_base,
         seed=of_batch("seed"),
         guidance=SETTINGS["guidance"],
         max_attempts=SETTINGS["max_attempts"],

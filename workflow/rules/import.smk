@@ -5,8 +5,11 @@
 
 rule import_anatomies:
     input:
-        label_maps=lambda wildcards: list(batch_of(wildcards)["label_maps"].values()),
+        label_maps=lambda wildcards: ancient(
+            list(batch_of(wildcards)["label_maps"].values())
+        ),
         rules=ancient(RULES),
+        convention=ancient(CONVENTION),
         bundle=ancient(BUNDLE),
     output:
         table="<cohort>/anatomies/{batch}.parquet",
@@ -19,9 +22,14 @@ rule import_anatomies:
         runtime=30,
     params:
         subjects=lambda wildcards: list(batch_of(wildcards)["label_maps"]),
+        label_maps_sha256=lambda wildcards: CONTENTS.of(
+            batch_of(wildcards)["label_maps"].values()
+        ),
         arm=SETTINGS["cohort"],
         anatomy=ANATOMY_DIGEST,
         rules_sha256=RULES_SHA256,
+        convention_sha256=CONVENTION_SHA256,
+        nifti_geometry=SETTINGS["nifti_geometry"],
         library=library("import_anatomies.py"),
     message:
         "Importing the label maps of {wildcards.batch}"

@@ -22,6 +22,7 @@ rule draw_targets:
     params:
         arm=of_batch("arm"),
         base_sha256=of_batch("base_sha256"),
+        base_reading=reading_of_base,
         first=of_batch("first"),
         last=of_batch("last"),
         seed=of_batch("seed"),

@@ -12,6 +12,7 @@ from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.cohort import stage_tables
 from cardiocohort.cohort.table import Arm
+from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.label_maps.sibling_base import read_base_map
 from cardiocohort.population import siblings
 from cardiocohort.population.explicit import explicit_targets, read_targets
@@ -21,9 +22,10 @@ from cardiocohort.population.targets import drawn_targets
 from cardiocohort.runtime import script, tables
 
 
-def bases_of(inputs, arm, indices, anatomy, grid):
+def bases_of(inputs, arm, indices, anatomy, grid, reading):
     if inputs.get("base_map"):
-        labels = read_base_map(inputs.base_map, anatomy, grid)
+        convention = open_convention(inputs.convention, anatomy, reading["geometry"])
+        labels = read_base_map(inputs.base_map, anatomy, grid, convention)
         groups = [(anatomy.label(name),) for name in anatomy.structures]
         found = moments.measure_labels(labels, groups, grid.axes_mm())
         return siblings.bases_of_map(indices, anatomy.structures, found)
@@ -40,7 +42,7 @@ def main(snakemake):
     reference = inputs.get("reference")
     population = population_for(arm, read_reference(reference, anatomy)) if reference else None
     if arm.base:
-        bases = bases_of(inputs, arm, indices, anatomy, grid)
+        bases = bases_of(inputs, arm, indices, anatomy, grid, p.base_reading)
         targets = siblings.sibling_targets(arm, indices, p.seed, bases, population)
     elif inputs.get("targets_table"):
         table = read_targets(inputs.targets_table, anatomy)

@@ -15,7 +15,8 @@ def base_of(snakemake, index):
     """The base of a subject of the batch, for siblings."""
     inputs, arm = snakemake.input, snakemake.params.arm
     if inputs.get("base_map"):
-        return sibling_base.of_map(arm, inputs.base_map, snakemake.params.base_sha256)
+        p = snakemake.params
+        return sibling_base.of_map(arm, inputs.base_map, p.base_sha256, inputs.convention, p.base_reading)
     if not inputs.get("base_anatomies"):
         return None
     table = Path(inputs.base_anatomies)

@@ -5,7 +5,7 @@ from pathlib import Path
 from cardiocohort import topology
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.cohort import stage_tables
-from cardiocohort.label_maps import importing
+from cardiocohort.label_maps import importing, reading
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
 
 
@@ -13,13 +13,15 @@ def main(snakemake):
     p = snakemake.params
     anatomy, grid = bundle_metadata.read_anatomy(snakemake.input.bundle)
     rules = topology.load_rules(snakemake.input.rules, anatomy)
+    convention = reading.open_convention(snakemake.input.convention, anatomy, p.nifti_geometry)
     table = Path(snakemake.output.table)
+    shared = [p.anatomy, p.rules_sha256, p.convention_sha256, p.nifti_geometry, p.library]
     tasks = [
         batch_runner.Task(
             subject,
             f"{subject}.nii.gz",
-            artifacts.digest([artifacts.sha256(source), p.anatomy, p.rules_sha256, p.library]),
-            (source, anatomy, grid, rules),
+            artifacts.digest([artifacts.sha256(source), *shared]),
+            (source, anatomy, grid, rules, convention),
         )
         for subject, source in zip(p.subjects, snakemake.input.label_maps, strict=True)
     ]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.evaluation import hearts, table_columns
+from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.runtime import artifacts, script, tables
 from cardiocohort.runtime.outcomes import Outcome
 
@@ -14,10 +15,11 @@ def main(snakemake):
     hearts.check_constrained(p.constrained, anatomy)
     out = Path(snakemake.output.table)
     folder, context = out.with_suffix(""), (anatomy, grid, i.rules, i.values)
-    inputs = artifacts.digest([p.library, p.rules_sha256, p.digests, p.seed, p.shares])
+    inputs = artifacts.digest([p.library, p.rules_sha256, p.digests, p.seed, p.shares, p.nifti_geometry])
     if i.get("label_maps"):
         maps = dict(zip(p.subjects, map(Path, i.label_maps), strict=True))
-        found = hearts.copied(folder / "alike", context, maps, inputs, threads)
+        convention = open_convention(i.convention, anatomy, p.nifti_geometry)
+        found = hearts.copied(folder / "alike", context, maps, convention, inputs, threads)
     else:
         indices = range(p.targets + p.counts["reference"])
         templates = dict(zip(i.templates, p.shares, strict=True))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.label_maps import cases, covariates, scans
+from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
 from cardiocohort.runtime.outcomes import Outcome
 
@@ -15,13 +16,15 @@ def main(snakemake):
     people = covariates.read_covariates(inputs.covariates) if inputs.covariates else None
     sources = cases.parse_sources(p.sources, anatomy.structures)
     whole_heart = tuple(cases.parse_source(text) for text in p.whole_heart)
+    shared = [p.library, p.tables_sha256, p.convention_sha256, p.nifti_geometry]
     tasks = scans.case_tasks(
-        cases.find_cases(p.folder), sources, whole_heart, artifacts.digest([p.library, p.tables_sha256])
+        cases.find_cases(p.folder, sources.values()), sources, whole_heart, artifacts.digest(shared)
     )
-    initargs = (anatomy, grid, inputs.rules, inputs.vessels or None, inputs.positions or None)
+    convention = open_convention(inputs.convention, anatomy, p.nifti_geometry)
+    initargs = (anatomy, grid, inputs.rules, inputs.vessels or None, convention)
     records = batch_runner.run_batch(
         Path(out.cases).parent, tasks, scans.make_label_map, snakemake.threads,
-        initializer=scans.open_convention, initargs=initargs,
+        initializer=scans.open_standard, initargs=initargs,
     )  # fmt: skip
     table = scans.cases_table(records, anatomy, people)
     counts = table["verdict"].value_counts()

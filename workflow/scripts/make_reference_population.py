@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.label_maps import reading
 from cardiocohort.population.reference import read_reference
 from cardiocohort.prior import reference_population as population
 from cardiocohort.runtime import artifacts, batch_runner, script
@@ -13,13 +14,16 @@ def main(snakemake):
     anatomy, grid = read_anatomy(snakemake.input.anatomy)
     p, folder = snakemake.params, Path(snakemake.output.hearts).parent / "hearts"
     templates = dict(zip(snakemake.input.get("templates", []), p.shares, strict=True))
-    inputs = artifacts.digest([p.library, p.seed, artifacts.sha256(snakemake.input.rules), list(p.digests)])
+    inputs = artifacts.digest(
+        [p.library, p.seed, artifacts.sha256(snakemake.input.rules), list(p.digests), p.nifti_geometry]
+    )
     if templates:
         tasks, work = population.deformed_tasks(p.n, inputs), population.work_deformed
     else:
         maps = dict(zip(p.subjects, map(Path, snakemake.input.label_maps), strict=True))
         tasks, work = population.folder_tasks(maps, inputs), population.work_folder
-    initargs = (anatomy, grid, snakemake.input.rules, templates, snakemake.input.values, p.seed)
+    convention = reading.open_convention(snakemake.input.convention, anatomy, p.nifti_geometry)
+    initargs = (anatomy, grid, snakemake.input.rules, templates, snakemake.input.values, p.seed, convention)
     records = batch_runner.run_batch(
         folder, tasks, work, snakemake.threads, initializer=population.open_source, initargs=initargs
     )

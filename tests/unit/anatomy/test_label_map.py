@@ -14,7 +14,7 @@ from cardiocohort.anatomy.labels import Grid
 from cardiocohort.label_maps.importing import ORIGIN_COLUMNS, anatomies_table, import_label_map
 from cardiocohort.runtime.errors import InputError, SubjectError
 from cardiocohort.topology import load_rules
-from heart_anatomy import HEART, HEART_GRID
+from heart_anatomy import CONVENTION, HEART, HEART_GRID
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "resources/templates"
 GRID = Grid((12, 10, 8), 2.0)
@@ -141,7 +141,7 @@ def test_an_imported_map_tells_where_its_origin_was(tmp_path):
         affine[:3, 3] += shift
         write_volume(tmp_path / "moved.nii.gz", LabelMap(heart.labels, affine))
         record = import_label_map(
-            tmp_path / "in.nii.gz", (str(tmp_path / "moved.nii.gz"), HEART, HEART_GRID, rules)
+            tmp_path / "in.nii.gz", (str(tmp_path / "moved.nii.gz"), HEART, HEART_GRID, rules, CONVENTION)
         )
         origins.append(record["origin_mm"])
     np.testing.assert_allclose(np.subtract(*reversed(origins)), [31.5, -120.25, 7.0], atol=1e-4)
@@ -154,7 +154,7 @@ def test_a_map_that_cannot_be_used_ends_itself_alone(tmp_path):
     source = tmp_path / "cut.nii.gz"
     source.write_bytes((TEMPLATES / "T1_totalsegmentator_s0327.nii.gz").read_bytes()[:5000])
     with pytest.raises(SubjectError, match="truncated or corrupt") as caught:
-        import_label_map(tmp_path / "in.nii.gz", (str(source), HEART, HEART_GRID, rules))
+        import_label_map(tmp_path / "in.nii.gz", (str(source), HEART, HEART_GRID, rules, CONVENTION))
     failed = {"subject": "b", "verdict": "failed", "reason": caught.value.reason, "detail": str(caught.value)}
     frame = anatomies_table([failed | {"file": "", "size": None, "sha256": ""}], "arm", HEART)
     assert set(frame["status"]) == {"failed"}
@@ -168,4 +168,6 @@ def test_a_map_that_the_file_system_withholds_ends_the_job(tmp_path):
     rules = load_rules(TEMPLATES.parent / "topology/heart.tsv", HEART)
     (tmp_path / "x.nii").symlink_to("/proc/self/mem")  # its first page: input/output error
     with pytest.raises(InputError, match="Input/output error"):
-        import_label_map(tmp_path / "in.nii.gz", (str(tmp_path / "x.nii"), HEART, HEART_GRID, rules))
+        import_label_map(
+            tmp_path / "in.nii.gz", (str(tmp_path / "x.nii"), HEART, HEART_GRID, rules, CONVENTION)
+        )

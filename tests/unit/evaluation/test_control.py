@@ -80,9 +80,9 @@ def test_hearts_are_parted_and_refused_ones_left_out():
     ]
     few = hearts.split(records, 4, 8)
     assert [len(few[name]) for name in ("targets", "reference")] == [4, 8]
-    asked = hearts.split(records, 8, 5)  # more targets than reference, one of which was refused
-    assert [len(asked[name]) for name in ("targets", "reference")] == [8, 4]
-    assert asked["targets"][:4] == few["targets"]
+    more = hearts.split(records, 8, 5)  # more targets than reference, one of which was refused
+    assert [len(more[name]) for name in ("targets", "reference")] == [8, 4]
+    assert more["targets"][:4] == few["targets"]
     many = hearts.split(records, 100, 4)
     assert [len(many[name]) for name in ("targets", "reference")] == [6, 6]
     names = [[r["subject"] for r in own] for own in many.values()]
@@ -276,7 +276,7 @@ def test_shares_that_pass_are_counted_by_rule():
     assert row["minus_unguided_low"] < -3 / 8 < row["minus_unguided_high"] <= 0
 
 
-def test_extremes_are_told_in_standard_deviations():
+def test_extremes_are_in_standard_deviations():
     reference, arm = many(200, 0), arms.arms(SETTINGS)["extremes"]
     vectors = moments.to_vector(reference)
     mean, spread = vectors.mean(axis=0), vectors.std(axis=0)

@@ -69,7 +69,7 @@ def figures(samples, real):
 
 
 def test_a_set_against_itself():
-    """Copies: every one in the manifold and matched at no distance; 1-NNA tells the copying."""
+    """Copies: every one in the manifold and matched at no distance; 1-NNA reveals the copying."""
     real = np.random.default_rng(0).standard_normal((60, 4))
     assert figures(real, real) == {"precision": 1, "recall": 1, "mmd": 0, "coverage": 1, "one_nna": 0}
 
@@ -82,7 +82,7 @@ def test_sets_that_are_apart():
     assert (found["precision"], found["recall"], found["one_nna"]) == (0, 0, 1)
 
 
-def test_two_sets_of_one_distribution_cannot_be_told_apart():
+def test_two_sets_of_one_distribution_cannot_be_distinguished():
     rng = np.random.default_rng(0)
     found = [figures(rng.standard_normal((100, 3)), rng.standard_normal((100, 3))) for _ in range(20)]
     assert np.mean([f["one_nna"] for f in found]) == pytest.approx(0.5, abs=0.03)

@@ -101,7 +101,7 @@ def test_settings_reach_the_script_by_the_names_it_uses(material, tmp_path_facto
     settings = json.loads((folder / "mechanics.json").read_text())
     assert Mechanics.of(settings) == mechanics
     tree = ast.parse((folder / "inflate.py").read_text())
-    asked = {
+    used = {
         node.slice.value
         for node in ast.walk(tree)
         if isinstance(node, ast.Subscript)
@@ -109,5 +109,5 @@ def test_settings_reach_the_script_by_the_names_it_uses(material, tmp_path_facto
         and node.value.id == "settings"
         and isinstance(node.slice, ast.Constant)
     }
-    assert len(asked) > 5
-    assert asked <= settings.keys()
+    assert len(used) > 5
+    assert used <= settings.keys()

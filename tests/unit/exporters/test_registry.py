@@ -7,8 +7,7 @@ import meshio
 import numpy as np
 import pytest
 import pyvista
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from cardiocohort import exporters
 from cardiocohort.mechanics.settings import Mechanics
@@ -16,11 +15,8 @@ from cardiocohort.mesh.model import FACETS
 from cardiocohort.mesh.storage import read_model, write_surface, write_volume
 from cardiocohort.runtime import artifacts
 from cardiocohort.runtime.errors import InputError, SubjectError
+from decks import many, models
 from small_meshes import box
-
-models = st.builds(box, st.tuples(*[st.integers(2, 4)] * 3), st.floats(0.5, 20), st.integers(0, 2**32 - 1))
-many = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
 
 FORMATS = ["calculix", "febio", "fenicsx", "opencarp", "svmultiphysics", "vtu"]
 
@@ -30,11 +26,19 @@ def export(name, model, tmp_path_factory) -> tuple[Path, list[Path]]:
     return folder, exporters.writer(name)(model, folder, Mechanics())
 
 
+def stored(folder: Path, model) -> list[tuple[str, int, str]]:
+    """The model's mesh files as a table lists them: path, size and sha256."""
+    paths = [folder / "a.vtu", folder / "a.vtp"]
+    write_volume(paths[0], model)
+    write_surface(paths[1], model)
+    return [(str(path), path.stat().st_size, artifacts.sha256(path)) for path in paths]
+
+
 def test_the_formats_there_are():
     assert list(exporters.available()) == FORMATS
 
 
-def test_an_unknown_format_is_told_with_those_there_are():
+def test_an_unknown_format_is_named_with_those_there_are():
     with pytest.raises(InputError, match=f"'febio4'.*allowed: {', '.join(FORMATS)}"):
         exporters.writer("febio4")
 
@@ -45,7 +49,7 @@ def test_a_name_is_registered_once():
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_file_is_listed_and_tells_how_to_load_it(name, tmp_path_factory):
+def test_every_file_is_listed_and_the_readme_says_how_to_run_it(name, tmp_path_factory):
     folder, written = export(name, box(), tmp_path_factory)
     assert sorted(written) == sorted(path for path in folder.rglob("*") if path.is_file())
     assert written[-1].name == "README.txt"
@@ -99,10 +103,8 @@ def test_vtu_reads_back_with_meshio(model, tmp_path_factory):
 @many
 @given(model=models)
 def test_the_stored_mesh_is_the_model(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mesh")
-    write_volume(folder / "a.vtu", model)
-    write_surface(folder / "a.surface.vtp", model)
-    back = read_model(folder / "a.vtu", folder / "a.surface.vtp")
+    volume, surface = (path for path, *_ in stored(tmp_path_factory.mktemp("mesh"), model))
+    back = read_model(volume, surface)
     for name in ("points_mm", "tets", "region", "facets", "facet_tag"):
         assert np.array_equal(getattr(back, name), getattr(model, name))
     for name in (f.name for f in fields(model.coordinates)):
@@ -113,9 +115,7 @@ def test_the_stored_mesh_is_the_model(model, tmp_path_factory):
 
 
 def test_a_mesh_without_fibres_and_coordinates_is_read_without(tmp_path):
-    bare = replace(box(), microstructure=None, coordinates=None)
-    write_volume(tmp_path / "a.vtu", bare)
-    write_surface(tmp_path / "a.vtp", bare)
+    stored(tmp_path, replace(box(), microstructure=None, coordinates=None))
     back = read_model(tmp_path / "a.vtu", tmp_path / "a.vtp")
     assert back.microstructure is back.coordinates is None
 
@@ -126,11 +126,7 @@ def test_coordinates_of_another_mesh_are_refused():
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path):
-    for name in ("a", "b"):
-        write_volume(tmp_path / f"{name}.vtu", box())
-        write_surface(tmp_path / f"{name}.vtp", box())
-    assert artifacts.sha256(tmp_path / "a.vtu") == artifacts.sha256(tmp_path / "b.vtu")
-    assert artifacts.sha256(tmp_path / "a.vtp") == artifacts.sha256(tmp_path / "b.vtp")
+    assert stored(tmp_path, box()) == stored(tmp_path, box())
 
 
 def test_another_vtk_file_is_no_mesh_of_ours(tmp_path):
@@ -211,12 +207,7 @@ def test_opencarp_without_fibres_has_no_lon_and_no_fields(tmp_path_factory):
 
 
 def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
-    model, batch = box(), tmp_path / "inputs"
-    write_volume(tmp_path / "a.vtu", model)
-    write_surface(tmp_path / "a.vtp", model)
-    listed = [
-        (str(p), p.stat().st_size, artifacts.sha256(p)) for p in (tmp_path / "a.vtu", tmp_path / "a.vtp")
-    ]
+    listed, batch = stored(tmp_path, box()), tmp_path / "inputs"
     deck = batch / "s" / "vtu"
     deck.mkdir(parents=True)
     (deck / "old.txt").write_text("from another version")
@@ -239,12 +230,7 @@ def test_a_writer_without_readme_gets_one_that_lists_its_files(tmp_path, monkeyp
 
     exporters.available()
     monkeypatch.setitem(exporters._WRITERS, "xyz", write)
-    write_volume(tmp_path / "a.vtu", box())
-    write_surface(tmp_path / "a.vtp", box())
-    listed = [
-        (str(p), p.stat().st_size, artifacts.sha256(p)) for p in (tmp_path / "a.vtu", tmp_path / "a.vtp")
-    ]
     readme = tmp_path / "inputs/s/xyz/README.txt"
-    record = exporters.write_deck(readme, ("xyz", *listed, Mechanics()))
+    record = exporters.write_deck(readme, ("xyz", *stored(tmp_path, box()), Mechanics()))
     assert record["files"] == ["s/xyz/heart.xyz"]
     assert "heart.xyz" in readme.read_text().splitlines()

@@ -40,7 +40,7 @@ def target_rows(subject, volume, constrained="size,position,shape", structure="w
     )
 
 
-def asked(bundle, prior, rows):
+def constraints_of(bundle, prior, rows):
     """Constraints of one subject per frame of rows."""
     return anatomies.make_constraints(rows, prior, bundle)
 
@@ -167,7 +167,7 @@ def test_weights_prepared_for_sampling_give_the_same_results(tmp_path):
 def test_constraints_follow_the_target_rows(prior, bundle):
     one = pd.concat([target_rows("a-0", 50.0, "size"), target_rows("a-0", 40.0, "", "cavity")])
     two = pd.concat([target_rows("a-1", 70.0, "position"), target_rows("a-1", 40.0, "shape", "cavity")])
-    made = {(c.attribute, c.labels): c for c in asked(bundle, prior, [one, two])}
+    made = {(c.attribute, c.labels): c for c in constraints_of(bundle, prior, [one, two])}
     assert {key: c.active.tolist() for key, c in made.items()} == {
         ("size", ((1,),)): [1, 0], ("position", ((1,),)): [0, 1], ("shape", ((2,),)): [0, 1],
     }  # fmt: skip
@@ -178,7 +178,7 @@ def test_a_relation_constrains_two_structures_by_their_targets(prior, bundle):
     rows = pd.concat(
         [target_rows("a-0", 60.0, "volume_ratio/cavity"), target_rows("a-0", 40.0, "", "cavity")]
     )
-    (ratio,) = asked(bundle, prior, [rows])
+    (ratio,) = constraints_of(bundle, prior, [rows])
     assert (ratio.attribute, ratio.labels) == ("volume_ratio", ((1,), (2,)))
     z = torch.randn(1, *prior.latent_shape)
     volume = prior.logits(z).softmax(1).sum((2, 3, 4))[0]
@@ -189,7 +189,7 @@ def test_a_relation_constrains_two_structures_by_their_targets(prior, bundle):
 
 def test_union_constraint_measures_the_union(prior, bundle):
     rows = target_rows("a-0", 80.0, "size", "wall+cavity")
-    (union,) = asked(bundle, prior, [rows])
+    (union,) = constraints_of(bundle, prior, [rows])
     assert union.labels == ((1, 2),)
     z = torch.randn(1, *prior.latent_shape)
     occupancy = prior.logits(z).softmax(1)
@@ -204,8 +204,8 @@ def test_what_a_sample_does_not_constrain_counts_for_nothing(prior, bundle):
     other = pd.concat([target_rows("a-1", 70.0), target_rows("a-1", 40.0, "size,orientation", "cavity")])
     z = torch.randn(2, *prior.latent_shape, requires_grad=True)
     for loss_of in (standardised_loss, unit_cube_loss):
-        alone = loss_of(prior, z[:1], asked(bundle, prior, [own]), GuidanceSettings())
-        together = loss_of(prior, z, asked(bundle, prior, [own, other]), GuidanceSettings())
+        alone = loss_of(prior, z[:1], constraints_of(bundle, prior, [own]), GuidanceSettings())
+        together = loss_of(prior, z, constraints_of(bundle, prior, [own, other]), GuidanceSettings())
         torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=0)
         gradients = [torch.autograd.grad(loss[0], z)[0][0].flatten() for loss in (alone, together)]
         assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
@@ -246,8 +246,8 @@ def test_a_subject_alone_or_in_a_batch_has_the_same_label_map(prior, bundle):
     settings = GuidanceSettings(steps=12)
     rows = [target_rows(f"a-{i}", 60.0 + 20 * i) for i in range(4)]
     seeds = [np.random.SeedSequence(i) for i in range(4)]
-    together, _ = anatomies.sample_labels(prior, asked(bundle, prior, rows), seeds, settings)
+    together, _ = anatomies.sample_labels(prior, constraints_of(bundle, prior, rows), seeds, settings)
     for i in range(4):
-        own = asked(bundle, prior, rows[i : i + 1])
+        own = constraints_of(bundle, prior, rows[i : i + 1])
         alone, _ = anatomies.sample_labels(prior, own, seeds[i : i + 1], settings)
         assert np.mean(alone[0] == together[i]) > 0.97

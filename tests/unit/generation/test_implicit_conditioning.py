@@ -1,4 +1,4 @@
-"""Implicit conditioning: heat maps against their definition, and a denoiser that follows what it is told."""
+"""Implicit conditioning: heat maps against their definition, and a denoiser that follows them."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from cardiocohort.runtime.errors import InputError
 from heart_anatomy import HEART_GRID
 from tiny_prior import ANATOMY, GRID, NETWORKS, write_tiny_bundle
 
-TOLD = NetworkSettings(**NETWORKS.to_dict() | {"condition_channels": 2})
+CONDITIONED = NetworkSettings(**NETWORKS.to_dict() | {"condition_channels": 2})
 
 
 def ellipsoids(*semi_axes, centre=(0.0, 0.0, 0.0)):
@@ -64,7 +64,7 @@ def test_structures_without_volume_have_an_empty_map():
     assert found[1].max() > 0.5
 
 
-def test_any_number_of_structures_is_told():
+def test_any_number_of_structures_is_kept():
     kept = conditioning.draw_kept(np.random.default_rng(0), 4000, 3).sum(1).flatten()
     shares = torch.bincount(kept.long(), minlength=4) / 4000
     np.testing.assert_allclose(shares, 0.25, atol=0.03)
@@ -73,7 +73,7 @@ def test_any_number_of_structures_is_told():
 def test_a_start_from_an_unconditioned_denoiser_keeps_its_output(tmp_path):
     write_tiny_bundle(tmp_path / "bundle")
     plain = load_prior(tmp_path / "bundle", "cpu")
-    begun = training.start_from(str(tmp_path / "bundle/bundle.json"), TOLD)
+    begun = training.start_from(str(tmp_path / "bundle/bundle.json"), CONDITIONED)
     z, level = torch.randn(2, *plain.latent_shape), torch.tensor([0.1, 0.5])
     maps = torch.rand(2, 2, *plain.latent_shape[1:])
     torch.testing.assert_close(begun.denoiser(z, level, maps), plain.denoiser(z, level))
@@ -91,10 +91,10 @@ def constraint(body, label, n):
     return Constraint("size", ((label,),), (wanted,), torch.ones(n), 1.0)
 
 
-def test_the_denoiser_learns_to_follow_what_it_is_told(tmp_path):
+def test_the_denoiser_learns_to_follow_its_heat_maps(tmp_path):
     """Latents with a channel that is 1 where the first structure is large, else -1.
 
-    The noise is the same, so that a network that ignored what it is told would answer the same.
+    The noise is the same, so that a network that ignored its heat maps would answer the same.
     """
     rng = np.random.default_rng(0)
     radii = rng.uniform(14, 30, (64, 2))
@@ -102,36 +102,36 @@ def test_the_denoiser_learns_to_follow_what_it_is_told(tmp_path):
     maps = torch.stack([conditioning.heat_maps(body, GRID) for body in bodies])
     sign = torch.from_numpy(np.where(radii[:, 0] > 22, 1.0, -1.0)).float()
     torch.manual_seed(0)
-    latents = torch.randn(64, *TOLD.latent_shape)
+    latents = torch.randn(64, *CONDITIONED.latent_shape)
     latents[:, 0] = sign[:, None, None, None]
     fit = training.FitSettings(cycles=(300,), batch=16, learning_rate=3e-3, seed=1)
-    network, _ = training.train_denoiser(Denoiser(TOLD), [latents], fit, tmp_path, "cpu", [maps])
+    network, _ = training.train_denoiser(Denoiser(CONDITIONED), [latents], fit, tmp_path, "cpu", [maps])
     card = {
-        "name": "told", "networks": TOLD.to_dict(),
+        "name": "conditioned", "networks": CONDITIONED.to_dict(),
         "anatomy": {"structures": ANATOMY.structures, "centred_on": ANATOMY.centred_on},
         "grid": {"shape": GRID.shape, "spacing_mm": GRID.spacing_mm},
     }  # fmt: skip
-    one = torch.ones(TOLD.latent_channels, 1, 1, 1)
-    save_bundle(tmp_path, card, Autoencoder(TOLD), network, 0 * one, one)
+    one = torch.ones(CONDITIONED.latent_channels, 1, 1, 1)
+    save_bundle(tmp_path, card, Autoencoder(CONDITIONED), network, 0 * one, one)
     prior = load_prior(tmp_path, "cpu")
     noise, sigma = 5.0 * torch.randn(8, *prior.latent_shape), torch.full((8,), 5.0)
-    asked = [[constraint(ellipsoids((r,) * 3)[0], 1, 8)] for r in (28.0, 16.0)]
-    large, small, untold = (
-        float(conditioned(prior, some)(noise, sigma)[:, 0].mean()) for some in (*asked, [])
+    wanted = [[constraint(ellipsoids((r,) * 3)[0], 1, 8)] for r in (28.0, 16.0)]
+    large, small, unconditioned = (
+        float(conditioned(prior, some)(noise, sigma)[:, 0].mean()) for some in (*wanted, [])
     )
     assert large > 0.4
-    assert max(small, untold) < large - 0.2
+    assert max(small, unconditioned) < large - 0.2
 
 
-def test_what_it_cannot_be_asked_for_is_said(tmp_path):
+def test_constraints_that_it_cannot_take_are_an_error(tmp_path):
     write_tiny_bundle(tmp_path)
     body = ellipsoids((9.0, 9.0, 9.0))[0]
     with pytest.raises(InputError, match=r"prior\.conditioning: heat_maps"):
         conditioned(load_prior(tmp_path, "cpu"), [constraint(body, 1, 1)])
     torch.manual_seed(0)
-    one = torch.ones(TOLD.latent_channels, 1, 1, 1)
-    card = load_prior(tmp_path, "cpu").card | {"networks": TOLD.to_dict()}
-    save_bundle(tmp_path, card, Autoencoder(TOLD), Denoiser(TOLD), 0 * one, one)
+    one = torch.ones(CONDITIONED.latent_channels, 1, 1, 1)
+    card = load_prior(tmp_path, "cpu").card | {"networks": CONDITIONED.to_dict()}
+    save_bundle(tmp_path, card, Autoencoder(CONDITIONED), Denoiser(CONDITIONED), 0 * one, one)
     union = Constraint("size", ((1, 2),), (constraint(body, 1, 1).wanted[0],), torch.ones(1), 1.0)
     with pytest.raises(InputError, match="size of wall\\+cavity"):
         conditioned(load_prior(tmp_path, "cpu"), [union])

@@ -20,7 +20,7 @@ def test_settings_survive_the_way_through_plain_values():
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "parts"),
     [
         ({"material": "hookean"}, ["mechanics.material", "'hookean'", "neo_hooke"]),
         ({"base": "free"}, ["mechanics.base", "fixed, robin"]),
@@ -34,10 +34,10 @@ def test_settings_survive_the_way_through_plain_values():
         ({"rv_pressure_kpa": "0.5"}, ["mechanics.rv_pressure_kpa", "'0.5'"]),
     ],
 )
-def test_what_cannot_be_is_told_with_its_key(values, told):
+def test_an_impossible_value_is_named_with_its_key(values, parts):
     with pytest.raises(InputError) as caught:
         Mechanics.of(values)
-    for part in told:
+    for part in parts:
         assert part in str(caught.value)
 
 

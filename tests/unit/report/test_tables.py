@@ -96,15 +96,15 @@ def _rows(structure, volume, rotation=0.0, constrained="size,position,shape"):
 
 
 def test_the_worst_error_is_of_constrained_attributes_unsigned():
-    asked = pd.DataFrame([
+    targets = pd.DataFrame([
         _rows("aorta", 100.0), _rows("left_ventricle", 100.0),
         _rows("left_atrium", 100.0, constrained="position"), _rows("right_atrium", 100.0, constrained=""),
     ])  # fmt: skip
-    got = pd.DataFrame([
+    achieved = pd.DataFrame([
         _rows("aorta", 80.0), _rows("left_ventricle", 104.0), _rows("left_atrium", 300.0),
         _rows("right_atrium", 500.0),
     ])  # fmt: skip
-    errors = errors_by_subject(agreement(asked, got)).loc["a-0"]
+    errors = errors_by_subject(agreement(targets, achieved)).loc["a-0"]
     assert errors["volume_error_worst_percent"] == pytest.approx(20.0)
     assert errors["volume_error_median_percent"] == pytest.approx(12.0)
 
@@ -121,7 +121,7 @@ def test_a_turned_ellipsoid_has_its_angle_and_norm():
     assert error_table(rows)["axis_error_deg_median"][0] == pytest.approx(25.0)
 
 
-def test_tables_of_different_runs_are_told(paths, tmp_path):
+def test_tables_of_different_runs_are_an_error(paths, tmp_path):
     topology = tables.read_table(paths["topology"][0], stage_tables.TOPOLOGY)
     tables.write_table(tmp_path / "cut.tsv", topology.iloc[1:], stage_tables.TOPOLOGY)
     with pytest.raises(InputError, match=rf"'{HEALTHY}-00000' is not in the topology tables"):
@@ -414,12 +414,12 @@ def test_the_table_of_constrained_structures_omits_the_free_ones():
     assert np.isnan(row["axis_error_deg_median"])
 
 
-def test_a_mesh_that_was_refused_tells_its_figure(cohort):
-    told = cohort.meshes.assign(
+def test_a_mesh_that_was_refused_has_its_figure(cohort):
+    meshes = cohort.meshes.assign(
         reason=cohort.meshes["reason"].replace("surface not closed", "mesh gate: p1_scaled_jacobian"),
         detail=np.where(cohort.meshes["verdict"] == "rejected", "0.1996 is below 0.2", ""),
     )
-    rows = manifest(replace(cohort, meshes=told), SEEDS)
+    rows = manifest(replace(cohort, meshes=meshes), SEEDS)
     ended = rows.loc[rows["stage"] == "meshing", "reason"].tolist()
     assert ended == ["mesh gate: p1_scaled_jacobian (0.1996 is below 0.2)"]
     assert "mesh gate: p1_scaled_jacobian" in set(acceptance.by_reason(rows, cohort.anatomies)["reason"])

@@ -15,7 +15,7 @@ from ..runtime.errors import InputError
 from .bundle_metadata import SPACING_MM
 from .labels import Anatomy, Grid
 from .moments import measure_labels
-from .nifti import Nifti, read_nifti
+from .nifti import read_nifti
 
 MAX_AFFINE = 1e6  # mm, of any entry
 
@@ -49,10 +49,21 @@ def read_label_map(path: str | Path, anatomy: Anatomy) -> LabelMap:
     if not path.is_file():
         raise InputError(f"{path}: no such label map; expected a NIfTI file (.nii or .nii.gz)")
     read = read_nifti(path)
-    if read.unit not in ("mm", "unknown"):
-        raise InputError(f"{path}: its header is in {read.unit}, expected mm")
     check_affine(path, read.affine)
-    values, affine = _canonical(path, read)
+    values, affine = canonical(path, read.values.reshape(read.values.shape[:3]), read.affine)
+    return LabelMap(labels_of(path, values, anatomy), affine)
+
+
+def canonical(path: Path, values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """values (X, Y, Z) and affine (4, 4) in RAS+ order: axes flipped or permuted, not resampled.
+
+    Raises InputError naming `path` for an oblique volume or voxels of no anatomy's size.
+    """
+    orientation = nib.orientations.io_orientation(affine)
+    if not np.isfinite(orientation).all():
+        raise InputError(f"{path}: its affine does not say which way the axes run:\n{affine}")
+    turned = nib.orientations.apply_orientation(values, orientation)
+    affine = affine @ nib.orientations.inv_ornt_aff(orientation, values.shape)
     off_axis = np.abs(affine[:3, :3] - np.diag(np.diag(affine[:3, :3]))).max()
     if off_axis > 1e-3 * np.diag(affine)[:3].max():
         raise InputError(f"{path}: the volume is oblique; label maps in the convention are axis-aligned")
@@ -61,8 +72,7 @@ def read_label_map(path: str | Path, anatomy: Anatomy) -> LabelMap:
     if not ((low <= spacing) & (spacing <= high)).all():
         size = " x ".join(f"{s:g}" for s in spacing)
         raise InputError(f"{path}: voxels of {size} mm; allowed: {low:g} to {high:g} mm")
-    labels = _labels(path, values, anatomy)
-    return LabelMap(labels, np.diag([*spacing, 1.0]) + _translation(affine))
+    return turned, np.diag([*spacing, 1.0]) + _translation(affine)
 
 
 def check_affine(path: Path, affine: np.ndarray) -> None:
@@ -72,19 +82,11 @@ def check_affine(path: Path, affine: np.ndarray) -> None:
         raise InputError(f"{path}: its affine is not an invertible matrix of finite numbers (mm):\n{affine}")
 
 
-def _canonical(path: Path, read: Nifti) -> tuple[np.ndarray, np.ndarray]:
-    """Values (X, Y, Z) and affine with the axes in the order and directions nearest to RAS+."""
-    values = read.values.reshape(read.values.shape[:3])
-    orientation = nib.orientations.io_orientation(read.affine)
-    if not np.isfinite(orientation).all():
-        raise InputError(f"{path}: its affine does not tell which way the axes run:\n{read.affine}")
-    turned = nib.orientations.apply_orientation(values, orientation)
-    return turned, read.affine @ nib.orientations.inv_ornt_aff(orientation, values.shape)
+def labels_of(path: Path, values: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """values (X, Y, Z) as uint8 labels; InputError for values that are none of the anatomy's.
 
-
-def _labels(path: Path, values: np.ndarray, anatomy: Anatomy) -> np.ndarray:
-    """uint8 labels (X, Y, Z); InputError for values that are none of the anatomy's. Slice by slice, since
-    the values may be of eight bytes."""
+    Slice by slice, since the values may be of eight bytes.
+    """
     labels = np.empty(values.shape, np.uint8)
     for plane, out in zip(values, labels, strict=True):
         if plane.dtype.kind == "f" and not np.isfinite(plane).all():

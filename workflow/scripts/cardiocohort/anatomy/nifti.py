@@ -3,6 +3,10 @@
 The header is checked before anything is allocated. It must describe a volume of numbers, of a sane size,
 that the file can hold. Extensions, other formats that nibabel would recognise, and data behind the volume
 stay unread. Label maps and users' scans are read with it.
+
+A header says up to three times how large voxels are (sform, qform, pixdim) and up to twice how they lie in
+the body. Readers differ in which of them they take. So a header that contradicts itself is refused, unless
+the user says which form is right.
 """
 
 import gzip
@@ -21,20 +25,31 @@ MAX_OFFSET = 2**20  # bytes of header and extensions
 DEFLATE_RATIO = 1032  # zlib's limit: a byte of a gzip file becomes no more bytes than this
 HEADERS = {348: nib.nifti1.Nifti1PairHeader, 540: nib.nifti2.Nifti2PairHeader}
 MAGIC = (b"n+1", b"n+2")  # header and data in one file
+AGREE = "agree"  # sform and qform must not contradict each other
+FORMS = ("sform", "qform")
+SIZE_TOLERANCE = 0.01  # of a voxel's length
+ANGLE_TOLERANCE = 1.0  # degrees between the directions of an axis
+SHIFT_TOLERANCE = 0.5  # voxels between the places of the first voxel
 
 
 @dataclass(frozen=True)
 class Nifti:
-    """values (any shape) as stored or, where the header scales them, float64; affine (4, 4) index -> mm."""
+    """values (any shape) as stored or, where the header scales them, float64; affine (4, 4) index -> mm.
+
+    `remarks`: what the header says otherwise, where the user trusts one of its forms.
+    """
 
     values: np.ndarray
     affine: np.ndarray
-    oriented: bool  # whether the header says how the volume lies in the body
-    unit: str
+    remarks: tuple[str, ...] = ()
 
 
-def read_nifti(path: str | Path) -> Nifti:
-    """Read a NIfTI-1 or -2 file (.nii or .nii.gz); InputError naming the file for all that is none."""
+def read_nifti(path: str | Path, geometry: str = AGREE) -> Nifti:
+    """Read a NIfTI-1 or -2 file (.nii or .nii.gz), whose geometry is in mm.
+
+    `geometry`: AGREE, or the one of FORMS that is trusted. Raises InputError naming the file for all that is
+    no NIfTI file of numbers, and for a header that contradicts itself or gives no geometry.
+    """
     path = Path(path)
     try:
         with _opened(path) as handle:
@@ -45,13 +60,11 @@ def read_nifti(path: str | Path) -> Nifti:
             if not header.sizeof_hdr <= offset <= MAX_OFFSET:
                 raise InputError(f"{path}: corrupt: its header places the volume at byte {offset}")
             n_bytes = int(np.prod(shape)) * dtype.itemsize
-            check_promise(path, offset + n_bytes, path.name.endswith(".gz"))
+            check_promise(path, offset + n_bytes, path.name.lower().endswith(".gz"))
             handle.seek(offset)
             data = read_to_the_end(handle, n_bytes)
             slope, intercept = header.get_slope_inter()
-            affine = np.asarray(header.get_best_affine(), dtype=float)
-            oriented = bool(int(header["sform_code"]) or int(header["qform_code"]))
-            unit = header.get_xyzt_units()[0]
+            affine, remarks = _geometry(path, header, geometry)
     except InputError:
         raise
     except (
@@ -66,7 +79,75 @@ def read_nifti(path: str | Path) -> Nifti:
     values = np.frombuffer(data, dtype).reshape(shape, order="F")
     if (slope, intercept) not in ((None, None), (1.0, 0.0)):
         values = values * float(slope) + float(intercept)
-    return Nifti(values, affine, oriented, unit)
+    return Nifti(values, affine, remarks)
+
+
+def _geometry(path: Path, header, trusted: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The affine (4, 4), voxel index -> mm, and what contradicts it where one form is trusted."""
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
+        raise InputError(f"{path}: its header is in {unit}, expected mm")
+    pixdim = np.abs(header["pixdim"][1:4].astype(float))
+    forms = {
+        name: getattr(header, f"get_{name}")().astype(float)
+        for name in FORMS
+        if int(header[f"{name}_code"]) > 0 or name == trusted
+    }
+    if not forms:
+        raise InputError(
+            f"{path}: its header does not say how the volume lies in the body (sform and qform codes are 0); "
+            "export it again with its orientation, or set config key 'nifti_geometry' to the form, sform or "
+            "qform, that is right although its code is 0"
+        )
+    affine = forms.get(trusted, next(iter(forms.values())))
+    if not (np.isfinite(affine).all() and _lengths(affine).all()):
+        return affine, ()  # no geometry to compare with; readers refuse it
+    others = {name: form for name, form in forms.items() if form is not affine}
+    differing = [name for name, form in others.items() if not _alike(affine, form)]
+    if not np.allclose(_lengths(affine), pixdim, rtol=SIZE_TOLERANCE):
+        differing.append("pixdim")
+    if not differing:
+        return affine, ()
+    shown = [f"{name} {_described(form)}" for name, form in forms.items()] + [f"pixdim {_size(pixdim)}"]
+    if trusted == AGREE:
+        raise InputError(
+            f"{path}: its header contradicts itself: {'; '.join(shown)}; set config key 'nifti_geometry' to "
+            "the form that is right, sform or qform, or correct the header"
+        )
+    return affine, (f"header contradicts itself, {trusted} is trusted: {'; '.join(shown)}",)
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two affines give the voxels the same size, directions and place, within the tolerances."""
+    a, b = one[:3, :3], other[:3, :3]
+    sizes, other_sizes = _lengths(one), _lengths(other)
+    with np.errstate(all="ignore"):  # damaged headers: NaN is not alike
+        cosines = (a * b).sum(axis=0) / (sizes * other_sizes)
+        shift = np.linalg.norm(one[:3, 3] - other[:3, 3]) / sizes.min()
+    return bool(
+        np.allclose(sizes, other_sizes, rtol=SIZE_TOLERANCE)
+        and (cosines > np.cos(np.radians(ANGLE_TOLERANCE))).all()
+        and shift < SHIFT_TOLERANCE
+    )
+
+
+def _lengths(affine: np.ndarray) -> np.ndarray:
+    """Length (3,) of a voxel along its axes, mm."""
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _described(affine: np.ndarray) -> str:
+    """Voxel size, directions of the axes and place of the first voxel, for a message."""
+    try:
+        axes = "".join(code or "?" for code in nib.aff2axcodes(affine))
+    except (ValueError, np.linalg.LinAlgError):
+        axes = "???"
+    first = ", ".join(f"{mm:g}" for mm in affine[:3, 3])
+    return f"{_size(_lengths(affine))}, axes {axes}, first voxel at ({first})"
+
+
+def _size(lengths: np.ndarray) -> str:
+    return " x ".join(f"{mm:.4g}" for mm in lengths) + " mm"
 
 
 def check_size(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -105,7 +186,7 @@ def read_to_the_end(handle, n_bytes: int) -> bytes:
 
 
 def _opened(path: Path):
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb")
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")
 
 
 def _header(path: Path, handle):

@@ -28,7 +28,7 @@ ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
 CONDITION_NAME = ARM_NAME
 # what a person can have; distributions are cut there
 LIMITS = {"age": (0.0, 120.0), "bsa": (0.2, 4.0)}
-MAP_SUFFIXES = (".nii.gz", ".nii")
+MAP_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")  # of label maps, in any case of letters
 STREAMS = {"population": 0, "generation": 1}
 
 
@@ -186,7 +186,7 @@ def _check_base(path: Path, line: int, arm: Arm, arms: dict[str, tuple[int, Arm]
         refuse(
             "base",
             f"{arm.base!r} is no arm of this table; allowed: {others}, or a label map file "
-            f"({' or '.join(MAP_SUFFIXES)})",
+            f"({', '.join(MAP_SUFFIXES)})",
         )
     if arm.n > arms[arm.base][1].n:
         refuse("n", f"{arm.n} siblings of the {arms[arm.base][1].n} subjects of {arm.base!r}; write no more")
@@ -273,10 +273,10 @@ def _read_arm(path: Path, line: int, row: dict[str, str], anatomy: Anatomy) -> A
 
 
 def _base(text: str) -> str:
-    if text and not ARM_NAME.fullmatch(text) and not text.endswith(MAP_SUFFIXES):
+    if text and not ARM_NAME.fullmatch(text) and not text.lower().endswith(MAP_SUFFIXES):
         raise InputError(
             f"{text!r} is neither the name of an arm nor a label map file; allowed: an arm of this table, a "
-            f"file ({' or '.join(MAP_SUFFIXES)}), or empty"
+            f"file ({', '.join(MAP_SUFFIXES)}), or empty"
         )
     return text
 

@@ -17,14 +17,7 @@ from ..runtime import artifacts
 from ..runtime.errors import InputError
 from . import edm
 from .device import autocast, number_format
-from .networks import (
-    REFINEMENT,
-    SMALLEST_BFLOAT16,
-    Autoencoder,
-    Denoiser,
-    NetworkSettings,
-    trilinear_weights,
-)
+from .networks import REFINEMENT, SMALLEST_BFLOAT16, Autoencoder, Denoiser, NetworkSettings, trilinear_weights
 
 FLOATS = ("F32", "BF16", "F16")
 # least, most and what it is a multiple of: normalisation works on groups of 8, attention on 4 heads
@@ -192,9 +185,9 @@ def check_weights(folder: Path, card: dict) -> Path:
     weights = folder / "weights.safetensors"
     if not weights.is_file():
         raise InputError(f"{weights}: missing; a bundle has bundle.json and weights.safetensors")
-    found, stated = artifacts.sha256(weights), card.get("weights_sha256")
-    if found != stated:
+    actual, stated = artifacts.sha256(weights), card.get("weights_sha256")
+    if actual != stated:
         raise InputError(
-            f"{weights}: its sha256 is {found}, bundle.json states {stated}; fetch the bundle again"
+            f"{weights}: its sha256 is {actual}, bundle.json states {stated}; fetch the bundle again"
         )
     return weights

@@ -46,7 +46,7 @@ def heat_maps(wanted: Moments, grid: Grid) -> torch.Tensor:
 
 
 def draw_kept(rng: np.random.Generator, batch: int, structures: int) -> torch.Tensor:
-    """Which structures a training sample is told, (B, K, 1, 1, 1) of 0 and 1.
+    """Which structures' heat maps a training sample gets, (B, K, 1, 1, 1) of 0 and 1.
 
     Every number of structures, none and all included, is as probable as any other.
     """

@@ -8,7 +8,7 @@ from ..runtime.errors import InputError
 
 
 def resolve_device(device: str) -> str:
-    """`auto`, `cpu` or `cuda` -> `cpu` or `cuda`; InputError if a GPU is asked for where none is."""
+    """`auto`, `cpu` or `cuda` -> `cpu` or `cuda`; InputError if a GPU is wanted and there is none."""
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "config key 'device' is 'cuda' but this machine offers no CUDA device to PyTorch; "

@@ -1,7 +1,7 @@
 """The two networks of the prior: an occupancy autoencoder and the latent denoiser (prior stage).
 
 Both work on soft occupancies at twice the voxel spacing (4 mm for the heart): full-resolution layers
-would take nearly all of the time on a CPU. Voxels are told apart only where a cell is not all one
+would take nearly all of the time on a CPU. Voxels are resolved only where a cell is not all one
 structure, by a head that looks at such cells alone (after PointRend, Kirillov et al., CVPR 2020);
 walls and gaps of a voxel or two, which the cells do not resolve, depend on it.
 """
@@ -23,7 +23,7 @@ CERTAIN = 0.99  # cells of a structure that is at least as probable as this are 
 class NetworkSettings:
     """Widths of the networks; `cells` is the occupancy grid's edge (48), the latent's a quarter of it.
 
-    condition_channels: of a denoiser that is told moments (`conditioning`); 0, the default, is told none.
+    condition_channels: heat maps of moments that the denoiser takes (`conditioning`); by default none.
     """
 
     channels: int

@@ -10,16 +10,16 @@ WORST_FD_RATIO = 1.2
 
 def criteria(realism: pd.DataFrame, coupling: pd.DataFrame) -> list[dict]:
     """Rows of bar, found and met (None where a figure is missing), for the largest set of structures."""
-    own = realism[realism["reference"] == "reference"].set_index(["method", "constrained_structures"])
-    most = own.index.get_level_values("constrained_structures").max()
+    rows = realism[realism["reference"] == "reference"].set_index(["method", "constrained_structures"])
+    most = rows.index.get_level_values("constrained_structures").max()
     out = []
     for method in METHODS:
-        if (method, most) not in own.index:
+        if (method, most) not in rows.index:
             continue
-        row = own.loc[(method, most)]
+        row = rows.loc[(method, most)]
         for other, text in ((UNGUIDED, "unguided"), (REAL, "real against real")):
-            if (other, 0) in own.index:
-                beside = own.loc[(other, 0)]
+            if (other, 0) in rows.index:
+                beside = rows.loc[(other, 0)]
                 names = ("one_nna_low", "one_nna_high")
                 (low, high), (first, last) = ([r.get(name) for name in names] for r in (row, beside))
                 known = not pd.isna([low, high, first, last]).any()

@@ -14,7 +14,7 @@ ABLATION = ("size", "position", "shape", "orientation")
 METHODS = ("polyak", "dps")
 STRENGTHS = {"polyak": "strengths", "dps": "dps_strengths"}  # keys of how many samples at other strengths
 UNGUIDED = "unguided"
-IMPLICIT = "implicit"  # the paper's baseline: a denoiser that is told the targets, of a bundle of its own
+IMPLICIT = "implicit"  # the paper's baseline: a bundle whose denoiser takes heat maps of the targets
 EXTREMES = "extremes"
 
 
@@ -60,12 +60,12 @@ def arms(settings: dict) -> dict[str, Arm]:
     former); each method at other strengths, at the largest set; extreme targets.
     """
     n, sets = settings["samples"], sorted(map(tuple, settings["constrained"]), key=len)
-    made = [Arm(UNGUIDED, (), (), n[UNGUIDED])]
-    made += [Arm(method, names, PAPER, n[method]) for method in METHODS for names in sets]
+    arms = [Arm(UNGUIDED, (), (), n[UNGUIDED])]
+    arms += [Arm(method, names, PAPER, n[method]) for method in METHODS for names in sets]
     if settings["implicit"]:
-        made += [Arm(IMPLICIT, names, PAPER, n[IMPLICIT]) for names in ((), *sets)]
-    made += [Arm("polyak", sets[0], (attribute,), n["polyak"]) for attribute in ABLATION]
-    made += [
+        arms += [Arm(IMPLICIT, names, PAPER, n[IMPLICIT]) for names in ((), *sets)]
+    arms += [Arm("polyak", sets[0], (attribute,), n["polyak"]) for attribute in ABLATION]
+    arms += [
         Arm(method, sets[-1], PAPER, min(n[STRENGTHS[method]], n[method]), strength)
         for method in METHODS
         for strength in settings["strengths"]
@@ -73,8 +73,8 @@ def arms(settings: dict) -> dict[str, Arm]:
     ]
     deviations = tuple(settings["extremes"])
     if deviations:
-        made.append(Arm("polyak", sets[0][:1], PAPER[:2], n["extremes"], 1.0, deviations))
-    return {arm.name: arm for arm in made if arm.samples}
+        arms.append(Arm("polyak", sets[0][:1], PAPER[:2], n["extremes"], 1.0, deviations))
+    return {arm.name: arm for arm in arms if arm.samples}
 
 
 def hearts_needed(settings: dict) -> int:
@@ -82,22 +82,19 @@ def hearts_needed(settings: dict) -> int:
     return max((arm.samples for arm in arms(settings).values() if not arm.deviations), default=0)
 
 
-def check_unseen(label_maps: str | None, training: dict, bundle: str) -> None:
-    """InputError where a bundle that was trained on label maps has none to be evaluated with."""
-    if not label_maps and training["label_maps"]:
+def template_shares(label_maps: str | None, training: dict, which: str, bundle: str) -> dict[str, float]:
+    """Templates (path: share) of a bundle's training record: `alike` what is sampled, or `left_out`.
+
+    None where `label_maps` (config key `evaluation.label_maps`) are the hearts that the bundle has not seen.
+    Raises InputError for a bundle that was trained on label maps: it has no templates to deform anew.
+    """
+    if label_maps:
+        return {}
+    if training["label_maps"]:
         raise InputError(
             f"config key 'evaluation.label_maps' is null, but {bundle} was trained on label maps; name a "
             "folder of others, which it has not seen"
         )
-
-
-def template_shares(training: dict, which: str) -> dict[str, float]:
-    """Templates (path: share) of a bundle's training record: `alike` what is sampled, or `left_out`.
-
-    None for a bundle that was trained on label maps.
-    """
-    if training["label_maps"]:
-        return {}
     names = {path: Path(path).name.split(".")[0] for path in training["templates"]}
     if which == "left_out":
         chosen = set(training["leave_out"])

@@ -54,9 +54,9 @@ def chamfer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             others = b[some, k].reshape(-1, 3)
             squares = (others**2).sum(axis=1)
             for i in range(n):
-                own = a[i, k]
-                distance2 = (own**2).sum(axis=1)[:, None] + squares - 2.0 * own @ others.T
-                distance2 = distance2.reshape(len(own), len(b[some]), -1).clip(min=0.0)
+                cloud = a[i, k]
+                distance2 = (cloud**2).sum(axis=1)[:, None] + squares - 2.0 * cloud @ others.T
+                distance2 = distance2.reshape(len(cloud), len(b[some]), -1).clip(min=0.0)
                 there = np.sqrt(distance2.min(axis=2)).mean(axis=0)
                 total[i, some] += there + np.sqrt(distance2.min(axis=0)).mean(axis=1)
     return total / (2 * structures)

@@ -55,16 +55,16 @@ class Scaled:
 def scale(arms: dict[str, Samples], hearts: dict[str, Hearts], structure: int) -> Scaled:
     """Scalars of structure number `structure` of real hearts (targets, reference) and of complete samples."""
     real = [hearts[name].moments[:, structure] for name in ("targets", "reference")]
-    real = Moments(*(np.concatenate(own) for own in zip(*(vars(m).values() for m in real), strict=True)))
-    typical = Moments(*(np.mean(own, axis=0)[None] for own in (real.volume_ml, real.centroid_mm, real.shape)))
+    real = Moments(*(np.concatenate(of) for of in zip(*(vars(m).values() for m in real), strict=True)))
+    typical = Moments(*(np.mean(of, axis=0)[None] for of in (real.volume_ml, real.centroid_mm, real.shape)))
     data = scalars(real, typical)
     mean, spread = data.mean(axis=0), data.std(axis=0, ddof=1)
-    own = {
+    sampled = {
         name: (scalars(s.hearts.moments[s.hearts.complete][:, structure], typical) - mean) / spread
         for name, s in arms.items()
     }
     passed = {n: np.array([not r for r in s.reasons])[s.hearts.complete] for n, s in arms.items()}
-    return Scaled((data - mean) / spread, own, passed)
+    return Scaled((data - mean) / spread, sampled, passed)
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -75,8 +75,8 @@ def slope(x: np.ndarray, y: np.ndarray) -> float:
 
 def interval(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> tuple[float, float, float]:
     """Slope of y on x and its 95 % percentile bootstrap interval."""
-    found = [slope(x[rows], y[rows]) for rows in bootstrap_rows(len(x), resamples, seed)]
-    return slope(x, y), *map(float, np.percentile(found, [2.5, 97.5]))
+    slopes = [slope(x[rows], y[rows]) for rows in bootstrap_rows(len(x), resamples, seed)]
+    return slope(x, y), *map(float, np.percentile(slopes, [2.5, 97.5]))
 
 
 def table(scaled: Scaled, ablation: dict[str, str], resamples: int, seed: int) -> pd.DataFrame:
@@ -89,14 +89,14 @@ def table(scaled: Scaled, ablation: dict[str, str], resamples: int, seed: int) -
     """
     out = []
     for attribute in (a for a in ABLATION if a in ablation):
-        own, passed = (of[ablation[attribute]] for of in (scaled.arms, scaled.passed))
+        achieved, passed = (of[ablation[attribute]] for of in (scaled.arms, scaled.passed))
         for x in OF[attribute]:
             for y in (name for name in ENTRIES if name not in OF[attribute]):
                 pair = [ENTRIES.index(x), ENTRIES.index(y)]
-                found, data = (interval(*v[:, pair].T, resamples, seed) for v in (own, scaled.data))
-                row = dict(zip(COLUMNS, (attribute, x, y, *found, *data), strict=False))
-                row["within_bar"] = found[1] <= data[0] + BAR and found[2] >= data[0] - BAR
-                others = {"passed": own[passed]} if passed.sum() >= FEWEST else {}
+                slopes, data = (interval(*v[:, pair].T, resamples, seed) for v in (achieved, scaled.data))
+                row = dict(zip(COLUMNS, (attribute, x, y, *slopes, *data), strict=False))
+                row["within_bar"] = slopes[1] <= data[0] + BAR and slopes[2] >= data[0] - BAR
+                others = {"passed": achieved[passed]} if passed.sum() >= FEWEST else {}
                 others |= {UNGUIDED: scaled.arms[UNGUIDED]} if UNGUIDED in scaled.arms else {}
                 for name, values in others.items():
                     names = (f"{name}_{part}" for part in ("slope", "low", "high"))

@@ -16,8 +16,8 @@ def complete(moments: Moments) -> np.ndarray:
 
 def vectors(moments: Moments) -> np.ndarray:
     """Features (N, 9 K) of N complete hearts (N, K): log V, C (mm), trace-free log S, of every structure."""
-    own = to_vector(moments)[..., ENTRIES]
-    return own.reshape(len(own), -1)
+    vectors = to_vector(moments)[..., ENTRIES]
+    return vectors.reshape(len(vectors), -1)
 
 
 def standardise(features: np.ndarray, real: np.ndarray) -> np.ndarray:

@@ -34,15 +34,15 @@ def errors(samples: Samples) -> pd.DataFrame:
     targets = keyed[["subject", "arm", "structure", "constrained"]].copy()
     for name in (column for column in rows if column.startswith("target_")):
         targets[name.removeprefix("target_")] = rows[name]
-    found = agreement(targets, keyed[keyed["volume_ml"] > 0])
-    found["volume_error_percent"] = found["volume_error_percent"].abs()
+    errors_ = agreement(targets, keyed[keyed["volume_ml"] > 0])
+    errors_["volume_error_percent"] = errors_["volume_error_percent"].abs()
     there = samples.hearts.moments.volume_ml.ravel() > 0
     flat = [m.reshape(-1, *m.shape[2:])[there] for m in vars(samples.hearts.moments).values()]
     wanted = [m.reshape(-1, *m.shape[2:])[there] for m in vars(samples.targets).values()]
     differs = attributes.differences(
         "aspect", (type(samples.targets)(*flat),), (type(samples.targets)(*wanted),)
     )
-    return found.assign(aspect_error=np.linalg.norm(differs, axis=-1))
+    return errors_.assign(aspect_error=np.linalg.norm(differs, axis=-1))
 
 
 def table(arms: dict[str, Samples], sets: list[tuple[str, ...]], resamples: int, seed: int) -> pd.DataFrame:
@@ -56,18 +56,18 @@ def table(arms: dict[str, Samples], sets: list[tuple[str, ...]], resamples: int,
     for samples in arms.values():
         if samples.arm.deviations:
             continue
-        found = errors(samples)
+        unsigned = errors(samples)
         groups = {f"set_{len(names)}": names for names in sets}
-        groups |= {name: (name,) for name in dict.fromkeys(found["structure"])}
+        groups |= {name: (name,) for name in dict.fromkeys(unsigned["structure"])}
         for group, names in groups.items():
-            own = found[found["structure"].isin(names)]
+            part = unsigned[unsigned["structure"].isin(names)]
             for attribute, (column, unit, by) in ERRORS.items():
-                wide = own.pivot(index="subject", columns="structure", values=column).to_numpy()
+                wide = part.pivot(index="subject", columns="structure", values=column).to_numpy()
                 wide = wide[np.isfinite(wide).any(axis=1)]  # what is round has no long axis
                 if not len(wide):
                     continue
                 (middle, far), ends = quantile_intervals(wide, (0.5, 0.95), resamples, seed)
-                asked = set(names) <= set(samples.arm.constrained) and by & set(samples.arm.attributes)
+                constrained = set(names) <= set(samples.arm.constrained) and by & set(samples.arm.attributes)
                 out.append(
                     {
                         "method": samples.arm.method,
@@ -83,7 +83,7 @@ def table(arms: dict[str, Samples], sets: list[tuple[str, ...]], resamples: int,
                         "arm": samples.arm.name,
                         "strength": samples.arm.strength,
                         "structure": group,
-                        "constrained": bool(asked),
+                        "constrained": bool(constrained),
                         "n": int(np.isfinite(wide).sum()),
                     }
                 )
@@ -95,7 +95,9 @@ def headline(table_: pd.DataFrame) -> pd.DataFrame:
     it, of the same structures unguided.
     """
     paper = table_[table_["attribute"].isin(PAPER) & (table_["strength"] == 1)]
-    own = paper[paper["structure"] == "set_" + paper["constrained_structures"].astype(str)]
-    own = own[own["arm"] == own["method"] + "_" + own["constrained_structures"].astype(str)]
-    plain = paper[(paper["arm"] == "unguided") & paper["structure"].isin(own["structure"])]
-    return pd.concat([plain, own], ignore_index=True)
+    n_structures = paper["constrained_structures"].astype(str)
+    of_method = paper[
+        (paper["structure"] == "set_" + n_structures) & (paper["arm"] == paper["method"] + "_" + n_structures)
+    ]
+    plain = paper[(paper["arm"] == "unguided") & paper["structure"].isin(of_method["structure"])]
+    return pd.concat([plain, of_method], ignore_index=True)

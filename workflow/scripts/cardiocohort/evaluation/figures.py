@@ -34,10 +34,10 @@ def label(method: str, constrained: int) -> str:
 
 def realism(table: pd.DataFrame) -> Figure:
     """Every figure of every method against held-out hearts, with intervals; band: that of real hearts."""
-    own = table[table["reference"] == "reference"].reset_index(drop=True)
+    shown = table[table["reference"] == "reference"].reset_index(drop=True)
     fig, axes = plt.subplots(2, 3, figsize=(9.6, 5.2), layout="constrained", sharey=True)
     for ax, name in zip(axes.flat, FIGURES, strict=True):
-        for y, row in own.iterrows():
+        for y, row in shown.iterrows():
             if not np.isfinite(row[name]):
                 continue
             low, high = row[f"{name}_low"], row[f"{name}_high"]
@@ -48,22 +48,23 @@ def realism(table: pd.DataFrame) -> Figure:
             ax.plot(row[name], y, "o", color=colour, ms=5)
         if name == "one_nna":
             ax.axvline(0.5, color="0.6", lw=0.8, ls=":")
-        labels = [label(*pair) for pair in zip(own["method"], own["constrained_structures"], strict=True)]
-        ax.set(xlabel=TITLES[name], yticks=range(len(own)), yticklabels=labels)
+        labels = [label(*pair) for pair in zip(shown["method"], shown["constrained_structures"], strict=True)]
+        ax.set(xlabel=TITLES[name], yticks=range(len(shown)), yticklabels=labels)
         ax.invert_yaxis() if ax is axes.flat[0] else None
         ax.set_xlim(left=0)
     return fig
 
 
 def control(table: pd.DataFrame) -> Figure:
-    """Median errors, and 95th percentiles as thin lines, of each set's structures: unguided and guided."""
-    own = headline(table)
-    groups = sorted(own["structure"].unique(), key=lambda name: int(name.split("_")[1]))
-    methods = [m for m in COLOURS if m in set(own["method"])]
+    """Median shown, and 95th percentiles as thin lines, of each set's structures: unguided and guided."""
+    shown = headline(table)
+    groups = sorted(shown["structure"].unique(), key=lambda name: int(name.split("_")[1]))
+    methods = [m for m in COLOURS if m in set(shown["method"])]
     fig, axes = plt.subplots(1, len(PAPER), figsize=(9.6, 3.0), layout="constrained")
     for ax, attribute in zip(axes, PAPER, strict=True):
         for k, method in enumerate(methods):
-            rows = own[(own["method"] == method) & (own["attribute"] == attribute)].set_index("structure")
+            rows = shown[(shown["method"] == method) & (shown["attribute"] == attribute)]
+            rows = rows.set_index("structure")
             at = [i for i, name in enumerate(groups) if name in rows.index]
             rows = rows.loc[[groups[i] for i in at]]
             x = np.array(at) + 0.8 * (k + 0.5) / len(methods) - 0.4
@@ -79,19 +80,19 @@ def control(table: pd.DataFrame) -> Figure:
 
 def ablation(table: pd.DataFrame, constrained: int) -> Figure:
     """Median errors of the constrained structures beside unguided samples'; rows: what is constrained."""
-    own = table[table["structure"] == f"set_{constrained}"]
+    of_set = table[table["structure"] == f"set_{constrained}"]
     arms = {UNGUIDED: "none"} | {f"polyak_{constrained}_{a}": f"{a} alone" for a in ABLATION}
     arms |= {f"polyak_{constrained}": "all"}
-    arms = {name: text for name, text in arms.items() if name in set(own["arm"])}
-    columns = list(dict.fromkeys(own["attribute"]))
-    found = own.pivot(index="arm", columns="attribute", values="median_error").loc[list(arms), columns]
-    ratio = found / found.loc[UNGUIDED]
+    arms = {name: text for name, text in arms.items() if name in set(of_set["arm"])}
+    columns = list(dict.fromkeys(of_set["attribute"]))
+    medians = of_set.pivot(index="arm", columns="attribute", values="median_error").loc[list(arms), columns]
+    ratio = medians / medians.loc[UNGUIDED]
     fig, ax = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
     image = ax.imshow(np.log2(ratio), cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")
     for i, name in enumerate(ratio.index):
         for j, column in enumerate(columns):
             dark = abs(np.log2(ratio.loc[name, column])) > 2.5
-            ax.text(j, i, f"{found.loc[name, column]:.3g}", ha="center", va="center",
+            ax.text(j, i, f"{medians.loc[name, column]:.3g}", ha="center", va="center",
                     color="white" if dark else "black")  # fmt: skip
     ax.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(arms)))
     ax.set_yticklabels(list(arms.values()))
@@ -152,13 +153,13 @@ def topology(table: pd.DataFrame) -> Figure:
     """Share of samples that pass the gate: by constrained structures, by strength, and the rules broken."""
     whole = table[table["rule"] == ALL]
     fig, (left, middle, right) = plt.subplots(1, 3, figsize=(10.6, 3.4), layout="constrained")
-    own = whole[whole["strength"] == 1].reset_index(drop=True)
-    for y, row in own.iterrows():
+    shown = whole[whole["strength"] == 1].reset_index(drop=True)
+    for y, row in shown.iterrows():
         left.plot([row["low"], row["high"]], [y, y], color=COLOURS[row["method"]], lw=2)
         left.plot(row["share"], y, "o", color=COLOURS[row["method"]])
         left.plot(row["raw_share"], y, "o", color=COLOURS[row["method"]], mfc="white", ms=4)
-    labels = [label(*pair) for pair in zip(own["method"], own["constrained_structures"], strict=True)]
-    left.set(yticks=range(len(own)), yticklabels=labels, xlim=(0, 1), xlabel="share that passes")
+    labels = [label(*pair) for pair in zip(shown["method"], shown["constrained_structures"], strict=True)]
+    left.set(yticks=range(len(shown)), yticklabels=labels, xlim=(0, 1), xlabel="share that passes")
     left.set_title("full: after repairs, hollow: before", fontsize=9)
     left.invert_yaxis()
     most = whole["constrained_structures"].max()
@@ -192,8 +193,8 @@ def topology(table: pd.DataFrame) -> Figure:
 
 
 def known(table: pd.DataFrame) -> Figure:
-    """Errors of exact targets, a map a plane and error; box: 2 SD of training; crosses: a broken gate; dots:
-    told to be outside the prior.
+    """Errors of exact targets, one map per plane and error. Box: 2 SD of training; crosses: rejected by the
+    gate; dots: ended as outside the prior.
     """
     errors = {"volume_error_percent": "volume, %", "centroid_error_mm": "centroid, mm", "shape_error": "Sⁿ"}
     planes = list(dict.fromkeys(table["plane"]))
@@ -205,12 +206,12 @@ def known(table: pd.DataFrame) -> Figure:
         rows = table[table["plane"] == plane]
         broken, ended = (rows[rows[name] != ""] for name in ("gate", "ended"))
         for ax, (column, text) in zip(row, errors.items(), strict=True):
-            found = rows.pivot(index="second", columns="first", values=column)
-            along = found.columns.to_numpy()
+            grid = rows.pivot(index="second", columns="first", values=column)
+            along = grid.columns.to_numpy()
             half = (along[1] - along[0]) / 2 if len(along) > 1 else 0.5
             extent = (along[0] - half, along[-1] + half) * 2
             image = ax.imshow(
-                found, origin="lower", extent=extent, cmap="viridis_r", aspect="equal",
+                grid, origin="lower", extent=extent, cmap="viridis_r", aspect="equal",
                 norm=LogNorm(*ends[column], clip=True),
             )  # fmt: skip
             ax.add_patch(plt.Rectangle((-2, -2), 4, 4, fill=False, ec="white", lw=1.2))
@@ -223,7 +224,7 @@ def known(table: pd.DataFrame) -> Figure:
 
 
 def extremes(table: pd.DataFrame) -> Figure:
-    """Asked and achieved, in standard deviations; hollow: the gate refuses it; crosses: outside the prior."""
+    """Target and achieved, in standard deviations. Hollow: rejected by the gate; cross: outside the prior."""
     names = list(dict.fromkeys(table["attribute"])) or ["size"]
     fig, axes = plt.subplots(
         1, len(names), figsize=(4.2 * len(names), 3.4), layout="constrained", squeeze=False
@@ -240,11 +241,11 @@ def extremes(table: pd.DataFrame) -> Figure:
             (~missed & torn, "o", "none", "met, refused by the gate"),
             (missed, "x", "#b03a3a", "outside the prior"),
         ):
-            own = rows[some]
+            part = rows[some]
             colour = "#b03a3a" if mark == "x" else "#4e9a6b"
             ax.plot(
-                (rows["deviations"] + side)[some], own["achieved"], mark, color=colour, mfc=fill, label=text
+                (rows["deviations"] + side)[some], part["achieved"], mark, color=colour, mfc=fill, label=text
             )
-        ax.set(title=name, xlabel="asked, SD from the mean", ylabel="achieved, SD from the mean")
+        ax.set(title=name, xlabel="target, SD from the mean", ylabel="achieved, SD from the mean")
         ax.legend(frameon=False, fontsize=8)
     return fig

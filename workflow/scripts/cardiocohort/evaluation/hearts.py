@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..anatomy.labels import Anatomy, Grid
+from ..label_maps.reading import Convention
 from ..prior import reference_population as population
 from ..runtime import artifacts, batch_runner
 from ..runtime.errors import InputError
@@ -59,13 +60,14 @@ def copied(
     folder: Path,
     context: tuple[Anatomy, Grid, str, str],
     label_maps: dict[str, Path],
+    convention: Convention,
     inputs: str,
     threads: int,
 ) -> list[dict]:
-    """Records of label maps (subject -> path) that pass the gate, copied into `folder`."""
+    """Records of label maps (subject -> path) that are accepted, copied into `folder`."""
     anatomy, grid, rules, values = context
     tasks = population.folder_tasks(label_maps, inputs)
-    initargs = (anatomy, grid, rules, {}, values, 0)
+    initargs = (anatomy, grid, rules, {}, values, 0, convention)
     return batch_runner.run_batch(
         folder, tasks, population.work_folder, threads, population.open_source, initargs
     )

@@ -34,11 +34,11 @@ def around(estimate: float, resampled: np.ndarray, level: float = LEVEL) -> tupl
     Halves, and resamples with replacement, move such figures by a bias that the estimate does not have: only
     their spread is taken.
     """
-    found = resampled[np.isfinite(resampled)]
-    if not len(found) or not np.isfinite(estimate):
+    finite = resampled[np.isfinite(resampled)]
+    if not len(finite) or not np.isfinite(estimate):
         return np.nan, np.nan
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(found - found.mean(), [tail, 100 - tail])
+    low, high = np.percentile(finite - finite.mean(), [tail, 100 - tail])
     return float(estimate + low), float(estimate + high)
 
 
@@ -78,9 +78,9 @@ def difference_interval(a: np.ndarray, b: np.ndarray, resamples: int, seed: int)
     Percentile bootstrap over pairs.
     """
     differs = a.astype(float) - b
-    found = [differs[rows].mean() for rows in bootstrap_rows(len(a), resamples, seed)]
+    shares = [differs[rows].mean() for rows in bootstrap_rows(len(a), resamples, seed)]
     tail = 100 * (1 - LEVEL) / 2
-    return tuple(map(float, np.percentile(found, [tail, 100 - tail])))
+    return tuple(map(float, np.percentile(shares, [tail, 100 - tail])))
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

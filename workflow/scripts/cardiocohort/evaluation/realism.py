@@ -1,7 +1,7 @@
 """Do samples look like real ones? Distances of two sets of hearts (evaluation stage).
 
-Pure functions of vectors or of matrices of distances; what a heart's vector or distance is, is told in
-`features` and `clouds`. Set S has n samples, set R has m real ones.
+Pure functions of vectors or of matrices of distances; `features` and `chamfer` define a heart's vector and
+distance. Set S has n samples, set R has m real ones.
 """
 
 import numpy as np
@@ -17,9 +17,7 @@ def frechet_distance(samples: np.ndarray, real: np.ndarray) -> float:
     singular values of R1 R2^T: exact for singular covariances, of few hearts, too. Estimates from few hearts
     are too large: compare those of equal n and m only.
     """
-    r1, r2 = (
-        np.linalg.qr((own - own.mean(axis=0)) / np.sqrt(len(own) - 1), mode="r") for own in (samples, real)
-    )
+    r1, r2 = (np.linalg.qr((x - x.mean(axis=0)) / np.sqrt(len(x) - 1), mode="r") for x in (samples, real))
     shift = samples.mean(axis=0) - real.mean(axis=0)
     root = np.linalg.svd(r1 @ r2.T, compute_uv=False).sum()
     return float(shift @ shift + (r1**2).sum() + (r2**2).sum() - 2 * root)

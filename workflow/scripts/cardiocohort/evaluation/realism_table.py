@@ -30,9 +30,9 @@ class Compared:
     """
 
     indices: np.ndarray
-    own: np.ndarray
+    samples: np.ndarray
     real: np.ndarray
-    feature_distances: tuple[np.ndarray, np.ndarray, np.ndarray]  # cross, within own, within real
+    feature_distances: tuple[np.ndarray, np.ndarray, np.ndarray]  # cross, within samples, within real
     cloud_distances: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -42,7 +42,7 @@ def figures(c: Compared, rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
     if n <= realism.NEAREST:
         return np.full(len(FIGURES), np.nan)
     rows, reference = rows[:n], reference[:n]
-    cross, own, real = (d[np.ix_(a, b)] for d, a, b in zip(
+    cross, samples, real = (d[np.ix_(a, b)] for d, a, b in zip(
         c.feature_distances, (rows, rows, reference), (reference, rows, reference), strict=True
     ))  # fmt: skip
     far, among, there = (d[np.ix_(a, b)] for d, a, b in zip(
@@ -50,9 +50,9 @@ def figures(c: Compared, rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
     ))  # fmt: skip
     return np.array(
         [
-            realism.frechet_distance(c.own[rows], c.real[reference]),
+            realism.frechet_distance(c.samples[rows], c.real[reference]),
             realism.precision(cross, real),
-            realism.recall(cross, own),
+            realism.recall(cross, samples),
             realism.minimum_matching_distance(far),
             realism.coverage(far),
             realism.one_nna(among, far, there),
@@ -70,7 +70,7 @@ def resampled(c: Compared, n: int, resamples: int, seed: int) -> tuple[np.ndarra
     whole = figures(c, _there(place, np.arange(n)), np.arange(m))
     k = min(n, m)
     pairs = zip(halves(k, resamples, seed), halves(k, resamples, seed + 1), strict=True)
-    return whole, np.array([figures(c, _there(place, own), real) for own, real in pairs])
+    return whole, np.array([figures(c, _there(place, samples), real) for samples, real in pairs])
 
 
 def _there(place: dict[int, int], indices: np.ndarray) -> np.ndarray:
@@ -93,15 +93,15 @@ def table(
 
     fd in squared standard deviations of the reference, mmd in mm.
     """
-    hearts = {name: own.first(MOST) for name, own in hearts.items()}
+    hearts = {name: some.first(MOST) for name, some in hearts.items()}
     sets = {(REAL, 0): hearts["targets"]}
     for samples in arms.values():
         arm = samples.arm
         if arm.method == UNGUIDED or (arm.attributes == PAPER and arm.strength == 1 and not arm.deviations):
             sets[arm.method, len(arm.constrained)] = samples.hearts.first(MOST)
-    own_features = {key: own.features() for key, own in sets.items()}
-    own_clouds = {key: own.clouds(anatomy, grid) for key, own in sets.items()}
-    within = {key: chamfer.chamfer(own, own) for key, own in own_clouds.items()}
+    set_features = {key: some.features() for key, some in sets.items()}
+    set_clouds = {key: some.clouds(anatomy, grid) for key, some in sets.items()}
+    within = {key: chamfer.chamfer(clouds, clouds) for key, clouds in set_clouds.items()}
     blocks = []
     for name in ("reference", "left_out"):
         if name not in hearts or len(hearts[name]) < FEWEST:
@@ -110,9 +110,9 @@ def table(
         real_clouds = hearts[name].clouds(anatomy, grid)
         real_within = chamfer.chamfer(real_clouds, real_clouds)
         compared = {}
-        for key, own in sets.items():
-            rows = np.flatnonzero(own.complete)
-            scaled = features.standardise(own_features[key][rows], real)
+        for key, some in sets.items():
+            rows = np.flatnonzero(some.complete)
+            scaled = features.standardise(set_features[key][rows], real)
             beside = features.standardise(real, real)
             compared[key] = Compared(
                 rows,
@@ -120,18 +120,18 @@ def table(
                 beside,
                 (cdist(scaled, beside), cdist(scaled, scaled), cdist(beside, beside)),
                 (
-                    chamfer.chamfer(own_clouds[key][rows], real_clouds),
+                    chamfer.chamfer(set_clouds[key][rows], real_clouds),
                     within[key][np.ix_(rows, rows)],
                     real_within,
                 ),
             )
-        blocks += _rows(name, compared, {key: len(own) for key, own in sets.items()}, resamples, seed)
+        blocks += _rows(name, compared, {key: len(some) for key, some in sets.items()}, resamples, seed)
     frame = pd.DataFrame(blocks)
     return frame if len(frame) else pd.DataFrame(columns=[*COLUMNS, "reference"])
 
 
 def _rows(reference: str, compared: dict, drawn: dict, resamples: int, seed: int) -> list[dict]:
-    found = []
+    rows = []
 
     @cache
     def again_of(key: tuple[str, int], n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +142,7 @@ def _rows(reference: str, compared: dict, drawn: dict, resamples: int, seed: int
         row = {"method": method, "constrained_structures": constrained}
         used = min(len(c.indices), len(c.real))
         if used < FEWEST:
-            found.append(row | dict.fromkeys(FIGURES, np.nan) | {"n": used, "reference": reference})
+            rows.append(row | dict.fromkeys(FIGURES, np.nan) | {"n": used, "reference": reference})
             continue
         whole, again = again_of((method, constrained), n)
         row |= dict(zip(FIGURES, whole, strict=True)) | {"n": used}
@@ -158,5 +158,5 @@ def _rows(reference: str, compared: dict, drawn: dict, resamples: int, seed: int
             row["fd_ratio_low"], row["fd_ratio_high"] = around(
                 row["fd_ratio"], again[:, 0] / plain_again[:, 0]
             )
-        found.append(row | {"incomplete": n - len(c.indices), "reference": reference})
-    return found
+        rows.append(row | {"incomplete": n - len(c.indices), "reference": reference})
+    return rows

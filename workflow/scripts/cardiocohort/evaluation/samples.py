@@ -84,11 +84,11 @@ def read_arms(paths: list[str], arms: dict[str, dict]) -> dict[str, Samples]:
 def read_hearts(path: str | Path) -> dict[str, Hearts]:
     """The sets of hearts of `hearts.table` by name."""
     frame = tables.read_table(path, table_columns.HEARTS)
-    found = {}
+    sets = {}
     for name, rows in frame.groupby("set", sort=False):
         rows = rows.sort_values("subject", kind="stable")
-        found[name] = _hearts(rows, rows.drop_duplicates("subject"), Path(path))
-    return found
+        sets[name] = _hearts(rows, rows.drop_duplicates("subject"), Path(path))
+    return sets
 
 
 def _hearts(rows: pd.DataFrame, first: pd.DataFrame, table: Path) -> Hearts:

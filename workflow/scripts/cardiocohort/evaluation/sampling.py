@@ -46,11 +46,11 @@ def targets_of(arm: Arm, hearts: pd.DataFrame, bundle: Path, anatomy: Anatomy) -
     if arm.deviations:
         return _extremes(arm, bundle, anatomy)
     words = ",".join(arm.attributes)
-    found = []
+    targets = []
     for _, rows in hearts.groupby("subject", sort=True):
-        asked = [words if name in arm.constrained else "" for name in rows["structure"]]
-        found.append(rows[["structure", *moments.MOMENT_COLUMNS]].assign(constrained=asked))
-    return found[: arm.samples]
+        constrained = [words if name in arm.constrained else "" for name in rows["structure"]]
+        targets.append(rows[["structure", *moments.MOMENT_COLUMNS]].assign(constrained=constrained))
+    return targets[: arm.samples]
 
 
 def _extremes(arm: Arm, bundle: Path, anatomy: Anatomy) -> list[pd.DataFrame]:
@@ -61,7 +61,7 @@ def _extremes(arm: Arm, bundle: Path, anatomy: Anatomy) -> list[pd.DataFrame]:
     reference = read_reference(Path(bundle) / "reference_moments.parquet", anatomy)
     vectors = moments.to_vector(reference.moments)
     mean, spread = vectors.mean(axis=0), vectors.std(axis=0)
-    k, found = reference.structures.index(arm.constrained[0]), []
+    k, targets = reference.structures.index(arm.constrained[0]), []
     for _ in range(arm.samples):
         for attribute in arm.attributes:
             entry = moments.VECTOR_ENTRIES.index({"size": "log_volume", "position": "x"}[attribute])
@@ -71,36 +71,36 @@ def _extremes(arm: Arm, bundle: Path, anatomy: Anatomy) -> list[pd.DataFrame]:
                 rows = pd.DataFrame(moments.to_columns(moments.from_vector(vector)))
                 rows.insert(0, "structure", reference.structures)
                 rows["constrained"] = [attribute if i == k else "" for i in range(len(rows))]
-                found.append(rows)
-    return found
+                targets.append(rows)
+    return targets
 
 
 def tasks(targets: list[pd.DataFrame], seed: int, inputs: str) -> list[Task]:
-    """A task a sample; `inputs` is the digest of what all of them depend on."""
-    made = []
+    """One task per sample; `inputs` is the digest of what all of them depend on."""
+    listed = []
     for index, rows in enumerate(targets):
         payload = (rows.to_dict("records"), seed, index)
         name = f"sample-{index:05d}"
-        made.append(Task(name, f"{name}.nii.gz", artifacts.digest([inputs, payload]), payload))
-    return made
+        listed.append(Task(name, f"{name}.nii.gz", artifacts.digest([inputs, payload]), payload))
+    return listed
 
 
 def work(
     s: judging.Sampler, paths: list[Path], payloads: list[tuple[list[dict], int, int]]
 ) -> list[dict | SubjectError]:
-    """Sample hearts together (for `subjects.run_batch`): payload is target rows, seed, index.
+    """Sample hearts together (for `batch_runner.run_batch`): payload is target rows, seed, index.
 
     Noise is that of seed and index, the same in every arm. What is written has the bounded repairs.
     """
-    rows = [pd.DataFrame(own) for own, *_ in payloads]
-    refused = [impossible(own, s.prior.grid) for own in rows]
+    rows = [pd.DataFrame(target_rows) for target_rows, *_ in payloads]
+    refused = [impossible(target_rows, s.prior.grid) for target_rows in rows]
     open_ones = [i for i, reason in enumerate(refused) if not reason]
     started, labels = time.process_time(), {}
     if open_ones:
         seeds = [np.random.SeedSequence(payloads[i][1:]) for i in open_ones]
         constraints = make_constraints([rows[i] for i in open_ones], s.prior, s.bundle)
-        made, _ = sample_labels(s.prior, constraints, seeds, s.settings)
-        labels = dict(zip(open_ones, made, strict=True))
+        sampled, _ = sample_labels(s.prior, constraints, seeds, s.settings)
+        labels = dict(zip(open_ones, sampled, strict=True))
     seconds = (time.process_time() - started) / max(len(open_ones), 1)
     return [
         SubjectError(refused[i].text) if refused[i] else _judge(s, path, rows[i], labels[i], seconds)

@@ -33,19 +33,19 @@ def overview(tables: dict[str, pd.DataFrame]) -> str:
     """One row per method and number of structures: realism against held-out hearts, the share that passes the
     gate, and the median errors of what is constrained.
     """
-    own = tables["realism"]
-    own = own[own["reference"] == "reference"]
+    realism = tables["realism"]
+    realism = realism[realism["reference"] == "reference"]
     whole = tables["topology"]
     whole = whole[(whole["rule"] == ALL) & (whole["strength"] == 1)]
     passed = whole.set_index(["method", "constrained_structures"])
     keys = ["method", "constrained_structures", "attribute"]
-    found = headline(tables["fidelity"]).set_index(keys)["median_error"].to_dict()
+    medians = headline(tables["fidelity"]).set_index(keys)["median_error"].to_dict()
     rows = []
-    for _, row in own.iterrows():
+    for _, row in realism.iterrows():
         key = (row["method"], row["constrained_structures"])
         pairs = zip(PAPER, (1, 1, 3), strict=True)
-        # unguided samples are listed there for every set, which they were not told
-        errors_ = [number(found[*key, name] if key[1] else None, digits) for name, digits in pairs]
+        # unguided samples are listed there for every set, but none of it was a target for them
+        errors_ = [number(medians[*key, name] if key[1] else None, digits) for name, digits in pairs]
         realism_ = [_with_interval(row, name, 2) for name in ("fd_ratio", "one_nna")]
         rows.append([_arm(row), *realism_, number(passed["share"].get(key)), *errors_, str(row["n"])])
     columns = ["method, structures", "Fréchet ratio", "1-NNA", "passes the gate"]
@@ -89,9 +89,9 @@ def realism(table: pd.DataFrame) -> str:
 
 
 def errors(table: pd.DataFrame) -> str:
-    own = headline(table)
+    errors = headline(table)
     rows = []
-    for (structure, method), group in own.groupby(["structure", "method"], sort=False):
+    for (structure, method), group in errors.groupby(["structure", "method"], sort=False):
         by = group.set_index("attribute")
         cells = []
         for attribute, digits in (("size", 2), ("position", 2), ("shape", 3)):
@@ -155,7 +155,7 @@ def _slope(row: pd.Series, of: str) -> str:
     return f"{number(slope)} ({number(low)} to {number(high)})" if pd.notna(slope) else "–"
 
 
-def _told(reasons: pd.Series) -> pd.Series:
+def _stated(reasons: pd.Series) -> pd.Series:
     """Where there is a reason; none is empty, or NaN in a table that was read."""
     return reasons.notna() & (reasons != "")
 
@@ -163,15 +163,15 @@ def _told(reasons: pd.Series) -> pd.Series:
 def extremes(table: pd.DataFrame) -> str:
     rows = []
     for (attribute, deviations), group in table.groupby(["attribute", "deviations"]):
-        outside = int(_told(group["ended"]).sum())
-        passed = int((~_told(group["gate"])).sum())
+        outside = int(_stated(group["ended"]).sum())
+        passed = int((~_stated(group["gate"])).sum())
         achieved = number(group["achieved"].median(), 1)
         rows.append([attribute, number(deviations, 0), achieved, f"{outside} of {len(group)}", str(passed)])
     columns = [
         "attribute",
-        "asked, SD",
+        "target, SD",
         "achieved, SD, median",
-        "told to be outside the prior",
+        "ended as outside the prior",
         "pass the gate",
     ]
     return _table(columns, rows)
@@ -183,11 +183,11 @@ def known(table: pd.DataFrame) -> str:
     rings = {"within 2 SD": away <= 2, "2 to 4 SD": (away > 2) & (away <= 4), "beyond 4 SD": away > 4}
     for plane, group in table.groupby("plane", sort=False):
         for ring, inside in rings.items():
-            own = group[inside[group.index]]
-            if own.empty:
+            part = group[inside[group.index]]
+            if part.empty:
                 continue
-            medians = own[["volume_error_percent", "centroid_error_mm", "shape_error"]].median()
+            medians = part[["volume_error_percent", "centroid_error_mm", "shape_error"]].median()
             texts = [number(v, d) for v, d in zip(medians, (1, 1, 3), strict=True)]
-            passed = f"{int((~_told(own['gate'])).sum())} of {len(own)}"
+            passed = f"{int((~_stated(part['gate'])).sum())} of {len(part)}"
             rows.append([plane, ring, *texts, passed])
     return _table(["ellipsoid hearts", "target", *ERRORS, "pass the gate"], rows)

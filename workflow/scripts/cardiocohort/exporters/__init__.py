@@ -1,4 +1,4 @@
-"""Solver inputs from a `BiventricularModel`, one module a format. Owned by the inputs stage.
+"""Solver inputs from a `BiventricularModel`, one module per format. Owned by the inputs stage.
 
 A module of this package registers its writer under the name that the config uses:
 
@@ -6,7 +6,7 @@ A module of this package registers its writer under the name that the config use
     def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]: ...
 
 It writes into `folder` (there, empty) and returns the files it wrote; a format that is a mesh alone has no
-use for `mechanics`. Its last file is README.txt, which tells what the others are and how to run them; a
+use for `mechanics`. Its last file is README.txt, which says what the others are and how to run them; a
 writer that leaves it out gets one that lists them. Adding a format is adding a module; names with an
 underscore are not formats.
 """

@@ -69,8 +69,8 @@ def sample_labels(
     history: list[list[float]] = [[] for _ in seeds]
 
     def record(step):
-        for own, loss in zip(history, step.loss.tolist(), strict=True):
-            own.append(loss)
+        for losses, loss in zip(history, step.loss.tolist(), strict=True):
+            losses.append(loss)
 
     if settings.method == "implicit":
         denoise = conditioned(prior, constraints, base)
@@ -87,20 +87,21 @@ def sample_labels(
 def work(
     g: Sampler, paths: list[Path], payloads: list[tuple[list[dict], int, str, int, dict | None]]
 ) -> list[dict | SubjectError]:
-    """Generate subjects together (for `subjects.run_batch`): payload is target rows, seed, arm, index, base.
+    """Generate subjects together (for `batch_runner.run_batch`).
 
-    A base (siblings; else None) is `sibling_base.of_table`'s or `sibling_base.of_map`'s.
+    A payload is target rows, seed, arm, index, base. The base (siblings; else None) is that of
+    `sibling_base.of_table` or `sibling_base.of_map`.
 
     Attempts go on until the gate accepts one that meets its targets; if none does, the one with the fewest
     violations is written and the topology stage will reject it. A subject is a SubjectError if its samples
     all diverged, and if its target is outside the prior: beyond the field, or missed by all that were made.
     """
-    rows = [pd.DataFrame(own) for own, *_ in payloads]
+    rows = [pd.DataFrame(target_rows) for target_rows, *_ in payloads]
     bases = [_open_base(g, *each) for each in zip(rows, (p[4] for p in payloads), strict=True)]
     tried: list[list[Attempt]] = [[] for _ in payloads]
     refused = [
-        base if isinstance(base, SubjectError) else _impossible(g, own)
-        for own, base in zip(rows, bases, strict=True)
+        base if isinstance(base, SubjectError) else _impossible(g, target_rows)
+        for target_rows, base in zip(rows, bases, strict=True)
     ]
     for number in range(g.max_attempts):
         open_ones = [i for i in range(len(payloads)) if not refused[i] and _goes_on(tried[i])]
@@ -132,10 +133,10 @@ def _open_base(
         return SubjectError("base rejected", given["refused"], Outcome.BASE_REJECTED)
     prior, reach = g.prior, g.settings.sibling.reach_mm
     labels = read_base(given, prior.anatomy, prior.grid)
-    own = rows[rows["structure"].isin(given["edited"])]
-    groups = [prior.anatomy.labels_of(name) for name in own["structure"]]
+    edited_rows = rows[rows["structure"].isin(given["edited"])]
+    groups = [prior.anatomy.labels_of(name) for name in edited_rows["structure"]]
     before = moments.measure_labels(labels, groups, prior.grid.axes_mm()) if groups else None
-    after = moments.from_columns(own)
+    after = moments.from_columns(edited_rows)
     edited = [(group, moved_mm(before[k], after[k])) for k, group in enumerate(groups)]
     base = make_base(prior, labels, edited, reach)
     with torch.no_grad():
@@ -169,7 +170,7 @@ class Attempt:
         """Names of what refuses the sample, by stage (`stage_tables.CAUSES`)."""
         names = {Stage.GENERATION: [self.miss.reason] if self.miss else []}
         names[Stage.TOPOLOGY] = [failure.rule for failure in self.failures]
-        return {str(stage): own for stage, own in names.items() if own}
+        return {str(stage): reasons for stage, reasons in names.items() if reasons}
 
 
 def _goes_on(tried: list[Attempt]) -> bool:
@@ -190,7 +191,7 @@ def _finish(
     }
     candidates = [attempt for attempt in tried if not attempt.miss]
     if not candidates:
-        # a target out of reach can also drive samples apart, so it is told first
+        # a target out of reach can also drive samples apart, so it is the first reason
         first = min((attempt.miss for attempt in tried), key=lambda miss: miss.reason != OUTSIDE)
         return SubjectError(first.reason, first.detail, record=records)
     best = min(candidates, key=lambda attempt: len(attempt.failures))
@@ -238,11 +239,11 @@ def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(cause=frame["subject"].map(causes), tried_causes=frame["subject"].map(tried))
 
 
-def _residual_columns(rows: pd.DataFrame, found: dict[str, float]) -> dict[str, list[float]]:
+def _residual_columns(rows: pd.DataFrame, residuals: dict[str, float]) -> dict[str, list[float]]:
     """`<attribute>_residual_sd` of the structures that constrain it; of several relations, the worst."""
     columns: dict[str, dict[str, float]] = {}
-    for key, value in found.items():
+    for key, value in residuals.items():
         structure, _, word = key.partition(".")
         column = columns.setdefault(f"{attributes.split(word)[0]}_residual_sd", {})
         column[structure] = max(value, column.get(structure, 0.0))
-    return {name: [own.get(s, np.nan) for s in rows["structure"]] for name, own in columns.items()}
+    return {name: [values.get(s, np.nan) for s in rows["structure"]] for name, values in columns.items()}

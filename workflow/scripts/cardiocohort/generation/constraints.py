@@ -21,7 +21,7 @@ EDIT_WEIGHT = 10.0  # a few per cent are small beside what the neighbours of an 
 HELD_POSITION_WEIGHT = 3.0  # what is not edited is to stay within a millimetre, a fifth of a reference spread
 SMALLEST_SPREAD = 1e-3  # of a reference population in which an attribute does not vary
 
-Asked = tuple[str, tuple[str, ...]]  # an attribute and the structures, unions included, it is of
+Constrained = tuple[str, tuple[str, ...]]  # an attribute and its structures, unions included
 
 
 @cache
@@ -32,9 +32,9 @@ def spread_of(bundle: Path, anatomy: Anatomy, attribute: str, names: tuple[str, 
     that its reference population does not have.
     """
     reference = _reference(bundle, anatomy)
-    found = select(reference.moments, reference.structures, names)
-    own = tuple(found[:, i] for i in range(len(names)))
-    return max(attributes.spread(attribute, own), SMALLEST_SPREAD)
+    selected = select(reference.moments, reference.structures, names)
+    spread = attributes.spread(attribute, tuple(selected[:, i] for i in range(len(names))))
+    return max(spread, SMALLEST_SPREAD)
 
 
 @cache
@@ -42,14 +42,14 @@ def _reference(bundle: Path, anatomy: Anatomy):
     return read_reference(Path(bundle) / "reference_moments.parquet", anatomy)
 
 
-def asked_of(rows: pd.DataFrame) -> list[Asked]:
+def constrained_by(rows: pd.DataFrame) -> list[Constrained]:
     """What a subject's target rows (stage_tables.TARGETS) constrain."""
-    found = []
+    pairs = []
     for name, text in zip(rows["structure"], rows["constrained"], strict=True):
         for word in filter(None, text.split(",")):
             attribute, other = attributes.split(word)
-            found.append((attribute, (name, other) if other else (name,)))
-    return found
+            pairs.append((attribute, (name, other) if other else (name,)))
+    return pairs
 
 
 def make_constraints(
@@ -61,11 +61,11 @@ def make_constraints(
     change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, the positions of its other
     structures HELD_POSITION_WEIGHT times.
     """
-    asked = [asked_of(r) for r in rows]
-    made = []
-    for attribute, names in sorted({one for own in asked for one in own}):
-        active = [float((attribute, names) in own) for own in asked]
-        made.append(
+    by_subject = [constrained_by(r) for r in rows]
+    constraints = []
+    for attribute, names in sorted({pair for pairs in by_subject for pair in pairs}):
+        active = [float((attribute, names) in pairs) for pairs in by_subject]
+        constraints.append(
             Constraint(
                 attribute,
                 tuple(prior.anatomy.labels_of(name) for name in names),
@@ -75,7 +75,7 @@ def make_constraints(
                 _weight(attribute, names[0], edited),
             )
         )
-    return made
+    return constraints
 
 
 def _weight(attribute: str, name: str, edited: tuple[str, ...]) -> float:
@@ -85,8 +85,8 @@ def _weight(attribute: str, name: str, edited: tuple[str, ...]) -> float:
 
 
 def _wanted(rows: list[pd.DataFrame], name: str, device: str) -> Moments:
-    found = moments.from_columns(pd.DataFrame([r[r["structure"] == name].iloc[0] for r in rows]))
-    tensors = (found.volume_ml, found.centroid_mm, found.covariance_mm2)
+    wanted = moments.from_columns(pd.DataFrame([r[r["structure"] == name].iloc[0] for r in rows]))
+    tensors = (wanted.volume_ml, wanted.centroid_mm, wanted.covariance_mm2)
     return Moments(*(torch.tensor(t, dtype=torch.float32, device=device) for t in tensors))
 
 
@@ -97,14 +97,14 @@ def residuals(rows: pd.DataFrame, achieved: Moments, bundle: Path, anatomy: Anat
     attribute as the column `constrained` has it.
     """
     names, wanted = list(rows["structure"]), moments.from_columns(rows)
-    found = {}
-    for attribute, of in asked_of(rows):
+    errors = {}
+    for attribute, of in constrained_by(rows):
         at = [slice(k, k + 1) for k in (names.index(name) for name in of)]
         pairs = [(achieved[k], wanted[k]) for k in at]
         differs = attributes.differences(attribute, *(tuple(side) for side in zip(*pairs, strict=True)))
         key = f"{of[0]}.{'/'.join([attribute, *of[1:]])}"
-        found[key] = float(np.sqrt(np.mean(differs**2)) / spread_of(bundle, anatomy, attribute, of))
-    return found
+        errors[key] = float(np.sqrt(np.mean(differs**2)) / spread_of(bundle, anatomy, attribute, of))
+    return errors
 
 
 def impossible(rows: pd.DataFrame, grid: Grid) -> Ending | None:
@@ -113,25 +113,25 @@ def impossible(rows: pd.DataFrame, grid: Grid) -> Ending | None:
     half = np.array(grid.shape) * grid.spacing_mm / 2.0
     field_ml = np.prod(2.0 * half) / 1000.0
     for k, (name, text) in enumerate(zip(rows["structure"], rows["constrained"], strict=True)):
-        asked, own = text.split(","), wanted[k]
-        if text and not all(np.isfinite(v).all() for v in vars(own).values()):
+        constrained, target = text.split(","), wanted[k]
+        if text and not all(np.isfinite(v).all() for v in vars(target).values()):
             return _outside(f"{name}, not finite")
-        if "position" in asked and (np.abs(own.centroid_mm) >= half).any():
-            place = ", ".join(f"{c:.0f}" for c in own.centroid_mm)
+        if "position" in constrained and (np.abs(target.centroid_mm) >= half).any():
+            place = ", ".join(f"{c:.0f}" for c in target.centroid_mm)
             return _outside(f"{name}, centroid ({place}) mm, field +-{half.max():.0f} mm")
-        if "size" in asked and own.volume_ml >= field_ml:
-            return _outside(f"{name}, volume {own.volume_ml:.0f} mL, field {field_ml:.0f} mL")
+        if "size" in constrained and target.volume_ml >= field_ml:
+            return _outside(f"{name}, volume {target.volume_ml:.0f} mL, field {field_ml:.0f} mL")
     return None
 
 
-def missed(found: dict[str, float], max_miss: float) -> Ending | None:
+def missed(errors: dict[str, float], max_miss: float) -> Ending | None:
     """The worst of `residuals` as an ending, if it is beyond `max_miss` standard deviations; else None."""
-    if not found:
+    if not errors:
         return None
-    worst = max(found, key=lambda key: np.inf if np.isnan(found[key]) else found[key])
-    if found[worst] <= max_miss:
+    worst = max(errors, key=lambda key: np.inf if np.isnan(errors[key]) else errors[key])
+    if errors[worst] <= max_miss:
         return None
-    return _outside(f"{worst} missed by {found[worst]:.1f} SD, max {max_miss:g}")
+    return _outside(f"{worst} missed by {errors[worst]:.1f} SD, max {max_miss:g}")
 
 
 def _outside(detail: str) -> Ending:

@@ -10,8 +10,8 @@ from ..diffusion.networks import CERTAIN, REFINEMENT
 def full_occupancy(prior: Prior, z: torch.Tensor) -> torch.Tensor:
     """Probabilities (B, K+1, X, Y, Z) of the labels of every voxel, of clean latents z (B, L, m, m, m).
 
-    As `Prior.labels` decodes: voxels of cells that are not certain are told apart by the detail head, those
-    of certain cells have the cell's probabilities. The argmax is that label map.
+    As `Prior.labels` decodes: the detail head separates the voxels of cells that are not certain. Those of
+    certain cells have the cell's probabilities. The argmax is that label map.
     """
     network = prior.autoencoder
     with autocast(prior.device):
@@ -21,7 +21,7 @@ def full_occupancy(prior: Prior, z: torch.Tensor) -> torch.Tensor:
         fine = network.detail(features, logits, cells).float().softmax(2) if len(cells[0]) else None
     r = REFINEMENT
     b, c, x, y, z_edge = probability.shape
-    # (B, x, y, z, R^3, C): one row of voxels a cell, so that refined cells can be put in place
+    # (B, x, y, z, R^3, C): one row of voxels per cell, so that refined cells can be put in place
     blocks = probability.permute(0, 2, 3, 4, 1)[:, :, :, :, None, :].expand(-1, -1, -1, -1, r**3, -1)
     if fine is not None:
         blocks = blocks.index_put(cells, fine)

@@ -60,25 +60,25 @@ def unit_cube_loss(prior: Prior, z: torch.Tensor, constraints: list[Constraint],
     shares of its edge. The paper has size, position and shape; the others follow its units.
     """
     edge = prior.grid.spacing_mm * prior.grid.shape[0]
-    found = _found(full_occupancy(prior, z), full_axes_mm(prior), 1, constraints)
+    measured = _measured(full_occupancy(prior, z), full_axes_mm(prior), 1, constraints)
     total = z.new_zeros(len(z))
     for attribute in dict.fromkeys(c.attribute for c in constraints):
-        own = [c for c in constraints if c.attribute == attribute]
-        errors = [(_in_unit_cube(c, found, edge) ** 2).mean(1) * c.active for c in own]
-        asked = sum(c.active for c in own).clamp_min(1.0)
-        total = total + s.dps.weight_of(attribute) * sum(errors) / asked
+        alike = [c for c in constraints if c.attribute == attribute]
+        errors = [(_in_unit_cube(c, measured, edge) ** 2).mean(1) * c.active for c in alike]
+        active = sum(c.active for c in alike).clamp_min(1.0)
+        total = total + s.dps.weight_of(attribute) * sum(errors) / active
     return total
 
 
-def _in_unit_cube(c: Constraint, found: dict, edge: float) -> torch.Tensor:
-    own = tuple(found[group] for group in c.labels)
+def _in_unit_cube(c: Constraint, measured: dict, edge: float) -> torch.Tensor:
+    achieved = tuple(measured[group] for group in c.labels)
     if c.attribute == "size":
-        return (own[0].volume_ml - c.wanted[0].volume_ml)[:, None] / (edge**3 / 1000.0)
+        return (achieved[0].volume_ml - c.wanted[0].volume_ml)[:, None] / (edge**3 / 1000.0)
     if c.attribute == "scale":
-        return (own[0].scale_mm2 - c.wanted[0].scale_mm2)[:, None] / edge**2
+        return (achieved[0].scale_mm2 - c.wanted[0].scale_mm2)[:, None] / edge**2
     if c.attribute == "volume_ratio":
-        return (attributes.volume_ratio(*own) - attributes.volume_ratio(*c.wanted))[:, None]
-    differs = attributes.differences(c.attribute, own, c.wanted)
+        return (attributes.volume_ratio(*achieved) - attributes.volume_ratio(*c.wanted))[:, None]
+    differs = attributes.differences(c.attribute, achieved, c.wanted)
     return differs / edge if c.attribute in ("position", "distance") else differs
 
 
@@ -95,26 +95,26 @@ def standardised_loss(
     With a `base`, the deviation of its siblings from it counts beside the residuals.
     """
     occupancy = prior.logits(z).softmax(1)
-    found = _found(occupancy, prior.cell_axes_mm, REFINEMENT, constraints)
+    measured = _measured(occupancy, prior.cell_axes_mm, REFINEMENT, constraints)
     total = base.base_deviation(occupancy) if base else z.new_zeros(len(z))
     for c in constraints:
-        own = tuple(found[group] for group in c.labels)
-        residual = attributes.differences(c.attribute, own, c.wanted) / c.spread
+        achieved = tuple(measured[group] for group in c.labels)
+        residual = attributes.differences(c.attribute, achieved, c.wanted) / c.spread
         total = total + s.weight_of(c.attribute) * c.weight * c.active * (residual**2).mean(1)
     return total / sum(c.active for c in constraints).clamp_min(1.0)
 
 
-def _found(occupancy, axes_mm, refinement: int, constraints: list[Constraint]) -> dict:
+def _measured(occupancy, axes_mm, refinement: int, constraints: list[Constraint]) -> dict:
     """Moments by group of labels, each measured once.
 
-    All together: a structure at a time, the gradient would be summed over as many fields of zeros.
+    All together: with one structure at a time, the gradient would be summed over as many fields of zeros.
     """
     groups = list(dict.fromkeys(group for c in constraints for group in c.labels))
     members = occupancy.new_zeros(len(groups), occupancy.shape[1])
     for row, group in zip(members, groups, strict=True):
         row[list(group)] = 1.0
-    found = measure(torch.einsum("gk,bkxyz->bgxyz", members, occupancy), axes_mm, refinement)
-    return {group: found[:, i] for i, group in enumerate(groups)}
+    measured = measure(torch.einsum("gk,bkxyz->bgxyz", members, occupancy), axes_mm, refinement)
+    return {group: measured[:, i] for i, group in enumerate(groups)}
 
 
 def guided(

@@ -1,7 +1,7 @@
 """Implicit conditioning (`guidance.method: implicit`), the baseline of guidance (generation stage).
 
-The denoiser is told the wanted moments as heat maps (`prior/conditioning`), which it was trained to follow;
-no gradient is taken. It takes whole structures, all of their moments at once.
+The denoiser gets the target moments as heat maps (`diffusion/conditioning`), which it was trained to follow.
+No gradient is taken. A constraint is on a whole structure, on all of its moments at once.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,17 @@ KEY = "config key 'guidance.method' is 'implicit'"
 
 
 def conditioned(prior: Prior, constraints: list[Constraint], base: Base | None = None) -> Callable:
-    """The denoiser, told what the constraints want of each sample.
+    """The denoiser with the heat maps of the constraints of each sample.
 
     Raises InputError for a prior that was not trained so, for unions, relations and siblings.
     """
     structures = prior.anatomy.structures
     if base:
-        raise InputError(f"{KEY}, which cannot hold a base; set method: fast")
+        raise InputError(f"{KEY}, which cannot hold a base; set method: polyak")
     if prior.denoiser.condition_channels != len(structures):
         raise InputError(
-            f"{KEY}, but the denoiser of the bundle is not told moments; train one with "
-            "prior.conditioning: heat_maps, or set method: fast or dps"
+            f"{KEY}, but the bundle's denoiser takes no heat maps of moments; train one "
+            "with prior.conditioning: heat_maps, or set method: polyak or dps"
         )
     maps = None
     for c in constraints:
@@ -36,14 +36,14 @@ def conditioned(prior: Prior, constraints: list[Constraint], base: Base | None =
         if len(labels) != 1:
             names = "+".join(structures[label - 1] for label in labels)
             raise InputError(
-                f"{KEY}, which cannot be asked for {c.attribute} of {names}: it knows single structures; "
-                "constrain these, or set method: fast or dps"
+                f"{KEY}, which cannot constrain the {c.attribute} of {names}, only single "
+                "structures; constrain these, or set method: polyak or dps"
             )
-        told = heat_maps(c.wanted[0], prior.grid)
+        heat_map = heat_maps(c.wanted[0], prior.grid)
         if maps is None:
-            maps = torch.zeros(len(c.active), len(structures), *told.shape[1:], device=prior.device)
-        asked = c.active > 0
-        maps[asked, labels[0] - 1] = told[asked]
+            maps = torch.zeros(len(c.active), len(structures), *heat_map.shape[1:], device=prior.device)
+        active = c.active > 0
+        maps[active, labels[0] - 1] = heat_map[active]
 
     def denoise(z, sigma):
         with torch.no_grad():

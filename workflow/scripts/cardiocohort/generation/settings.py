@@ -26,10 +26,7 @@ class DpsSettings:
         maximum=1000000000.0,
     )
     lambda_shape: float = key(
-        700.0,
-        "Weight of the squared errors of S / tr S.",
-        minimum=0,
-        maximum=1000000000.0,
+        700.0, "Weight of the squared errors of S / tr S.", minimum=0, maximum=1000000000.0
     )
     lambda_scale: float = key(
         50000.0,
@@ -38,22 +35,13 @@ class DpsSettings:
         maximum=1000000000.0,
     )
     lambda_orientation: float = key(
-        600.0,
-        "Weight of the squared errors of the principal axes.",
-        minimum=0,
-        maximum=1000000000.0,
+        600.0, "Weight of the squared errors of the principal axes.", minimum=0, maximum=1000000000.0
     )
     lambda_aspect: float = key(
-        900.0,
-        "Weight of the squared errors of the eigenvalues of S / tr S.",
-        minimum=0,
-        maximum=1000000000.0,
+        900.0, "Weight of the squared errors of the eigenvalues of S / tr S.", minimum=0, maximum=1000000000.0
     )
     lambda_volume_ratio: float = key(
-        8.0,
-        "Weight of the squared errors of ratios of volumes.",
-        minimum=0,
-        maximum=1000000000.0,
+        8.0, "Weight of the squared errors of ratios of volumes.", minimum=0, maximum=1000000000.0
     )
     lambda_distance: float = key(
         2400.0,
@@ -62,10 +50,7 @@ class DpsSettings:
         maximum=1000000000.0,
     )
     lambda_direction: float = key(
-        170.0,
-        "Weight of the squared errors of unit vectors.",
-        minimum=0,
-        maximum=1000000000.0,
+        170.0, "Weight of the squared errors of unit vectors.", minimum=0, maximum=1000000000.0
     )
 
     def weight_of(self, attribute: str) -> float:
@@ -84,10 +69,7 @@ class SiblingSettings:
     )
     steps: int = key(24, "Noise levels from there.", minimum=2, maximum=1000)
     step_fraction: float = key(
-        1.0,
-        "Share of the Polyak step that is taken at each of them.",
-        minimum=0,
-        maximum=2,
+        1.0, "Share of the Polyak step that is taken at each of them.", minimum=0, maximum=2
     )
     reach_mm: float = key(
         12.0,
@@ -107,7 +89,7 @@ class GuidanceSettings:
         "polyak",
         "`dps` follows the gradient through the denoiser, as published; `polyak` is the cheaper "
         "default. `implicit` takes no gradient: it is the baseline, for a bundle whose denoiser "
-        "is told moments (`prior.conditioning`).",
+        "takes heat maps of moments (`prior.conditioning`).",
         enum=["polyak", "dps", "implicit"],
     )
     steps: int = key(30, "Noise levels of the sampler.", minimum=2, maximum=1000)
@@ -118,40 +100,22 @@ class GuidanceSettings:
         maximum=1000,
     )
     sigma_min: float = key(
-        0.02,
-        "Last noise level before zero; less than sigma_max.",
-        exclusiveMinimum=0,
-        maximum=10,
+        0.02, "Last noise level before zero; less than sigma_max.", exclusiveMinimum=0, maximum=10
     )
     lambda_size: float = key(
-        1.0,
-        "Weight of the volumes in the loss of `polyak`.",
-        minimum=0,
-        maximum=1000000.0,
+        1.0, "Weight of the volumes in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     lambda_position: float = key(
-        1.0,
-        "Weight of the centroids in the loss of `polyak`.",
-        minimum=0,
-        maximum=1000000.0,
+        1.0, "Weight of the centroids in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     lambda_shape: float = key(
-        1.0,
-        "Weight of the normalised covariances in the loss of `polyak`.",
-        minimum=0,
-        maximum=1000000.0,
+        1.0, "Weight of the normalised covariances in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     lambda_scale: float = key(
-        1.0,
-        "Weight of the total scales in the loss of `polyak`.",
-        minimum=0,
-        maximum=1000000.0,
+        1.0, "Weight of the total scales in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     lambda_orientation: float = key(
-        1.0,
-        "Weight of the principal axes in the loss of `polyak`.",
-        minimum=0,
-        maximum=1000000.0,
+        1.0, "Weight of the principal axes in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     lambda_aspect: float = key(
         1.0,
@@ -160,22 +124,13 @@ class GuidanceSettings:
         maximum=1000000.0,
     )
     lambda_volume_ratio: float = key(
-        1.0,
-        "Weight of ratios of volumes in the loss of `polyak`.",
-        minimum=0,
-        maximum=1000000.0,
+        1.0, "Weight of ratios of volumes in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     lambda_distance: float = key(
-        1.0,
-        "Weight of distances in the loss of `polyak`.",
-        minimum=0,
-        maximum=1000000.0,
+        1.0, "Weight of distances in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     lambda_direction: float = key(
-        1.0,
-        "Weight of directions in the loss of `polyak`.",
-        minimum=0,
-        maximum=1000000.0,
+        1.0, "Weight of directions in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     step_fraction: float = key(
         1.4,
@@ -184,10 +139,7 @@ class GuidanceSettings:
         maximum=2,
     )
     trust_radius: float = key(
-        0.1,
-        "Longest step of `polyak`, in standard deviations of the noise.",
-        minimum=0,
-        maximum=100,
+        0.1, "Longest step of `polyak`, in standard deviations of the noise.", minimum=0, maximum=100
     )
     momentum: float = key(
         0.5,
@@ -197,22 +149,13 @@ class GuidanceSettings:
         maximum=0.9,
     )
     guide_every: int = key(
-        3,
-        "`polyak` steers at every such level, counted back from the last.",
-        minimum=1,
-        maximum=1000,
+        3, "`polyak` steers at every such level, counted back from the last.", minimum=1, maximum=1000
     )
     sigma_from: float = key(
-        30.0,
-        "Guidance of `polyak` acts at this noise level and below.",
-        minimum=0,
-        maximum=1000,
+        30.0, "Guidance of `polyak` acts at this noise level and below.", minimum=0, maximum=1000
     )
     sigma_to: float = key(
-        0.02,
-        "Guidance of `polyak` acts at this noise level and above.",
-        minimum=0,
-        maximum=1000,
+        0.02, "Guidance of `polyak` acts at this noise level and above.", minimum=0, maximum=1000
     )
     max_miss: float = key(
         1.5,
@@ -223,8 +166,7 @@ class GuidanceSettings:
         maximum=1000,
     )
     dps: DpsSettings = section(
-        DpsSettings,
-        "The published rule, D - sigma^2 w grad L, with L in the unit cube (docs/generation.md).",
+        DpsSettings, "The published rule, D - sigma^2 w grad L, with L in the unit cube (docs/generation.md)."
     )
     sibling: SiblingSettings = section(
         SiblingSettings,

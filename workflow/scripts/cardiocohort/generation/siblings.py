@@ -60,7 +60,7 @@ def make_base(
     latent = fit_latent(prior, labels)
     with torch.no_grad():
         occupancy = prior.logits(latent).softmax(1)
-    whole = apart(labels, [own for own, _ in edited], prior.anatomy.n_channels)
+    whole = apart(labels, [group for group, _ in edited], prior.anatomy.n_channels)
     mask = torch.tensor(whole, dtype=torch.float32, device=prior.device)[None]
     return Base(latent, free_cells(labels, edited, prior, reach_mm), occupancy, mask)
 
@@ -74,8 +74,8 @@ def apart(labels: np.ndarray, edited: list[tuple[int, ...]], channels: int) -> n
     """Which labels (channels,) are neither edited nor share a voxel face with what is; background never."""
     near = np.zeros(channels, dtype=bool)
     near[0] = True
-    for own in edited:
-        near[np.unique(labels[ndimage.binary_dilation(np.isin(labels, own))])] = True
+    for group in edited:
+        near[np.unique(labels[ndimage.binary_dilation(np.isin(labels, group))])] = True
     return ~near
 
 
@@ -107,9 +107,9 @@ def fit_latent(prior: Prior, labels: np.ndarray) -> torch.Tensor:
                 detail = network.detail(features, logits, mixed).float().flatten(0, 1)
             coarse = -(target * F.log_softmax(logits, 1)).sum() / len(b)
             # sharpened, so that volumes are those of the argmax
-            found = settled + (4.0 * detail).softmax(1).sum(0)
+            voxels_of = settled + (4.0 * detail).softmax(1).sum(0)
             present = count[1:] > 0
-            volumes = ((found[1:] / count[1:].clamp_min(1.0))[present].log() ** 2).sum()
+            volumes = ((voxels_of[1:] / count[1:].clamp_min(1.0))[present].log() ** 2).sum()
             loss = coarse + F.cross_entropy(detail, fine) + FIT_VOLUMES * volumes
             (latent.grad,) = torch.autograd.grad(loss, latent)
         optimiser.step()
@@ -126,8 +126,8 @@ def free_cells(
     edge = prior.latent_shape[1]
     size = labels.shape[0] // edge
     free = np.zeros((edge,) * 3, dtype=bool)
-    for own, moved in edited:
-        distance = ndimage.distance_transform_edt(~np.isin(labels, own)) * prior.grid.spacing_mm
+    for group, moved in edited:
+        distance = ndimage.distance_transform_edt(~np.isin(labels, group)) * prior.grid.spacing_mm
         nearest = distance.reshape(edge, size, edge, size, edge, size).min((1, 3, 5))
         free |= nearest <= reach_mm + moved
     return torch.tensor(free, dtype=torch.float32, device=prior.device)[None, None]

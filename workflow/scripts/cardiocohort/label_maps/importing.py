@@ -23,6 +23,7 @@ from ..runtime.artifacts import listed_in
 from ..runtime.errors import InputError, SubjectError
 from ..runtime.outcomes import Outcome, ending_of
 from . import coarse_maps
+from .reading import Convention, read_heart
 
 ORIGIN_COLUMNS = ORIGIN  # add them to come back to the scan
 UNUSABLE = "label map cannot be used"
@@ -55,7 +56,7 @@ def to_heart_frame(label_map: LabelMap, anatomy: Anatomy) -> LabelMap:
     return LabelMap(label_map.labels, affine)
 
 
-def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rules]) -> dict:
+def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rules, Convention]) -> dict:
     """Write the canonical copy of the label map `source` to `path`.
 
     Returns its moments by structure, what was changed in it (`repairs`), and where the heart frame's origin
@@ -63,10 +64,11 @@ def import_label_map(path: Path, payload: tuple[str, Anatomy, Grid, topology.Rul
 
     Raises SubjectError if `source` is not a label map of the anatomy (`ending_alone`).
     """
-    source, anatomy, grid, rules = payload
+    source, anatomy, grid, rules, convention = payload
     with ending_alone(source):
-        label_map = labelmap.read_label_map(source, anatomy)
+        label_map, remarks = read_heart(source, anatomy, convention)
         label_map, changes = coarse_maps.bring_to_spacing(label_map, anatomy, grid, rules)
+        changes = (*remarks, *changes)
         centred = to_heart_frame(label_map, anatomy)
     for change in changes:
         log.info("%s: %s", source, change)

@@ -3,6 +3,7 @@
 Used by the population stage (targets of siblings) and the generation stage.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,22 @@ from ..cohort.table import subject_name
 from ..runtime.artifacts import check_file, listed_file
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
+from .reading import Convention, open_convention, read_heart
 
 
-def read_base_map(path: str | Path, anatomy: Anatomy, grid: Grid) -> np.ndarray:
+def read_base_map(path: str | Path, anatomy: Anatomy, grid: Grid, convention: Convention) -> np.ndarray:
     """Labels (X, Y, Z) of the file on `grid`, moved by whole voxels so that the heart's centre is the origin.
 
     Raises InputError naming the file if it is no label map of the anatomy, has voxels of another size, lacks
     a structure, or does not fit the field.
     """
     try:
-        labels = read_label_map(path, anatomy).labels
+        label_map, _ = read_heart(path, anatomy, convention)
+        labels = label_map.labels
         missing = [name for name in anatomy.structures if not np.any(labels == anatomy.label(name))]
         if missing:
             raise InputError(f"{path}: it has no {', '.join(missing)}; a base has every structure")
-        return centred(read_label_map(path, anatomy), anatomy, grid)
+        return centred(label_map, anatomy, grid)
     except InputError as error:
         raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from None
 
@@ -47,12 +50,17 @@ def of_table(arm: dict, index: int, anatomies: pd.DataFrame, topology: pd.DataFr
     return {"subject": subject, "listed": listed, "refused": refused, "edited": edited_in(arm)}
 
 
-def of_map(arm: dict, path: str, sha256: str) -> dict:
-    """The base of every subject of an arm whose base is a label map file."""
+def of_map(arm: dict, path: str, sha256: str, convention: Sequence[str], reading: dict) -> dict:
+    """The base of every subject of an arm whose base is a label map file.
+
+    How it is read: the tables `convention`, and their digests and the trusted `geometry` in `reading`.
+    """
     return {
         "subject": Path(path).name,
         "path": path,
         "sha256": sha256,
+        "convention": list(convention),
+        "reading": reading,
         "refused": "",
         "edited": edited_in(arm),
     }
@@ -66,5 +74,6 @@ def edited_in(arm: dict) -> list[str]:
 def read_base(base: dict, anatomy: Anatomy, grid: Grid) -> np.ndarray:
     """Labels (X, Y, Z) of a base on the grid; InputError if a listed file is not what its table says."""
     if "path" in base:
-        return read_base_map(base["path"], anatomy, grid)
+        convention = open_convention(base["convention"], anatomy, base["reading"]["geometry"])
+        return read_base_map(base["path"], anatomy, grid, convention)
     return read_label_map(check_file(*base["listed"]), anatomy).labels

@@ -29,10 +29,7 @@ class HolzapfelOgden:
     a_s_kpa: float = key(2.481, "Stress-like parameter of the sheets (kPa).", minimum=0, maximum=10000)
     b_s: float = key(11.12, "Exponent of the sheets.", exclusiveMinimum=0, maximum=1000)
     a_fs_kpa: float = key(
-        0.216,
-        "Stress-like parameter of the fibre-sheet shear (kPa).",
-        minimum=0,
-        maximum=10000,
+        0.216, "Stress-like parameter of the fibre-sheet shear (kPa).", minimum=0, maximum=10000
     )
     b_fs: float = key(11.436, "Exponent of the fibre-sheet shear.", exclusiveMinimum=0, maximum=1000)
 
@@ -55,8 +52,8 @@ class Guccione:
 class NeoHooke:
     """W = mu/2 (I1 - 3).
 
-    Default: that of fenicsx-pulse. A wall of this material bears a largest pressure, 1.24 mu t / r for a thin
-    sphere: with 5 kPa, what problem 2 of the benchmark (Land et al. 2015) is at small strain, CalculiX needed
+    Default: that of fenicsx-pulse. A wall of this material holds a limited pressure, for a thin sphere
+    1.24 mu t / r. With 5 kPa, the small-strain stiffness of problem 2 of Land et al. (2015), CalculiX needed
     ever smaller load steps on a heart with a right wall of 3.5 mm.
     """
 
@@ -89,8 +86,7 @@ class Mechanics:
         "Defaults from problem 1 of Land et al., Proc R Soc A 2015.",
     )
     neo_hooke: NeoHooke = section(
-        NeoHooke,
-        "W = mu/2 (I1-3). Default as in fenicsx-pulse; softer thin walls have a limit load.",
+        NeoHooke, "W = mu/2 (I1-3). Default as in fenicsx-pulse; softer thin walls have a limit load."
     )
     bulk_modulus_kpa: float = key(
         1000.0,
@@ -111,12 +107,7 @@ class Mechanics:
         minimum=0,
         maximum=100,
     )
-    load_steps: int = key(
-        15,
-        "Equal steps in which the pressures rise from zero.",
-        minimum=1,
-        maximum=10000,
-    )
+    load_steps: int = key(15, "Equal steps in which the pressures rise from zero.", minimum=1, maximum=10000)
     base: str = key(
         "fixed",
         "`fixed`: the base does not move; `robin`: springs hold it, alike in all directions.",

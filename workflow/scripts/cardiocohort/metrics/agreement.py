@@ -6,15 +6,11 @@ import pandas as pd
 from ..anatomy.attributes import principal_axis_degrees
 from ..anatomy.moments import MOMENT_COLUMNS, from_columns
 
-ERRORS = {
-    "size": "volume_error_percent",
-    "position": "centroid_error_mm",
-    "shape": "shape_error",
-}
+ERRORS = {"size": "volume_error_percent", "position": "centroid_error_mm", "shape": "shape_error"}
 
 
 def agreement(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
-    """One row per subject and structure that was both asked for and written.
+    """One row per subject and structure that has a target and was written.
 
     Columns: subject, arm, structure, constrained, target_volume_ml, achieved_volume_ml,
     volume_error_percent (signed), centroid_error_mm, shape_error (Frobenius norm of the difference of
@@ -23,8 +19,9 @@ def agreement(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["subject", "structure"]
     columns = [*keys, *MOMENT_COLUMNS]
-    asked = targets[["arm", "constrained", *columns]]
-    rows = asked.merge(anatomies[columns], on=keys, how="inner", validate="1:1", suffixes=("_target", ""))
+    rows = targets[["arm", "constrained", *columns]].merge(
+        anatomies[columns], on=keys, how="inner", validate="1:1", suffixes=("_target", "")
+    )
     rows = rows[rows["volume_ml"] > 0].reset_index(drop=True)
     achieved = from_columns(rows)
     target = from_columns({name: rows[f"{name}_target"] for name in MOMENT_COLUMNS})
@@ -64,7 +61,7 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Median and 95th percentile of every error per arm and structure, and which attributes are constrained.
 
     Sizes are taken without their sign; n is the number of hearts. Where something is constrained, what is
-    not has no figure (NaN): nobody asked for it.
+    not has no figure (NaN).
     """
     sized = rows.assign(volume_error_percent=rows["volume_error_percent"].abs())
     groups = sized.groupby(["arm", "structure", "constrained"], sort=False)
@@ -73,9 +70,9 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
         table[f"{column}_median"] = groups[column].median()
         table[f"{column}_p95"] = groups[column].quantile(0.95)
     table = table.reset_index()
-    asked = table["constrained"] != ""
-    told_by = {column: (attribute,) for attribute, column in ERRORS.items()}
-    for column, attributes in (told_by | {"axis_error_deg": ("shape", "orientation")}).items():
-        free = asked & ~np.any([constrained_in(table, a) for a in attributes], axis=0)
+    constrained = table["constrained"] != ""
+    attributes_of = {column: (attribute,) for attribute, column in ERRORS.items()}
+    for column, attributes in (attributes_of | {"axis_error_deg": ("shape", "orientation")}).items():
+        free = constrained & ~np.any([constrained_in(table, a) for a in attributes], axis=0)
         table.loc[free, [f"{column}_median", f"{column}_p95"]] = np.nan
     return table

@@ -7,11 +7,11 @@ from ..anatomy.labels import Anatomy
 
 def dice(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     """Dice overlap (K,) of every structure in two label maps; 0 where neither has it."""
-    found = []
+    overlaps = []
     for k in range(1, anatomy.n_channels):
         total = np.count_nonzero(a == k) + np.count_nonzero(b == k)
-        found.append(2.0 * np.count_nonzero((a == k) & (b == k)) / max(total, 1))
-    return np.array(found)
+        overlaps.append(2.0 * np.count_nonzero((a == k) & (b == k)) / max(total, 1))
+    return np.array(overlaps)
 
 
 def dice_by_name(a: np.ndarray, b: np.ndarray, anatomy: Anatomy) -> dict[str, float]:

@@ -13,12 +13,7 @@ class FibreAngles:
     are those of Bayer et al. 2012, whose own fibre example is +40/-50.
     """
 
-    fibre_endo_deg: float = key(
-        60,
-        "Fibre (helix) angle at the endocardium.",
-        minimum=-180,
-        maximum=180,
-    )
+    fibre_endo_deg: float = key(60, "Fibre (helix) angle at the endocardium.", minimum=-180, maximum=180)
     fibre_epi_deg: float = key(-60, "Fibre (helix) angle at the epicardium.", minimum=-180, maximum=180)
     sheet_endo_deg: float = key(-65, "Sheet angle at the endocardium.", minimum=-180, maximum=180)
     sheet_epi_deg: float = key(25, "Sheet angle at the epicardium.", minimum=-180, maximum=180)

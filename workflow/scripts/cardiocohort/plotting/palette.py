@@ -1,4 +1,4 @@
-"""One colour a structure, the same in every figure. Owned by no stage."""
+"""One colour per structure, the same in every figure. Owned by no stage."""
 
 BACKGROUND = "#ffffff"
 COLOURS = {

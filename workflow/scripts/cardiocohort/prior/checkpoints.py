@@ -46,13 +46,13 @@ def resume(path, network, ema, optimiser, s, history: History) -> tuple[int, flo
     try:
         with safe_open(path, framework="pt") as checkpoint:
             header = checkpoint.metadata()
-            saved, asked = json.loads(header["settings"]), asdict(s)
+            saved, wanted = json.loads(header["settings"]), asdict(s)
             cycles = tuple(saved["cycles"])
             if s.cycles[: len(cycles)] != cycles:
                 return 0, 0.0
-            for settings in (saved, asked):
+            for settings in (saved, wanted):
                 del settings["cycles"], settings["max_minutes"]
-            if saved != asked:
+            if saved != wanted:
                 return 0, 0.0
             minutes, past = float(header["minutes"]), json.loads(header["history"])
             tensors = {k: checkpoint.get_tensor(k) for k in checkpoint.keys()}  # noqa: SIM118 - not a dict

@@ -79,7 +79,7 @@ def deform(
         occupancy = _pull(template.coarse, position, grid)[0]
         volumes_ml = occupancy.sum((1, 2, 3)) * cell_ml
         position = _grow(position, occupancy, volumes_ml, growth_ml, remaining, grid)
-    # Last flows mend what finite steps left, by the volumes of the labels themselves: smoothing makes
+    # The last flows correct what finite steps left, by the volumes of the labels themselves: smoothing makes
     # the argmax of a thin vessel smaller than its occupancy.
     for _ in range(HARD_STEPS):
         occupancy = _pull(template.coarse, position, grid)[0]

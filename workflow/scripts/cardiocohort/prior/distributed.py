@@ -51,9 +51,9 @@ class Share:
         """The first process's value, for what each would measure differently."""
         if self.world == 1:
             return value
-        told = [value]
-        distributed.broadcast_object_list(told)
-        return told[0]
+        values = [value]
+        distributed.broadcast_object_list(values)
+        return values[0]
 
 
 def share() -> Share:

@@ -1,6 +1,6 @@
 """The label maps a prior is trained on, from a source: deformed templates or a folder (prior stage).
 
-Every source is a list of tasks for `subjects.run_batch` and a `work` function that writes one heart
+Every source is a list of tasks for `batch_runner.run_batch` and a `work` function that writes one heart
 in the bundle's convention and returns its record: moments, covariates, origin. A heart that fails the
 topology gate is never used.
 """
@@ -18,6 +18,7 @@ from ..anatomy.label_map import centred, heart_centre_mm, read_label_map, to_gri
 from ..anatomy.labels import Anatomy, Grid
 from ..label_maps import coarse_maps
 from ..label_maps.importing import ending_alone
+from ..label_maps.reading import Convention, read_heart
 from ..label_maps.resample import label_map_onto
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
@@ -38,13 +39,16 @@ class Source:
     anatomy: Anatomy
     grid: Grid
     rules: topology.Rules
-    reference: pd.DataFrame | None = None
+    published: virtual_patients.Published | None = None
     templates: tuple[Template, ...] = ()
     shares: tuple[float, ...] = ()
     seed: int = 0
+    convention: Convention | None = None  # of label maps in a folder
 
 
-def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_path, seed) -> Source:
+def open_source(
+    anatomy, grid, rules_path, templates: dict[str, float], values_path, seed, convention=None
+) -> Source:
     """Initializer of a worker: `templates` maps label-map paths to their share of the population."""
     torch.set_num_threads(1)
     smoothing = DeformationSettings().smoothing_voxels
@@ -57,10 +61,11 @@ def open_source(anatomy, grid, rules_path, templates: dict[str, float], values_p
         anatomy,
         grid,
         topology.load_rules(rules_path, anatomy),
-        pd.read_csv(values_path, sep="\t") if templates else None,
+        virtual_patients.read_published(values_path) if templates else None,
         tuple(loaded),
         tuple(shares / shares.sum()) if templates else (),
         seed,
+        convention,
     )
 
 
@@ -86,11 +91,12 @@ def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
         rng = np.random.default_rng(np.random.SeedSequence([s.seed, index, attempt]))
         template = s.templates[rng.choice(len(s.templates), p=s.shares)]
         vessels = tuple(n for n in s.anatomy.structures if n not in virtual_patients.CHAMBERS)
-        patient = virtual_patients.draw(rng, s.reference, vessels)
-        own = template.one_hot[0].sum((1, 2, 3)).double() * s.grid.voxel_volume_ml
+        patient = virtual_patients.draw(rng, s.published, vessels)
+        volumes_ml = template.one_hot[0].sum((1, 2, 3)).double() * s.grid.voxel_volume_ml
         growth = {s.anatomy.label(n): v for n, v in patient.volumes_ml.items()}
         growth |= {
-            s.anatomy.label(n): f * float(own[s.anatomy.label(n)]) for n, f in patient.vessel_factors.items()
+            s.anatomy.label(n): f * float(volumes_ml[s.anatomy.label(n)])
+            for n, f in patient.vessel_factors.items()
         }
         try:
             labels = deform(template, growth, s.anatomy, rng, DeformationSettings())
@@ -106,22 +112,23 @@ def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
 def work_folder(s: Source, path: Path, payload: tuple[str]) -> dict:
     """Bring a user's label map onto the grid, the heart's centre at the origin, if the gate accepts it.
 
-    Coarser voxels are refined, finer ones averaged; the record tells. SubjectError for a map that cannot be
-    used.
+    Coarser voxels are refined, finer ones averaged; the record says so. SubjectError for a map that
+    cannot be used.
     """
     (source,) = payload
     with ending_alone(source):
-        label_map = read_label_map(source, s.anatomy)
+        label_map, remarks = read_heart(source, s.anatomy, s.convention)
         label_map, changes = coarse_maps.bring_to_spacing(label_map, s.anatomy, s.grid, s.rules)
+        changes = (*remarks, *changes)
         if not np.allclose(label_map.spacing_mm, s.grid.spacing_mm, rtol=1e-3):
-            told = " x ".join(f"{mm:g}" for mm in label_map.spacing_mm)
-            changes = (*changes, f"resampled from {told} mm to {s.grid.spacing_mm:g} mm")
+            spacing = " x ".join(f"{mm:g}" for mm in label_map.spacing_mm)
+            changes = (*changes, f"resampled from {spacing} mm to {s.grid.spacing_mm:g} mm")
             centre = heart_centre_mm(label_map, s.anatomy)
             label_map = label_map_onto(label_map, s.grid, centre, s.anatomy.n_channels - 1)
         labels = centred(label_map, s.anatomy, s.grid)
     record = _accept(s, path, labels)
-    own = {"origin": Path(source).name, "refused": [], "repairs": [*changes, *record["repairs"]]}
-    return record | own
+    repairs = [*changes, *record["repairs"]]
+    return record | {"origin": Path(source).name, "refused": [], "repairs": repairs}
 
 
 def _accept(s: Source, path: Path, labels: np.ndarray) -> dict:

@@ -63,7 +63,7 @@ def fit_denoiser(
     """Train the denoiser on the autoencoder's standardised latents; writes weights, losses and their figure.
 
     focus: for each cycle the origins whose hearts it takes, all of them where a list is empty.
-    moments: table of the hearts' moments, for a network that is told them (`conditioning`).
+    moments: table of the hearts' moments, for a network that takes heat maps of them (`conditioning`).
     """
     networks = NetworkSettings(**networks)
     known, latents = _latents(anatomy, hearts, autoencoder, networks, device, Path(weights).parent)
@@ -74,21 +74,21 @@ def fit_denoiser(
     torch.manual_seed(fit["seed"])
     network = (begun.denoiser if begun else Denoiser(networks)).to(device).requires_grad_()
     scaled, settings = (latents - mean) / spread, _settings(fit)
-    asked = focus or [[]] * len(settings.cycles)
-    of_cycles = [np.flatnonzero(~held_out & (known["origin"].isin(own) | (not own))) for own in asked]
+    origins = focus or [[]] * len(settings.cycles)
+    of_cycles = [np.flatnonzero(~held_out & (known["origin"].isin(some) | (not some))) for some in origins]
     # hearts like those that are sampled in the end, if any of these are held out
-    validation = held_out & known["origin"].isin(asked[-1] if asked else []).to_numpy()
+    validation = held_out & known["origin"].isin(origins[-1] if origins else []).to_numpy()
     validation = np.flatnonzero(validation if validation.any() else held_out)[: training.VALIDATION_HEARTS]
     maps = None
     if networks.condition_channels:
         maps = _heat_maps(moments, known["subject"], *read_anatomy(anatomy))
     ema, history = training.train_denoiser(
         network,
-        [scaled[own] for own in of_cycles],
+        [scaled[rows] for rows in of_cycles],
         settings,
         Path(weights).parent,
         device,
-        None if maps is None else [maps[own] for own in of_cycles],
+        None if maps is None else [maps[rows] for rows in of_cycles],
         (scaled[validation], None if maps is None else maps[validation]),
         lambda _, history: figures.write_losses(history, losses, figure, "denoiser"),
     )
@@ -106,12 +106,12 @@ def _heat_maps(table, subjects, anatomy, grid) -> torch.Tensor:
     """Maps (N, K, m, m, m) of the subjects' structures, from a table of moments."""
     rows = pd.read_parquet(table).set_index(["subject", "structure"])
     places = pd.MultiIndex.from_product([subjects, anatomy.structures])
-    found = from_columns(rows.loc[places].reset_index())
+    moments = from_columns(rows.loc[places].reset_index())
     shape = (len(subjects), len(anatomy.structures))
     wanted = Moments(
-        found.volume_ml.reshape(shape),
-        found.centroid_mm.reshape(*shape, 3),
-        found.covariance_mm2.reshape(*shape, 3, 3),
+        moments.volume_ml.reshape(shape),
+        moments.centroid_mm.reshape(*shape, 3),
+        moments.covariance_mm2.reshape(*shape, 3, 3),
     )
     return heat_maps(wanted, grid)
 

@@ -79,11 +79,7 @@ class FitSettings:
 
 
 def read_hearts(
-    table: Path,
-    anatomy,
-    leave_out: tuple[str, ...] = (),
-    split: str = "train",
-    most: int | None = None,
+    table: Path, anatomy, leave_out: tuple[str, ...] = (), split: str = "train", most: int | None = None
 ) -> tuple[pd.DataFrame, torch.Tensor]:
     """The hearts of a split, from hearts.tsv: their rows and their voxels as blocks (N, R^3, n, n, n) uint8.
 
@@ -114,27 +110,27 @@ def read_hearts(
 def start_from(card: str | list | None, networks: NetworkSettings) -> Prior | None:
     """The prior of a bundle.json, whose weights training starts from, or None.
 
-    A denoiser that is to be told moments can start from one that is not: what it is told weighs nothing at
-    first. Raises InputError if its networks are others.
+    A denoiser that takes heat maps can start from one that does not: their weights are zero at first.
+    Raises InputError if its networks are others.
     """
     if not card:  # Snakemake gives an input that is not there as an empty list
         return None
     prior = load_prior(Path(card).parent, "cpu")
-    own = NetworkSettings(**prior.card["networks"])
-    if replace(own, condition_channels=networks.condition_channels) != networks or (
-        own.condition_channels and own != networks
+    trained = NetworkSettings(**prior.card["networks"])
+    if replace(trained, condition_channels=networks.condition_channels) != networks or (
+        trained.condition_channels and trained != networks
     ):
         raise InputError(
             f"{card}: its networks are {prior.card['networks']}; config key 'prior.networks' and the grid of "
             f"'prior.anatomy' ask for {networks.to_dict()}: they must be the same to start from its weights"
         )
-    if own != networks:
-        told = Denoiser(networks)
+    if trained != networks:
+        denoiser = Denoiser(networks)
         state = prior.denoiser.state_dict()
-        stem = torch.zeros_like(told.stem.weight)
+        stem = torch.zeros_like(denoiser.stem.weight)
         stem[:, : state["stem.weight"].shape[1]] = state["stem.weight"]
-        told.load_state_dict(state | {"stem.weight": stem})
-        prior = replace(prior, denoiser=told.to(memory_format=torch.channels_last_3d))
+        denoiser.load_state_dict(state | {"stem.weight": stem})
+        prior = replace(prior, denoiser=denoiser.to(memory_format=torch.channels_last_3d))
     return prior
 
 
@@ -191,9 +187,9 @@ def train_autoencoder(
         b, x, y, z = _draw(~certain, rng.random((n, DETAIL_CELLS))[part])
         with autocast(device):
             detail = network.detail(features, logits, (b, x, y, z))
-        found = voxels[b, :, x, y, z].flatten().long()
+        labels = voxels[b, :, x, y, z].flatten().long()
         # the mean, 0 where no cell is mixed
-        fine = F.cross_entropy(detail.flatten(0, 1), found, reduction="sum") / max(1, len(found))
+        fine = F.cross_entropy(detail.flatten(0, 1), labels, reduction="sum") / max(1, len(labels))
         return cross_entropy + 0.5 * dice + 1e-3 * divergence + DETAIL_WEIGHT * fine
 
     def objective(step: int) -> torch.Tensor:
@@ -236,14 +232,14 @@ def train_denoiser(
     """EDM training on standardised latents; returns the EMA network.
 
     `pools` are the latents (N, L, m, m, m) of each cycle: a prior can first be trained on all hearts, then on
-    those that it is to resemble. `heat_maps` (N, K, m, m, m) of each cycle are what a conditioned network is
-    told of them (`conditioning`). held_out: latents to validate by, if any, and their heat maps.
+    those that it is to resemble. `heat_maps` (N, K, m, m, m) of each cycle are for a conditioned network
+    (`conditioning`). held_out: latents to validate by, if any, and their heat maps.
     """
     mine = share().of(s.batch)
 
-    def loss_of(network, clean, told, sigma: np.ndarray, noise: np.ndarray) -> torch.Tensor:
-        told = None if told is None else told.to(device)
-        denoise = edm.precondition(lambda x, level: network(x, level, told))
+    def loss_of(network, clean, maps, sigma: np.ndarray, noise: np.ndarray) -> torch.Tensor:
+        maps = None if maps is None else maps.to(device)
+        denoise = edm.precondition(lambda x, level: network(x, level, maps))
         sigma, noise = (torch.from_numpy(array).to(device) for array in (sigma, noise))
         with autocast(device):
             return edm.loss(denoise, clean.to(device), sigma, noise)
@@ -258,19 +254,19 @@ def train_denoiser(
         drawn = rng.choice(len(seen), s.batch)
         clean = seen[drawn[mine]]
         sigma, noise = randomness(rng, s.batch, clean.shape[1:])
-        told = None
+        maps = None
         if heat_maps:
             maps = heat_maps[s.cycle(step)]
-            told = maps[drawn[mine]] * conditioning.draw_kept(rng, s.batch, maps.shape[1])[mine]
-        return loss_of(network, clean, told, sigma[mine], noise[mine]).mean()
+            maps = maps[drawn[mine]] * conditioning.draw_kept(rng, s.batch, maps.shape[1])[mine]
+        return loss_of(network, clean, maps, sigma[mine], noise[mine]).mean()
 
     def validate(averaged: Denoiser) -> float:
         rng, losses = np.random.default_rng([s.seed, 0, 1]), []
         latents, maps = held_out
         for i in range(len(latents)):
             clean = latents[i : i + 1].expand(VALIDATION_DRAWS, *[-1] * 4)
-            told = None if maps is None else maps[i : i + 1].expand(VALIDATION_DRAWS, *[-1] * 4)
-            losses.append(loss_of(averaged, clean, told, *randomness(rng, len(clean), clean.shape[1:])))
+            of_heart = None if maps is None else maps[i : i + 1].expand(VALIDATION_DRAWS, *[-1] * 4)
+            losses.append(loss_of(averaged, clean, of_heart, *randomness(rng, len(clean), clean.shape[1:])))
         return float(torch.cat(losses).mean())
 
     return _fit(network, objective, s, folder, validate if held_out is not None else None, watch)

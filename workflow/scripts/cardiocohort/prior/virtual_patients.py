@@ -10,10 +10,12 @@ relations that no cited source gives are assumptions, written here and nowhere e
   atria and vessels keep their healthy values in all conditions;
 * spread of the vessels other than the aorta: 15 % of the volume.
 
-The ascending aorta's diameter grows 1 mm a decade and 1 mm per 0.23 m2 (MESA, Turkbey 2014).
+The ascending aorta's diameter grows 1 mm per decade and 1 mm per 0.23 m2 (MESA, Turkbey 2014).
 """
 
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -45,11 +47,31 @@ class VirtualPatient:
     vessel_factors: dict  # other structures: volume relative to the template's
 
 
-def published(reference: pd.DataFrame, structure: str, condition: str, sex: str) -> tuple[float, float]:
-    """Mean and SD (mL) of a structure at end-diastole for a condition and sex.
+@dataclass(frozen=True)
+class Published:
+    """Published means and standard deviations of volumes and of the ascending aorta's diameter.
 
-    `reference` is reference_values.tsv. Healthy values are by sex (Kawel-Boehm 2015 for the left
-    ventricle, Hudsmith 2005 for right ventricle and left atrium, indexed value for the right atrium).
+    volumes_ml by structure, condition and sex; aorta_mm by sex; aorta_of_both_mm, the mean over the sexes.
+    """
+
+    volumes_ml: dict[tuple[str, str, str], tuple[float, float]]
+    aorta_mm: dict[str, tuple[float, float]]
+    aorta_of_both_mm: float
+
+
+def read_published(path: str | Path) -> Published:
+    """From reference_values.tsv, at end-diastole."""
+    reference = pd.read_csv(path, sep="\t")
+    volumes = {of: _published(reference, *of) for of in product(CHAMBERS, CONDITIONS, BODY_SURFACE_M2)}
+    aorta = reference[reference.structure == "ascending_aorta"]
+    first = aorta.drop_duplicates("sex").set_index("sex")
+    diameters = {sex: (first.loc[sex, "mean"], first.loc[sex, "sd"]) for sex in BODY_SURFACE_M2}
+    return Published(volumes, diameters, aorta["mean"].mean())
+
+
+def _published(reference: pd.DataFrame, structure: str, condition: str, sex: str) -> tuple[float, float]:
+    """Mean and SD (mL). Healthy values are by sex (Kawel-Boehm 2015 for the left ventricle, Hudsmith 2005 for
+    right ventricle and left atrium, indexed value for the right atrium).
     """
 
     def look_up(group: str, of_sex: str) -> tuple[float, float]:
@@ -72,7 +94,7 @@ def published(reference: pd.DataFrame, structure: str, condition: str, sex: str)
     return mean * ratio, sd * ratio
 
 
-def draw(rng: np.random.Generator, reference: pd.DataFrame, vessels: tuple[str, ...]) -> VirtualPatient:
+def draw(rng: np.random.Generator, published: Published, vessels: tuple[str, ...]) -> VirtualPatient:
     """One virtual patient; volumes are log-normal with the published mean and SD, cut at WIDEST SDs."""
     sex = str(rng.choice(["female", "male"]))
     condition = str(rng.choice(list(CONDITIONS), p=list(CONDITIONS.values())))
@@ -80,11 +102,11 @@ def draw(rng: np.random.Generator, reference: pd.DataFrame, vessels: tuple[str, 
     bsa_mean, bsa_sd = BODY_SURFACE_M2[sex]
     bsa = float(bsa_mean + bsa_sd * np.clip(rng.standard_normal(), -WIDEST, WIDEST))
 
-    shared, own = rng.standard_normal(), rng.standard_normal(len(CHAMBERS))
-    residual = np.sqrt(RESIDUAL_CORRELATION) * shared + np.sqrt(1 - RESIDUAL_CORRELATION) * own
+    shared, of_structure = rng.standard_normal(), rng.standard_normal(len(CHAMBERS))
+    residual = np.sqrt(RESIDUAL_CORRELATION) * shared + np.sqrt(1 - RESIDUAL_CORRELATION) * of_structure
     volumes = {}
     for structure, z in zip(CHAMBERS, residual, strict=True):
-        mean, sd = published(reference, structure, condition, sex)
+        mean, sd = published.volumes_ml[structure, condition, sex]
         spread = np.sqrt(np.log1p((sd / mean) ** 2))
         by_size = bsa_sd / bsa_mean  # what body size already contributes to the spread
         own_spread = np.sqrt(max(spread**2 - by_size**2, (0.3 * spread) ** 2))
@@ -92,14 +114,11 @@ def draw(rng: np.random.Generator, reference: pd.DataFrame, vessels: tuple[str, 
         deviation = np.clip(deviation, -WIDEST * spread, WIDEST * spread)
         volumes[structure] = float(mean * np.exp(deviation - spread**2 / 2))
 
-    row = reference[(reference.structure == "ascending_aorta") & (reference.sex == sex)].iloc[0]
-    diameter = (
-        row["mean"] + AORTA_MM_PER_YEAR * (age - np.mean(AGE_YEARS)) + AORTA_MM_PER_M2 * (bsa - bsa_mean)
-    )
+    mean, sd = published.aorta_mm[sex]
+    diameter = mean + AORTA_MM_PER_YEAR * (age - np.mean(AGE_YEARS)) + AORTA_MM_PER_M2 * (bsa - bsa_mean)
     explained = AORTA_MM_PER_YEAR * np.ptp(AGE_YEARS) / np.sqrt(12), AORTA_MM_PER_M2 * bsa_sd
-    left = np.sqrt(max(row["sd"] ** 2 - explained[0] ** 2 - explained[1] ** 2, 1.0))
+    left = np.sqrt(max(sd**2 - explained[0] ** 2 - explained[1] ** 2, 1.0))
     diameter += left * np.clip(rng.standard_normal(), -WIDEST, WIDEST)
-    both = reference[reference.structure == "ascending_aorta"]["mean"].mean()
     factors = {v: float(np.exp(VESSEL_LOG_SD * rng.standard_normal())) for v in vessels}
-    factors["aorta"] = float((diameter / both) ** 2)
+    factors["aorta"] = float((diameter / published.aorta_of_both_mm) ** 2)
     return VirtualPatient(sex, age, bsa, condition, volumes, factors)

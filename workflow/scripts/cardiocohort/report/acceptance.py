@@ -12,11 +12,11 @@ from ..runtime.outcomes import Outcome, Stage
 from .manifest import STATUSES
 
 BIASED = 0.2  # standard deviations: a small effect by Cohen's (1988) convention
-MANY = 30  # subjects from which a difference of means is told as a bias
+MANY = 30  # subjects from which a difference of means is reported as a bias
 
 
 def by_arm(manifest: pd.DataFrame) -> pd.DataFrame:
-    """arm, requested, a column a status, accepted_percent, attempts a subject (mean)."""
+    """arm, requested, one column per status, accepted_percent, attempts_mean (per subject)."""
     counts = pd.crosstab(manifest["arm"], manifest["status"]).reindex(columns=list(STATUSES), fill_value=0)
     table = counts.reindex(manifest["arm"].unique())
     table.insert(0, "requested", table.sum(axis=1))
@@ -64,8 +64,8 @@ def selection(targets: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     statistics = {"n": "count", "mean": "mean", "sd": "std"}
     parts = []
     for name, part in (("requested", rows), ("accepted", rows[good])):
-        found = part.groupby(keys, sort=False)["volume_ml"].agg(list(statistics.values()))
-        parts.append(found.rename(columns={old: f"{name}_{new}" for new, old in statistics.items()}))
+        volumes = part.groupby(keys, sort=False)["volume_ml"].agg(list(statistics.values()))
+        parts.append(volumes.rename(columns={old: f"{name}_{new}" for new, old in statistics.items()}))
     table = parts[0].join(parts[1])
     table["accepted_n"] = table["accepted_n"].fillna(0).astype(int)
     table["shift"] = (table["accepted_mean"] - table["requested_mean"]) / table["requested_sd"]
@@ -75,7 +75,7 @@ def selection(targets: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
 def warnings(
     arms: list[Arm], targets: pd.DataFrame, manifest: pd.DataFrame, shifts: pd.DataFrame
 ) -> list[str]:
-    """What a reader must know before using the cohort, a sentence each; `arms` are the cohort table's."""
+    """What a reader must know before using the cohort, one sentence each; `arms` are the cohort table's."""
     in_vain = [f"Arm {arm.name}: {text}." for arm in arms for text in idle(arm)]
     return [*in_vain, *_far(targets), *_lost(manifest), *_shifted(shifts)]
 
@@ -106,9 +106,9 @@ def _lost(manifest: pd.DataFrame) -> list[str]:
 def _shifted(shifts: pd.DataFrame) -> list[str]:
     if shifts.empty:
         return []
-    told = shifts[(shifts["shift"].abs() > BIASED) & (shifts["accepted_n"] >= MANY)]
+    biased = shifts[(shifts["shift"].abs() > BIASED) & (shifts["accepted_n"] >= MANY)]
     return [
         f"Arm {row.arm}: the accepted hearts' target volume of {row.structure} is on average "
         f"{row.shift:+.2f} SD from that of all requested."
-        for row in told.itertuples()
+        for row in biased.itertuples()
     ]

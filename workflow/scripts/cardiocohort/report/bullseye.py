@@ -25,13 +25,13 @@ MOST_ARMS = 12  # drawn; the table has them all
 
 def wedges() -> dict[int, tuple[float, float, float, float]]:
     """Inner and outer radius, first and last angle (degrees, anticlockwise from the right) by segment."""
-    found = {}
+    wedges_of = {}
     for inner, outer, first, n, start in RINGS:
         width = 360 / n
         for k in range(n):
             middle = start + k * width  # anterior on top, the septum follows to the left
-            found[first + k] = (inner, outer, middle - width / 2, middle + width / 2)
-    return found
+            wedges_of[first + k] = (inner, outer, middle - width / 2, middle + width / 2)
+    return wedges_of
 
 
 def draw(ax, thickness_mm: dict[int, float], scale: Normalize, title: str = "") -> None:
@@ -58,7 +58,7 @@ def draw(ax, thickness_mm: dict[int, float], scale: Normalize, title: str = "") 
 
 
 def by_arm(walls: pd.DataFrame, words) -> Figure:
-    """A bull's-eye an arm, of the segments' mean thickness over its hearts; `walls` as of `wall_rows`."""
+    """One bull's-eye per arm, of the segments' mean thickness over its hearts; `walls` as of `wall_rows`."""
     means = walls.groupby("arm", sort=False)[_columns(LEFT)].mean().head(MOST_ARMS)
     n = max(len(means), 1)
     columns = min(n, 4)
@@ -114,9 +114,9 @@ def wall_table(walls: pd.DataFrame) -> pd.DataFrame:
     if long.empty:
         return pd.DataFrame(columns=columns)
     long["segment"] = long["column"].map({column: number for number, column in WALL_COLUMNS.items()})
-    found = long.groupby(["arm", "segment"], sort=False)["mm"].agg(["size", "mean", "std"]).reset_index()
-    found.columns = ["arm", "segment", "n", "mean_mm", "sd_mm"]
-    return found.assign(name=found["segment"].map(SEGMENTS))[columns]
+    means = long.groupby(["arm", "segment"], sort=False)["mm"].agg(["size", "mean", "std"]).reset_index()
+    means.columns = ["arm", "segment", "n", "mean_mm", "sd_mm"]
+    return means.assign(name=means["segment"].map(SEGMENTS))[columns]
 
 
 def _columns(segments) -> list[str]:

@@ -36,16 +36,16 @@ plt.rcParams.update(STYLE)
 
 def all_charts(summary: Summary, targets: pd.DataFrame, anatomy: Anatomy) -> dict[str, Figure]:
     """The charts of a cohort by the name of their file."""
-    found = {
+    charts = {
         "acceptance": acceptance(summary.arms, summary.reasons),
         "distributions": distributions(summary.volumes, summary.comparison),
         "wall_thickness": bullseye.by_arm(summary.walls, words),
     }
     if summary.generated:
         accepted = set(summary.volumes["subject"])
-        found["targets_and_achieved"] = targets_and_achieved(summary.agreement, anatomy.structures)
-        found["requested_and_accepted"] = requested_and_accepted(targets, accepted)
-    return found
+        charts["targets_and_achieved"] = targets_and_achieved(summary.agreement, anatomy.structures)
+        charts["requested_and_accepted"] = requested_and_accepted(targets, accepted)
+    return charts
 
 
 def words(name: str) -> str:
@@ -93,8 +93,8 @@ def targets_and_achieved(rows: pd.DataFrame, structures: tuple[str, ...]) -> Fig
     fig, axes = plt.subplots(1, 5, figsize=(14, 4.3), layout="constrained")
     sized = constrained_in(rows, "size")
     names = list(dict.fromkeys(rows["structure"]))
-    own = dict(zip(structures, palette.colours(structures), strict=True))
-    colour = {name: own.get(name.split("+")[0], "#777777") for name in names}
+    colour_of = dict(zip(structures, palette.colours(structures), strict=True))
+    colour = {name: colour_of.get(name.split("+")[0], "#777777") for name in names}
     _scatter(axes[0], rows[sized], colour, "Volume, constrained")
     _scatter(axes[1], rows[~sized], colour, "Volume, not constrained")
     for ax, (attribute, column) in zip(axes[2:], ERRORS.items(), strict=True):
@@ -138,9 +138,9 @@ def requested_and_accepted(targets: pd.DataFrame, accepted: set[str]) -> Figure:
     for ax, name in zip(axes, names, strict=True):
         part = rows[rows["structure"] == name]
         for k, arm in enumerate(arms):
-            own = part[part["arm"] == arm]
-            good = own.loc[own["subject"].isin(accepted), "volume_ml"].to_numpy()
-            _boxes(ax, [own["volume_ml"].to_numpy()], [k - 0.19], ["0.7"], width=0.32)
+            of_arm = part[part["arm"] == arm]
+            good = of_arm.loc[of_arm["subject"].isin(accepted), "volume_ml"].to_numpy()
+            _boxes(ax, [of_arm["volume_ml"].to_numpy()], [k - 0.19], ["0.7"], width=0.32)
             _boxes(ax, [good], [k + 0.19], [STATUS_COLOURS[Outcome.ACCEPTED]], width=0.32)
         _arm_axis(ax, arms, name)
     handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in ("0.7", STATUS_COLOURS[Outcome.ACCEPTED])]
@@ -156,10 +156,10 @@ def distributions(volumes: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
     fig, axes = _panels(len(names), len(arms))
     for ax, name in zip(axes, names, strict=True):
         for k, arm in enumerate(arms):
-            own = volumes.loc[
+            of_arm = volumes.loc[
                 (volumes["arm"] == arm) & (volumes["structure"] == name), "volume_ml"
             ].to_numpy()
-            _boxes(ax, [own], [k - 0.15], [ARM_COLOURS[k % len(ARM_COLOURS)]], width=0.34)
+            _boxes(ax, [of_arm], [k - 0.15], [ARM_COLOURS[k % len(ARM_COLOURS)]], width=0.34)
             published = comparison[(comparison["arm"] == arm) & (comparison["structure"] == name)]
             at = k + 0.12 + 0.3 * np.arange(len(published)) / max(len(published), 1)
             ax.errorbar(
@@ -194,23 +194,22 @@ def _arm_axis(ax, arms: list[str], title: str) -> None:
 
 
 def _boxes(ax, values: list[np.ndarray], at, colours: list[str], vertical=True, width=0.55) -> None:
-    """A box each (quartiles, whiskers to the 5th and 95th percentile), the points where they are few."""
-    for own, place, colour in zip(values, at, colours, strict=True):
-        own = own[np.isfinite(own)]
-        if not own.size:
+    """One box per array: quartiles, whiskers to the 5th and 95th percentile; few values as points."""
+    for part, place, colour in zip(values, at, colours, strict=True):
+        part = part[np.isfinite(part)]
+        if not part.size:
             continue
-        if own.size < FEW:
-            middle = np.full(2, np.median(own)), place + width * np.array([-0.4, 0.4])
+        if part.size < FEW:
+            middle = np.full(2, np.median(part)), place + width * np.array([-0.4, 0.4])
             ax.plot(*(middle[::-1] if vertical else middle), color="0.15", lw=1.2)
         else:
             ax.boxplot(
-                own, positions=[place], widths=width, whis=(5, 95), showfliers=False, patch_artist=True,
+                part, positions=[place], widths=width, whis=(5, 95), showfliers=False, patch_artist=True,
                 manage_ticks=False, orientation="vertical" if vertical else "horizontal",
                 boxprops={"facecolor": colour, "alpha": 0.35, "edgecolor": colour},
                 medianprops={"color": "0.15"}, whiskerprops={"color": colour}, capprops={"color": colour},
             )  # fmt: skip
-        if own.size <= ALL_SHOWN:
-            spread = place + width * 0.3 * np.linspace(-1, 1, own.size) * (own.size > 1)
-            ax.plot(
-                *((spread, own) if vertical else (own, spread)), "o", ms=3, color=colour, mec="white", mew=0.3
-            )
+        if part.size <= ALL_SHOWN:
+            spread = place + width * 0.3 * np.linspace(-1, 1, part.size) * (part.size > 1)
+            dots = (spread, part) if vertical else (part, spread)
+            ax.plot(*dots, "o", ms=3, color=colour, mec="white", mew=0.3)

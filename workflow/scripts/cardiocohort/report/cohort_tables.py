@@ -44,23 +44,23 @@ def read_cohort_tables(
     inputs: Iterable[str],
 ) -> CohortTables:
     """Read the tables of all batches; InputError naming table and subject where they do not fit together."""
-    found = CohortTables(
+    joined = CohortTables(
         _joined(targets, stage_tables.TARGETS),
         _joined(anatomies, ANATOMIES),
         _joined(topology, TOPOLOGY),
         _joined(meshes, MESHES),
         _joined(inputs, stage_tables.INPUTS),
     )
-    everyone = set(found.subjects["subject"])
+    everyone = set(joined.subjects["subject"])
     for stage in ("anatomies", "topology", "meshes", "inputs"):
-        own = set(getattr(found, stage)["subject"])
-        if own != everyone:
-            subject = min(own ^ everyone)
+        subjects = set(getattr(joined, stage)["subject"])
+        if subjects != everyone:
+            subject = min(subjects ^ everyone)
             raise InputError(
                 f"subject {subject!r} is {'not' if subject in everyone else 'only'} in the {stage} tables; "
                 "they are of different runs: delete the tables of that stage to remake them"
             )
-    return found
+    return joined
 
 
 def _joined(paths: Iterable[str], columns: dict[str, str]) -> pd.DataFrame:

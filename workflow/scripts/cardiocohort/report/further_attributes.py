@@ -21,24 +21,24 @@ def further_attributes(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.Dat
         on=["subject", "structure"], suffixes=("_target", "_achieved"), validate="1:1",
     )  # fmt: skip
     rows = []
-    for (arm, structure, constrained), own in both.groupby(["arm", "structure", "constrained"], sort=False):
+    for (arm, structure, constrained), part in both.groupby(["arm", "structure", "constrained"], sort=False):
         for word in constrained.split(","):
             attribute, other = attributes.split(word)
             if attribute not in _MEASURES:
                 continue
-            pairs = [own]
+            pairs = [part]
             if other:
                 partner = both[both["structure"] == other].set_index("subject")
-                own = own[own["subject"].isin(partner.index)]
-                pairs = [own, partner.loc[own["subject"]]]
-            wanted, found = (
+                part = part[part["subject"].isin(partner.index)]
+                pairs = [part, partner.loc[part["subject"]]]
+            wanted, reached = (
                 tuple(_moments(part, which) for part in pairs) for which in ("target", "achieved")
             )
-            target, achieved, error, unit = _MEASURES[attribute](wanted, found)
+            target, achieved, error, unit = _MEASURES[attribute](wanted, reached)
             rows.append((
-                arm, f"{structure}/{other}" if other else structure, attribute, len(own), _median(target),
-                _median(achieved), _median(error), float(np.nanquantile(error, 0.95)) if len(own) else np.nan,
-                unit,
+                arm, f"{structure}/{other}" if other else structure, attribute, len(part), _median(target),
+                _median(achieved), _median(error),
+                float(np.nanquantile(error, 0.95)) if len(part) else np.nan, unit,
             ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -51,40 +51,40 @@ def _median(values: np.ndarray) -> float:
     return float(np.nanmedian(values)) if np.isfinite(values).any() else np.nan
 
 
-def _relative(wanted: np.ndarray, found: np.ndarray, unit: str = "%"):
-    return wanted, found, 100.0 * np.abs(found / wanted - 1.0), unit
+def _relative(wanted: np.ndarray, achieved: np.ndarray, unit: str = "%"):
+    return wanted, achieved, 100.0 * np.abs(achieved / wanted - 1.0), unit
 
 
-def _scale(wanted, found):
-    return _relative(wanted[0].scale_mm2, found[0].scale_mm2)
+def _scale(wanted, achieved):
+    return _relative(wanted[0].scale_mm2, achieved[0].scale_mm2)
 
 
-def _volume_ratio(wanted, found):
-    return _relative(attributes.volume_ratio(*wanted), attributes.volume_ratio(*found))
+def _volume_ratio(wanted, achieved):
+    return _relative(attributes.volume_ratio(*wanted), attributes.volume_ratio(*achieved))
 
 
-def _distance(wanted, found):
-    before, after = attributes.distance_mm(*wanted), attributes.distance_mm(*found)
+def _distance(wanted, achieved):
+    before, after = attributes.distance_mm(*wanted), attributes.distance_mm(*achieved)
     return before, after, np.abs(after - before), "mm"
 
 
-def _direction(wanted, found):
-    cosine = (attributes.direction(*wanted) * attributes.direction(*found)).sum(axis=-1)
+def _direction(wanted, achieved):
+    cosine = (attributes.direction(*wanted) * attributes.direction(*achieved)).sum(axis=-1)
     nothing = np.full(len(cosine), np.nan)
     return nothing, nothing, np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))), "°"
 
 
-def _orientation(wanted, found):
+def _orientation(wanted, achieved):
     """The worst of the principal axes that have a direction to speak of."""
-    angles = attributes.principal_axis_degrees(found[0], wanted[0])
+    angles = attributes.principal_axis_degrees(achieved[0], wanted[0])
     nothing = np.full(len(angles), np.nan)
-    told = np.isfinite(angles).any(axis=-1)
-    worst = np.where(told, np.where(np.isfinite(angles), angles, 0.0).max(axis=-1), np.nan)
+    defined = np.isfinite(angles).any(axis=-1)
+    worst = np.where(defined, np.where(np.isfinite(angles), angles, 0.0).max(axis=-1), np.nan)
     return nothing, nothing, worst, "°"
 
 
-def _aspect(wanted, found):
-    error = np.linalg.norm(attributes.differences("aspect", found, wanted), axis=-1)
+def _aspect(wanted, achieved):
+    error = np.linalg.norm(attributes.differences("aspect", achieved, wanted), axis=-1)
     nothing = np.full(len(error), np.nan)
     return nothing, nothing, error, "of tr S"
 

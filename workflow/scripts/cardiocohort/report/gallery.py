@@ -60,20 +60,20 @@ def portray(
     scale = bullseye.common_scale(walls)
 
     def read(row: dict) -> LabelMap:
-        own = listed.loc[row["subject"]]
-        return read_label_map(check_file(cohort / row["anatomy"], own["size"], own["sha256"]), anatomy)
+        file = listed.loc[row["subject"]]
+        return read_label_map(check_file(cohort / row["anatomy"], file["size"], file["sha256"]), anatomy)
 
     rows = rows.to_dict("records")
     # scans can be large: each is read twice rather than all kept
     window = portraits.window_around([portraits.extent(read(row)) for row in rows]) if rows else None
     for row in rows:
         label_map = read(row)
-        own = tables.targets[tables.targets["subject"] == row["subject"]]
-        wanted = portraits.outlines(own, anatomy) if len(own) else []
+        targets = tables.targets[tables.targets["subject"] == row["subject"]]
+        wanted = portraits.outlines(targets, anatomy) if len(targets) else []
         pictures = portraits.label_map_pictures(label_map, anatomy, wanted, window)
         if row["mesh"]:
-            own_mesh = meshes.loc[row["subject"]]
-            volume = check_file(cohort / row["mesh"], own_mesh["size"], own_mesh["sha256"])
+            mesh = meshes.loc[row["subject"]]
+            volume = check_file(cohort / row["mesh"], mesh["size"], mesh["sha256"])
             model = in_frame(read_model(volume, volume.with_suffix(".surface.vtp")), "heart")
             pictures["mesh"] = portraits.mesh_picture(model, window)
         if row["subject"] in walls.index:
@@ -82,18 +82,18 @@ def portray(
         yield Portrait(row, pictures)
 
 
-def contact_sheet(found: list[Portrait]) -> Image.Image:
+def contact_sheet(gallery: list[Portrait]) -> Image.Image:
     """Anterior views of all portraits on one sheet, with their names."""
     size, text = portraits.SIZE_PX, 26
-    rows = max(1, -(-len(found) // SHEET_COLUMNS))
-    sheet = Image.new("RGB", (min(len(found), SHEET_COLUMNS) * size or size, rows * (size + text)), "white")
+    rows = max(1, -(-len(gallery) // SHEET_COLUMNS))
+    sheet = Image.new("RGB", (min(len(gallery), SHEET_COLUMNS) * size or size, rows * (size + text)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    for k, portrait in enumerate(found):
+    for k, portrait in enumerate(gallery):
         x, y = k % SHEET_COLUMNS * size, k // SHEET_COLUMNS * (size + text)
         sheet.paste(portrait.pictures["anterior"], (x, y + text))
         status = portrait.row["status"]
         name = portrait.row["subject"] + ("" if status == Outcome.ACCEPTED else f" ({status})")
         pen.text((x + size / 2, y + text / 2), name, fill=portraits.INK, font=font, anchor="mm")
-    if not found:
+    if not gallery:
         pen.text((size / 2, text), "no anatomy to draw", fill=portraits.INK, font=font, anchor="mm")
     return sheet

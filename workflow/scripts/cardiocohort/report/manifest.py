@@ -56,8 +56,8 @@ def manifest(tables: CohortTables, seeds: dict[str, int]) -> pd.DataFrame:
     decks = _decks(tables.inputs).reindex(frame.index)
 
     has_anatomy, has_mesh = anatomy["file"].ne(""), mesh["file"].ne("")
-    made = zip(Stage, (anatomy, topology, mesh, decks), strict=True)
-    ends = [stage_tables.endings(stage, table) for stage, table in made]
+    stages = zip(Stage, (anatomy, topology, mesh, decks), strict=True)
+    ends = [stage_tables.endings(stage, table) for stage, table in stages]
     ended = [end["outcome"].ne(Outcome.ACCEPTED) for end in ends]
     whole = (str(Outcome.ACCEPTED), str(Stage.INPUTS), "", "")
     for column, of_ends, of_whole in zip(ENDED, stage_tables.ENDINGS, whole, strict=True):

@@ -67,8 +67,8 @@ def extent(label_map: LabelMap) -> np.ndarray:
     inside = label_map.labels > 0
     corners = []
     for axis, positions in enumerate(label_map.axes_mm):
-        own = np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis)))
-        corners.append(positions[[own[0], own[-1]]] if own.size else positions[[0, -1]])
+        held = np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis)))
+        corners.append(positions[[held[0], held[-1]]] if held.size else positions[[0, -1]])
     return np.array(corners).T
 
 
@@ -82,10 +82,10 @@ def outlines(targets: pd.DataFrame, anatomy: Anatomy) -> list[Outline]:
 
 def surfaces(label_map: LabelMap, anatomy: Anatomy) -> list[Surface]:
     """Smooth surfaces of the structures that are there."""
-    found = (
+    each = (
         label_surface(label_map, k, colour) for k, colour in enumerate(palette.colours(anatomy.structures), 1)
     )
-    return [surface for surface in found if surface is not None]
+    return [surface for surface in each if surface is not None]
 
 
 def label_map_pictures(
@@ -97,7 +97,7 @@ def label_map_pictures(
         view.name: [render.draw(s, window.frame(view)) for s in solid] for view in (ANTERIOR, POSTERIOR)
     }
     frame = window.frame(ANTERIOR)
-    pictures = {name: _image(_opaque(own, frame)) for name, own in layers.items()}
+    pictures = {name: _image(_opaque(views, frame)) for name, views in layers.items()}
     if targets:
         seen = layers["anterior"]
         canvas = _image(render.translucent(seen, [OPACITY] * len(seen)) if seen else _blank(frame))

@@ -23,7 +23,7 @@ class Who:
 
 
 def who(rows: pd.DataFrame) -> Who:
-    """From the targets of an arm; empty where they tell nothing of the people."""
+    """From the targets of an arm; empty where they do not say who the subjects are."""
 
     def known(column: str) -> tuple[str, ...]:
         values = rows[column] if column in rows.columns else pd.Series(dtype=str)
@@ -47,7 +47,7 @@ def comparable(values: pd.DataFrame, people: Who) -> pd.DataFrame:
 
     Groups are those of the arm's conditions (`healthy_ct` is one of healthy), healthy where the
     condition is unknown; sexes the arm's, and `both`. Masses become volumes by 1.05 g/mL, values
-    a square metre those of the arm's mean body surface area where it is known.
+    per square metre those of the arm's mean body surface area where it is known.
     """
     conditions = people.conditions or ("healthy",)
     sexes = {*(people.sexes or ("female", "male")), "both"}
@@ -70,10 +70,10 @@ def compare(volumes: pd.DataFrame, targets: pd.DataFrame, values: pd.DataFrame) 
     then group, sex, reference_mean_ml, reference_sd_ml, source, and z, the arm's mean in reference sd.
     """
     blocks = []
-    for arm, own in volumes.groupby("arm", sort=False):
+    for arm, rows in volumes.groupby("arm", sort=False):
         published = comparable(values, who(targets[targets["arm"] == arm]))
         published = published.rename(columns={"mean_ml": "reference_mean_ml", "sd_ml": "reference_sd_ml"})
-        achieved = own.groupby("structure", sort=False)["volume_ml"].agg(["count", "mean", "std"])
+        achieved = rows.groupby("structure", sort=False)["volume_ml"].agg(["count", "mean", "std"])
         achieved.columns = ["n", "mean_ml", "sd_ml"]
         block = achieved.reset_index().merge(published, on="structure", how="inner")
         blocks.append(block.assign(arm=arm))

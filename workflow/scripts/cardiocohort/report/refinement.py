@@ -23,16 +23,16 @@ def study(meshes: Iterable[Path], simulations: Iterable[Path]) -> pd.DataFrame:
     meshes, simulations: batch tables in folders named by their edge length. Where there are simulations,
     further columns `simulation_<name>`: verdict and what came out, empty for a heart without a mesh.
     """
-    found = _read(meshes, stage_tables.MESHES, ("verdict", "reason", *MESH_FIGURES))
+    table = _read(meshes, stage_tables.MESHES, ("verdict", "reason", *MESH_FIGURES))
     inflated = _read(simulations, stage_tables.SIMULATIONS, ("verdict", "reason", *RESULTS))
     if inflated is not None:
         keys = ["subject", "edge_length_mm"]
         inflated = inflated.rename(
             columns={name: f"simulation_{name}" for name in inflated if name not in keys}
         )
-        found = found.merge(inflated, on=keys, how="left", validate="one_to_one")
-    order = {subject: i for i, subject in enumerate(dict.fromkeys(found["subject"]))}
-    return found.sort_values(
+        table = table.merge(inflated, on=keys, how="left", validate="one_to_one")
+    order = {subject: i for i, subject in enumerate(dict.fromkeys(table["subject"]))}
+    return table.sort_values(
         ["subject", "edge_length_mm"],
         key=lambda column: column.map(order) if column.name == "subject" else -column,
         ignore_index=True,

@@ -29,9 +29,9 @@ def describe(
     folder of the cohort table, if there was one. tables: what a stage's tables hold -> their paths.
     date: the run's end, ISO 8601.
     """
-    made = [_file(folder, path, what) for what, paths in tables.items() for path in paths]
-    asked = [_file(folder, "config.resolved.yaml", "the configuration with its defaults, seeds included")]
-    asked += [_file(folder, path, "the cohort table: arms, constraints, edits") for path in given]
+    results = [_file(folder, path, what) for what, paths in tables.items() for path in paths]
+    inputs = [_file(folder, "config.resolved.yaml", "the configuration with its defaults, seeds included")]
+    inputs += [_file(folder, path, "the cohort table: arms, constraints, edits") for path in given]
     provenance = _file(folder, "provenance.json", "versions, digests and platform of the run")
     bundle = {
         "@id": f"urn:sha256:{record['weights_sha256']}",
@@ -52,8 +52,8 @@ def describe(
         "name": f"run of the workflow for cohort {cohort}",
         "endTime": date,
         "instrument": _refer(workflow),
-        "object": [_refer(entity) for entity in [*asked, bundle]],
-        "result": [_refer(entity) for entity in [*made, provenance]],
+        "object": [_refer(entity) for entity in [*inputs, bundle]],
+        "result": [_refer(entity) for entity in [*results, provenance]],
     }
     licence = {
         "@id": "#licence",
@@ -71,7 +71,7 @@ def describe(
         "datePublished": date,
         "license": _refer(licence),
         "conformsTo": {"@id": PROFILE},
-        "hasPart": [_refer(entity) for entity in [*asked, provenance, *made]],
+        "hasPart": [_refer(entity) for entity in [*inputs, provenance, *results]],
         "mentions": _refer(run),
     }
     profile = {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
@@ -81,7 +81,7 @@ def describe(
         "about": _refer(root),
         "conformsTo": {"@id": CRATE},
     }
-    graph = [descriptor, root, *asked, provenance, *made, run, workflow, bundle, licence, profile]
+    graph = [descriptor, root, *inputs, provenance, *results, run, workflow, bundle, licence, profile]
     return {"@context": CONTEXT, "@graph": graph}
 
 

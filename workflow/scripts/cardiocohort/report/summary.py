@@ -1,4 +1,4 @@
-"""All that the page tells of a cohort in numbers. Owned by the report stage."""
+"""The page's numbers about a cohort. Owned by the report stage."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ MESH_SUMMARY = {
 
 @dataclass(frozen=True)
 class Summary:
-    """Frames as told in the modules that make them; `errors` holds the headline's medians by column.
+    """Frames as the modules that make them define them; `errors` holds the headline's medians by column.
 
     `generated` is False for the user's own label maps, which have no targets: then agreement, further,
     selection and errors are empty.
@@ -90,6 +90,6 @@ def _medians(rows: pd.DataFrame) -> dict[str, float]:
 
 def _mesh_summary(meshes: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """One row per arm: meshes made, and of every figure the median or, for the gates, the worst."""
-    made = meshes[meshes["verdict"] == Outcome.ACCEPTED].reindex(columns=["subject", *MESH_SUMMARY])
-    groups = made.merge(manifest[["subject", "arm"]], on="subject").groupby("arm", sort=False)
+    accepted = meshes[meshes["verdict"] == Outcome.ACCEPTED].reindex(columns=["subject", *MESH_SUMMARY])
+    groups = accepted.merge(manifest[["subject", "arm"]], on="subject").groupby("arm", sort=False)
     return groups.agg(MESH_SUMMARY).assign(n=groups.size()).reset_index()

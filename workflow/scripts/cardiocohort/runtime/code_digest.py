@@ -7,6 +7,7 @@ Light on purpose (nothing is imported, only parsed): the Snakefile calls it.
 
 import ast
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def library_digest(script: str | Path) -> str:
     script = Path(script)
     total = hashlib.sha256()
     for module in closure(script):
-        total.update(f"{module.relative_to(script.parent).as_posix()} {_parsed(module)[1]}\n".encode())
+        digest = _parsed(module, script.parent).digest
+        total.update(f"{module.relative_to(script.parent).as_posix()} {digest}\n".encode())
     return total.hexdigest()[:16]
 
 
@@ -34,7 +36,7 @@ def closure(script: str | Path) -> list[Path]:
     found: set[Path] = set()
     waiting = [script]
     while waiting:
-        new = set(_imported(waiting.pop(), script.parent)) - found
+        new = _parsed(waiting.pop(), script.parent).files - found
         found |= new
         waiting += new
     return sorted(found)
@@ -43,47 +45,51 @@ def closure(script: str | Path) -> list[Path]:
 def third_party(script: str | Path) -> set[str]:
     """Top-level names of all that `script` and its library modules import from elsewhere."""
     modules = [Path(script), *closure(script)]
-    names = {name.split(".")[0] for module in modules for name, _ in _parsed(module)[0]}
-    return names - {PACKAGE}
-
-
-def _imported(module: Path, root: Path) -> set[Path]:
-    files = set()
-    for name, members in _parsed(module)[0]:
-        if name.split(".")[0] == PACKAGE:
-            files |= _files_of(name, root)
-            for member in members:  # `from package import module`
-                files |= _files_of(f"{name}.{member}", root)
-    if module.name == "__init__.py" and any(name == "pkgutil" for name, _ in _parsed(module)[0]):
-        files |= set(module.parent.glob("*.py"))
-    return files
+    return set().union(*(_parsed(module, Path(script).parent).packages for module in modules)) - {PACKAGE}
 
 
 def _files_of(name: str, root: Path) -> set[Path]:
     """The module's file and the __init__ of every package above it; nothing for other names."""
     path = root.joinpath(*name.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    packages = [parent / "__init__.py" for parent in path.parents if root in parent.parents]
+    packages = [parent / "__init__.py" for parent in path.parents[: name.count(".")]]
     return {file, *(p for p in packages if p.is_file())} if file.is_file() else set()
 
 
-@cache
-def _parsed(module: Path) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], str]:
-    """Imports of a module as (absolute name, imported members), and the digest of its code.
+@dataclass(frozen=True)
+class _Module:
+    """Library files that a module imports, top-level names of all its imports, and a digest of its code."""
 
-    Only these are kept: the trees of all modules together would take tens of megabytes.
+    files: frozenset[Path]
+    packages: frozenset[str]
+    digest: str
+
+
+@cache
+def _parsed(module: Path, root: Path) -> _Module:
+    """A module below `root`, parsed once per process: thirty rules have most of their modules in common.
+
+    The tree is not kept. The trees of all modules together would take tens of megabytes.
     """
     tree = ast.parse(module.read_text(encoding="utf-8"), filename=str(module))
-    imports = []
+    imports: dict[str, set[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            imports += [(alias.name, ()) for alias in node.names]
+            imports |= {alias.name: imports.get(alias.name, set()) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             name = ".".join(part for part in (_anchor(module, node.level), node.module) if part)
-            imports.append((name, tuple(alias.name for alias in node.names)))
+            imports.setdefault(name, set()).update(alias.name for alias in node.names)
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
             node.body = node.body[1:]
-    return tuple(imports), hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    files = set()
+    for name in imports:
+        if name.split(".")[0] == PACKAGE:
+            # `from package import module`
+            files |= _files_of(name, root).union(*(_files_of(f"{name}.{m}", root) for m in imports[name]))
+    if module.name == "__init__.py" and "pkgutil" in imports:
+        files |= set(module.parent.glob("*.py"))
+    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return _Module(frozenset(files), frozenset(name.split(".")[0] for name in imports), digest)
 
 
 def _anchor(module: Path, level: int) -> str:

@@ -70,14 +70,13 @@ def heart_at(place: Place) -> ellipsoid_hearts.Known:
 
 def targets(points: list[Place]) -> list[pd.DataFrame]:
     """Target rows of each place: exact moments, all attributes of the cavity constrained."""
-    found = []
+    rows = []
     for place in points:
         columns = moments.to_columns(ellipsoid_hearts.moments_of(heart_at(place)))
-        asked = [",".join(PAPER) if name == STRUCTURE else "" for name in ellipsoid_hearts.ANATOMY.structures]
-        found.append(
-            pd.DataFrame({"structure": ellipsoid_hearts.ANATOMY.structures, **columns, "constrained": asked})
-        )
-    return found
+        structures = ellipsoid_hearts.ANATOMY.structures
+        constrained = [",".join(PAPER) if name == STRUCTURE else "" for name in structures]
+        rows.append(pd.DataFrame({"structure": structures, **columns, "constrained": constrained}))
+    return rows
 
 
 def table(points: list[Place], records: list[dict], wanted: list[pd.DataFrame]) -> pd.DataFrame:
@@ -91,10 +90,10 @@ def table(points: list[Place], records: list[dict], wanted: list[pd.DataFrame]) 
         row = vars(place) | dict.fromkeys(list(COLUMNS)[3:7], np.nan)
         row |= {"ended": record["reason"], "gate": "; ".join(record.get("reasons", [record["reason"]]))}
         if "moments" in record and record["moments"]["volume_ml"][k] > 0:
-            found, target = (moments.from_columns(own)[k : k + 1] for own in (record["moments"], rows))
-            row["volume_error_percent"] = 100 * abs(float(found.volume_ml[0] / target.volume_ml[0]) - 1)
+            achieved, target = (moments.from_columns(each)[k : k + 1] for each in (record["moments"], rows))
+            row["volume_error_percent"] = 100 * abs(float(achieved.volume_ml[0] / target.volume_ml[0]) - 1)
             for name, attribute in (("centroid_error_mm", "position"), ("shape_error", "shape")):
-                differs = attributes.differences(attribute, (found,), (target,))
+                differs = attributes.differences(attribute, (achieved,), (target,))
                 row[name] = float(np.linalg.norm(differs))
             row["residual_sd"] = max(record["residuals"].values())
         out.append(row)
@@ -102,10 +101,10 @@ def table(points: list[Place], records: list[dict], wanted: list[pd.DataFrame]) 
 
 
 def tasks(points: list[Place], wanted: list[pd.DataFrame], seed: int, inputs: str) -> list[Task]:
-    """A task a place, of the same noise everywhere: what differs on the map is the target."""
-    made = []
+    """One task per place, with the same noise everywhere: only targets differ on the map."""
+    listed = []
     for index, (place, rows) in enumerate(zip(points, wanted, strict=True)):
         payload = (rows.to_dict("records"), seed, 0)
         name = f"place-{index:05d}"
-        made.append(Task(name, f"{name}.nii.gz", artifacts.digest([inputs, vars(place), payload]), payload))
-    return made
+        listed.append(Task(name, f"{name}.nii.gz", artifacts.digest([inputs, vars(place), payload]), payload))
+    return listed

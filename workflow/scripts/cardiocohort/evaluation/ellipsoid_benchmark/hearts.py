@@ -64,17 +64,17 @@ def moments_of(heart: Known) -> Moments:
     weighed = outer.volume_ml * outer.covariance_mm2 - cavity.volume_ml * cavity.covariance_mm2
     wall = Moments(volume, outer.centroid_mm, weighed / volume)
     return Moments(
-        *(np.stack(own) for own in zip(*(vars(m).values() for m in (wall, cavity, atrium)), strict=True))
+        *(np.stack(of) for of in zip(*(vars(m).values() for m in (wall, cavity, atrium)), strict=True))
     )
 
 
 def labels_of(heart: Known, grid: Grid = GRID) -> np.ndarray:
     """Label map (X, Y, Z) uint8: a voxel has the label of what its centre lies in."""
     points = np.stack(np.meshgrid(*grid.axes_mm(), indexing="ij"), axis=-1)
-    own = (points - heart.centre_mm) @ heart.rotation
+    turned = (points - heart.centre_mm) @ heart.rotation
     above = (points - heart.atrium_centre_mm) @ heart.rotation
     labels = np.zeros(grid.shape, np.uint8)
-    labels[((own / (heart.cavity_mm + heart.wall_mm)) ** 2).sum(-1) < 1] = ANATOMY.label("wall")
-    labels[((own / heart.cavity_mm) ** 2).sum(-1) < 1] = ANATOMY.label("cavity")
+    labels[((turned / (heart.cavity_mm + heart.wall_mm)) ** 2).sum(-1) < 1] = ANATOMY.label("wall")
+    labels[((turned / heart.cavity_mm) ** 2).sum(-1) < 1] = ANATOMY.label("cavity")
     labels[((above / heart.atrium_mm) ** 2).sum(-1) < 1] = ANATOMY.label("atrium")
     return labels

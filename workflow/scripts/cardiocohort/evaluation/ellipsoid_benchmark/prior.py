@@ -48,7 +48,7 @@ def train(folder: Path, n: int, steps: dict[str, int], seed: int, device: str) -
     steps: of "autoencoder" and "denoiser".
     """
     reference, labels = population(n, seed)
-    blocks = torch.cat([to_blocks(torch.from_numpy(own)[None]) for own in labels])
+    blocks = torch.cat([to_blocks(torch.from_numpy(heart)[None]) for heart in labels])
     fits = {
         name: training.FitSettings((steps[name],), BATCH, RATES[name], seed)
         for name in ("autoencoder", "denoiser")
