@@ -23,6 +23,7 @@ from workflow_runs import REPOSITORY
 TEMPLATE = next((REPOSITORY / "resources/templates").glob("T3*.nii.gz"))
 BUNDLE = REPOSITORY / "resources/anatomies/heart.json"
 RULES = REPOSITORY / "resources/topology/heart.tsv"
+CONVENTION = sorted((REPOSITORY / "resources/convention/heart").glob("*.tsv"))
 PLACE_MM = [121.5, -80.25, 1040.0]
 INSIDE_MM = 2.0  # a voxel
 
@@ -64,8 +65,12 @@ def folder(scan, tmp_path_factory):
         table.parent.mkdir()
     import_anatomies.main(
         job(
-            {"label_maps": [str(scan)], "rules": str(RULES), "bundle": str(BUNDLE)}, anatomies,
-            subjects=["a-00000"], arm="a", rules_sha256="",
+            {
+                "label_maps": [str(scan)], "rules": str(RULES), "bundle": str(BUNDLE),
+                "convention": CONVENTION,
+            },
+            anatomies, subjects=["a-00000"], arm="a", rules_sha256="", convention_sha256="",
+            nifti_geometry="agree",
         )
     )  # fmt: skip
     verdicts = pd.DataFrame([{"subject": "a-00000", "verdict": "accepted", "reasons": ""}])

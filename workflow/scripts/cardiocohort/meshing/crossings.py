@@ -37,13 +37,13 @@ def crossings(points: np.ndarray, facets: np.ndarray) -> np.ndarray:
     pairs = cKDTree(middle).query_pairs(2 * reach.max(), output_type="ndarray")
     first, second = pairs.T
     pairs = pairs[((low[first] <= high[second]) & (low[second] <= high[first])).all(axis=1)]
+    same = facets[pairs[:, 0]][:, :, None] == facets[pairs[:, 1]][:, None, :]
     crossed = np.zeros(len(pairs), dtype=bool)
-    for one, other in (pairs.T, pairs.T[::-1]):
+    for (one, other), common in ((pairs.T, same.any(axis=2)), (pairs.T[::-1], same.any(axis=1))):
         for edge in ([0, 1], [1, 2], [2, 0]):
-            ends = facets[one][:, edge]
-            apart = ~(ends[:, :, None] == facets[other][:, None, :]).any(axis=(1, 2))
-            index = np.flatnonzero(apart & ~crossed)
-            crossed[index] = _pierces(points[ends[index]], corners[other[index]], FLAT * reach.max() ** 3)
+            index = np.flatnonzero(~common[:, edge].any(axis=1) & ~crossed)
+            ends = points[facets[one[index]][:, edge]]
+            crossed[index] = _pierces(ends, corners[other[index]], FLAT * reach.max() ** 3)
     return pairs[crossed]
 
 

@@ -118,10 +118,13 @@ def refine(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.nda
         points, tets, _ = bisect(points, tets, flat | clamped(tets, facets, tag, ENDOCARDIA))
         points = improve(points, tets, anchor, reach_mm)
     while (bad := clamped(tets, facets, tag)).any():
+        first = len(points)
         points, tets, n = bisect(points, tets, bad)
         if n == 0:  # all their edges are on the surface
             points, tets = split_at_centroid(points, tets, bad)
-        points = improve(points, tets, anchor, reach_mm)
+        # improving all again would raise the worst tets and make more of them poor
+        near = np.unique(tets[(tets >= first).any(axis=1)])
+        points = improve(points, tets, anchor, reach_mm, near)
     outward, _ = boundary_facets(tets)  # clustering leaves a facet the wrong way round now and then
     return points, tets, outward, _tags_of(outward, facets, tag, len(points))
 
@@ -183,14 +186,13 @@ def bisect(points: np.ndarray, tets: np.ndarray, chosen: np.ndarray):
     surface_edges = np.unique(row_keys(edges_of(boundary_facets(tets)[0])[0], len(points)))
     around = _around(tets, len(points))
     busy = np.zeros(len(tets), dtype=bool)
+    edges = np.sort(tets[chosen][:, EDGES], axis=2)
+    length = np.linalg.norm(points[edges[..., 0]] - points[edges[..., 1]], axis=2)
+    inner = ~np.isin(row_keys(edges.reshape(-1, 2), len(points)), surface_edges).reshape(length.shape)
+    longest = np.where(inner, length, -1.0).argmax(axis=1)
     middles, children = [], []
-    for tet in np.flatnonzero(chosen):
-        edges = np.sort(tets[tet][EDGES], axis=1)
-        inner = edges[~np.isin(row_keys(edges, len(points)), surface_edges)]
-        if not len(inner):
-            continue
-        a, b = inner[np.argmax(np.linalg.norm(points[inner[:, 0]] - points[inner[:, 1]], axis=1))]
-        ring = np.intersect1d(around(a), around(b))
+    for a, b in edges[np.arange(len(edges)), longest][inner.any(axis=1)]:
+        ring = np.intersect1d(around(a), around(b), assume_unique=True)
         if not busy[ring].any():
             busy[ring] = True
             middle = len(points) + len(middles)
@@ -212,13 +214,15 @@ def split_at_centroid(points: np.ndarray, tets: np.ndarray, chosen: np.ndarray):
     )
 
 
-def improve(points: np.ndarray, tets: np.ndarray, anchor: np.ndarray, reach_mm: float) -> np.ndarray:
+def improve(
+    points: np.ndarray, tets: np.ndarray, anchor: np.ndarray, reach_mm: float, among: np.ndarray | None = None
+) -> np.ndarray:
     """Points with the nodes of poor tets moved to where their worst tet is best.
 
     Each node in turn tries the middle of its neighbours and steps of shrinking length along a fixed
     set of directions; a move counts only if the worst scaled Jacobian around the node grows. Interior
     nodes of tets below GOOD move freely; nodes of the surface, the first of `points`, only for tets
-    below BAD and only within `reach_mm` of their place in `anchor` (S, 3).
+    below BAD and only within `reach_mm` of their place in `anchor` (S, 3). `among`: the only nodes to move.
     """
     points = points.copy()
     on_surface = np.zeros(len(points), dtype=bool)
@@ -228,7 +232,8 @@ def improve(points: np.ndarray, tets: np.ndarray, anchor: np.ndarray, reach_mm: 
     for step in 0.3 * 0.5 ** np.arange(4):
         quality = scaled_jacobian(points[tets])
         inner, outer = np.unique(tets[quality < GOOD]), np.unique(tets[quality < BAD])
-        for node in np.concatenate([inner[~on_surface[inner]], outer[on_surface[outer]]]):
+        moved = np.concatenate([inner[~on_surface[inner]], outer[on_surface[outer]]])
+        for node in moved if among is None else moved[np.isin(moved, among)]:
             ring = tets[around(node)]
             others = points[np.unique(ring[ring != node])]
             size = np.linalg.norm(others - points[node], axis=1).mean()
