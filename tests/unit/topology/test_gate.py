@@ -20,6 +20,7 @@ from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.anatomy.label_map import LabelMap, read_label_map, to_grid, write_label_map
 from cardiocohort.anatomy.moments import MOMENT_COLUMNS
 from cardiocohort.cohort import stage_tables
+from cardiocohort.label_maps.importing import repaired
 from cardiocohort.runtime import artifacts, tables
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.topology import Rules, check_batch, examine, load_rules, repair
@@ -27,6 +28,7 @@ from cardiocohort.topology.betti import betti
 from cardiocohort.topology.repairs import REPAIRS
 from cardiocohort.topology.scene import Scene
 from heart_anatomy import HEART, HEART_GRID
+from resampled import resample
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 SCRIPT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "check_topology.py"
@@ -411,6 +413,14 @@ def test_lengths_are_millimetres_on_any_grid():
             assert twice[rule.id] == pytest.approx(by_unit[rule.unit] * once[rule.id]), rule.id
 
 
+def as_scan(labels, spacing_mm=2.0):
+    """Verdict on a user's label map after the repairs of scans, what they did, and the labels."""
+    label_map = LabelMap(labels, np.diag([*(spacing_mm,) * 3, 1.0]))
+    label_map, notes = repaired(label_map, HEART, HEART_GRID, RULES)
+    rules = RULES.for_scans(set(np.unique(labels)))
+    return examine(label_map.labels, spacing_mm, HEART, rules), notes, label_map.labels
+
+
 # --- the septum, whatever fills the hole, however thin ---
 
 
@@ -435,7 +445,9 @@ def test_a_pierced_septum_is_rejected(path, voxels, filling):
     hole[low:high, y - voxels // 2 : y + voxels // 2 + 1, z - voxels // 2 : z + voxels // 2 + 1] = True
     value = label(filling) if filling != "background" else 0
     assert left.any()
-    assert not examine(put(labels, hole & wall, value), 2.0, HEART, RULES).accepted
+    pierced = put(labels, hole & wall, value)
+    assert not examine(pierced, 2.0, HEART, RULES).accepted
+    assert not as_scan(pierced)[0].accepted
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name[:2])
@@ -456,6 +468,7 @@ def test_a_pierced_free_wall_is_rejected_near_the_valves_too(path):
         hole[tuple(line.T)] = True
         hole = ndimage.binary_dilation(hole) & wall
         assert examine(put(labels, hole, 0), 2.0, HEART, RULES).reasons, place
+        assert not as_scan(put(labels, hole, 0))[0].accepted, place
         pierced += 1
     assert pierced >= 4
 
@@ -623,7 +636,72 @@ def test_repairs_of_coarse_maps_are_for_coarse_maps():
 
 
 def test_every_kind_of_repair_is_in_the_table():
-    assert {rule.kind for rule in RULES.repairs + RULES.coarse} == set(REPAIRS)
+    assert {rule.kind for rule in RULES.repairs + RULES.coarse + RULES.scan} == set(REPAIRS)
+
+
+# --- scans: pores beside the valves, and maps without atria or vessels ---
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name[:2])
+def test_pores_beside_the_valves_are_filled_and_a_whole_map_stays(path):
+    """Wall voxels that blood meets 4 to 10 mm beside the openings' rims lose their label, one by one."""
+    labels = heart(path)
+    assert as_scan(labels)[1] == ()
+    blood, wall = labels == label("left_ventricle"), labels == label("myocardium")
+    rim = blood & near(~(blood | wall), 1)
+    places = np.argwhere(wall & near(blood, 1) & (depth(~rim) > 2) & (depth(~rim) < 5))
+    pores = np.zeros(labels.shape, bool)
+    pores[tuple(places[np.random.default_rng(1).permutation(len(places))[:6]].T)] = True
+    verdict, notes, after = as_scan(put(labels, pores, 0))
+    assert verdict.accepted, verdict.reasons
+    assert any(note.startswith(("pore.", "pinhole.")) for note in notes)
+    assert np.count_nonzero(after[pores] == label("myocardium")) == pores.sum()
+
+
+@pytest.mark.parametrize("spacing_mm", [0.8, 1.0, 2.0])
+def test_a_stray_voxel_goes_at_every_voxel_size(spacing_mm):
+    fine = resample(read_label_map(TEMPLATES[1], HEART), spacing_mm)
+    labels = fine.labels.copy()
+    labels[2, 2, 2] = label("aorta")
+    label_map, notes = repaired(LabelMap(labels, fine.affine), HEART, HEART_GRID, RULES)
+    assert [note.split(":")[0] for note in notes] == ["speck.aorta"]
+    np.testing.assert_array_equal(label_map.labels, fine.labels)
+
+
+def without(labels, *names):
+    return np.where(np.isin(labels, [label(name) for name in names]), 0, labels).astype(np.uint8)
+
+
+VEINS = ("superior_vena_cava", "inferior_vena_cava", "pulmonary_vein")
+BASE = ("left_atrium", "right_atrium", "aorta", "pulmonary_artery", *VEINS)
+
+
+@pytest.mark.parametrize("absent", [VEINS, BASE], ids=["seven", "biventricular"])
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name[:2])
+def test_scans_may_lack_structures_and_generated_hearts_not(path, absent):
+    labels = without(heart(path), *absent)
+    verdict, notes, _ = as_scan(labels)
+    assert verdict.accepted, verdict.reasons
+    assert notes == ()
+    lacking = {f"volume.{name}" for name in absent}
+    assert lacking <= set(examine(labels, 2.0, HEART, RULES).failed_rules)
+    assert {label(name) for name in BASE} == RULES.optional()
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name[:2])
+def test_two_ventricles_with_a_defect_are_refused(path):
+    """A hole in the wall that is not a valve, and a wall that is missing on one side."""
+    labels = without(heart(path), *BASE)
+    blood = labels == label("left_ventricle")
+    low, high = (np.argwhere(blood)[:, 2].min(), np.argwhere(blood)[:, 2].max())
+    apex = np.zeros(labels.shape, bool)
+    x, y, z = np.rint(np.argwhere(blood & (np.arange(96) < low + 3)).mean(axis=0)).astype(int)
+    apex[x - 2 : x + 3, y - 2 : y + 3, : z + 2] = True
+    assert "breach.left_ventricle.myocardium" in as_scan(put(labels, apex & ~blood, 0))[0].failed_rules
+    left = np.zeros(labels.shape, bool)
+    left[: int(np.argwhere(blood)[:, 0].mean()), :, : (low + high) // 2] = True
+    bare = put(labels, left & (labels == label("myocardium")), 0)
+    assert "opening.left_ventricle.myocardium" in as_scan(bare)[0].failed_rules
 
 
 def test_a_repaired_heart_passes_and_says_so():

@@ -58,15 +58,24 @@ def seal_perforations(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, 
     """Fill holes through the structure that a closing by one voxel of the source shuts with a small patch.
 
     A patch is taken if it raises the Euler characteristic. That change is local: the cells which the
-    patch adds to the union of cubes lie within one voxel of it.
+    patch adds to the union of cubes lie within one voxel of it. Where the rule has openings, the whole patch
+    lies within `openings_mm` of them.
     """
     box, pad = scene.box(rule.structure, margin=1 + scene.span), scene.span
+    near = ~np.zeros_like(scene.labels[box], bool)
+    if rule.openings:
+        openings = np.isin(scene.labels[box], rule.openings)
+        near &= openings.any()
+        near &= ndimage.distance_transform_edt(~openings, scene.spacing_mm) <= rule.openings_mm
     mask = np.pad(np.isin(scene.labels[box], rule.structure), pad)
     closed = ndimage.binary_closing(mask, FOREGROUND, iterations=scene.span)
     patches, n = ndimage.label(closed & ~mask, FOREGROUND)
     sizes = np.bincount(patches.ravel(), minlength=n + 1)
+    far = set(np.unique(patches[np.pad(~near, pad, constant_values=True)]))
     shutting = []
     for i, patch_box in enumerate(ndimage.find_objects(patches), 1):
+        if i in far:
+            continue
         around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in patch_box)
         before, patch = mask[around], patches[around] == i
         if euler_number(before | patch, connectivity=3) > euler_number(before, connectivity=3):
@@ -213,6 +222,7 @@ REPAIRS: dict[str, Repair] = {
     "speck": Repair(remove_specks, "mL"),
     "pinhole": Repair(fill_pinholes, "mL"),
     "perforation": Repair(seal_perforations, "mL"),
+    "valve_perforation": Repair(seal_perforations, "mL", ("openings", "openings_mm")),
     "parting": Repair(part_neighbours, "mL", ("other",)),
     "pore": Repair(fill_pores, "mL", ("other", "openings", "openings_mm")),
     "strand": Repair(cut_strands, "mL", ("openings", "openings_mm")),
