@@ -8,6 +8,8 @@ they are longer than the anatomy's grid has them (`coarse_maps`).
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -61,14 +63,20 @@ def repaired(
 ) -> tuple[LabelMap, tuple[str, ...]]:
     """`label_map` after the gate's repairs of scans, whose bounds are volumes and hold for any voxels.
 
-    A map that the gate accepts as it is stays as it is.
+    A map that the gate accepts stays as it is, and no kind of repair follows the one that suffices.
     """
     scan_rules = rules.for_scans(set(np.unique(label_map.labels)))
     if topology.examine(label_map.labels, label_map.spacing_mm, anatomy, scan_rules).accepted:
         return label_map, ()
     # a repair that looks one voxel far looks as many mm far on finer voxels
     span = max(1, round(grid.spacing_mm / max(label_map.spacing_mm)))
-    labels, done = topology.repair(label_map.labels, label_map.spacing_mm, anatomy, scan_rules, span)
+    labels, done = label_map.labels, ()
+    for _, kind in groupby(scan_rules.repairs, lambda rule: rule.kind):
+        only = replace(scan_rules, repairs=tuple(kind))
+        labels, notes = topology.repair(labels, label_map.spacing_mm, anatomy, only, span)
+        done += notes
+        if notes and topology.examine(labels, label_map.spacing_mm, anatomy, scan_rules).accepted:
+            break
     return LabelMap(labels, label_map.affine), done
 
 

@@ -15,6 +15,8 @@ from .betti import COMPLEMENT, FOREGROUND
 from .rules import Rule
 from .scene import Scene
 
+VALVES_APART_MM = 16.0  # between mitral and aortic valve, at most; the templates' are 4 mm apart or less
+
 
 class Kind(NamedTuple):
     """A kind of rule: its measure, the unit, and the columns it needs besides `structure`."""
@@ -90,7 +92,7 @@ def opening(scene: Scene, rule: Rule) -> float:
     if surface == 0:
         return math.nan
     box, inside = _surroundings(scene, rule.structure)
-    patches = _largest_bare_patches(rule, scene.labels[box], inside)
+    patches = _largest_bare_patches(scene, rule, scene.labels[box], inside)
     return 100.0 * _bare_area(scene, rule, box, patches) / float(surface)
 
 
@@ -112,7 +114,7 @@ def breach(scene: Scene, rule: Rule) -> float:
     """
     box, inside = _surroundings(scene, rule.structure)
     labels = scene.labels[box]
-    at_opening = openings_of(rule, labels, inside)
+    at_opening = openings_of(scene, rule, labels, inside)
     bare = _bare(rule, labels, inside)
     patches, _ = ndimage.label(bare | at_opening, FOREGROUND)
     return _bare_area(scene, rule, box, bare & ~np.isin(patches, np.unique(patches[at_opening])))
@@ -173,20 +175,24 @@ def _bare(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return inside & ndimage.binary_dilation(~covered, COMPLEMENT)
 
 
-def _largest_bare_patches(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The two largest: an inflow and an outflow valve that a bridge of muscle parts, or one for both."""
-    patches, _ = ndimage.label(_bare(rule, labels, inside), FOREGROUND)
-    return np.isin(patches, 1 + np.argsort(np.bincount(patches.ravel())[1:])[-2:])
+def _largest_bare_patches(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The largest, and the second one beside it: valves that a bridge of muscle parts, or one for both."""
+    patches, n = ndimage.label(_bare(rule, labels, inside), FOREGROUND)
+    if n < 2:
+        return patches > 0
+    second, first = 1 + np.argsort(np.bincount(patches.ravel())[1:])[-2:]
+    gap_mm = ndimage.distance_transform_edt(patches != first, scene.spacing_mm)[patches == second].min()
+    return np.isin(patches, (first, second) if gap_mm <= VALVES_APART_MM else (first,))
 
 
-def openings_of(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def openings_of(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Voxels of the structure at its openings; where the map has none of these, its largest bare patches."""
     at_opening = inside & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
-    return at_opening if at_opening.any() else _largest_bare_patches(rule, labels, inside)
+    return at_opening if at_opening.any() else _largest_bare_patches(scene, rule, labels, inside)
 
 
 def _away_from_openings(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    at_opening = openings_of(rule, labels, inside)
+    at_opening = openings_of(scene, rule, labels, inside)
     if not at_opening.any():
         return np.ones_like(inside)
     return ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) > rule.openings_mm

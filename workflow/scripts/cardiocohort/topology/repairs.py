@@ -111,7 +111,7 @@ def fill_pores(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
 
     A pore is background that a closing of wall, blood and openings fills, by one voxel of the source, and
     that shares a face with the blood. It lies within `openings_mm` of the openings, where thin fibrous tissue
-    has no label, or it has more than two voxels of wall behind it: with less it is a hole through the wall.
+    has no label, or in a pocket between blood and wall that meets nothing else.
     """
     box, pad = scene.box(rule.structure + rule.other, margin=1 + scene.span), scene.span
     labels = scene.labels[box]
@@ -121,12 +121,16 @@ def fill_pores(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
     blood = np.isin(labels, rule.other)
     pores = (labels == 0) & closed & ndimage.binary_dilation(blood, COMPLEMENT)
     of_blood = replace(rule, structure=rule.other, other=rule.structure)
-    at_opening = openings_of(of_blood, labels, blood)
+    at_opening = openings_of(scene, of_blood, labels, blood)
     beside = np.zeros_like(pores)
     if at_opening.any():
         beside = ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) <= rule.openings_mm
-    behind = ndimage.distance_transform_edt(closed | (labels != 0), scene.spacing_mm)
-    pores &= beside | (behind > 2 * scene.span * voxel_mm(scene))
+    pockets, n = ndimage.label(labels == 0, COMPLEMENT)
+    other_than_wall = ~np.isin(labels, (0, *rule.structure, *rule.other))
+    elsewhere = np.unique(
+        pockets[ndimage.binary_dilation(other_than_wall | ~closed & (labels == 0), FOREGROUND)]
+    )
+    pores &= beside | ~np.isin(pockets, elsewhere)
     places, n = ndimage.label(pores, FOREGROUND)
     sizes = np.bincount(places.ravel(), minlength=n + 1)
     small = _small(scene, rule, sizes, list(range(1, n + 1)))
