@@ -124,7 +124,9 @@ def segmented_files():
     folder = place(SEGMENTATIONS["folder"], "segmentations.folder", "folder")
     with plain_errors():
         anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
-        files = cases.files_of_data_set(folder, SEGMENTATIONS, anatomy.structures)
+        files = cases.files_of_data_set(
+            folder, SEGMENTATIONS, anatomy.structures, SEGMENTATION_TABLES["rules"]
+        )
         warn(cases.ignored(folder, files))
         content_of(files)
     return files

@@ -14,7 +14,7 @@ def main(snakemake):
     p, inputs, out = snakemake.params, snakemake.input, snakemake.output
     anatomy, grid = bundle_metadata.read_anatomy(inputs.anatomy)
     people = covariates.read_covariates(inputs.covariates) if inputs.covariates else None
-    sources = cases.parse_sources(p.sources, anatomy.structures)
+    sources = cases.parse_sources(p.sources, anatomy.structures, cases.optional_structures(inputs.rules))
     whole_heart = tuple(cases.parse_source(text) for text in p.whole_heart)
     shared = [p.library, p.tables_sha256, p.convention_sha256, p.nifti_geometry]
     tasks = scans.case_tasks(

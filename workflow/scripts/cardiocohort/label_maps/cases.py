@@ -3,8 +3,9 @@
 Light on purpose (names only, no file is opened): the Snakefile calls it.
 """
 
+import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +62,23 @@ def parse_source(text: str) -> Source:
     return Source(match["file"], tuple(int(name) if name.isdecimal() else name for name in named))
 
 
-def parse_sources(table: dict[str, list[str]], structures: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
+def optional_structures(rules: str | Path) -> frozenset[str]:
+    """Structures that a scan may lack: those whose row of kind volume in a rules table has scope `present`.
+
+    As `topology.Rules.optional`, but read lightly: the gate's own reader imports what a cluster job need not.
+    """
+    rows = csv.DictReader(Path(rules).read_text(encoding="utf-8").splitlines(), delimiter="\t")
+    cells = [row["structure"] for row in rows if (row["kind"], row["scope"]) == ("volume", "present")]
+    return frozenset(name.strip() for cell in cells for name in cell.split(","))
+
+
+def parse_sources(
+    table: dict[str, list[str]], structures: tuple[str, ...], optional: Collection[str] = ()
+) -> dict[str, tuple[Source, ...]]:
     """The table of sources (config key `segmentations.sources`), in the order of `structures`.
 
-    Raises InputError for a structure that the anatomy lacks, one without sources, or a bad source.
+    Raises InputError for a structure that the anatomy lacks, one without sources that is not `optional`, or a
+    bad source.
     """
     key = "config key 'segmentations.sources'"
     unknown = [name for name in table if name not in structures]
@@ -72,13 +86,12 @@ def parse_sources(table: dict[str, list[str]], structures: tuple[str, ...]) -> d
         raise InputError(
             f"{key}: {unknown[0]!r} is no structure of the anatomy; allowed: {', '.join(structures)}"
         )
-    lacking = [name for name in structures if not table.get(name)]
+    needed = [name for name in structures if name not in optional]
+    lacking = [name for name in needed if not table.get(name)]
     if lacking:
-        raise InputError(
-            f"{key}: {lacking[0]!r} has no source; name a file for each of {', '.join(structures)}"
-        )
+        raise InputError(f"{key}: {lacking[0]!r} has no source; name a file for each of {', '.join(needed)}")
     parsed = {}
-    for name in structures:
+    for name in filter(table.get, structures):
         try:
             parsed[name] = tuple(parse_source(text) for text in table[name])
         except InputError as error:
@@ -154,8 +167,11 @@ def _data_file(path: Path) -> list[Path]:
     return []
 
 
-def files_of_data_set(folder: str | Path | None, settings: dict, structures: tuple[str, ...]) -> list[str]:
-    """Files of all cases in `folder` that a source names; `settings`: the config section `segmentations`.
+def files_of_data_set(
+    folder: str | Path | None, settings: dict, structures: tuple[str, ...], rules: str | Path
+) -> list[str]:
+    """Files of all cases in `folder` that a source names; `settings`: the config section `segmentations`,
+    `rules`: the gate's table.
 
     Raises InputError where `folder` is null, and as `parse_sources` and `find_cases` do.
     """
@@ -163,7 +179,7 @@ def files_of_data_set(folder: str | Path | None, settings: dict, structures: tup
         raise InputError(
             "config key 'segmentations.folder' is null; name the folder that holds one folder per case"
         )
-    parsed = parse_sources(settings["sources"], structures)
+    parsed = parse_sources(settings["sources"], structures, optional_structures(rules))
     cases = find_cases(folder, parsed.values())
     parsed[""] = tuple(parse_source(text) for text in settings["whole_heart"])
     return [str(path) for case in cases for path in source_files(case, parsed)]
