@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from cardiocohort import topology
 from cardiocohort.anatomy import moments
-from cardiocohort.anatomy.label_map import read_label_map
+from cardiocohort.anatomy.label_map import LabelMap, read_label_map, write_volume
 from cardiocohort.cohort.grammar import parse_edits
 from cardiocohort.cohort.table import Arm, read_cohort
 from cardiocohort.diffusion.bundle import load_prior
@@ -166,6 +166,30 @@ def test_halving_the_rv_leaves_the_rest_of_a_real_heart(template, tmp_path):
     read_as = (CONVENTION_FILES, {"geometry": "agree"})
     given = sibling_base.of_map(sibling.to_dict(), str(template), sha256(template), *read_as)
     assert_halved(given, read_base_map(template, HEART, HEART_GRID, CONVENTION), sibling, tmp_path)
+
+
+@pytest.mark.long
+def test_a_sibling_lacks_the_vessels_that_its_base_lacks(tmp_path):
+    whole = read_label_map(TEMPLATES[1], HEART)
+    veins = [HEART.label(name) for name in HEART.structures[7:]]
+    base = tmp_path / "seven.nii.gz"
+    write_volume(base, LabelMap(np.where(np.isin(whole.labels, veins), 0, whole.labels), whole.affine))
+    sibling, read_as = halved(str(base)), (CONVENTION_FILES, {"geometry": "agree"})
+    given = sibling_base.of_map(sibling.to_dict(), str(base), sha256(base), *read_as)
+    labels = read_base_map(base, HEART, HEART_GRID, CONVENTION)
+    measured = moments.measure_labels(labels, [(k,) for k in range(1, 8)], HEART_GRID.axes_mm())
+    rows = sibling_targets(sibling, [0], 1, bases_of_map([0], HEART.structures[:7], measured), None)
+    generator = anatomies.open_generator(str(BUNDLE), str(RULES), {}, 4, "cpu")
+    path = tmp_path / "small-00000.nii.gz"
+    (record,) = anatomies.work(generator, [path], [(rows.to_dict("records"), 1, "small", 0, given)])
+    assert record["absent"] == list(HEART.structures[7:])
+    made = read_label_map(path, HEART).labels
+    assert not np.isin(made, veins).any()
+    achieved, wanted = moments.from_columns(record["moments"]), moments.from_columns(rows)
+    assert np.abs(achieved.volume_ml / wanted.volume_ml - 1).max() <= 0.05
+    rules = topology.load_rules(RULES, HEART)
+    assert topology.examine(made, 2.0, HEART, rules.holding(set(np.unique(made)))).accepted
+    assert not topology.examine(made, 2.0, HEART, rules).accepted
 
 
 @pytest.mark.long
