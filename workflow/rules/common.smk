@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from cardiocohort.anatomy import bundle_metadata
-from cardiocohort.cohort import plan, table
+from cardiocohort.cohort import people, plan, table
 from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
@@ -256,9 +256,15 @@ if WITH_COHORT:
         ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
         WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
         BATCHES = planned_batches()
-        # once: the table may be large, and every job reads this file
-        if TARGETS_TABLE and workflow.is_main_process and WITH_TABLE:
-            refuse_other_arms(TARGETS_TABLE, plan.arms_of(BATCHES))
+        # once: the tables may be large, and every job reads this file
+        if workflow.is_main_process and WITH_TABLE:
+            trial = located("cohort_table")
+            for sentence in people.check_trial(
+                table.read_cohort(trial, ANATOMY), trial, REFERENCE, RULES
+            ):
+                warn(sentence)
+            if TARGETS_TABLE:
+                refuse_other_arms(TARGETS_TABLE, plan.arms_of(BATCHES))
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]

@@ -9,6 +9,7 @@ rule draw_targets:
         unpack(base_of("targets", "anatomies")),
         **({"targets_table": ancient(TARGETS_TABLE)} if TARGETS_TABLE else {}),
         reference=ancient(REFERENCE),
+        usual=ancient(BUNDLE_MOMENTS),
         bundle=ancient(BUNDLE),
     output:
         table="<cohort>/targets/{batch}.parquet",
@@ -28,6 +29,7 @@ rule draw_targets:
         seed=of_batch("seed"),
         truncation=SETTINGS["truncation"],
         reference_sha256=REFERENCE_SHA256,
+        usual_sha256=BUNDLE_MOMENTS_SHA256,
         targets_sha256=TARGETS_SHA256,
         anatomy=ANATOMY_DIGEST,
         library=library("draw_targets.py"),
@@ -35,3 +37,25 @@ rule draw_targets:
         "Drawing the targets of {wildcards.batch}"
     script:
         "../scripts/draw_targets.py"
+
+
+localrules:
+    describe_population,
+
+
+rule describe_population:
+    input:
+        reference=ancient(REFERENCE),
+    output:
+        table="<cohort>/population.tsv",
+    log:
+        "<cohort>/logs/population.log",
+    conda:
+        "../../envs/population.yaml"
+    params:
+        reference_sha256=REFERENCE_SHA256,
+        library=library("describe_population.py"),
+    message:
+        "Describing the reference population"
+    script:
+        "../scripts/describe_population.py"

@@ -8,6 +8,8 @@ base_anatomies (tables of their base's batch), or base_map (a label map file). P
 
 import logging
 
+import pandas as pd
+
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.cohort import stage_tables
@@ -19,6 +21,7 @@ from cardiocohort.population.explicit import explicit_targets, read_targets
 from cardiocohort.population.plausibility import population_for, warnings_of
 from cardiocohort.population.reference import read_reference
 from cardiocohort.population.targets import drawn_targets
+from cardiocohort.population.units import usual_of
 from cardiocohort.runtime import script, tables
 
 
@@ -35,18 +38,25 @@ def bases_of(inputs, arm, indices, anatomy, grid, reading):
     return siblings.bases_of_tables(arm, indices, wanted, achieved)
 
 
+def _targets_table(inputs, anatomy, usual):
+    """Explicit targets; none where the config names no table."""
+    if not inputs.get("targets_table"):
+        return pd.DataFrame({"arm": []})
+    return read_targets(inputs.targets_table, anatomy, usual)
+
+
 def main(snakemake):
     inputs, p = snakemake.input, snakemake.params
     anatomy, grid = read_anatomy(inputs.bundle)
     arm = Arm.from_dict(p.arm)
     indices = range(p.first, p.last + 1)
     reference = inputs.get("reference")
-    population = population_for(arm, read_reference(reference, anatomy)) if reference else None
+    usual = usual_of(read_reference(inputs.usual, anatomy))
+    population = population_for(arm, read_reference(reference, anatomy, usual)) if reference else None
     if arm.base:
         bases = bases_of(inputs, arm, indices, anatomy, grid, p.base_reading)
         targets = siblings.sibling_targets(arm, indices, p.seed, bases, population)
-    elif inputs.get("targets_table"):
-        table = read_targets(inputs.targets_table, anatomy)
+    elif arm.name in set((table := _targets_table(inputs, anatomy, usual))["arm"]):
         targets = explicit_targets(arm, indices, p.seed, table, population)
     else:
         targets = drawn_targets(arm, indices, p.seed, population, p.truncation)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiocohort.anatomy.labels import ATTRIBUTES
+from cardiocohort.cohort.grammar import for_person
 from cardiocohort.cohort.table import (
     COLUMNS,
     MAX_SUBJECTS,
@@ -132,6 +134,8 @@ ERRORS = [
     ({"edits": "left_ventricle.volume: 0 mL"}, "edits", "positive volume"),
     ({"edits": "left_ventricle.volume: +20 mL"}, "edits", "positive volume"),
     ({"edits": "left_ventricle.volume: 180"}, "edits", "mL"),
+    ({"edits": "left_ventricle.volume: 180 g"}, "edits", "for the myocardium a mass"),
+    ({"edits": "left_ventricle.volume: +5 mL/m2"}, "edits", "positive volume"),
     ({"edits": "left_ventricle.volume: 1e9 mL"}, "edits", "10000 mL"),
     ({"edits": "left_ventricle.volume: x0"}, "edits", "positive factor"),
     ({"edits": "left_ventricle.volume: x-2"}, "edits", "positive factor"),
@@ -318,3 +322,17 @@ def test_the_examples_of_the_documentation_are_read():
     assert dict(parse_constraints(constraints, HEART))["left_ventricle+right_ventricle"] == ("size",)
     for column in COLUMNS:
         assert f"| `{column}` |" in text
+
+
+def test_masses_and_volumes_per_area():
+    def volume(text):
+        (edit,) = parse_edits(f"myocardium.volume: {text}", HEART)
+        return edit
+
+    assert volume("105 g").value == pytest.approx(100.0)
+    assert volume("70 g/m2").operation == "set_per_m2"
+    (edit,) = for_person((volume("52.5 g/m2"),), 1.8)
+    assert (edit.operation, edit.value) == ("set", pytest.approx(90.0))
+    assert for_person((volume("90 mL"),), math.nan) == (volume("90 mL"),)
+    with pytest.raises(InputError, match=r"myocardium\.volume is per m2 of body-surface area, which is not"):
+        for_person((volume("50 mL/m2"),), math.nan)

@@ -20,12 +20,15 @@ from cardiocohort.population.explicit import ELLIPSOID_COLUMNS, explicit_targets
 from cardiocohort.population.plausibility import population_for
 from cardiocohort.population.reference import read_reference
 from cardiocohort.population.targets import drawn_targets
+from cardiocohort.population.units import usual_of
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.errors import InputError
 from heart_anatomy import HEART, HEART_GRID
 from synthetic_population import K, arm, reference_frame, structure_rows
 
-SCRIPT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "draw_targets.py"
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "workflow/scripts/draw_targets.py"
+USUAL = ROOT / "resources/priors/small/reference_moments.parquet"
 TWO = "left_ventricle, myocardium: size position shape"
 
 
@@ -193,7 +196,7 @@ def run_script(tmp_path, one, name="targets", **inputs) -> pd.DataFrame:
     bundle.write_text(json.dumps(card))
     snakemake = SimpleNamespace(
         rule="draw_targets",
-        input=Inputs(bundle=bundle, **inputs),
+        input=Inputs(bundle=bundle, usual=USUAL, **inputs),
         output=SimpleNamespace(table=tmp_path / f"{name}.parquet"),
         params=SimpleNamespace(
             arm=json.loads(json.dumps(one.to_dict())), first=4, last=6, seed=1, truncation=0.95
@@ -243,3 +246,15 @@ def test_explicit_arms_may_leave_covariates_open(tmp_path, reference):
     targets = run_script(tmp_path, open_arm, targets_table=table, reference=reference)
     assert targets["age_years"].between(30, 40).all()
     assert targets["sex"].isin(["female", "male"]).all()
+
+
+def test_the_example_is_one_explicit_arm_beside_drawn_ones():
+    """config/targets.example.tsv: an arm that it does not name is drawn."""
+    shipped = ROOT / "resources/priors/small/reference_moments.parquet"
+    usual = usual_of(read_reference(shipped, HEART))
+    table = read_targets(ROOT / "config/targets.example.tsv", HEART, usual)
+    assert set(table["arm"]) == {"explicit"}
+    one = arm(name="explicit", constraints="myocardium, left_ventricle, right_ventricle: size")
+    targets = explicit_targets(one, range(2), 0, table, population_for(one, read_reference(shipped, HEART)))
+    assert (targets["plausibility"] > 0.01).all()
+    refuse_other_arms(ROOT / "config/targets.example.tsv", ["explicit", "drawn"])

@@ -10,8 +10,9 @@ from scipy.stats import chi2, kstest, norm
 from cardiocohort.anatomy.labels import Grid
 from cardiocohort.anatomy.moments import MOMENT_COLUMNS, Moments, from_columns, measure_labels, to_vector
 from cardiocohort.anatomy.unions import combine, select
+from cardiocohort.cohort.people import check_arm
 from cardiocohort.cohort.table import Arm, Distribution, parse_edits
-from cardiocohort.population.covariates import check_arm, draw_person, quantile
+from cardiocohort.population.covariates import draw_person, quantile
 from cardiocohort.population.edits import apply_edits
 from cardiocohort.population.model import Gaussian, Person, condition_on, draw, fit, marginal
 from cardiocohort.population.plausibility import population_for, warnings_of
@@ -478,7 +479,7 @@ def test_conditioning_on_what_the_table_lacks_is_refused(reference, column, chan
     lacking = dataclasses.replace(reference, covariates=reference.covariates.drop(columns=column))
     open_arm = arm(female_share=None, condition=None, age=None, bsa=None)
     with pytest.raises(InputError, match=rf"arm 'women' .*no column '{column}'"):
-        check_arm(dataclasses.replace(open_arm, **changes), lacking)
+        check_arm(dataclasses.replace(open_arm, **changes), lacking.covariates)
     targets = drawn_targets(open_arm, range(2), 0, population_for(open_arm, lacking), 0.95)
     assert targets[column].isin(["", np.nan]).all()
 

@@ -5,7 +5,7 @@ Owned by the population stage; light, because the Snakefile imports it.
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, RELATIONS, Anatomy
 from ..runtime.errors import InputError
@@ -13,6 +13,8 @@ from ..runtime.errors import InputError
 QUANTITIES = ("volume", "centroid_x", "centroid_y", "centroid_z",
               "scale", "elongation", "rotation_x", "rotation_y", "rotation_z")  # fmt: skip
 RELATION_QUANTITIES = ("volume_ratio", "distance")
+MUSCLE = "myocardium"  # the structure that has a mass
+MYOCARDIUM_G_PER_ML = 1.05  # Vinnakota and Bassingthwaighte, Am J Physiol Heart Circ Physiol 2004
 MAX_VOLUME_ML = 10_000.0  # beyond any field, so certainly a slip
 MAX_POSITION_MM = 1_000.0
 MAX_FACTOR = 1_000.0
@@ -26,7 +28,8 @@ SIGNED = rf"[+-]?{NUMBER}"
 class Edit:
     """`set` conditions the draw on a value, `multiply` and `add` change what was drawn (mL, mm, degrees).
 
-    `structure` is `a/b` for a relation: a is changed, b stays.
+    `set_per_m2` is `set` to the value (mL/m2) times the person's body-surface area. `structure` is `a/b` for
+    a relation: a is changed, b stays.
     """
 
     structure: str
@@ -105,7 +108,25 @@ def _parse_edit(clause: str, anatomy: Anatomy) -> Edit:
     allowed = RELATION_QUANTITIES if len(parts) > 1 else QUANTITIES
     if quantity not in allowed:
         raise InputError(f"unknown quantity {quantity!r} in {clause!r}; allowed: {', '.join(allowed)}")
+    if quantity == "volume":
+        return Edit(parts[0], quantity, *_volume_operation(operation, clause, parts[0]))
     return Edit("/".join(parts), quantity, *_OPERATIONS[quantity](operation, clause))
+
+
+def for_person(edits: tuple[Edit, ...], bsa_m2: float) -> tuple[Edit, ...]:
+    """`edits` with values per area turned into those of a person; InputError where the area is not known."""
+    resolved = []
+    for edit in edits:
+        if edit.operation == "set_per_m2":
+            if math.isnan(bsa_m2):
+                raise InputError(
+                    f"edit {edit.structure}.{edit.quantity} is per m2 of body-surface area, which is not "
+                    "known here: the reference table has no column 'bsa_m2', or the heart is a label map; "
+                    "write mL"
+                )
+            edit = replace(edit, operation="set", value=edit.value * bsa_m2)
+        resolved.append(edit)
+    return tuple(resolved)
 
 
 def _factor(text: str) -> float | None:
@@ -117,17 +138,22 @@ def _factor(text: str) -> float | None:
     return None
 
 
-def _volume_operation(text: str, clause: str) -> tuple[str, float]:
+def _volume_operation(text: str, clause: str, structure: str) -> tuple[str, float]:
     operation, value = "multiply", _factor(text)
     if value is None:
         # signed millilitres are not read: they look like a negative volume and could make one
-        match = re.fullmatch(rf"=? ?({NUMBER}) ?mL", text)
+        match = re.fullmatch(rf"=? ?({NUMBER}) ?(mL|g)(/m2)?", text)
         operation, value = "set", float(match[1]) if match else math.nan
+        if match and match[3]:
+            operation = "set_per_m2"
+        if match and match[2] == "g":
+            value = value / MYOCARDIUM_G_PER_ML if structure == MUSCLE else math.nan
     if not 0.0 < value <= MAX_VOLUME_ML:
         raise InputError(
             f"{clause!r} does not give a volume; allowed: a positive volume '180 mL' (at most "
-            f"{MAX_VOLUME_ML:g} mL), a positive factor 'x0.5', or a change in percent, '+20 %' or '-20 %', "
-            "that leaves a positive volume"
+            f"{MAX_VOLUME_ML:g} mL) or '90 mL/m2' of body-surface area, for the {MUSCLE} a mass '140 g' or "
+            f"'70 g/m2' ({MYOCARDIUM_G_PER_ML} g/mL), a positive factor 'x0.5', or a change in percent, "
+            "'+20 %' or '-20 %', that leaves a positive volume"
         )
     return operation, value
 
@@ -198,7 +224,6 @@ def _distance_operation(text: str, clause: str) -> tuple[str, float]:
 
 
 _OPERATIONS = {
-    "volume": _volume_operation,
     **dict.fromkeys(("centroid_x", "centroid_y", "centroid_z"), _position_operation),
     "scale": _factor_operation,
     "elongation": _factor_operation,

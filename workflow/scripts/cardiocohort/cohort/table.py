@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..anatomy.labels import Anatomy
+from ..anatomy.moments import MOMENT_COLUMNS
 from ..runtime.errors import InputError
 from ..runtime.text_files import read_table_text
 from .grammar import NUMBER, SIGNED, Edit, parse_constraints, parse_edits
@@ -29,6 +30,7 @@ CONDITION_NAME = ARM_NAME
 # what a person can have; distributions are cut there
 LIMITS = {"age": (0.0, 120.0), "bsa": (0.2, 4.0)}
 MAP_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")  # of label maps, in any case of letters
+REFERENCE_COLUMNS = ("subject", "structure", *MOMENT_COLUMNS)
 STREAMS = {"population": 0, "generation": 1}
 
 

@@ -1,4 +1,4 @@
-"""Writes the tables of the documents from the TSV files beside the shipped bundle.
+"""Writes the tables of the documents from the shipped bundle and the TSV files beside it.
 
     python -m cardiocohort.evaluation.documents
 
@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..cohort import people
 from ..runtime.errors import InputError
 from . import acceptance_criteria, summary
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 EVALUATION = REPOSITORY / "resources/priors/small/evaluation"
-DOCUMENTS = [REPOSITORY / name for name in ("docs/evaluation.md", "resources/priors/small/CARD.md")]
-MARKED = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+BUNDLE = REPOSITORY / "resources/priors/small"
+DOCUMENTS = [REPOSITORY / name for name in ("docs/evaluation.md", "docs/cohort-table.md")] + [
+    BUNDLE / "CARD.md"
+]
+MARKED = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 WRITERS = {
     name: getattr(summary, "errors" if name == "fidelity" else name)
     for name in ("realism", "fidelity", "coupling", "topology", "extremes", "known")
@@ -43,6 +47,9 @@ def markdown_tables() -> dict[str, str]:
         **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
         "acceptance_criteria": summary.acceptance(criteria),
         "overview": summary.overview(shipped),
+        "population": people.markdown(
+            people.described(people.read_people(BUNDLE / "reference_moments.parquet"))
+        ),
     }
 
 
@@ -52,7 +59,7 @@ def updated(document: Path, tables: dict[str, str]) -> str:
     def write(match: re.Match) -> str:
         if match[2] not in tables:
             raise InputError(f"{document}: no table {match[2]!r}; there are {', '.join(tables)}")
-        return match[1] + tables[match[2]] + match[3]
+        return match[1] + tables[match[2]] + "\n" + match[3]
 
     return MARKED.sub(write, document.read_text())
 

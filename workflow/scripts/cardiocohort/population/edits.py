@@ -66,7 +66,7 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
 def _changed(value: float, edit: Edit) -> float:
     if edit.operation == "set":
         return edit.value
-    return value * edit.value if edit.operation == "multiply" else value + edit.value
+    return {"multiply": value * edit.value, "add": value + edit.value}[edit.operation]
 
 
 def _elongated(covariance: np.ndarray, factor: float) -> np.ndarray:

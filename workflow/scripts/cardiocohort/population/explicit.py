@@ -20,6 +20,7 @@ from .edits import apply_edits
 from .plausibility import Population
 from .reference import check_moments, check_structures
 from .targets import Heart, tabulate
+from .units import Usual, check_units
 
 KEYS = {"arm": "str", "structure": "str"}
 CENTRE = tuple(f"centre_{axis}_mm" for axis in "xyz")
@@ -28,10 +29,11 @@ ROTATION = tuple(f"rotation_{axis}_deg" for axis in "xyz")
 ELLIPSOID_COLUMNS = (*CENTRE, *SEMI_AXES, *ROTATION)
 
 
-def read_targets(path: str | Path, anatomy: Anatomy) -> pd.DataFrame:
+def read_targets(path: str | Path, anatomy: Anatomy, usual: Usual | None = None) -> pd.DataFrame:
     """Read a targets table: columns subject ("" = every subject of the arm), arm, structure, moments.
 
-    Raises InputError naming file, row and column for what cannot be targets.
+    Raises InputError naming file, row and column for what cannot be targets, or looks like another unit's
+    (`usual`: of the bundle's hearts).
     """
     frame = tables.read_table(path, KEYS)
     ellipsoids = any(name in frame.columns for name in ELLIPSOID_COLUMNS)
@@ -54,6 +56,7 @@ def read_targets(path: str | Path, anatomy: Anatomy) -> pd.DataFrame:
     if ellipsoids:
         frame = frame.assign(**_moments_of_ellipsoids(path, frame))
     check_moments(path, frame)
+    check_units(path, frame, usual)
     return frame[["subject", *KEYS, *MOMENT_COLUMNS]]
 
 
@@ -66,7 +69,7 @@ def explicit_targets(
     are applied. Raises InputError for a subject without rows and for edits that set a value.
     """
     for edit in arm.edits:
-        if edit.operation == "set" and "/" not in edit.structure:
+        if edit.operation.startswith("set") and "/" not in edit.structure:
             raise InputError(
                 f"arm {arm.name!r}, column 'edits': {edit.structure}.{edit.quantity} is set to a value, "
                 "but the arm's targets come from the targets table; write the value there"

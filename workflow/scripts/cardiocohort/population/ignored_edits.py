@@ -21,7 +21,7 @@ def idle(arm: Arm) -> list[str]:
         f"{edit.structure}.{edit.quantity} is edited, but {edit.structure}'s {STEERED_BY[edit.quantity]} is "
         "not constrained, so its anatomies will not follow the edit"
         for edit in arm.edits
-        if (edit.operation != "set" or arm.base) and not steered & _steering(edit)
+        if (not edit.operation.startswith("set") or arm.base) and not steered & _steering(edit)
     ]
 
 

@@ -13,9 +13,9 @@ from scipy.stats import chi2
 
 from ..anatomy.labels import Grid
 from ..anatomy.moments import Moments, from_columns, to_ellipsoid, to_vector
+from ..cohort.people import check_arm
 from ..cohort.stage_tables import FAR
 from ..cohort.table import Arm
-from .covariates import check_arm
 from .ignored_edits import idle
 from .model import ENTRIES, Person, PopulationModel, fit, marginal, squared_distance
 from .reference import Reference
@@ -32,7 +32,7 @@ class Population:
 
 def population_for(arm: Arm, reference: Reference) -> Population:
     """Fit the models an arm needs; InputError if the reference population cannot answer the arm."""
-    check_arm(arm, reference)
+    check_arm(arm, reference.covariates)
     known = set(reference.structures)
     unions = [name for name in arm.asked() if "+" in name and known.issuperset(name.split("+"))]
     return Population(

@@ -13,12 +13,13 @@ import pandas as pd
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
 from ..anatomy.unions import select
+from ..cohort.people import COVARIATES
 from ..cohort.table import CONDITION_NAME, LIMITS
 from ..runtime import tables
 from ..runtime.errors import InputError
+from .units import Usual, check_units
 
 COLUMNS = {"subject": "str", "structure": "str"} | dict.fromkeys(MOMENT_COLUMNS, "float64")
-COVARIATES = {"sex": "str", "age_years": "float64", "bsa_m2": "float64", "condition": "str"}
 SEXES = ("female", "male")
 MAX_OFFSET_MM = 10.0  # of the heart's centre from the origin; voxel rounding makes less than 1
 
@@ -35,8 +36,8 @@ class Reference:
     covariates: pd.DataFrame
 
 
-def read_reference(path: str | Path, anatomy: Anatomy) -> Reference:
-    """Read a reference table (Parquet or TSV).
+def read_reference(path: str | Path, anatomy: Anatomy, usual: Usual | None = None) -> Reference:
+    """Read a reference table (Parquet or TSV); `usual`: of the bundle's hearts, to recognise other units.
 
     Subjects are sorted by name, so that the order of rows means nothing. Raises InputError naming
     file, row and column for all that cannot be moments or covariates of whole hearts.
@@ -48,6 +49,7 @@ def read_reference(path: str | Path, anatomy: Anatomy) -> Reference:
     frame = frame[[*COLUMNS, *present]]
     frame = frame.assign(structure=check_structures(path, frame, anatomy, unions=False))
     check_moments(path, frame)
+    check_units(path, frame, usual)
     for name in present:
         frame[name] = _covariate(path, frame, name)
     structures = tuple(name for name in anatomy.structures if name in set(frame["structure"]))
@@ -110,7 +112,8 @@ def _covariate(path, frame: pd.DataFrame, name: str) -> pd.Series:
         tables.first_bad(path, frame, name, bad, "a condition; allowed: letters, digits and underscores")
     else:
         low, high = LIMITS[name.split("_")[0]]
-        allowed = f"in the range {low:g} to {high:g} (a column of unknown values is best left out)"
+        unit = {"age_years": "years", "bsa_m2": "m2"}[name]
+        allowed = f"in the range {low:g} to {high:g} {unit} (a column of unknown values is best left out)"
         tables.first_bad(path, frame, name, ~column.between(low, high), allowed)
     differs = column != column.groupby(frame["subject"]).transform("first")
     tables.first_bad(path, frame, name, differs, "what the subject's first row says; a subject has one value")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..anatomy.labels import ATTRIBUTES
 from ..anatomy.moments import Moments, from_columns
-from ..cohort.grammar import Edit
+from ..cohort.grammar import Edit, for_person
 from ..cohort.table import Arm, subject_name
 from ..runtime.errors import InputError
 from .edits import apply_edits
@@ -67,7 +67,7 @@ def sibling_targets(
 
     def heart(index: int, person: Person) -> Heart:
         own, moments, _ = bases[index]
-        return own, apply_edits(moments, own, arm.edits)
+        return own, apply_edits(moments, own, for_person(arm.edits, person.bsa_m2))
 
     return tabulate(arm, indices, seed, population, heart, person_of=lambda index: bases[index][2])
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..anatomy.moments import Moments, from_vector, to_columns
 from ..anatomy.unions import select
-from ..cohort.grammar import Edit
+from ..cohort.grammar import Edit, for_person
 from ..cohort.table import Arm, seed_sequence, subject_name
 from ..runtime.errors import InputError
 from .covariates import draw_person
@@ -36,13 +36,14 @@ def drawn_targets(
     _check_names(arm, "edits", [part for edit in arm.edits for part in edit.structure.split("/")], names)
 
     try:
-        given_values(arm.edits, names)
+        given_values(for_person(arm.edits, 1.0), names)
     except InputError as error:
         raise InputError(f"arm {arm.name!r}, {error}") from None
 
     def heart(index: int, person: Person) -> Heart:
-        vector = draw_vector(population, person, arm.edits, truncation, _streams(arm, seed, index)[1])
-        return names, apply_edits(from_vector(vector.reshape(-1, ENTRIES)), names, arm.edits)
+        edits = for_person(arm.edits, person.bsa_m2)
+        vector = draw_vector(population, person, edits, truncation, _streams(arm, seed, index)[1])
+        return names, apply_edits(from_vector(vector.reshape(-1, ENTRIES)), names, edits)
 
     return tabulate(arm, indices, seed, population, heart)
 

@@ -54,6 +54,19 @@ def read_table(path: str | Path, columns: dict[str, str], alone: bool = False) -
     return _checked(path, frame, columns)
 
 
+def column_names(path: str | Path) -> list[str]:
+    """Names of a table's columns, without reading it; InputError for a file that is no table."""
+    path = Path(path)
+    if path.suffix != ".parquet":
+        return [name.strip() for name in read_table_text(path, "table").partition("\n")[0].split("\t")]
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return list(parquet.read_schema(path).names)
+    except (OSError, ValueError, ArrowException) as error:
+        raise InputError(f"{path}: not a readable table ({error})") from error
+
+
 def where(path: str | Path, row: int) -> str:
     """File and row of a table's index: the line of a TSV file, below its header."""
     return f"{path}, row {row + 2}" if Path(path).suffix != ".parquet" else f"{path}, row {row} (from 0)"

@@ -1,0 +1,77 @@
+"""What a trial asks of a population is known before any job."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cardiocohort.cohort import people
+from cardiocohort.cohort.table import Arm, Distribution, read_cohort
+from cardiocohort.runtime.errors import InputError
+from heart_anatomy import HEART
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = ROOT / "resources/priors/small/reference_moments.parquet"
+RULES = ROOT / "resources/topology/heart.tsv"
+
+
+def arm(**given):
+    empty = dict.fromkeys(("female_share", "condition", "age", "bsa", "seed"))
+    return Arm(**{"name": "a", "n": 1, "constraints": (), "edits": ()} | empty | given)
+
+
+def check(*arms, reference=SHIPPED):
+    return people.check_trial(arms, "trial.tsv", reference, RULES)
+
+
+def test_the_demo_asks_for_nothing_that_is_not_there():
+    assert check(*read_cohort(ROOT / "config/cohort.tsv", HEART)) == []
+
+
+def test_an_unknown_condition_lists_those_that_exist():
+    with pytest.raises(InputError, match=r"arm 'a', column 'condition': 'ph' is not .* healthy"):
+        check(arm(condition="ph"))
+
+
+def test_ages_beyond_the_population_are_a_warning():
+    (warning,) = check(arm(age=Distribution("uniform", (5.0, 40.0)), bsa=Distribution("fixed", (1.8,))))
+    assert "age_years reaches 5 to 40, outside the reference population's 20.04 to 79.9" in warning
+
+
+@pytest.mark.parametrize(
+    "name", ["tetralogy_of_fallot", "VSD", "small_asd", "hlhs", "d_tga", "dextrocardia", "dorv_repaired"]
+)
+def test_a_condition_that_the_gate_excludes_is_refused(tmp_path, name):
+    table = pd.read_parquet(SHIPPED).iloc[:20]
+    table.assign(condition=name).to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(InputError, match=rf"reference table .*{name}.*cannot be made: .*topology rules"):
+        check(reference=tmp_path / "r.parquet")
+
+
+@pytest.mark.parametrize(
+    "name", ["healthy", "advsd1", "dilated_cardiomyopathy", "pulmonary_hypertension", "asdf"]
+)
+def test_other_conditions_are_not_refused(name):
+    people.check_conditions([name], people.read_exclusions(RULES.with_name("heart_conditions.tsv")), "x")
+
+
+def test_columns_that_nothing_uses_are_named(tmp_path):
+    table = pd.read_parquet(SHIPPED).iloc[:10].assign(height_cm=170.0, nyha=2)
+    for path in (tmp_path / "r.parquet", tmp_path / "r.tsv"):
+        table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, sep="\t", index=False)
+        (warning,) = check(reference=path)
+        assert "columns height_cm, nyha are not used" in warning
+
+
+def test_every_excluded_condition_names_rules_of_the_gate():
+    known = {line.split("\t")[0] for line in RULES.read_text().splitlines()}
+    for _, rules, _ in people.read_exclusions(RULES.with_name("heart_conditions.tsv")):
+        first = rules.split(",")[0].split(".")[0]
+        assert first in known or first == "positions of the convention"
+
+
+def test_a_table_without_covariates_is_described(tmp_path):
+    table = pd.read_parquet(SHIPPED).iloc[:30].drop(columns=list(people.COVARIATES))
+    table.to_parquet(tmp_path / "r.parquet")
+    summary = people.described(people.read_people(tmp_path / "r.parquet"))
+    assert summary["subjects"].tolist() == [3, 3]

@@ -1,0 +1,117 @@
+"""Are a table's numbers in mL, mm and mm^2? Owned by the population stage.
+
+Two tests. A solid body fills at most all of the ellipsoid with its second moments, in any unit of length.
+So a volume and a covariance of different units show it, whatever the anatomy. And no structure is a hundred
+times larger or smaller than those of the bundle.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..anatomy.moments import Moments, from_columns
+from ..runtime import tables
+from ..runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from .reference import Reference
+
+# unit -> its size in that of the column
+VOLUMES = {"mm3": 1e-3, "L": 1e3, "m3": 1e6}
+LENGTHS = {"cm": 10.0, "m": 1e3, "um": 1e-3}
+AREAS = {"cm2": 1e2, "m2": 1e6, "um2": 1e-6}
+# factors beyond which a quantity is of another unit: a child's heart is a tenth of an adult's, a
+# severely dilated ventricle four times one; centroids lie at least a third as far apart
+MAX_VOLUME_FACTOR, MAX_LENGTH_FACTOR, MAX_AREA_FACTOR = 100.0, 4.0, 30.0
+MAX_FILL = 10.0  # of a solid body: 1; a row drawn from a wide distribution may exceed it somewhat
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Medians of a population by structure: volume (mL), trace of the covariance (mm^2), centroid (3,) mm."""
+
+    volume_ml: dict[str, float]
+    scale_mm2: dict[str, float]
+    centroid_mm: dict[str, np.ndarray]
+
+
+def usual_of(reference: "Reference") -> Usual:
+    """What hearts of a reference population are like."""
+    m = reference.moments
+
+    def by_name(values: np.ndarray) -> dict:
+        return dict(zip(reference.structures, np.median(values, axis=0), strict=True))
+
+    return Usual(by_name(m.volume_ml), by_name(m.scale_mm2), by_name(m.centroid_mm))
+
+
+def check_units(path, frame: pd.DataFrame, usual: Usual | None) -> None:
+    """InputError where moments (`MOMENT_COLUMNS` by row, column `structure`) look like another unit's.
+
+    It names file, row, column and the unit. `usual`: of the bundle; None compares nothing with it.
+    """
+    moments = from_columns(frame)
+    _check_fill(path, frame, moments)
+    if usual is None:
+        return
+    compared = (
+        ("volume_ml", moments.volume_ml, usual.volume_ml, VOLUMES, MAX_VOLUME_FACTOR),
+        ("covariance_*_mm2", moments.scale_mm2, usual.scale_mm2, AREAS, MAX_AREA_FACTOR),
+    )
+    for column, values, medians, units, most in compared:
+        expected = frame["structure"].map(medians).to_numpy(float)
+        ratio = values / expected
+        far = np.flatnonzero(np.isfinite(ratio) & (np.abs(np.log(ratio)) > np.log(most)))
+        if far.size:
+            row, name = frame.index[far[0]], frame["structure"].iloc[far[0]]
+            raise InputError(
+                f"{tables.where(path, row)}, column {column!r}: {values[far[0]]:.4g} for {name} is "
+                f"{ratio[far[0]]:.3g} times the bundle's median, {expected[far[0]]:.4g}"
+                f"{_looks_like(ratio[far[0]], units)}; {len(far)} of {len(frame)} rows are so. The column is "
+                f"in {column.rpartition('_')[2]}"
+            )
+    _check_distances(path, frame, moments, usual)
+
+
+def _check_fill(path, frame: pd.DataFrame, moments: Moments) -> None:
+    ellipsoid_ml = 4 / 3 * np.pi * np.sqrt(5**3 * np.linalg.det(moments.covariance_mm2)) / 1000
+    fill = moments.volume_ml / ellipsoid_ml
+    full = np.flatnonzero(fill > MAX_FILL)
+    if full.size:
+        row, name = frame.index[full[0]], frame["structure"].iloc[full[0]]
+        raise InputError(
+            f"{tables.where(path, row)}: {name} has {moments.volume_ml[full[0]]:.4g} mL, {fill[full[0]]:.3g} "
+            f"times the volume of the ellipsoid with its covariance, which no body can have; {len(full)} of "
+            f"{len(frame)} rows are so. Are volumes in mL (not mm3) and covariances in mm2 (not cm2)?"
+        )
+
+
+def _check_distances(path, frame: pd.DataFrame, moments: Moments, usual: Usual) -> None:
+    """How far centroids lie apart, over all rows of structures that the bundle has."""
+    known = frame["structure"].isin(list(usual.centroid_mm)).to_numpy()
+    if known.sum() < 2:
+        return
+    here = moments.centroid_mm[known]
+    there = np.array([usual.centroid_mm[name] for name in frame["structure"][known]])
+    spread, expected = (
+        float(np.sqrt(np.square(c - c.mean(axis=0)).sum(axis=1).mean())) for c in (here, there)
+    )
+    # structures about one centre, as a wall and its cavity, say nothing
+    if expected < np.sqrt(np.median(list(usual.scale_mm2.values()))) / 4:
+        return
+    ratio = max(spread, 1e-9) / expected
+    if abs(np.log(ratio)) > np.log(MAX_LENGTH_FACTOR):
+        raise InputError(
+            f"{path}, columns 'centroid_*_mm': centroids lie {spread:.3g} mm apart (rms), {ratio:.2g} times "
+            f"the bundle's {expected:.3g} mm{_looks_like(ratio, LENGTHS)}. The columns are in mm"
+        )
+
+
+def _looks_like(ratio: float, units: dict[str, float]) -> str:
+    """The unit whose size explains a ratio within a factor of three; empty if none does."""
+    for unit, size in units.items():
+        if abs(np.log(ratio * size)) < np.log(3.0):
+            return f"; it looks like {unit}"
+    return ""
