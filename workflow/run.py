@@ -36,12 +36,23 @@ def prepared(arguments: list[str]) -> list[str]:
     return arguments
 
 
+def verbosity(arguments: list[str]) -> list[str]:
+    """No lists of the host and of why each job runs, unless the call says how much Snakemake prints.
+
+    A dry run is made to see the reasons.
+    """
+    own = {argument.partition("=")[0] for argument in arguments}
+    if own & {"-q", "--quiet", "--verbose", "-n", "--dry-run", "--dryrun"}:
+        return []
+    return ["--quiet", "host", "reason"]
+
+
 def main(arguments: list[str]) -> None:
     try:
         arguments = prepared(arguments)
     except InputError as error:
         sys.exit(f"Error: {error}")
-    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
+    snakemake = [sys.executable, "-m", "snakemake", *verbosity(arguments), "--snakefile", str(SNAKEFILE)]
     if stale_lock.left_locked(working_directory(arguments)):
         print("The last run here was killed; removing its lock.", file=sys.stderr)
         subprocess.run([*snakemake, "--unlock", *arguments], check=True)

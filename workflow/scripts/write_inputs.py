@@ -1,4 +1,4 @@
-"""Rule write_inputs: solver decks of one batch, one folder a subject and format."""
+"""Rule write_inputs: solver decks of one batch, one folder per subject and format."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def main(snakemake):
     mechanics = Mechanics.of(p.mechanics)
     meshes = tables.read_table(source, stage_tables.MESHES | stage_tables.MESH_FILES)
     for name in p.formats:
-        exporters.writer(name)  # an unknown format is told before any work
+        exporters.writer(name)  # an unknown format is reported before any work
     tasks, records = [], {}
     for mesh in meshes.to_dict("records"):
         subject = mesh["subject"]

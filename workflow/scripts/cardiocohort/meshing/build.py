@@ -50,7 +50,7 @@ def build(
         except SubjectError as error:
             if error.reason == TIMED_OUT:  # says as much of the machine as of the surface
                 raise first or error from None
-            log.info("smoothing of %g times the set one: %s (%s)", step, error.reason, error)
+            log.info("smoothing of %g times the set one: %s", step, error.ending.text)
             first = first or error
             if error.reason == CROSSED and cure is check_crossings:
                 attempts.append((step, open_crossings))

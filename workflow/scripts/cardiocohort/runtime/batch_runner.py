@@ -4,8 +4,8 @@ Finished subjects are reused, the others made (side by side where `threads` allo
 a record; a subject that fails is a record with a reason and does not end the batch.
 """
 
-import logging
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,11 +14,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from . import artifacts
+from . import artifacts, progress, script
 from .errors import KilledError, SubjectError
 from .outcomes import Ending, Outcome
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,16 +59,16 @@ def run_batch(
         artifacts.remove_unlisted(folder, {name for task in tasks for name in (task.file, *task.beside)})
         records = {t.file: _finished(folder, t) for t in tasks}
         todo = [t for t in tasks if records[t.file] is None]
-        if len(todo) < len(tasks):
-            log.info("%d of %d subjects are already finished", len(tasks) - len(todo), len(tasks))
         groups = [todo[i : i + max(group, 1)] for i in range(0, len(todo), max(group, 1))]
         work = work if group else partial(_each, work)
-        done = 0
-        for made in _make(folder, groups, work, threads, initializer, initargs):
-            for task, record in made:
-                done += 1
-                records[task.file] = record
-                log.info("%d/%d %s: %s", done, len(todo), task.subject, record.get("verdict", "done"))
+        subjects = [task.subject for task in todo]
+        finished = len({task.subject for task in tasks} - set(subjects))
+        workers = max(min(threads, len(groups)), 1)
+        with progress.reported(folder, subjects, finished, workers, max(group, 1)) as report:
+            for made, seconds in _make(folder, groups, work, threads, initializer, initargs):
+                for task, record in made:
+                    records[task.file] = record
+                    report.finished(task.subject, record, seconds / len(made))
         return [_complete(folder, task, records[task.file]) for task in tasks]
 
 
@@ -91,7 +89,10 @@ def _make(folder, groups, work, threads, initializer, initargs):
     if threads > 1 and len(groups) > 1:
         # spawn: forking a process that holds OpenMP threads can deadlock
         with ProcessPoolExecutor(
-            min(threads, len(groups)), get_context("spawn"), _start_worker, (initializer, initargs)
+            min(threads, len(groups)),
+            get_context("spawn"),
+            _start_worker,
+            (initializer, initargs, script.logging_for_children()),
         ) as pool:
             waiting = [pool.submit(_make_in_worker, folder, tasks, work) for tasks in groups]
             try:
@@ -116,13 +117,15 @@ def _open(initializer, initargs) -> tuple:
 _opened: tuple = ()  # of a child process: what its initializer returned
 
 
-def _start_worker(initializer, initargs) -> None:
+def _start_worker(initializer, initargs, logging_arguments: tuple) -> None:
     global _opened
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; the parent tells of it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; the parent reports it
+    if logging_arguments:
+        script.start_logging(*logging_arguments)
     _opened = _open(initializer, initargs)
 
 
-def _make_in_worker(folder: Path, tasks: list[Task], work) -> list[tuple[Task, dict]]:
+def _make_in_worker(folder: Path, tasks: list[Task], work) -> tuple[list[tuple[Task, dict]], float]:
     return _make_group(folder, tasks, work, _opened)
 
 
@@ -138,19 +141,23 @@ def _each(work, *given) -> list:
     return out
 
 
-def _make_group(folder: Path, tasks: list[Task], work, opened: tuple) -> list[tuple[Task, dict]]:
+def _make_group(
+    folder: Path, tasks: list[Task], work, opened: tuple
+) -> tuple[list[tuple[Task, dict]], float]:
+    """Each task with its record, and the seconds that all of them took together."""
+    started = time.perf_counter()
     paths = [folder / task.file for task in tasks]
     for path in paths:
         artifacts.sidecar_path(path).unlink(missing_ok=True)
     made = work(*opened, paths, [task.payload for task in tasks])
-    return [(task, _record(folder, task, result)) for task, result in zip(tasks, made, strict=True)]
+    pairs = [(task, _record(folder, task, result)) for task, result in zip(tasks, made, strict=True)]
+    return pairs, time.perf_counter() - started
 
 
 def _record(folder: Path, task: Task, result: dict | SubjectError) -> dict:
     if isinstance(result, SubjectError):
         for name in (task.file, *task.beside):
             artifacts.remove(folder / name)
-        log.warning("%s: %s (%s)", task.subject, result.reason, result)
         return result.record | result.ending.columns()
     if "files" in result:
         result = result | {"files": [artifacts.listing(folder, name) for name in result["files"]]}

@@ -45,8 +45,8 @@ class Ending:
 
     @property
     def text(self) -> str:
-        """`reason: detail`, as one cell of a table."""
-        return ": ".join(filter(None, (self.reason, self.detail)))
+        """`reason: detail`, as one cell of a table; what is the same in both stands once."""
+        return ": ".join(dict.fromkeys(filter(None, (self.reason, self.detail))))
 
     def columns(self) -> dict[str, str]:
         """verdict, reason and detail, as the records and tables of batches have them."""
