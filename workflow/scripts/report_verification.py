@@ -1,4 +1,4 @@
-"""Rule verify: tells what the comparison of all batches found; fails if anything is not identical."""
+"""Rule verify: reports what the comparison of all batches found; fails if anything is not identical."""
 
 import logging
 

@@ -2,7 +2,7 @@
 
 1 to 17: Cerqueira et al., "Standardized myocardial segmentation and nomenclature for tomographic imaging of
 the heart", Circulation 2002. 18 to 26: the RV's free wall, for which there is no standard; ours. What
-belongs to a segment is told in `microstructure.segments`.
+belongs to a segment stands in `microstructure.segments`.
 """
 
 LEFT = {

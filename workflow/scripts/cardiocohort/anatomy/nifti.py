@@ -74,7 +74,7 @@ def read_nifti(path: str | Path, geometry: str = AGREE) -> Nifti:
         raise InputError(f"{path}: not a readable NIfTI file, truncated or corrupt ({error})") from error
     if len(data) != n_bytes:
         raise InputError(
-            f"{path}: truncated or corrupt: its header tells of {n_bytes} bytes of data, it has {len(data)}"
+            f"{path}: truncated or corrupt: its header promises {n_bytes} bytes of data, it has {len(data)}"
         )
     values = np.frombuffer(data, dtype).reshape(shape, order="F")
     if (slope, intercept) not in ((None, None), (1.0, 0.0)):
@@ -174,7 +174,7 @@ def check_promise(path: Path, n_bytes: int, packed: bool) -> None:
     held = path.stat().st_size * (DEFLATE_RATIO if packed else 1)
     if held < n_bytes:
         raise InputError(
-            f"{path}: truncated or corrupt: its header tells of {n_bytes} bytes, the file can hold {held}"
+            f"{path}: truncated or corrupt: its header promises {n_bytes} bytes, the file can hold {held}"
         )
 
 

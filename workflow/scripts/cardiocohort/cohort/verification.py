@@ -37,7 +37,7 @@ def damaged_files(table: pd.DataFrame, folder: str | Path) -> list[str]:
 def differences(stored: pd.DataFrame, again: pd.DataFrame) -> list[str]:
     """What differs between the rows of one subject as stored and as recomputed, column by column.
 
-    Rows are compared in their order, values exactly; of numbers the largest relative difference is told.
+    Rows are compared in their order, values exactly; of numbers the largest relative difference is given.
     """
     stored, again = (
         frame.loc[:, [not name.startswith(OF_A_RUN) for name in frame.columns]] for frame in (stored, again)

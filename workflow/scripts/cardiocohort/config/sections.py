@@ -65,7 +65,7 @@ class Segmentations:
     )
     folder: str | None = key(
         None,
-        "Folder of the data set, with one folder a case in it; null where there is none.",
+        "Folder of the data set, with one folder per case in it; null where there is none.",
         minLength=1,
     )
     sources: dict = key(
@@ -283,7 +283,7 @@ class Prior:
     )
     conditioning: str = key(
         "none",
-        "What the denoiser is told in training. none: nothing, guidance steers it later. "
+        "What the denoiser is conditioned on in training. none: nothing, guidance steers it later. "
         "heat_maps: moments, as the baseline `guidance.method: implicit` needs.",
         enum=["none", "heat_maps"],
     )
@@ -387,7 +387,7 @@ class Evaluation:
     )
     implicit: str | None = key(
         None,
-        "Folder of a bundle whose denoiser is told the targets, the baseline of guidance; null "
+        "Folder of a bundle whose denoiser is conditioned on the targets, the baseline of guidance; null "
         "leaves it out (docs/evaluation.md).",
         minLength=1,
     )
@@ -463,7 +463,7 @@ class Config:
     )
     reference_table: str | None = key(
         None,
-        "The reference population, one row a subject and structure; null takes the bundle's own.",
+        "The reference population, one row per subject and structure; null takes the bundle's own.",
         minLength=1,
     )
     convention: str | None = key(

@@ -1,8 +1,8 @@
 """Label maps coarser than the anatomy's grid, brought to its spacing. Owned by the generation stage.
 
 On voxels of 3 mm a thin wall hangs together over edges and corners only, and what the gate and the mesher
-take for thin or missing there is a matter of the voxels. So such a map is mended where a dozen of its own
-voxels are wrong, refined, and mended again; all is told. What it truly lacks must not be hidden by that:
+take for thin or missing there is a matter of the voxels. So such a map is repaired where a dozen of its own
+voxels are wrong, refined, and repaired again; every step is listed. What it truly lacks must not be hidden by that:
 a map whose wall leaks far from the valves is left as it is, for the gate to refuse.
 """
 
@@ -40,13 +40,13 @@ def bring_to_spacing(
     if leaks:
         return label_map, tuple(f"left as it is: {reason}" for reason in leaks)
     larger = rules.for_coarse_maps(max(1.0, np.prod(label_map.spacing_mm) / grid.spacing_mm**3))
-    mended, first = topology.repair(label_map.labels, label_map.spacing_mm, anatomy, larger)
-    fine = refine(LabelMap(mended, label_map.affine), grid.spacing_mm)
+    repaired, first = topology.repair(label_map.labels, label_map.spacing_mm, anatomy, larger)
+    fine = refine(LabelMap(repaired, label_map.affine), grid.spacing_mm)
     span = int(np.ceil(max(label_map.spacing_mm) / grid.spacing_mm))
     labels, second = topology.repair(fine.labels, fine.spacing_mm, anatomy, larger, span)
-    told = " x ".join(f"{mm:g}" for mm in label_map.spacing_mm)
+    old = " x ".join(f"{mm:g}" for mm in label_map.spacing_mm)
     new = " x ".join(f"{mm:g}" for mm in fine.spacing_mm)
-    return LabelMap(labels, fine.affine), (*first, f"refined from {told} mm to {new} mm", *second)
+    return LabelMap(labels, fine.affine), (*first, f"refined from {old} mm to {new} mm", *second)
 
 
 def refine(label_map: LabelMap, spacing_mm: float) -> LabelMap:

@@ -51,7 +51,7 @@ def load_vessels(path: str | Path, anatomy: Anatomy) -> tuple[Vessel, ...]:
 def shorten(
     labels: np.ndarray, spacing_mm: float, anatomy: Anatomy, vessels: tuple[Vessel, ...]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels (X, Y, Z) with the vessels cut to length, and one line a vessel that was cut.
+    """Labels (X, Y, Z) with the vessels cut to length, and one line per vessel that was cut.
 
     The length is the shortest path inside the vessel from its mouth, its voxels within 4 mm of the
     chamber; pieces that no path reaches are left out. The outermost voxels of the field are kept free of

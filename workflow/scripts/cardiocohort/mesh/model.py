@@ -26,7 +26,7 @@ class Microstructure:
 
 @dataclass(frozen=True)
 class VentricularCoordinates:
-    """Where the muscle lies, on tets (M,) and on nodes (N,); how is told in `microstructure.coordinates`.
+    """Where the muscle lies, on tets (M,) and on nodes (N,); how: `microstructure.coordinates`.
 
     apicobasal, transmural in [0, 1]; rotational in [0, 1), which goes round: average sine and cosine of its
     turn, never itself; transventricular 0 LV, 1 RV; aha (M,): segments 1 to 26; wall_mm (M,): thickness.

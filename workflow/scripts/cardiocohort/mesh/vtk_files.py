@@ -1,7 +1,7 @@
 """Writing VTK's XML files through memory. Owned by no stage; under meshes, decks and simulations.
 
 Where the disk is full, VTK's own writers end the whole process or say nothing. What is whole in memory is
-written by Python, which tells.
+written by Python, which reports it.
 """
 
 from pathlib import Path

@@ -22,8 +22,8 @@ def commit(repository: str | Path) -> str | None:
     if git is None or not (Path(repository) / ".git").exists():
         return None
     describe = [git, "-C", str(repository), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    told = subprocess.run(describe, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or None
+    found = subprocess.run(describe, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
 
 
 @cache
@@ -40,7 +40,7 @@ def machine() -> dict[str, str | int | None]:
 
 
 def _processor() -> str | None:
-    """The processor's model as Linux tells it, else what the platform says; None if neither does."""
+    """The processor's model as Linux reports it, else as the platform does; None if neither does."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -45,7 +45,9 @@ def read_table(path: str | Path, columns: dict[str, str], alone: bool = False) -
                 usecols=(lambda name: name in columns) if alone else None, skip_blank_lines=alone,
             )  # fmt: skip
             if not alone:
-                frame = frame[frame.notna().any(axis=1)]  # empty lines count where a row's place is told
+                frame = frame[
+                    frame.notna().any(axis=1)
+                ]  # empty lines count in the place of a row that an error names
     except InputError:
         raise
     # pyarrow's errors derive from these; a corrupt schema makes pandas fail in ways of its own
@@ -77,12 +79,12 @@ def first_bad(path: str | Path, frame: pd.DataFrame, column: str, bad, allowed: 
     if bad.any():
         row = frame.index[np.argmax(np.asarray(bad))]
         value = frame.at[row, column]
-        told = (
+        shown = (
             "the cell is empty; it"
             if pd.isna(value)
             else f"{value.item() if hasattr(value, 'item') else value!r}"
         )
-        raise InputError(f"{where(path, row)}, column {column!r}: {told} is not {allowed}")
+        raise InputError(f"{where(path, row)}, column {column!r}: {shown} is not {allowed}")
 
 
 def read_cells(path: str | Path, what: str) -> pd.DataFrame:

@@ -78,7 +78,7 @@ def examine(
 def repair(
     labels: np.ndarray, spacing_mm: float | Sequence[float], anatomy: Anatomy, rules: Rules, span: int = 1
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Apply the repairs of `rules` in table order: (repaired labels, one line a repair).
+    """Apply the repairs of `rules` in table order: (repaired labels, one line per repair).
 
     The labels given are not changed; without repairs they are returned as they are. `span`: voxels along
     an axis for one of the map that these labels were refined from.
