@@ -51,7 +51,7 @@ def propose(
 
     Seconds a subject include a job's start, which a larger batch shares out: jobs turn out rather
     shorter than estimated. The aim is the geometric mean of the bounds, at the median subject; no job is to
-    pass `longest_s`, judged by the batch with the slowest subjects. At least 1, even if one subject is longer.
+    pass `longest_s`, judged by the batch with the slowest subjects. At least 1, even if a subject is longer.
     The table has one row per stage, slowest first: jobs, subjects, seconds_per_subject (median over
     batches), worst_seconds_per_subject, peak_mb, job_minutes and worst_job_minutes at that size.
     """
