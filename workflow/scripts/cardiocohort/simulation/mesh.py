@@ -31,14 +31,8 @@ def solver_mesh(model: BiventricularModel) -> tuple[ng.Mesh, np.ndarray]:
     return ng.Mesh(mesh), np.concatenate(order)
 
 
-def directions(mesh: ng.Mesh, model: BiventricularModel, order: np.ndarray) -> tuple[ng.GridFunction, ...]:
-    """Fibre, sheet and sheet normal of each element, as unit vectors to the last bit of a double."""
-    space = ng.VectorL2(mesh, order=0)
-    fields = []
-    for name in DIRECTIONS:
-        rows = getattr(model.microstructure, name)[order]
-        field = ng.GridFunction(space)
-        # files hold single precision, in which a fibre at rest is already stretched or not
-        field.vec.FV().NumPy()[:] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T.ravel()
-        fields.append(field)
-    return tuple(fields)
+def directions(model: BiventricularModel, order: np.ndarray) -> np.ndarray:
+    """(M, 3, 3): fibre, sheet and normal of each element as columns, unit vectors to a double's last bit."""
+    columns = np.stack([getattr(model.microstructure, name)[order] for name in DIRECTIONS], axis=-1)
+    # files hold single precision, in which a fibre at rest is already stretched or not
+    return columns / np.linalg.norm(columns, axis=1, keepdims=True)
