@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import ngsolve as ng
 import numpy as np
 
-from .newton import LOOSE, TIGHT, Accuracy, Diverged, Tangent, equilibrium
+from .newton import LOOSE, TIGHT, Accuracy, Diverged, Falls, Tangent, equilibrium
 from .problem import Problem
 from .settings import SimulationSettings
 
@@ -29,7 +29,8 @@ ITERATIONS = 20  # in an equilibrium at the full load, which cannot be halved
 CURVE = Accuracy(2e-3, 1e-3, 1e-1)  # updates are quadratic: what is left after the last is far smaller
 # of evenly spaced numbers, for the shares of the curve: a heart is softest at rest
 CURVE_POWER = 1.5
-# a step that loses load lies beyond the largest load that the body bears
+# Steps that lose load lie beyond the largest load that the body bears; after so many it is known well.
+MOST_FALLS = 4
 LIMIT = "the body bears no more than {:.3g} of the load"
 
 
@@ -70,12 +71,12 @@ def inflate(problem: Problem, settings: SimulationSettings, keep: Callable[[Step
         reason = reason or ends
         curve = [rest]
         if last.share > 0:
-            curve += _curve(problem, tangent, last, settings)
+            curve += _curve(problem, tangent, last, path, settings)
         for step in curve:
             vector[:] = step.state
             keep(step)
     return Run(
-        last.share == 1.0, last.share, len(path) - 1, halvings, tangent.factorisations, reason
+        bool(last.share == 1.0), last.share, len(path) - 1, halvings, tangent.factorisations, reason
     )
 
 
@@ -84,7 +85,7 @@ def _rise(
 ) -> tuple[list[Step], int, str]:
     """Steps to the full load by the first law of the approach; halvings; why not farther, or nothing."""
     soft = replace(problem, law=(*problem.approach, problem.law)[0])
-    path, halvings, in_a_row, work = [rest], 0, 0, None
+    path, halvings, in_a_row, falls, work = [rest], 0, 0, 0, None
     while len(path) <= settings.max_steps:
         last = path[-1]
         try:
@@ -94,20 +95,20 @@ def _rise(
             start = (last.state, last.share)
             new = Step(*_ordered(equilibrium(soft, tangent, *start, settings.max_iterations, LOOSE, control)))
         except Diverged as error:
-            halvings, in_a_row = halvings + 1, in_a_row + 1
+            halvings, in_a_row, falls = halvings + 1, in_a_row + 1, falls + isinstance(error, Falls)
             log.info("share %.4f: %s; the step is halved", last.share, error)
             if work is None or in_a_row > settings.max_halvings:
                 return path, halvings, str(error)
+            if falls > MOST_FALLS:
+                return path, halvings, LIMIT.format(last.share)
             work, tangent.factorised = work / 2, False
             continue
-        if new.share <= last.share:
-            return path, halvings, LIMIT.format(last.share)
         path.append(new)
         log.info("share %.4f of the load in %d iterations", new.share, new.iterations)
         if new.share == 1.0:
             return path, halvings, ""
         in_a_row = 0
-        work *= next((factor for most, factor in GROWTH if new.iterations <= most), 1.0)
+        work *= 1.0 if falls else next((factor for most, factor in GROWTH if new.iterations <= most), 1.0)
     return path, halvings, f"{settings.max_steps} load steps were not enough"
 
 
@@ -140,7 +141,7 @@ def _obey(problem: Problem, tangent: Tangent, path: list[Step]) -> tuple[Step, s
 
 
 def _curve(
-    problem: Problem, tangent: Tangent, top: Step, settings: SimulationSettings
+    problem: Problem, tangent: Tangent, top: Step, path: list[Step], settings: SimulationSettings
 ) -> list[Step]:
     """Points of the curve from the one after rest to `top`, solved downwards; those that are found.
 
@@ -148,7 +149,7 @@ def _curve(
     shares = top.share * np.linspace(0, 1, settings.curve_points)[1:-1] ** CURVE_POWER
     found = [top]
     for share in shares[::-1]:
-        guess = _guess(problem, tangent, found, share)
+        guess = _guess(problem, tangent, found, path, share)
         try:
             state, _, used = equilibrium(problem, tangent, guess, share, settings.max_iterations, CURVE)
         except Diverged as error:
@@ -159,24 +160,31 @@ def _curve(
     return found[::-1]
 
 
-def _guess(problem: Problem, tangent: Tangent, found: list[Step], share: float) -> np.ndarray:
-    """State at a share below those of `found`, by the polynomial through the last of them, or the tangent.
+def _guess(problem: Problem, tangent: Tangent, found: list[Step], path: list[Step], share: float):
+    """State (ndof,) at a share below those of `found`, of several guesses the one nearest to balance.
 
-    Polynomials are in the root of the share, with which volumes go evenly. Of those of several degrees the
-    one nearest to balance is taken.
+    They are on the polynomials through the last of `found` by the root of the share, with which volumes go
+    evenly; on the tangent, of the first; and on the way up, which is all there is near the largest load.
     """
     last = found[-1]
+    after = next((i for i, step in enumerate(path) if step.share > share), len(path) - 1)
+    guesses = [_between(path[max(after - 1, 0) : after + 1], share)]
     if len(found) == 1:
         tangent.assemble(problem, last.state, last.share)
-        return last.state + (share - last.share) * tangent.solve(problem.load(last.state), CURVE.linear)
-    guesses = []
-    for count in range(2, min(len(found), 4) + 1):
-        near, at = found[-count:], np.sqrt([step.share for step in found[-count:]])
-        weights = [np.prod((np.sqrt(share) - np.delete(at, i)) / (a - np.delete(at, i))) for i, a in enumerate(at)]
-        guesses.append(sum(w * step.state for w, step in zip(weights, near, strict=True)))
-    return min(guesses, key=lambda guess: np.nan_to_num(np.linalg.norm(problem.residual(guess, share)), nan=np.inf))
+        along = tangent.solve(problem.load(last.state), CURVE.linear)
+        guesses.append(last.state + (share - last.share) * along)
+    guesses += [_between(found[-count:], share) for count in range(2, min(len(found), 4) + 1)]
+    sizes = [np.linalg.norm(problem.residual(guess, share)) for guess in guesses]
+    return guesses[int(np.nanargmin(sizes))]
+
+
+def _between(steps: list[Step], share: float) -> np.ndarray:
+    """State (ndof,) at a share on the polynomial by the share's root through the steps."""
+    at = np.sqrt([step.share for step in steps])
+    weights = [np.prod((np.sqrt(share) - np.delete(at, i)) / (a - np.delete(at, i))) for i, a in enumerate(at)]
+    return sum(weight * step.state for weight, step in zip(weights, steps, strict=True))
 
 
 def _ordered(found: tuple[np.ndarray, float, int]) -> tuple[float, int, np.ndarray]:
     state, share, used = found
-    return share, used, state
+    return float(share), used, state

@@ -148,12 +148,14 @@ class Surface:
 
 
 def solid(space: ng.FESpace, axes: np.ndarray | None) -> Solid:
-    """Of all tetrahedra of a Taylor-Hood space; axes (M, 3, 3) or None for those of space."""
+    """Of all tetrahedra of a Taylor-Hood space; axes (M, 3, 3), orthonormal, or None for those of space."""
     mesh, rule = space.mesh, ng.IntegrationRule(ng.TET, QUADRATURE_ORDER)
     points = mesh.MapToAllElements({ng.TET: rule}, ng.VOL)
     q = len(rule.points)
     jacobians = np.asarray(ng.specialcf.JacobianMatrix(3)(points)).reshape(-1, q, 3, 3)
-    axes = np.broadcast_to(_IDENTITY, (len(jacobians), 3, 3)) if axes is None else axes
+    axes = np.array(np.broadcast_to(_IDENTITY, (len(jacobians), 3, 3)) if axes is None else axes)
+    # no law sees the sign of a direction, the volume ratio does
+    axes[:, :, 2] *= np.sign(np.linalg.det(axes))[:, None]
     quadratic, linear = (ng.H1(mesh, order=order).GetFE(ng.ElementId(ng.VOL, 0)) for order in (2, 1))
     slopes = np.array([quadratic.CalcDShape(*point).NumPy() for point in rule.points])
     gradients = (slopes @ np.linalg.inv(jacobians)) @ axes[:, None]

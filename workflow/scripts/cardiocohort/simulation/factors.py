@@ -7,11 +7,14 @@ memory, and its factors are a good preconditioner. NGSolve's own factorisation i
 
 import ctypes
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Protocol
 
 import ngsolve as ng
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 COMPRESSION = 1e-3  # relative size of what the compressed factors leave out
 MUMPS_VERSION = b"5.8.2"  # whose structure is laid out as below
@@ -31,9 +34,12 @@ class Factors(Protocol):
         """(n,), by the last factors."""
 
 
-def factors(rows: np.ndarray, columns: np.ndarray, n: int) -> Factors:
+def factors(rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1) -> Factors:
     """For matrices whose upper triangle has entries at `rows`, `columns` (nnz,): MUMPS, or NGSolve's."""
-    return (Mumps if mumps_library() is not None else NGSolve)(rows, columns, n)
+    if mumps_library() is None:
+        log.warning("CasADi, which has MUMPS, is not installed: NGSolve factorises, which takes far longer")
+        return NGSolve(rows, columns, n)
+    return Mumps(rows, columns, n, threads)
 
 
 def mumps_library() -> Path | None:
@@ -71,7 +77,7 @@ class NGSolve:
 class Mumps:
     """MUMPS, LDL^T with pivoting; the order of elimination is found once."""
 
-    def __init__(self, rows: np.ndarray, columns: np.ndarray, n: int):
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1):
         self._library = ctypes.CDLL(str(mumps_library()))
         self._pattern = [np.ascontiguousarray(part + 1, dtype=np.int32) for part in (rows, columns)]
         self._values = np.zeros(len(rows))
@@ -83,7 +89,7 @@ class Mumps:
         data.icntl[0:4] = [-1, -1, -1, 0]  # no output
         data.icntl[6] = 5  # METIS
         data.icntl[34], data.cntl[6] = 2, COMPRESSION
-        data.icntl[39] = 0
+        data.icntl[15] = threads
         data.n, data.nnz = n, len(rows)
         data.irn, data.jcn = (part.ctypes.data for part in self._pattern)
         data.a = self._values.ctypes.data
@@ -110,7 +116,8 @@ class Mumps:
         return self._data.infog[0]
 
     def __del__(self):
-        self._call(-2)
+        if hasattr(self, "_data"):
+            self._call(-2)
 
 
 def _fields(kind: type, names: str) -> list[tuple[str, type]]:

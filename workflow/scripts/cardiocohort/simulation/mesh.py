@@ -32,7 +32,17 @@ def solver_mesh(model: BiventricularModel) -> tuple[ng.Mesh, np.ndarray]:
 
 
 def directions(model: BiventricularModel, order: np.ndarray) -> np.ndarray:
-    """(M, 3, 3): fibre, sheet and normal of each element as columns, unit vectors to a double's last bit."""
-    columns = np.stack([getattr(model.microstructure, name)[order] for name in DIRECTIONS], axis=-1)
-    # files hold single precision, in which a fibre at rest is already stretched or not
-    return columns / np.linalg.norm(columns, axis=1, keepdims=True)
+    """(M, 3, 3): fibre, sheet and normal of each element as columns, orthonormal to a double's last bit.
+
+    Files hold single precision, in which a fibre at rest is already stretched or not.
+    """
+    fibre, sheet, normal = (getattr(model.microstructure, name)[order].astype(float) for name in DIRECTIONS)
+    fibre = _unit(fibre)
+    sheet = _unit(sheet - (sheet * fibre).sum(axis=1, keepdims=True) * fibre)
+    across = np.cross(fibre, sheet)
+    across *= np.sign((across * normal).sum(axis=1, keepdims=True))
+    return np.stack([fibre, sheet, across], axis=-1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

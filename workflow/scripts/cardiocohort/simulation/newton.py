@@ -31,6 +31,10 @@ class Diverged(Exception):
     """Newton's method did not find an equilibrium."""
 
 
+class Falls(Diverged):
+    """The equilibrium found lies beyond the largest load: it grows with less."""
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """When an equilibrium is found: the residual over the load's norm, the last update over the body's
@@ -60,7 +64,7 @@ class Tangent:
     def of(cls, problem: Problem) -> "Tangent":
         pattern = problem.pattern()
         n = int(problem.free.sum())
-        return cls(pattern, problem.free, factors(pattern.rows, pattern.columns, n))
+        return cls(pattern, problem.free, factors(pattern.rows, pattern.columns, n, problem.threads))
 
     def assemble(self, problem: Problem, state: np.ndarray, share: float) -> None:
         self.values, odd = problem.tangent(self.pattern, state, share)
@@ -135,7 +139,8 @@ def equilibrium(
     """State, share of the load and iterations at the equilibrium near `state`.
 
     With work = (force, origin, value) the share is free and force . (state - origin) = value, as long as the
-    share is below 1; there it stays, as it does without. Raises Diverged if there is none within `iterations`.
+    share is below 1; there it stays, as it does without. Raises Diverged if there is none within `iterations`,
+    Falls if that of some work is beyond the largest load.
     """
     n, diagonal = problem.n_displacements, problem.diagonal_mm
     out, load = problem.residual(state, share), problem.load(state)
@@ -169,5 +174,7 @@ def equilibrium(
             work = None
         enough = size <= accuracy.residual * full * max(abs(share), 1e-6)
         if part == 1.0 and enough and largest <= accuracy.increment:
+            if work is not None and load @ along <= 0:
+                raise Falls("the load falls as the body grows")
             return state, share, iteration
     raise Diverged(f"no equilibrium within {iterations} iterations")

@@ -149,6 +149,7 @@ def problem(
     springs: Iterable[Spring] = (),
     axes: np.ndarray | None = None,
     approach: tuple[Law, ...] = (),
+    threads: int = 1,
 ) -> Problem:
     """State an inflation at rest.
 
@@ -169,7 +170,7 @@ def problem(
         np.array(list(space.FreeDofs()), dtype=bool),
         dict(pressures_kpa),
         approach,
-        ng.GetNumThreads() if hasattr(ng, "GetNumThreads") else 1,
+        threads,
     )
 
 

@@ -47,7 +47,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     volume, surface, mechanics, settings, threads = payload
     model = read_model(check_file(*volume), check_file(*surface))
     ng.SetNumThreads(threads)
-    stated, order, axes = state_heart(model, mechanics, settings)
+    stated, order, axes = state_heart(model, mechanics, settings, threads)
     curve: list[dict] = []
     run = inflate(stated, settings, lambda step: curve.append(_point(stated, model, step)))
     moved = measures.ten_node_displacements(stated, model, order)
@@ -72,7 +72,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
 
 
 def state_heart(
-    model: BiventricularModel, mechanics: Mechanics, settings: SimulationSettings
+    model: BiventricularModel, mechanics: Mechanics, settings: SimulationSettings, threads: int = 1
 ) -> tuple[Problem, np.ndarray, np.ndarray | None]:
     """The inflation that the decks describe, which tet each element is, and the axes of the fibres if any.
 
@@ -96,6 +96,7 @@ def state_heart(
         springs,
         axes,
         materials.approach(mechanics),
+        threads,
     )
     return stated, order, axes
 
