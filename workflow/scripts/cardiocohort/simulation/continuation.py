@@ -116,7 +116,7 @@ def _first_work(problem: Problem, tangent: Tangent, rest: Step) -> float:
     """Work of a step that moves the body by FIRST_STEP at most, by the tangent at rest."""
     tangent.assemble(problem, rest.state, 0.0)
     force = problem.load(rest.state)
-    along = tangent.solve(force, LOOSE.linear)
+    (along,) = tangent.solve(force[None], LOOSE.linear)
     largest = np.abs(along[: problem.n_displacements]).max()
     return float(force @ along) * FIRST_STEP * problem.diagonal_mm / largest
 
@@ -171,7 +171,7 @@ def _guess(problem: Problem, tangent: Tangent, found: list[Step], path: list[Ste
     guesses = [_between(path[max(after - 1, 0) : after + 1], share)]
     if len(found) == 1:
         tangent.assemble(problem, last.state, last.share)
-        along = tangent.solve(problem.load(last.state), CURVE.linear)
+        (along,) = tangent.solve(problem.load(last.state)[None], CURVE.linear)
         guesses.append(last.state + (share - last.share) * along)
     guesses += [_between(found[-count:], share) for count in range(2, min(len(found), 4) + 1)]
     sizes = [np.linalg.norm(problem.residual(guess, share)) for guess in guesses]

@@ -30,8 +30,8 @@ class Factors(Protocol):
     def factorise(self, values: np.ndarray) -> None:
         """Of the matrix with `values` (nnz,) in the pattern; Singular if it has no factors."""
 
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """(n,), by the last factors."""
+    def solve(self, rights: np.ndarray) -> np.ndarray:
+        """(k, n) for right sides (k, n), by the last factors."""
 
 
 def factors(rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1) -> Factors:
@@ -67,11 +67,13 @@ class NGSolve:
         except ng.NgException as error:
             raise Singular(str(error)) from error
 
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        given, found = ng.BaseVector(self._n), ng.BaseVector(self._n)
-        given.FV().NumPy()[:] = right
-        found.data = self._inverse * given
-        return found.FV().NumPy().copy()
+    def solve(self, rights: np.ndarray) -> np.ndarray:
+        given, into, found = ng.BaseVector(self._n), ng.BaseVector(self._n), np.empty_like(rights)
+        for row, right in enumerate(rights):
+            given.FV().NumPy()[:] = right
+            into.data = self._inverse * given
+            found[row] = into.FV().NumPy()
+        return found
 
 
 class Mumps:
@@ -104,9 +106,9 @@ class Mumps:
         if self._data.infog[0] < 0:
             raise Singular(f"MUMPS error {self._data.infog[0]}")
 
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        found = np.array(right)
-        self._data.rhs, self._data.nrhs, self._data.lrhs = found.ctypes.data, 1, len(found)
+    def solve(self, rights: np.ndarray) -> np.ndarray:
+        found = np.array(rights, order="C")
+        self._data.rhs, (self._data.nrhs, self._data.lrhs) = found.ctypes.data, found.shape
         self._call(3)
         return found
 

@@ -1,6 +1,6 @@
 """Newton's method at a prescribed load, or at a prescribed work of the load. Owned by the simulation stage.
 
-A factorisation is kept as long as it makes a good preconditioner for GMRES with the present tangent (which
+A factorisation is kept as long as it makes a good preconditioner of a Krylov method with the present tangent (which
 has the unsymmetric part that follower pressures have at a free rim): the tangent changes in every
 iteration, its factorisation is what costs.
 
@@ -18,8 +18,8 @@ import scipy.sparse
 from .factors import Factors, Singular, factors
 from .problem import Pattern, Problem
 
-GMRES_STEPS = 16
-PATIENCE = 4  # steps after which GMRES must be on the way to its aim within GMRES_STEPS
+KRYLOV_STEPS = 16
+PATIENCE = 4  # steps after which the residual must be on the way to its aim within KRYLOV_STEPS
 LARGEST_UPDATE = 0.025  # of the body's diagonal, in one iteration
 # An update is halved where the residual grows beyond the larger of these: a multiple of the one before, and
 # of the load. In an exponential law a small overshoot of the strain is a stress that nothing comes back from.
@@ -78,10 +78,14 @@ class Tangent:
         """(ndof,): the tangent times `along`, zero at prescribed unknowns."""
         return self._spread(self._times(along[self.free]))
 
-    def solve(self, right: np.ndarray, aim: float) -> np.ndarray:
-        """Solution (ndof,) of the tangent for `right` up to a relative residual; Diverged if there is none."""
-        solution = self._gmres(right[self.free], aim) if self.factorised else None
-        if solution is None:
+    def solve(self, rights: np.ndarray, aim: float) -> np.ndarray:
+        """Solutions of the tangent for `rights` (k, ndof), each up to a relative residual `aim`.
+
+        Raises Diverged if there are none.
+        """
+        free = rights[:, self.free]
+        found = self._krylov(free, aim) if self.factorised else None
+        if found is None:
             self.factorised = False
             try:
                 self.factors.factorise(self.values)
@@ -89,36 +93,39 @@ class Tangent:
                 raise Diverged(f"the tangent could not be factorised ({error})") from error
             self.factorised = True
             self.factorisations += 1
-            solution = self._gmres(right[self.free], aim)
-        if solution is None:
+            found = self._krylov(free, aim)
+        if found is None:
             raise Diverged("the tangent could not be solved")
-        return self._spread(solution)
+        return np.array([self._spread(row) for row in found])
 
-    def _gmres(self, right: np.ndarray, aim: float) -> np.ndarray | None:
-        """GMRES preconditioned from the right; None where it does not reach `aim` in GMRES_STEPS."""
-        size = np.linalg.norm(right)
-        if size == 0:
-            return np.zeros_like(right)
-        basis, tried, hessenberg = [right / size], [], np.zeros((GMRES_STEPS + 1, GMRES_STEPS))
-        start = np.zeros(GMRES_STEPS + 1)
-        start[0] = size
-        for k in range(GMRES_STEPS):
-            tried.append(self.factors.solve(basis[k]))
-            new = self._times(tried[k])
-            if not np.isfinite(new).all():
+    def _krylov(self, rights: np.ndarray, aim: float) -> np.ndarray | None:
+        """Least residuals of all right sides in one space (GCR), which the factors precondition.
+
+        It has the iterates of GMRES (Eisenstat, Elman & Schultz, SIAM J Numer Anal 20:345, 1983). None where
+        `aim` is not reached in KRYLOV_STEPS.
+        """
+        sizes = np.linalg.norm(rights, axis=1)
+        left, found, basis = rights.copy(), np.zeros_like(rights), []
+        for step in range(KRYLOV_STEPS + 1):
+            ratios = np.linalg.norm(left, axis=1) / np.where(sizes > 0, sizes, 1)
+            worst = ratios.max()
+            if worst <= aim:
+                return found
+            if not np.isfinite(worst) or (step >= PATIENCE and worst > aim ** (step / KRYLOV_STEPS)):
                 return None
-            for i, old in enumerate(basis):
-                hessenberg[i, k] = old @ new
-                new -= hessenberg[i, k] * old
-            hessenberg[k + 1, k] = np.linalg.norm(new)
-            small, rest = hessenberg[: k + 2, : k + 1], start[: k + 2]
-            weights = np.linalg.lstsq(small, rest, rcond=None)[0]
-            left = np.linalg.norm(rest - small @ weights) / size
-            if left <= aim:
-                return sum(w * t for w, t in zip(weights, tried, strict=True))
-            if k + 1 >= PATIENCE and left > aim ** ((k + 1) / GMRES_STEPS):
-                return None
-            basis.append(new / hessenberg[k + 1, k])
+            tried = self.factors.solve(left[ratios > aim])
+            for new in tried:
+                image = self._times(new)
+                for old, old_image in basis:
+                    weight = old_image @ image
+                    image -= weight * old_image
+                    new -= weight * old
+                size = np.linalg.norm(image)
+                if size > 0:
+                    basis.append((new / size, image / size))
+                    weights = left @ basis[-1][1]
+                    found += weights[:, None] * basis[-1][0]
+                    left -= weights[:, None] * basis[-1][1]
         return None
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
@@ -146,10 +153,11 @@ def equilibrium(
     out, load = problem.residual(state, share), problem.load(state)
     for iteration in range(1, iterations + 1):
         tangent.assemble(problem, state, share)
-        step, change = -tangent.solve(out, accuracy.linear), 0.0
+        rights = np.array([-out]) if work is None else np.array([-out, load])
+        step, *more = tangent.solve(rights, accuracy.linear)
+        change = 0.0
         if work is not None:
-            force, origin, value = work
-            along = tangent.solve(load, accuracy.linear)
+            (force, origin, value), (along,) = work, more
             change = (value - force @ (state - origin) - force @ step) / (force @ along)
             step += change * along
         largest = np.abs(step[:n]).max() / diagonal
