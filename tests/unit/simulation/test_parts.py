@@ -13,8 +13,8 @@ from cardiocohort.mesh.second_order import second_order
 from cardiocohort.runtime.errors import InputError, SubjectError
 from cardiocohort.simulation import materials, measures
 from cardiocohort.simulation.continuation import inflate
-from cardiocohort.simulation.mesh import directions, solver_mesh
 from cardiocohort.simulation.factors import Mumps, NGSolve, Singular, factors, mumps_library
+from cardiocohort.simulation.mesh import directions, solver_mesh
 from cardiocohort.simulation.newton import Tangent
 from cardiocohort.simulation.problem import Spring, problem
 from cardiocohort.simulation.settings import SimulationSettings
@@ -27,7 +27,7 @@ ng.SetNumThreads(1)
 
 
 def by_components(function, c, step):
-    """Derivatives (6, ...) of a function of a symmetric tensor by its PAIRS, each counted as in the tensor."""
+    """Derivatives (6, ...) of a function of a symmetric tensor by its PAIRS, each counted once."""
     out = []
     for i, j in materials.PAIRS:
         change = np.zeros((3, 3))

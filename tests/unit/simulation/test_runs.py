@@ -51,7 +51,7 @@ def test_the_cavity_grows_and_stiffens_with_the_fibres():
 
 
 def test_the_way_to_the_load_leaves_no_trace():
-    """By laws with softened fibres, or by the law itself from the start: the same state, at a smaller price."""
+    """By laws with softened fibres, or by the law itself from the start: the same state, at less cost."""
     model = ventricle((2, 6, 12))
     ends = []
     for softened in (True, False):

@@ -75,9 +75,7 @@ def inflate(problem: Problem, settings: SimulationSettings, keep: Callable[[Step
         for step in curve:
             vector[:] = step.state
             keep(step)
-    return Run(
-        bool(last.share == 1.0), last.share, len(path) - 1, halvings, tangent.factorisations, reason
-    )
+    return Run(bool(last.share == 1.0), last.share, len(path) - 1, halvings, tangent.factorisations, reason)
 
 
 def _rise(
@@ -143,9 +141,7 @@ def _obey(problem: Problem, tangent: Tangent, path: list[Step]) -> tuple[Step, s
 def _curve(
     problem: Problem, tangent: Tangent, top: Step, path: list[Step], settings: SimulationSettings
 ) -> list[Step]:
-    """Points of the curve from the one after rest to `top`, solved downwards; those that are found.
-
-    """
+    """Points of the curve from the one after rest to `top`, solved downwards; those that are found."""
     shares = top.share * np.linspace(0, 1, settings.curve_points)[1:-1] ** CURVE_POWER
     found = [top]
     for share in shares[::-1]:
@@ -174,14 +170,17 @@ def _guess(problem: Problem, tangent: Tangent, found: list[Step], path: list[Ste
         (along,) = tangent.solve(problem.load(last.state)[None], CURVE.linear)
         guesses.append(last.state + (share - last.share) * along)
     guesses += [_between(found[-count:], share) for count in range(2, min(len(found), 4) + 1)]
-    sizes = [np.linalg.norm(problem.residual(guess, share)) for guess in guesses]
+    with np.errstate(over="ignore"):
+        sizes = [np.linalg.norm(problem.residual(guess, share)) for guess in guesses]
     return guesses[int(np.nanargmin(sizes))]
 
 
 def _between(steps: list[Step], share: float) -> np.ndarray:
     """State (ndof,) at a share on the polynomial by the share's root through the steps."""
     at = np.sqrt([step.share for step in steps])
-    weights = [np.prod((np.sqrt(share) - np.delete(at, i)) / (a - np.delete(at, i))) for i, a in enumerate(at)]
+    weights = [
+        np.prod((np.sqrt(share) - np.delete(at, i)) / (a - np.delete(at, i))) for i, a in enumerate(at)
+    ]
     return sum(weight * step.state for weight, step in zip(weights, steps, strict=True))
 
 

@@ -104,9 +104,9 @@ class Solid:
         columns, along = f.swapaxes(-1, -2)[..., None], gradients.swapaxes(-1, -2)[:, :, :, None]
         strain = np.empty((*f.shape[:2], 6, 3, 10))
         np.multiply(columns, along, out=strain[:, :, :3])
-        for row, (k, l) in enumerate(PAIRS[3:], 3):
-            np.multiply(columns[:, :, k], along[:, :, l], out=strain[:, :, row])
-            strain[:, :, row] += columns[:, :, l] * along[:, :, k]
+        for row, (i, j) in enumerate(PAIRS[3:], 3):
+            np.multiply(columns[:, :, i], along[:, :, j], out=strain[:, :, row])
+            strain[:, :, row] += columns[:, :, j] * along[:, :, i]
         return strain.reshape(*f.shape[:2], 6, 30)
 
 
@@ -247,8 +247,8 @@ def _square(a: np.ndarray) -> np.ndarray:
     full = a[np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])]
     out = np.empty((6, *a.shape))
     for row, (i, j) in enumerate(PAIRS):
-        for column, (k, l) in enumerate(PAIRS[row:], row):
-            out[row, column] = 0.5 * (full[i, k] * full[j, l] + full[i, l] * full[j, k])
+        for column, (k, m) in enumerate(PAIRS[row:], row):
+            out[row, column] = 0.5 * (full[i, k] * full[j, m] + full[i, m] * full[j, k])
             out[column, row] = out[row, column]
     return out
 

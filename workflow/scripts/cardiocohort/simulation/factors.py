@@ -1,8 +1,8 @@
 """Factorisations of large sparse symmetric matrices by libraries. Owned by the simulation stage.
 
-MUMPS is the one in CasADi's wheel, which has a C interface and no Python one of its own. A matrix whose blocks
-are compressed (Amestoy et al., ACM Trans Math Softw 45:2, 2019) needs half the time and two thirds of the
-memory, and its factors are a good preconditioner. NGSolve's own factorisation is there wherever NGSolve is.
+MUMPS is the one in CasADi's wheel, which has a C interface and no Python one of its own. A large matrix whose
+blocks are compressed (Amestoy et al., ACM Trans Math Softw 45:2, 2019) needs half the time and two thirds of
+the memory, and its factors are a good preconditioner. NGSolve's own factorisation comes with NGSolve.
 """
 
 import ctypes
@@ -87,7 +87,9 @@ class Mumps:
         self._call(-1)
         if data.version_number != MUMPS_VERSION:
             version = data.version_number.decode(errors="replace")
-            raise ImportError(f"CasADi has MUMPS {version}, not {MUMPS_VERSION.decode()}; install casadi 3.8.2")
+            raise ImportError(
+                f"CasADi has MUMPS {version}, not {MUMPS_VERSION.decode()}; install casadi 3.8.2"
+            )
         data.icntl[0:4] = [-1, -1, -1, 0]  # no output
         data.icntl[6] = 5  # METIS
         data.icntl[34], data.cntl[6] = 2, COMPRESSION

@@ -53,7 +53,8 @@ def cavity_volume_ml(problem: Problem, model: BiventricularModel, ventricle: str
 def strains(problem: Problem, axes: np.ndarray | None) -> dict[str, np.ndarray]:
     """Green-Lagrange strains (M,) at the elements' centroids by name of STRAINS, and the volume ratio J.
 
-    axes (M, 3, 3): fibre, sheet and normal as columns; without them J alone. Rows are elements of the problem's mesh.
+    axes (M, 3, 3): fibre, sheet and normal as columns; without them J alone. Rows are
+    elements of the problem's mesh.
     """
     gradient = ng.Id(3) + ng.Grad(problem.displacement)
     f = _at(problem, gradient, np.full((1, 3), 0.25)).reshape(-1, 3, 3)

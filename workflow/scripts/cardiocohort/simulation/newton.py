@@ -1,7 +1,7 @@
 """Newton's method at a prescribed load, or at a prescribed work of the load. Owned by the simulation stage.
 
-A factorisation is kept as long as it makes a good preconditioner of a Krylov method with the present tangent (which
-has the unsymmetric part that follower pressures have at a free rim): the tangent changes in every
+A factorisation is kept as long as it makes a good preconditioner of a Krylov method with the present tangent
+(which has the unsymmetric part that follower pressures have at a free rim): the tangent changes in every
 iteration, its factorisation is what costs.
 
 At rest Holzapfel and Ogden's material is hundreds of times softer than at end-diastolic strains, so that
@@ -146,8 +146,8 @@ def equilibrium(
     """State, share of the load and iterations at the equilibrium near `state`.
 
     With work = (force, origin, value) the share is free and force . (state - origin) = value, as long as the
-    share is below 1; there it stays, as it does without. Raises Diverged if there is none within `iterations`,
-    Falls if that of some work is beyond the largest load.
+    share is below 1; there it stays, as it does without. Raises Diverged if there is none within
+    `iterations`, Falls if that of some work is beyond the largest load.
     """
     n, diagonal = problem.n_displacements, problem.diagonal_mm
     out, load = problem.residual(state, share), problem.load(state)
@@ -171,7 +171,8 @@ def equilibrium(
             if work is not None and new_share >= 1.0:
                 new_share = 1.0
             out, load = problem.residual(new, new_share), problem.load(new)
-            size, full = np.linalg.norm(out), np.linalg.norm(load)
+            with np.errstate(over="ignore"):  # of an exponential law, which the bound then refuses
+                size, full = np.linalg.norm(out), np.linalg.norm(load)
             if size <= max(bound, OVER_LOAD * full):
                 break
             part /= 2

@@ -20,6 +20,8 @@ import scipy.sparse
 from . import elements
 from .materials import Law
 
+PATTERN_CHUNK = 8192
+
 
 @dataclass(frozen=True)
 class Spring:
@@ -104,9 +106,15 @@ class Problem:
             a, b = number[dofs[:, first]], number[dofs[:, second]]
             return np.where((a < 0) | (b < 0), n * n, np.minimum(a, b) * n + np.maximum(a, b))
 
-        entries, solid = np.unique(keys(self.solid.dofs), return_inverse=True)
-        if entries[-1] == n * n:
-            entries = entries[:-1]
+        # a share of the elements at a time: all their pairs of unknowns would fill the memory
+        dofs = self.solid.dofs
+        pieces = []
+        for start in range(0, len(dofs), PATTERN_CHUNK):
+            own, places = np.unique(keys(dofs[start : start + PATTERN_CHUNK]), return_inverse=True)
+            pieces.append((own, places.astype(np.int32)))
+        entries = np.unique(np.concatenate([own for own, _ in pieces]))
+        entries = entries[entries < n * n]
+        solid = [np.searchsorted(entries, own).astype(np.int32)[places] for own, places in pieces]
 
         def found(dofs: np.ndarray) -> np.ndarray:
             return np.searchsorted(entries, keys(dofs)).astype(np.int32)
@@ -115,7 +123,7 @@ class Problem:
         return Pattern(
             rows.astype(np.int32),
             columns.astype(np.int32),
-            solid.astype(np.int32).reshape(len(self.solid.dofs), -1),
+            np.concatenate([piece.reshape(-1, 34 * 35 // 2) for piece in solid]),
             found(self.surface.dofs),
             [found(dofs) for dofs, _ in self.springs],
         )
@@ -126,7 +134,9 @@ class Problem:
         out = np.zeros(len(pattern.rows) + 1)
         upper = _upper(34)
         for rows, _, k in self.solid.contributions(state, self.law, self.bulk_kpa, True, self.threads):
-            np.add.at(out, pattern.solid[rows].ravel().astype(np.intp), k.reshape(len(k), -1)[:, upper].ravel())
+            np.add.at(
+                out, pattern.solid[rows].ravel().astype(np.intp), k.reshape(len(k), -1)[:, upper].ravel()
+            )
         upper = _upper(18)
         for at, (_, k) in zip(pattern.springs, self.springs, strict=True):
             np.add.at(out, at.ravel(), k.reshape(len(k), -1)[:, upper].ravel())
