@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 FIRST_STEP = 0.02  # largest displacement of the first step, in diagonals of the body
 # factor of the next step where Newton's method took at most so many iterations
 GROWTH = ((6, 4.0), (9, 2.0))
-ITERATIONS = 20  # in an equilibrium at the full load, which cannot be halved
+ITERATIONS = 20  # in an equilibrium at a stated load, which cannot be halved
 CURVE = Accuracy(2e-3, 1e-3, 1e-1)  # updates are quadratic: what is left after the last is far smaller
 # of evenly spaced numbers, for the shares of the curve: a heart is softest at rest
 CURVE_POWER = 1.5
@@ -147,7 +147,7 @@ def _curve(
     for share in shares[::-1]:
         guess = _guess(problem, tangent, found, path, share)
         try:
-            state, _, used = equilibrium(problem, tangent, guess, share, settings.max_iterations, CURVE)
+            state, _, used = equilibrium(problem, tangent, guess, share, ITERATIONS, CURVE)
         except Diverged as error:
             log.info("share %.4f of the curve is left out: %s", share, error)
             tangent.factorised = False

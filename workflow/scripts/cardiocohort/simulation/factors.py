@@ -30,6 +30,9 @@ class Factors(Protocol):
     def factorise(self, values: np.ndarray) -> None:
         """Of the matrix with `values` (nnz,) in the pattern; Singular if it has no factors."""
 
+    def sharpen(self) -> bool:
+        """Make the factors of later factorisations more exact, if they can be."""
+
     def solve(self, rights: np.ndarray) -> np.ndarray:
         """(k, n) for right sides (k, n), by the last factors."""
 
@@ -66,6 +69,9 @@ class NGSolve:
             self._inverse = matrix.Inverse(inverse="sparsecholesky")
         except ng.NgException as error:
             raise Singular(str(error)) from error
+
+    def sharpen(self) -> bool:
+        return False
 
     def solve(self, rights: np.ndarray) -> np.ndarray:
         given, into, found = ng.BaseVector(self._n), ng.BaseVector(self._n), np.empty_like(rights)
@@ -107,6 +113,12 @@ class Mumps:
             self._data.icntl[13] *= 2
         if self._data.infog[0] < 0:
             raise Singular(f"MUMPS error {self._data.infog[0]}")
+
+    def sharpen(self) -> bool:
+        if self._data.cntl[6] == 0:
+            return False
+        self._data.cntl[6] = 0.0 if self._data.cntl[6] < COMPRESSION else COMPRESSION**2
+        return True
 
     def solve(self, rights: np.ndarray) -> np.ndarray:
         found = np.array(rights, order="C")

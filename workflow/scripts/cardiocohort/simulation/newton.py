@@ -94,6 +94,8 @@ class Tangent:
             self.factorised = True
             self.factorisations += 1
             found = self._krylov(free, aim)
+            if found is None and self.factors.sharpen():
+                return self.solve(rights, aim)
         if found is None:
             raise Diverged("the tangent could not be solved")
         return np.array([self._spread(row) for row in found])
