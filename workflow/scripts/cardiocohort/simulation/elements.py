@@ -62,7 +62,7 @@ class Solid:
         c = tensor[:, _K, _L].T.copy()
         j = _determinant(np.moveaxis(f.reshape(-1, 3, 3), 0, -1))
         inverse = _adjugate(c) / (j * j)
-        shrink = np.cbrt(j) ** -2
+        shrink = np.where(j > 0, np.cbrt(j) ** -2, np.nan)  # an element turned inside out has no energy
         p = (values[:, 30:] @ self.pressures.T).ravel()
         s_bar, d_bar = law(shrink * c)
         trace = _contract(s_bar, c)

@@ -40,7 +40,7 @@ class Factors(Protocol):
 def factors(rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1) -> Factors:
     """For matrices whose upper triangle has entries at `rows`, `columns` (nnz,): MUMPS, or NGSolve's."""
     if mumps_library() is None:
-        log.warning("CasADi, which has MUMPS, is not installed: NGSolve factorises, which takes far longer")
+        log.warning("CasADi, which has MUMPS, is not installed: NGSolve factorises, slower")
         return NGSolve(rows, columns, n)
     return Mumps(rows, columns, n, threads)
 

@@ -175,7 +175,7 @@ def equilibrium(
             out, load = problem.residual(new, new_share), problem.load(new)
             with np.errstate(over="ignore"):  # of an exponential law, which the bound then refuses
                 size, full = np.linalg.norm(out), np.linalg.norm(load)
-            if size <= max(bound, OVER_LOAD * full):
+            if np.isfinite(size) and size <= max(bound, OVER_LOAD * full):
                 break
             part /= 2
         else:
