@@ -1,35 +1,36 @@
-"""Raising the load from rest in automatic steps. Owned by the simulation stage.
+"""Raising the load from rest in automatic steps, and the curve back to rest. Owned by the simulation stage.
 
-Steps are of equal work rather than of equal load (`newton`), grow where Newton's method converges quickly
-and are halved where it does not. The last one is at the full load exactly.
+Steps on the way up are of equal work rather than of equal load (`newton`), grow where Newton's method
+converges quickly and are halved where it does not. The way itself is of no interest and is gone loosely.
 
 Fibres that resist tension only are hundreds of times softer once they are shortened, and at rest every one
-is at the edge: Newton's method gropes for those that are, in a first step however small. So the first step
-is taken with fibres that resist both, and at its load their resistance to shortening is taken away little by
-little.
+is at the edge: Newton's method gropes for those that are, in a first step however small. So the full load is
+reached by laws with a softened change (problem.approach), each nearer to the law itself, which then holds at
+the end. The pressure-volume curve goes down from there, where few fibres change, obeying the law.
 """
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ngsolve as ng
 import numpy as np
 
-from .newton import Diverged, Tangent, equilibrium, load_vector, residual
+from .newton import LOOSE, TIGHT, Accuracy, Diverged, Falls, Tangent, equilibrium
 from .problem import Problem
 from .settings import SimulationSettings
 
 log = logging.getLogger(__name__)
 
-FIRST_STEP = 0.002  # largest displacement of the first step, in diagonals of the body
-STIFFENED_STEP = 0.01  # the same where fibres resist shortening at first, which is then taken away in
-SLACKENING = (0.2, 0.04, 0.008, 0.0)  # shares of their stiffness
-AFTER_SLACKENING = 0.5  # work of the next step over that of the first, to which slackening has added much
+FIRST_STEP = 0.02  # largest displacement of the first step, in diagonals of the body
 # factor of the next step where Newton's method took at most so many iterations
-GROWTH = ((4, 3.0), (7, 2.0), (9, 1.4))
-OVERSHOOT = 1.1  # of the work that the full load is expected at, so that the last step passes it
-# a step that loses load lies beyond the largest load that the body bears
+GROWTH = ((6, 4.0), (9, 2.0))
+ITERATIONS = 20  # in an equilibrium at a stated load, which cannot be halved
+CURVE = Accuracy(2e-3, 1e-3, 1e-1)  # updates are quadratic: what is left after the last is far smaller
+# of evenly spaced numbers, for the shares of the curve: a heart is softest at rest
+CURVE_POWER = 1.5
+# Steps that lose load lie beyond the largest load that the body bears; after so many it is known well.
+MOST_FALLS = 4
 LIMIT = "the body bears no more than {:.3g} of the load"
 
 
@@ -58,106 +59,131 @@ class Run:
 
 
 def inflate(problem: Problem, settings: SimulationSettings, keep: Callable[[Step], None]) -> Run:
-    """Load the body in steps; `keep` is called with every converged one, the first being rest.
+    """Load the body; `keep` is called with the points of the curve from rest to the last good state.
 
-    problem.state holds the last converged state when `keep` is called and at the end.
+    problem.state holds a point's state when `keep` is called, and the last good state at the end.
     """
     with ng.TaskManager():
-        return _inflate(problem, settings, keep)
+        tangent, vector = Tangent.of(problem), problem.state.vec.FV().NumPy()
+        rest = Step(0.0, 0, vector.copy())
+        path, halvings, reason = _rise(problem, tangent, rest, settings)
+        last, ends = _obey(problem, tangent, path)
+        reason = reason or ends
+        curve = [rest]
+        if last.share > 0:
+            curve += _curve(problem, tangent, last, path, settings)
+        for step in curve:
+            vector[:] = step.state
+            keep(step)
+    return Run(bool(last.share == 1.0), last.share, len(path) - 1, halvings, tangent.factorisations, reason)
 
 
-def _inflate(problem: Problem, settings: SimulationSettings, keep: Callable[[Step], None]) -> Run:
-    tangent, vector = Tangent(problem), problem.state.vec.FV().NumPy()
-    before, last = None, Step(0.0, 0, vector.copy())
-    keep(last)
-    steps = halvings = in_a_row = 0
-    work, spent = None, 0.0  # of the next step and of the last one
-
-    def end(reason: str = "") -> Run:
-        return Run(not reason, last.share, steps, halvings, tangent.factorisations, reason)
-
-    while steps < settings.max_steps:
+def _rise(
+    problem: Problem, tangent: Tangent, rest: Step, settings: SimulationSettings
+) -> tuple[list[Step], int, str]:
+    """Steps to the full load by the first law of the approach; halvings; why not farther, or nothing."""
+    soft = replace(problem, law=(*problem.approach, problem.law)[0])
+    path, halvings, in_a_row, falls, work = [rest], 0, 0, 0, None
+    while len(path) <= settings.max_steps:
+        last = path[-1]
         try:
             if work is None:
-                work = _first_work(problem, tangent, last)
-            if before is None:
-                new, done = _first_step(problem, tangent, last, work, settings.max_iterations)
-            else:
-                guess = _guess(problem, before, last, work / spent)
-                new, done = _advance(problem, tangent, last, guess, work, settings.max_iterations), work
+                work = _first_work(soft, tangent, last)
+            control = (soft.load(last.state), last.state, work)
+            start = (last.state, last.share)
+            new = Step(*_ordered(equilibrium(soft, tangent, *start, settings.max_iterations, LOOSE, control)))
         except Diverged as error:
-            halvings, in_a_row = halvings + 1, in_a_row + 1
+            halvings, in_a_row, falls = halvings + 1, in_a_row + 1, falls + isinstance(error, Falls)
             log.info("share %.4f: %s; the step is halved", last.share, error)
             if work is None or in_a_row > settings.max_halvings:
-                return end(str(error))
-            work, tangent.factor = work / 2, None
+                return path, halvings, str(error)
+            if falls > MOST_FALLS:
+                return path, halvings, LIMIT.format(last.share)
+            work, tangent.factorised = work / 2, False
             continue
-        if new.share <= last.share:
-            return end(LIMIT.format(last.share))
-        before, last, spent = last, new, done
-        steps, in_a_row = steps + 1, 0
-        vector[:] = last.state
-        keep(last)
-        log.info("share %.4f of the load in %d iterations", last.share, last.iterations)
-        if last.share == 1.0:
-            return end()
-        rate = (last.share - before.share) / spent
-        growth = next((factor for most, factor in GROWTH if last.iterations <= most), 1.0)
-        if steps == 1 and problem.compressed is not None:
-            growth = AFTER_SLACKENING
-        work = min(growth * spent, OVERSHOOT * (1 - last.share) / rate)
-    return end(f"{settings.max_steps} load steps were not enough")
+        path.append(new)
+        log.info("share %.4f of the load in %d iterations", new.share, new.iterations)
+        if new.share == 1.0:
+            return path, halvings, ""
+        in_a_row = 0
+        work *= 1.0 if falls else next((factor for most, factor in GROWTH if new.iterations <= most), 1.0)
+    return path, halvings, f"{settings.max_steps} load steps were not enough"
 
 
 def _first_work(problem: Problem, tangent: Tangent, rest: Step) -> float:
     """Work of a step that moves the body by FIRST_STEP at most, by the tangent at rest."""
-    most = FIRST_STEP
-    if problem.compressed is not None:
-        problem.compressed.Set(1.0)
-        most = STIFFENED_STEP
-    residual(problem, rest.state, 0.0)  # sets the load, of which the tangent is a function
-    tangent.assemble(rest.state)
-    force = load_vector(problem, rest.state)
-    along = tangent.solve(force)
+    tangent.assemble(problem, rest.state, 0.0)
+    force = problem.load(rest.state)
+    (along,) = tangent.solve(force[None], LOOSE.linear)
     largest = np.abs(along[: problem.n_displacements]).max()
-    return float(force @ along) * most * problem.diagonal_mm / largest
+    return float(force @ along) * FIRST_STEP * problem.diagonal_mm / largest
 
 
-def _first_step(
-    problem: Problem, tangent: Tangent, rest: Step, work: float, iterations: int
-) -> tuple[Step, float]:
-    """The first step, and the work that was done in it: `work`, and what slackening fibres adds."""
-    if problem.compressed is None:
-        return _advance(problem, tangent, rest, rest.state, work, iterations), work
-    force = load_vector(problem, rest.state)
-    problem.compressed.Set(1.0)
-    step = _advance(problem, tangent, rest, rest.state, work, iterations)
-    for share in SLACKENING:
-        problem.compressed.Set(share)
-        state, _, used = equilibrium(problem, tangent, step.state, step.share, iterations)
-        step = Step(step.share, used, state)
-    return step, float(force @ (step.state - rest.state))
+def _obey(problem: Problem, tangent: Tangent, path: list[Step]) -> tuple[Step, str]:
+    """The equilibrium of the law itself at the last step of the path at which there is one; why not later."""
+    laws, reason = (*problem.approach, problem.law)[1:] or (problem.law,), ""
+    for step in reversed(path[1:]):
+        state, used = step.state, step.iterations
+        try:
+            for law in laws:
+                accuracy = TIGHT if law is problem.law else LOOSE
+                stage = replace(problem, law=law)
+                state, _, used = equilibrium(stage, tangent, state, step.share, ITERATIONS, accuracy)
+                log.info("share %.4f by the next law in %d iterations", step.share, used)
+            return Step(step.share, used, state), reason
+        except Diverged as error:
+            reason = reason or str(error)
+            log.info("share %.4f: %s; a step back", step.share, error)
+            tangent.factorised = False
+    return path[0], reason
 
 
-def _guess(problem: Problem, before: Step, last: Step, ahead: float) -> np.ndarray:
-    """Where Newton's method starts: `ahead` times the last step farther, or where it ended.
+def _curve(
+    problem: Problem, tangent: Tangent, top: Step, path: list[Step], settings: SimulationSettings
+) -> list[Step]:
+    """Points of the curve from the one after rest to `top`, solved downwards; those that are found."""
+    shares = top.share * np.linspace(0, 1, settings.curve_points)[1:-1] ** CURVE_POWER
+    found = [top]
+    for share in shares[::-1]:
+        guess = _guess(problem, tangent, found, path, share)
+        try:
+            state, _, used = equilibrium(problem, tangent, guess, share, ITERATIONS, CURVE)
+        except Diverged as error:
+            log.info("share %.4f of the curve is left out: %s", share, error)
+            tangent.factorised = False
+            continue
+        found.append(Step(float(share), used, state))
+    return found[::-1]
 
-    Of fibres that go slack and tighten the last step says little; the tangent at its end says more.
+
+def _guess(problem: Problem, tangent: Tangent, found: list[Step], path: list[Step], share: float):
+    """State (ndof,) at a share below those of `found`, of several guesses the one nearest to balance.
+
+    They are on the polynomials through the last of `found` by the root of the share, with which volumes go
+    evenly; on the tangent, of the first; and on the way up, which is all there is near the largest load.
     """
-    if problem.compressed is not None:
-        return last.state
-    return last.state + ahead * (last.state - before.state)
+    last = found[-1]
+    after = next((i for i, step in enumerate(path) if step.share > share), len(path) - 1)
+    guesses = [_between(path[max(after - 1, 0) : after + 1], share)]
+    if len(found) == 1:
+        tangent.assemble(problem, last.state, last.share)
+        (along,) = tangent.solve(problem.load(last.state)[None], CURVE.linear)
+        guesses.append(last.state + (share - last.share) * along)
+    guesses += [_between(found[-count:], share) for count in range(2, min(len(found), 4) + 1)]
+    with np.errstate(over="ignore"):
+        sizes = [np.linalg.norm(problem.residual(guess, share)) for guess in guesses]
+    return guesses[int(np.nanargmin(sizes))]
 
 
-def _advance(
-    problem: Problem, tangent: Tangent, last: Step, guess: np.ndarray, work: float, iterations: int
-) -> Step:
-    """The equilibrium `work` away from the last; that of the full load if it lies in between."""
-    force = load_vector(problem, last.state)
-    control = (force, last.state, work)
-    state, share, used = equilibrium(problem, tangent, guess, last.share, iterations, control)
-    if share < 1.0:
-        return Step(share, used, state)
-    between = last.state + (1.0 - last.share) / (share - last.share) * (state - last.state)
-    state, _, more = equilibrium(problem, tangent, between, 1.0, iterations)
-    return Step(1.0, used + more, state)
+def _between(steps: list[Step], share: float) -> np.ndarray:
+    """State (ndof,) at a share on the polynomial by the share's root through the steps."""
+    at = np.sqrt([step.share for step in steps])
+    weights = [
+        np.prod((np.sqrt(share) - np.delete(at, i)) / (a - np.delete(at, i))) for i, a in enumerate(at)
+    ]
+    return sum(weight * step.state for weight, step in zip(weights, steps, strict=True))
+
+
+def _ordered(found: tuple[np.ndarray, float, int]) -> tuple[float, int, np.ndarray]:
+    state, share, used = found
+    return float(share), used, state

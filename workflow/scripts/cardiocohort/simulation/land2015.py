@@ -6,6 +6,7 @@ and passive material behaviour, Proc R Soc A 471:20150641 (2015). Both are for a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import ngsolve as ng
 import numpy as np
@@ -23,7 +24,6 @@ BULK_KPA = 1e6  # J departs from 1 by a hundred-thousandth at most
 # Where elements of problem 2 are halved, once each: below a height, then around the endocardial apex.
 APEX_BELOW_MM, APEX_RADII_MM = -15.0, (2.5, 1.2)
 APEX_MM = (0.0, 0.0, -17.0)
-AXES = tuple(ng.CF(tuple(float(i == j) for j in range(3))) for i in range(3))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ CASES = (
 def solve(case: Case, edge_mm: float) -> tuple[dict[str, float], int, Run]:
     """Deformed z (mm) by quantity, number of unknowns, and how the run ended."""
     stated = case.state(edge_mm)
-    run = inflate(stated, SimulationSettings(), lambda step: None)
+    run = inflate(stated, SimulationSettings(curve_points=2), lambda step: None)
     corners = np.array([vertex.point for vertex in stated.mesh.vertices])
     moved = corners + corner_displacements(stated)
     heights = {
@@ -129,4 +129,4 @@ def _between(sides: dict) -> csg.Solid:
 
 
 def _problem(mesh: ng.Mesh, settings: Guccione, pressures: dict, held: dict) -> Problem:
-    return problem(mesh, lambda c: materials.guccione(settings, c, *AXES), BULK_KPA, pressures, held)
+    return problem(mesh, partial(materials.guccione, settings), BULK_KPA, pressures, held)

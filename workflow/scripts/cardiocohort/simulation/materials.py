@@ -1,74 +1,100 @@
-"""Isochoric energy densities (kPa) as NGSolve expressions. Owned by the simulation stage.
+"""Isochoric stresses and stiffnesses (kPa) of the material laws. Owned by the simulation stage.
 
-The laws and their parameters are those of `mechanics.settings`; each is a function of the modified right
-Cauchy-Green tensor J^(-2/3) C, a 3 x 3 expression, and of three directions.
+The laws and their parameters are those of `mechanics.settings`. Each is an energy W of the modified right
+Cauchy-Green tensor J^(-2/3) C in the axes fibre, sheet, sheet normal. Tensors are arrays (6, n) of their
+components PAIRS at n points, fourth-order tensors with both symmetries (6, 6, n).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
-import ngsolve as ng
+import numpy as np
 
 from ..mechanics.settings import Guccione, HolzapfelOgden, Mechanics, NeoHooke
 
-Expression = ng.CoefficientFunction
-Law = Callable[[Expression], Expression]
+PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+# modified tensor (6, n) -> 2 dW/dC (6, n) and 4 d2W/dC2 (6, 6, n)
+Law = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 # A fibre at rest counts as stretched: its stiffness must be in the first tangent, or the first step runs
 # away. This is above the rounding of unit directions and far below any strain of interest.
 REST = 1e-9
 
 
-def law(
-    mechanics: Mechanics, directions: tuple[Expression, ...], compressed: Expression | float = 0.0
-) -> Law:
-    """The energy of `mechanics.material`; directions f0, s0, n0 (unused by neo_hooke).
+@dataclass(frozen=True)
+class Switch:
+    """How fibres and sheets that resist tension only change from slack to taut, by x = I4 - 1.
 
-    compressed: share of their stiffness that fibres and sheets keep where they are shortened, in laws in
-    which these resist tension only. The laws are those with 0.
+    The law has the effective strain g = max(x, 0). A switch of some width is a parabola between -width / 2
+    and width / 2, and slack fibres keep a share of their stiffness: both are convex and soften the change.
     """
-    settings, more = getattr(mechanics, mechanics.material), {}
-    if mechanics.material in ONE_SIDED:
-        more = {"compressed": compressed}
-    return lambda c: _ENERGIES[mechanics.material](settings, c, *directions, **more)
+
+    width: float = 0.0
+    share: float = 0.0
+
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """g and dg/dx at x."""
+        if self.width > 0:
+            slope = np.clip(x / self.width + 0.5, 0, 1)
+            g = np.where(slope < 1, self.width / 2 * slope**2, x)
+        else:
+            slope = (x + REST > 0).astype(float)
+            g = slope * x
+        return g + self.share * (x - g), slope + self.share * (1 - slope)
 
 
-def holzapfel_ogden(
-    settings: HolzapfelOgden, c: Expression, f: Expression, s: Expression, n: Expression, compressed=0.0
-):
+EXACT = Switch()
+APPROACH = (Switch(1 / 50, 0.1), Switch(1 / 100, 0.02))
+
+
+def law(mechanics: Mechanics, switch: Switch = EXACT) -> Law:
+    """The law of `mechanics.material`; a `switch` other than EXACT changes laws in ONE_SIDED alone."""
+    more = {"switch": switch} if mechanics.material in ONE_SIDED else {}
+    return partial(_LAWS[mechanics.material], getattr(mechanics, mechanics.material), **more)
+
+
+def approach(mechanics: Mechanics) -> tuple[Law, ...]:
+    """Laws by which a load is reached before `law` itself is obeyed, ever nearer to it."""
+    return tuple(law(mechanics, s) for s in APPROACH) if mechanics.material in ONE_SIDED else ()
+
+
+def holzapfel_ogden(settings: HolzapfelOgden, c: np.ndarray, switch: Switch = EXACT):
     """Holzapfel & Ogden, Phil Trans R Soc A 367:3445 (2009); fibres and sheets resist tension only."""
-    shear = ng.InnerProduct(f, c * s)
-    return (
-        _exponential(settings.a_kpa, settings.b, ng.Trace(c) - 3)
-        + _stretched(settings.a_f_kpa, settings.b_f, ng.InnerProduct(f, c * f) - 1, compressed)
-        + _stretched(settings.a_s_kpa, settings.b_s, ng.InnerProduct(s, c * s) - 1, compressed)
-        + _exponential(settings.a_fs_kpa, settings.b_fs, shear * shear)
-    )
+    stress, stiffness = np.zeros_like(c), np.zeros((6, *c.shape))
+    matrix = settings.a_kpa * np.exp(settings.b * (c[0] + c[1] + c[2] - 3))
+    stress[:3] = matrix
+    stiffness[:3, :3] = 2 * settings.b * matrix
+    for axis, a, b in ((0, settings.a_f_kpa, settings.b_f), (1, settings.a_s_kpa, settings.b_s)):
+        g, slope = switch(c[axis] - 1)
+        taut = a * np.exp(b * g * g)
+        stress[axis] += 2 * taut * g
+        stiffness[axis, axis] += 4 * taut * slope * (1 + 2 * b * g * g)
+    square = settings.b_fs * c[3] * c[3]
+    shear = settings.a_fs_kpa * np.exp(square)
+    stress[3] = shear * c[3]
+    stiffness[3, 3] = shear * (1 + 2 * square)
+    return stress, stiffness
 
 
-def guccione(settings: Guccione, c: Expression, f: Expression, s: Expression, n: Expression):
+def guccione(settings: Guccione, c: np.ndarray):
     """Guccione et al., J Biomech Eng 113:42 (1991)."""
-    e = 0.5 * (c - ng.Id(3))
-    ff, ss, nn = (ng.InnerProduct(d, e * d) for d in (f, s, n))
-    fs, fn, sn = (ng.InnerProduct(a, e * b) for a, b in ((f, s), (f, n), (s, n)))
-    q = (
-        settings.b_f * ff * ff
-        + settings.b_t * (ss * ss + nn * nn + 2 * sn * sn)
-        + 2 * settings.b_fs * (fs * fs + fn * fn)
-    )
-    return settings.c_kpa / 2 * (ng.exp(q) - 1)
+    weights = np.array([settings.b_f, *[settings.b_t] * 2, *[settings.b_fs] * 2, settings.b_t])[:, None]
+    strain = 0.5 * c
+    strain[:3] -= 0.5
+    slope = 2 * weights * strain  # of the exponent, by the strain
+    exponential = settings.c_kpa / 2 * np.exp(0.5 * np.einsum("in,in->n", _TWICE * slope, strain))
+    stiffness = slope[:, None] * slope
+    stiffness[range(6), range(6)] += 2 * weights / _TWICE
+    return exponential * slope, exponential * stiffness
 
 
-def neo_hooke(settings: NeoHooke, c: Expression, *directions: Expression):
-    return settings.mu_kpa / 2 * (ng.Trace(c) - 3)
+def neo_hooke(settings: NeoHooke, c: np.ndarray):
+    stress = np.zeros_like(c)
+    stress[:3] = settings.mu_kpa
+    return stress, np.zeros((6, *c.shape))
 
 
-def _exponential(a: float, b: float, x: Expression) -> Expression:
-    return a / (2 * b) * (ng.exp(b * x) - 1)
-
-
-def _stretched(a: float, b: float, x: Expression, compressed: Expression | float) -> Expression:
-    return ng.IfPos(x + REST, 1.0, compressed) * _exponential(a, b, x * x)
-
-
+_TWICE = np.array([1.0, 1, 1, 2, 2, 2])[:, None]  # how often a component of PAIRS is in its tensor
 ONE_SIDED = ("holzapfel_ogden",)
-_ENERGIES = {"holzapfel_ogden": holzapfel_ogden, "guccione": guccione, "neo_hooke": neo_hooke}
+_LAWS = {"holzapfel_ogden": holzapfel_ogden, "guccione": guccione, "neo_hooke": neo_hooke}

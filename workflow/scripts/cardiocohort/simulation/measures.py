@@ -5,11 +5,11 @@ import numpy as np
 
 from ..mesh.model import FACETS, BiventricularModel, rim_edges
 from ..mesh.second_order import TET_EDGES, second_order
+from .materials import PAIRS
 from .problem import Problem
 
 # strains in the axes fibre, sheet, sheet normal
 STRAINS = ("E_ff", "E_ss", "E_nn", "E_fs", "E_fn", "E_sn")
-_PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
 def corner_displacements(problem: Problem) -> np.ndarray:
@@ -50,18 +50,19 @@ def cavity_volume_ml(problem: Problem, model: BiventricularModel, ventricle: str
     return -float(ng.Integrate(cone, problem.mesh.Boundaries(name), order=6)) / 3000.0
 
 
-def strains(problem: Problem, axes: tuple[ng.CoefficientFunction, ...] | None) -> dict[str, np.ndarray]:
+def strains(problem: Problem, axes: np.ndarray | None) -> dict[str, np.ndarray]:
     """Green-Lagrange strains (M,) at the elements' centroids by name of STRAINS, and the volume ratio J.
 
-    axes: f0, s0, n0; without them J alone. Rows are elements of the problem's mesh.
+    axes (M, 3, 3): fibre, sheet and normal as columns; without them J alone. Rows are
+    elements of the problem's mesh.
     """
     gradient = ng.Id(3) + ng.Grad(problem.displacement)
-    centre = np.full((1, 3), 0.25)
-    measures = {"J": _at(problem, ng.Det(gradient), centre).ravel()}
+    f = _at(problem, gradient, np.full((1, 3), 0.25)).reshape(-1, 3, 3)
+    measures = {"J": np.linalg.det(f)}
     if axes is not None:
-        strain = 0.5 * (gradient.trans * gradient - ng.Id(3))
-        for name, (i, j) in zip(STRAINS, _PAIRS, strict=True):
-            measures[name] = _at(problem, ng.InnerProduct(axes[i], strain * axes[j]), centre).ravel()
+        along = f @ axes
+        strain = 0.5 * (along.swapaxes(1, 2) @ along - axes.swapaxes(1, 2) @ axes)
+        measures |= {name: strain[:, i, j] for name, (i, j) in zip(STRAINS, PAIRS, strict=True)}
     return measures
 
 

@@ -31,14 +31,18 @@ def solver_mesh(model: BiventricularModel) -> tuple[ng.Mesh, np.ndarray]:
     return ng.Mesh(mesh), np.concatenate(order)
 
 
-def directions(mesh: ng.Mesh, model: BiventricularModel, order: np.ndarray) -> tuple[ng.GridFunction, ...]:
-    """Fibre, sheet and sheet normal of each element, as unit vectors to the last bit of a double."""
-    space = ng.VectorL2(mesh, order=0)
-    fields = []
-    for name in DIRECTIONS:
-        rows = getattr(model.microstructure, name)[order]
-        field = ng.GridFunction(space)
-        # files hold single precision, in which a fibre at rest is already stretched or not
-        field.vec.FV().NumPy()[:] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T.ravel()
-        fields.append(field)
-    return tuple(fields)
+def directions(model: BiventricularModel, order: np.ndarray) -> np.ndarray:
+    """(M, 3, 3): fibre, sheet and normal of each element as columns, orthonormal to a double's last bit.
+
+    Files hold single precision, in which a fibre at rest is already stretched or not.
+    """
+    fibre, sheet, normal = (getattr(model.microstructure, name)[order].astype(float) for name in DIRECTIONS)
+    fibre = _unit(fibre)
+    sheet = _unit(sheet - (sheet * fibre).sum(axis=1, keepdims=True) * fibre)
+    across = np.cross(fibre, sheet)
+    across *= np.sign((across * normal).sum(axis=1, keepdims=True))
+    return np.stack([fibre, sheet, across], axis=-1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Newton's method at a prescribed load, or at a prescribed work of the load. Owned by the simulation stage.
 
-A factorisation is kept as long as it makes a good preconditioner for GMRES with the present tangent (which
-has the unsymmetric part that follower pressures have at a free rim): the tangent changes in every
+A factorisation is kept as long as it makes a good preconditioner of a Krylov method with the present tangent
+(which has the unsymmetric part that follower pressures have at a free rim): the tangent changes in every
 iteration, its factorisation is what costs.
 
 At rest Holzapfel and Ogden's material is hundreds of times softer than at end-diastolic strains, so that
@@ -10,92 +10,130 @@ a step of load is tiny first and huge later. Prescribed work, the load's dot pro
 displacements (the bordered system of arc-length methods: Riks, J Appl Mech 39:1060, 1972).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import ngsolve as ng
 import numpy as np
+import scipy.sparse
 
-from .problem import Problem
+from .factors import Factors, Singular, factors
+from .problem import Pattern, Problem
 
-RESIDUAL = 1e-4  # of the load's norm
-INCREMENT = 1e-4  # of the body's diagonal
-LINEAR = 1e-4
-GMRES_STEPS = 20
-PATIENCE = 4  # steps after which GMRES must be on the way to LINEAR within GMRES_STEPS
+KRYLOV_STEPS = 16
+PATIENCE = 4  # steps after which the residual must be on the way to its aim within KRYLOV_STEPS
+LARGEST_UPDATE = 0.025  # of the body's diagonal, in one iteration
+# An update is halved where the residual grows beyond the larger of these: a multiple of the one before, and
+# of the load. In an exponential law a small overshoot of the strain is a stress that nothing comes back from.
+GROWTH, OVER_LOAD = 2.0, 20.0
+HALVINGS = 8
 
 
 class Diverged(Exception):
     """Newton's method did not find an equilibrium."""
 
 
+class Falls(Diverged):
+    """The equilibrium found lies beyond the largest load: it grows with less."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """When an equilibrium is found: the residual over the load's norm, the last update over the body's
+    diagonal; linear: relative residual of the linear systems on the way."""
+
+    residual: float
+    increment: float
+    linear: float
+
+
+LOOSE = Accuracy(3e-2, 3e-3, 1e-1)  # on the way
+TIGHT = Accuracy(1e-4, 1e-4, 2e-2)
+
+
 @dataclass
 class Tangent:
     """The tangent at the present state, with the factorisation of this or an earlier one."""
 
-    problem: Problem
-    factor: ng.BaseMatrix | None = None
+    pattern: Pattern
+    free: np.ndarray
+    factors: Factors
+    factorised: bool = False
     factorisations: int = 0
+    values: np.ndarray = field(init=False)
 
-    def assemble(self, state: np.ndarray) -> None:
-        self.problem.form.AssembleLinearization(_vector(self.problem, state))
+    @classmethod
+    def of(cls, problem: Problem) -> "Tangent":
+        pattern = problem.pattern()
+        n = int(problem.free.sum())
+        return cls(pattern, problem.free, factors(pattern.rows, pattern.columns, n, problem.threads))
 
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """Solution (ndof,) of the tangent for `right`; Diverged if there is none."""
-        if self.factor is not None:
-            solution = self._gmres(right)
-            if solution is not None:
-                return solution
-        self.factor = None  # the old one's memory is free before the new one takes its own
-        bits = ng.BitArray(self.problem.free.tolist())
-        self.factor = self.problem.form.mat.Inverse(bits, inverse="sparsecholesky")
-        self.factorisations += 1
-        solution = self._gmres(right)
-        if solution is None:
+    def assemble(self, problem: Problem, state: np.ndarray, share: float) -> None:
+        self.values, odd = problem.tangent(self.pattern, state, share)
+        n = odd.shape[0]
+        starts = np.searchsorted(self.pattern.rows, np.arange(n + 1))
+        upper = scipy.sparse.csr_array((self.values, self.pattern.columns, starts), shape=(n, n))
+        lower, diagonal = upper.T, upper.diagonal()
+        self._times = lambda x: upper @ x + lower @ x - diagonal * x + odd @ x
+
+    def times(self, along: np.ndarray) -> np.ndarray:
+        """(ndof,): the tangent times `along`, zero at prescribed unknowns."""
+        return self._spread(self._times(along[self.free]))
+
+    def solve(self, rights: np.ndarray, aim: float) -> np.ndarray:
+        """Solutions of the tangent for `rights` (k, ndof), each up to a relative residual `aim`.
+
+        Raises Diverged if there are none.
+        """
+        free = rights[:, self.free]
+        found = self._krylov(free, aim) if self.factorised else None
+        if found is None:
+            self.factorised = False
+            try:
+                self.factors.factorise(self.values)
+            except Singular as error:
+                raise Diverged(f"the tangent could not be factorised ({error})") from error
+            self.factorised = True
+            self.factorisations += 1
+            found = self._krylov(free, aim)
+            if found is None and self.factors.sharpen():
+                return self.solve(rights, aim)
+        if found is None:
             raise Diverged("the tangent could not be solved")
-        return solution
+        return np.array([self._spread(row) for row in found])
 
-    def _gmres(self, right: np.ndarray) -> np.ndarray | None:
-        """GMRES preconditioned from the right; None where it does not reach LINEAR in GMRES_STEPS."""
-        size = np.linalg.norm(right)
-        if size == 0:
-            return np.zeros_like(right)
-        basis, tried, hessenberg = [right / size], [], np.zeros((GMRES_STEPS + 1, GMRES_STEPS))
-        start = np.zeros(GMRES_STEPS + 1)
-        start[0] = size
-        for k in range(GMRES_STEPS):
-            tried.append(self._apply(self.factor, basis[k]))
-            new = self._apply(self.problem.form.mat, tried[k]) * self.problem.free
-            if not np.isfinite(new).all():
+    def _krylov(self, rights: np.ndarray, aim: float) -> np.ndarray | None:
+        """Least residuals of all right sides in one space (GCR), which the factors precondition.
+
+        It has the iterates of GMRES (Eisenstat, Elman & Schultz, SIAM J Numer Anal 20:345, 1983). None where
+        `aim` is not reached in KRYLOV_STEPS.
+        """
+        sizes = np.linalg.norm(rights, axis=1)
+        left, found, basis = rights.copy(), np.zeros_like(rights), []
+        for step in range(KRYLOV_STEPS + 1):
+            ratios = np.linalg.norm(left, axis=1) / np.where(sizes > 0, sizes, 1)
+            worst = ratios.max()
+            if worst <= aim:
+                return found
+            if not np.isfinite(worst) or (step >= PATIENCE and worst > aim ** (step / KRYLOV_STEPS)):
                 return None
-            for i, old in enumerate(basis):
-                hessenberg[i, k] = old @ new
-                new -= hessenberg[i, k] * old
-            hessenberg[k + 1, k] = np.linalg.norm(new)
-            small, rest = hessenberg[: k + 2, : k + 1], start[: k + 2]
-            weights = np.linalg.lstsq(small, rest, rcond=None)[0]
-            left = np.linalg.norm(rest - small @ weights) / size
-            if left <= LINEAR:
-                return sum(w * t for w, t in zip(weights, tried, strict=True))
-            if k + 1 >= PATIENCE and left > LINEAR ** ((k + 1) / GMRES_STEPS):
-                return None
-            basis.append(new / hessenberg[k + 1, k])
+            tried = self.factors.solve(left[ratios > aim])
+            for new in tried:
+                image = self._times(new)
+                for old, old_image in basis:
+                    weight = old_image @ image
+                    image -= weight * old_image
+                    new -= weight * old
+                size = np.linalg.norm(image)
+                if size > 0:
+                    basis.append((new / size, image / size))
+                    weights = left @ basis[-1][1]
+                    found += weights[:, None] * basis[-1][0]
+                    left -= weights[:, None] * basis[-1][1]
         return None
 
-    def _apply(self, matrix: ng.BaseMatrix, values: np.ndarray) -> np.ndarray:
-        into = self.problem.state.vec.CreateVector()
-        into.data = matrix * _vector(self.problem, values)
-        return into.FV().NumPy().copy()
-
-
-def residual(problem: Problem, state: np.ndarray, share: float) -> np.ndarray:
-    """Forces out of balance (ndof,), zero at prescribed unknowns."""
-    problem.share.Set(share)
-    return _applied(problem, problem.form, state)
-
-
-def load_vector(problem: Problem, state: np.ndarray) -> np.ndarray:
-    """Force of the full load (ndof,) on the deformed surface, positive where it pushes."""
-    return -_applied(problem, problem.load, state)
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        out = np.zeros(len(self.free))
+        out[self.free] = values
+        return out
 
 
 def equilibrium(
@@ -104,42 +142,50 @@ def equilibrium(
     state: np.ndarray,
     share: float,
     iterations: int,
+    accuracy: Accuracy,
     work: tuple[np.ndarray, np.ndarray, float] | None = None,
 ) -> tuple[np.ndarray, float, int]:
     """State, share of the load and iterations at the equilibrium near `state`.
 
-    With work = (force, origin, value) the share is free and force . (state - origin) = value; else it stays.
-    Raises Diverged if there is none within `iterations`.
+    With work = (force, origin, value) the share is free and force . (state - origin) = value, as long as the
+    share is below 1; there it stays, as it does without. Raises Diverged if there is none within
+    `iterations`, Falls if that of some work is beyond the largest load.
     """
-    n = problem.n_displacements
-    out = residual(problem, state, share)
+    n, diagonal = problem.n_displacements, problem.diagonal_mm
+    out, load = problem.residual(state, share), problem.load(state)
     for iteration in range(1, iterations + 1):
-        tangent.assemble(state)
-        step = -tangent.solve(out)
+        tangent.assemble(problem, state, share)
+        rights = np.array([-out]) if work is None else np.array([-out, load])
+        step, *more = tangent.solve(rights, accuracy.linear)
+        change = 0.0
         if work is not None:
-            force, origin, value = work
-            along = tangent.solve(load_vector(problem, state))
-            missing = value - force @ (state - origin) - force @ step
-            change = missing / (force @ along)
-            step, share = step + change * along, share + change
-        state = state + step
-        out = residual(problem, state, share)
-        size = np.linalg.norm(out)
-        if not np.isfinite(size):
-            raise Diverged("a deformation gradient or a stress is not finite")
-        aim = RESIDUAL * np.linalg.norm(load_vector(problem, state)) * max(abs(share), 1e-6)
-        if size <= aim and np.abs(step[:n]).max() <= INCREMENT * problem.diagonal_mm:
+            (force, origin, value), (along,) = work, more
+            change = (value - force @ (state - origin) - force @ step) / (force @ along)
+            step += change * along
+        largest = np.abs(step[:n]).max() / diagonal
+        if not np.isfinite(largest):
+            raise Diverged("the tangent could not be solved")
+        part = min(1.0, LARGEST_UPDATE / largest) if largest else 1.0
+        # the first iteration of a step of work starts from balance, so that its residual must grow
+        bound = np.inf if work is not None and iteration == 1 else GROWTH * np.linalg.norm(out)
+        for _ in range(HALVINGS):
+            new, new_share = state + part * step, share + part * change
+            if work is not None and new_share >= 1.0:
+                new_share = 1.0
+            out, load = problem.residual(new, new_share), problem.load(new)
+            with np.errstate(over="ignore"):  # of an exponential law, which the bound then refuses
+                size, full = np.linalg.norm(out), np.linalg.norm(load)
+            if np.isfinite(size) and size <= max(bound, OVER_LOAD * full):
+                break
+            part /= 2
+        else:
+            raise Diverged("the residual grows with every update, however small")
+        state, share = new, new_share
+        if work is not None and share == 1.0:
+            work = None
+        enough = size <= accuracy.residual * full * max(abs(share), 1e-6)
+        if part == 1.0 and enough and largest <= accuracy.increment:
+            if work is not None and load @ along <= 0:
+                raise Falls("the load falls as the body grows")
             return state, share, iteration
     raise Diverged(f"no equilibrium within {iterations} iterations")
-
-
-def _applied(problem: Problem, form: ng.BilinearForm, state: np.ndarray) -> np.ndarray:
-    into = problem.state.vec.CreateVector()
-    form.Apply(_vector(problem, state), into)
-    return into.FV().NumPy() * problem.free
-
-
-def _vector(problem: Problem, values: np.ndarray) -> ng.BaseVector:
-    vector = problem.state.vec.CreateVector()
-    vector.FV().NumPy()[:] = values
-    return vector

@@ -41,6 +41,13 @@ class SimulationSettings:
         maximum=100,
     )
 
+    curve_points: int = key(
+        12,
+        "Points of the pressure-volume curve, rest and full load included.",
+        minimum=2,
+        maximum=1000,
+    )
+
     def __post_init__(self):
         check(self, "simulation")
 

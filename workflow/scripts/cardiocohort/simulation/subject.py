@@ -47,7 +47,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     volume, surface, mechanics, settings, threads = payload
     model = read_model(check_file(*volume), check_file(*surface))
     ng.SetNumThreads(threads)
-    stated, order, axes = state_heart(model, mechanics, settings)
+    stated, order, axes = state_heart(model, mechanics, settings, threads)
     curve: list[dict] = []
     run = inflate(stated, settings, lambda step: curve.append(_point(stated, model, step)))
     moved = measures.ten_node_displacements(stated, model, order)
@@ -72,8 +72,8 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
 
 
 def state_heart(
-    model: BiventricularModel, mechanics: Mechanics, settings: SimulationSettings
-) -> tuple[Problem, np.ndarray, tuple | None]:
+    model: BiventricularModel, mechanics: Mechanics, settings: SimulationSettings, threads: int = 1
+) -> tuple[Problem, np.ndarray, np.ndarray | None]:
     """The inflation that the decks describe, which tet each element is, and the axes of the fibres if any.
 
     SubjectError where the material needs fibres that the model lacks.
@@ -81,8 +81,7 @@ def state_heart(
     if model.microstructure is None and mechanics.material != "neo_hooke":
         raise SubjectError("no fibres", f"material {mechanics.material} needs fibres, the mesh has none")
     solver_mesh, order = mesh.solver_mesh(model)
-    axes = None if model.microstructure is None else mesh.directions(solver_mesh, model, order)
-    compressed = ng.Parameter(0.0) if mechanics.material in materials.ONE_SIDED else None
+    axes = None if model.microstructure is None else mesh.directions(model, order)
     springs = []
     if mechanics.base == "robin":
         springs.append(Spring("base", mechanics.base_stiffness_kpa_per_mm))
@@ -90,12 +89,14 @@ def state_heart(
         springs.append(Spring("epi", settings.pericardium_kpa_per_mm, normal=True))
     stated = problem(
         solver_mesh,
-        materials.law(mechanics, axes or (), 0.0 if compressed is None else compressed),
+        materials.law(mechanics),
         mechanics.bulk_modulus_kpa,
         {"lv_endo": mechanics.lv_pressure_kpa, "rv_endo": mechanics.rv_pressure_kpa},
         {"base": "xyz"} if mechanics.base == "fixed" else {},
         springs,
-        compressed,
+        axes,
+        materials.approach(mechanics),
+        threads,
     )
     return stated, order, axes
 

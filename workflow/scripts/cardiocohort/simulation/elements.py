@@ -1,0 +1,265 @@
+"""Forces and stiffnesses of all elements at once, in closed form. Owned by the simulation stage.
+
+Automatic differentiation of the energy takes six times as long. Element unknowns are the displacements of
+the ten nodes, axis by axis, then the pressures of the four corners.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import ngsolve as ng
+import numpy as np
+
+from .materials import PAIRS, Law
+
+# four points a tetrahedron, as is customary with ten nodes: exact for the strains of a linear problem
+QUADRATURE_ORDER = 2
+SURFACE_ORDER = 4  # exact for follower pressures on six-node triangles
+CHUNK = 512  # elements at a time, whose arrays stay in the processor's cache
+_K, _L = np.array(PAIRS).T
+_IDENTITY = np.eye(3)
+
+
+@dataclass(frozen=True)
+class Solid:
+    """The tetrahedra. dofs (M, 34); gradients (M, Q, 10, 3) of the shapes (1/mm) in the axes of `axes` (M, 3,
+    3), whose columns are fibre, sheet and normal; weights (M, Q) in mm3; pressures (Q, 4): the corners'
+    shapes at the points.
+    """
+
+    dofs: np.ndarray
+    axes: np.ndarray
+    gradients: np.ndarray
+    weights: np.ndarray
+    pressures: np.ndarray
+
+    def contributions(
+        self, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool, threads: int
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
+        """Rows, residual (m, 34) and, if wanted, stiffness (m, 34, 34) of the elements, piece by piece."""
+        pieces = [slice(i, i + CHUNK) for i in range(0, len(self.dofs), CHUNK)]
+
+        def work(rows: slice):
+            with np.errstate(all="ignore"):  # a step too large shows as a residual that is not finite
+                return rows, *self._piece(rows, state, law, bulk_kpa, stiffness)
+
+        if threads == 1:
+            yield from map(work, pieces)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                yield from pool.map(work, pieces)
+
+    def _piece(self, rows: slice, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool):
+        """The energy is W(J^(-2/3) C) + p (J - 1) - p^2 / (2 kappa); Holzapfel, Nonlinear Solid Mechanics
+        (2000), section 6.6, has its derivatives."""
+        values = state[self.dofs[rows]]
+        gradients, weights = self.gradients[rows], self.weights[rows]
+        m, q = weights.shape
+        nodes = values[:, None, :30].reshape(m, 1, 3, 10)
+        f = self.axes[rows][:, None] + nodes @ gradients
+        tensor = (f.swapaxes(-1, -2) @ f).reshape(-1, 3, 3)
+        c = tensor[:, _K, _L].T.copy()
+        j = _determinant(np.moveaxis(f.reshape(-1, 3, 3), 0, -1))
+        inverse = _adjugate(c) / (j * j)
+        shrink = np.where(j > 0, np.cbrt(j) ** -2, np.nan)  # an element turned inside out has no energy
+        p = (values[:, 30:] @ self.pressures.T).ravel()
+        s_bar, d_bar = law(shrink * c)
+        trace = _contract(s_bar, c)
+        isochoric = shrink * (s_bar - trace / 3 * inverse)
+        stress = isochoric + p * j * inverse
+        weighted = weights.ravel()
+        strain = self._strain_displacement(f, gradients)
+        out = np.empty((m, 34))
+        forces = (weighted * stress).T.reshape(m, 1, 6 * q)
+        out[:, :30] = (forces @ strain.reshape(m, 6 * q, 30))[:, 0]
+        volume = (weighted * (j - 1 - p / bulk_kpa)).reshape(m, q)
+        out[:, 30:] = volume @ self.pressures
+        if not stiffness:
+            return out, None
+        dc = np.einsum("ijn,jn->in", d_bar, _weigh(c))
+        both = -(shrink**2) / 3 * dc - 2 / 3 * isochoric
+        both += (shrink**2 / 18 * _contract(dc, c) - shrink * trace / 9 + p * j / 2) * inverse
+        d = (shrink**2) * d_bar + inverse[:, None] * both + both[:, None] * inverse
+        d += (2 / 3 * shrink * trace - 2 * p * j) * _square(inverse)
+        d = np.ascontiguousarray(np.moveaxis(weighted * d, -1, 0)).reshape(m, q, 6, 6)
+        flat = strain.reshape(m, 6 * q, 30)
+        k = np.zeros((m, 34, 34))
+        k[:, :30, :30] = flat.swapaxes(1, 2) @ (d @ strain).reshape(m, 6 * q, 30)
+        pulled = gradients @ _full(weighted * stress).reshape(m, q, 3, 3)
+        geometric = pulled.swapaxes(1, 2).reshape(m, 10, -1) @ gradients.swapaxes(1, 2).reshape(
+            m, 10, -1
+        ).swapaxes(1, 2)
+        for i in (0, 10, 20):
+            k[:, i : i + 10, i : i + 10] += geometric
+        change = (weighted * j * inverse).T.reshape(m, q, 1, 6) @ strain
+        k[:, :30, 30:] = change[:, :, 0].swapaxes(1, 2) @ self.pressures
+        k[:, 30:, :30] = k[:, :30, 30:].swapaxes(1, 2)
+        k[:, 30:, 30:] = -(self.pressures.T * (weights / bulk_kpa)[:, None]) @ self.pressures
+        return out, k
+
+    @staticmethod
+    def _strain_displacement(f: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+        """(m, q, 6, 30): Green-Lagrange strains, shear doubled, by the nodes' displacements."""
+        columns, along = f.swapaxes(-1, -2)[..., None], gradients.swapaxes(-1, -2)[:, :, :, None]
+        strain = np.empty((*f.shape[:2], 6, 3, 10))
+        np.multiply(columns, along, out=strain[:, :, :3])
+        for row, (i, j) in enumerate(PAIRS[3:], 3):
+            np.multiply(columns[:, :, i], along[:, :, j], out=strain[:, :, row])
+            strain[:, :, row] += columns[:, :, j] * along[:, :, i]
+        return strain.reshape(*f.shape[:2], 6, 30)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Loaded triangles. dofs (T, 18) of their displacements, axis by axis; shapes (Q, 6) and slopes (Q, 6, 2)
+    on the reference triangle; tangents (T, Q, 3, 2) of the undeformed surface; weights (Q,), whose sign with
+    the tangents' cross product is outward; pressure_kpa (T,) at the full load.
+    """
+
+    dofs: np.ndarray
+    shapes: np.ndarray
+    slopes: np.ndarray
+    tangents: np.ndarray
+    weights: np.ndarray
+    pressure_kpa: np.ndarray
+
+    def forces(self, state: np.ndarray) -> np.ndarray:
+        """(T, 18) residual of the full load, whose traction is -p cof(F) N: minus its force."""
+        moved = self._moved(state)
+        area = np.cross(moved[..., 0], moved[..., 1])
+        weighted = self.pressure_kpa[:, None] * self.weights
+        out = (area * weighted[..., None]).swapaxes(1, 2) @ self.shapes
+        return out.reshape(len(out), 18)
+
+    def stiffness(self, state: np.ndarray) -> np.ndarray:
+        """(T, 18, 18): its derivative."""
+        moved = self._moved(state)
+        weighted = (self.pressure_kpa[:, None] * self.weights)[..., None, None]
+        a, b = (_cross_matrix(moved[..., axis]) * weighted for axis in (0, 1))
+        shapes = [self.shapes[:, :, None] * self.slopes[:, None, :, axis] for axis in (0, 1)]
+        k = np.einsum("tqij,qab->tiajb", a, shapes[1], optimize=True)
+        k -= np.einsum("tqij,qab->tiajb", b, shapes[0], optimize=True)
+        return k.reshape(len(k), 18, 18)
+
+    def _moved(self, state: np.ndarray) -> np.ndarray:
+        nodes = state[self.dofs].reshape(-1, 1, 3, 6)
+        return self.tangents + nodes @ self.slopes
+
+
+def solid(space: ng.FESpace, axes: np.ndarray | None) -> Solid:
+    """Of all tetrahedra of a Taylor-Hood space; axes (M, 3, 3), orthonormal, or None for those of space."""
+    mesh, rule = space.mesh, ng.IntegrationRule(ng.TET, QUADRATURE_ORDER)
+    points = mesh.MapToAllElements({ng.TET: rule}, ng.VOL)
+    q = len(rule.points)
+    jacobians = np.asarray(ng.specialcf.JacobianMatrix(3)(points)).reshape(-1, q, 3, 3)
+    axes = np.array(np.broadcast_to(_IDENTITY, (len(jacobians), 3, 3)) if axes is None else axes)
+    # no law sees the sign of a direction, the volume ratio does
+    axes[:, :, 2] *= np.sign(np.linalg.det(axes))[:, None]
+    quadratic, linear = (ng.H1(mesh, order=order).GetFE(ng.ElementId(ng.VOL, 0)) for order in (2, 1))
+    slopes = np.array([quadratic.CalcDShape(*point).NumPy() for point in rule.points])
+    gradients = (slopes @ np.linalg.inv(jacobians)) @ axes[:, None]
+    shapes = np.array([list(linear.CalcShape(*point)) for point in rule.points])
+    weights = np.abs(np.linalg.det(jacobians)) * np.array(rule.weights)
+    return Solid(_dofs(space, ng.VOL), axes, gradients, weights, shapes)
+
+
+def surface(space: ng.FESpace, pressures_kpa: dict[str, float]) -> Surface:
+    """Of the triangles of the boundaries of `pressures_kpa`."""
+    mesh, frame = space.mesh, Frame(space)
+    by_index = np.array([pressures_kpa.get(name, 0.0) for name in mesh.GetBoundaries()])
+    pressure = by_index[frame.boundary]
+    on = np.flatnonzero(pressure)
+    area = np.cross(frame.tangents[on, :, :, 0], frame.tangents[on, :, :, 1])
+    outward = np.sign((area * frame.normals[on]).sum(axis=(1, 2)))
+    return Surface(
+        frame.dofs[on], frame.shapes, frame.slopes, frame.tangents[on], frame.weights, outward * pressure[on]
+    )
+
+
+def springs(space: ng.FESpace, boundary: str, kpa_per_mm: float, normal: bool):
+    """dofs (T, 18) and stiffness (T, 18, 18) of springs in all directions, or along the normal alone."""
+    frame = Frame(space)
+    on = np.flatnonzero(frame.boundary == space.mesh.GetBoundaries().index(boundary))
+    area = np.cross(frame.tangents[on, :, :, 0], frame.tangents[on, :, :, 1])
+    weights = kpa_per_mm * frame.weights * np.linalg.norm(area, axis=-1)
+    normals = frame.normals[on]
+    along = normals[..., None] * normals[..., None, :] if normal else _IDENTITY
+    along = np.broadcast_to(along, (*weights.shape, 3, 3)) * weights[..., None, None]
+    both = frame.shapes[:, :, None] * frame.shapes[:, None]
+    stiffness = np.einsum("tqij,qab->tiajb", along, both, optimize=True).reshape(-1, 18, 18)
+    return frame.dofs[on], stiffness
+
+
+class Frame:
+    """Geometry of all boundary triangles at the quadrature points."""
+
+    def __init__(self, space: ng.FESpace):
+        mesh, rule = space.mesh, ng.IntegrationRule(ng.TRIG, SURFACE_ORDER)
+        points = mesh.MapToAllElements({ng.TRIG: rule}, ng.BND)
+        q = len(rule.points)
+        element = ng.H1(mesh, order=2).GetFE(ng.ElementId(ng.BND, 0))
+        self.shapes = np.array([list(element.CalcShape(*point[:2])) for point in rule.points])
+        self.slopes = np.array([element.CalcDShape(*point[:2]).NumPy() for point in rule.points])
+        self.tangents = np.asarray(ng.specialcf.JacobianMatrix(3, 2)(points)).reshape(-1, q, 3, 2)
+        self.normals = np.asarray(ng.specialcf.normal(3)(points)).reshape(-1, q, 3)
+        self.weights = np.array(rule.weights)
+        self.boundary = np.array([element.index for element in mesh.Elements(ng.BND)])
+        self.dofs = _dofs(space, ng.BND)[:, :18]
+
+
+def _dofs(space: ng.FESpace, kind) -> np.ndarray:
+    elements = range(space.mesh.GetNE(kind))
+    return np.array([space.GetDofNrs(ng.ElementId(kind, i)) for i in elements], dtype=np.int32)
+
+
+def _weigh(tensor: np.ndarray) -> np.ndarray:
+    """With the components off the diagonal doubled, for contractions of symmetric tensors."""
+    out = tensor.copy()
+    out[3:] *= 2
+    return out
+
+
+def _contract(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("in,in->n", a, _weigh(b))
+
+
+def _determinant(f: np.ndarray) -> np.ndarray:
+    return (
+        f[0, 0] * (f[1, 1] * f[2, 2] - f[1, 2] * f[2, 1])
+        - f[0, 1] * (f[1, 0] * f[2, 2] - f[1, 2] * f[2, 0])
+        + f[0, 2] * (f[1, 0] * f[2, 1] - f[1, 1] * f[2, 0])
+    )
+
+
+def _adjugate(c: np.ndarray) -> np.ndarray:
+    xx, yy, zz, xy, xz, yz = c
+    return np.array(
+        [
+            yy * zz - yz * yz, xx * zz - xz * xz, xx * yy - xy * xy,
+            xz * yz - xy * zz, xy * yz - xz * yy, xy * xz - xx * yz,
+        ]
+    )  # fmt: skip
+
+
+def _square(a: np.ndarray) -> np.ndarray:
+    """(6, 6, n): half of a_ik a_jl + a_il a_jk."""
+    full = a[np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])]
+    out = np.empty((6, *a.shape))
+    for row, (i, j) in enumerate(PAIRS):
+        for column, (k, m) in enumerate(PAIRS[row:], row):
+            out[row, column] = 0.5 * (full[i, k] * full[j, m] + full[i, m] * full[j, k])
+            out[column, row] = out[row, column]
+    return out
+
+
+def _full(tensor: np.ndarray) -> np.ndarray:
+    """(n, 3, 3) of (6, n)."""
+    return np.moveaxis(tensor[np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])], -1, 0)
+
+
+def _cross_matrix(vectors: np.ndarray) -> np.ndarray:
+    """(..., 3, 3), which times another vector is the cross product."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    zero = np.zeros_like(x)
+    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*x.shape, 3, 3)

@@ -1,0 +1,186 @@
+"""Factorisations of large sparse symmetric matrices by libraries. Owned by the simulation stage.
+
+MUMPS is the one in CasADi's wheel, which has a C interface and no Python one of its own. A large matrix whose
+blocks are compressed (Amestoy et al., ACM Trans Math Softw 45:2, 2019) needs half the time and two thirds of
+the memory, and its factors are a good preconditioner. NGSolve's own factorisation comes with NGSolve.
+"""
+
+import ctypes
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Protocol
+
+import ngsolve as ng
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+COMPRESSION = 1e-3  # relative size of what the compressed factors leave out
+MUMPS_VERSION = b"5.8.2"  # whose structure is laid out as below
+
+
+class Singular(Exception):
+    """The matrix could not be factorised."""
+
+
+class Factors(Protocol):
+    """Factors of one sparsity pattern, whose numbers may change."""
+
+    def factorise(self, values: np.ndarray) -> None:
+        """Of the matrix with `values` (nnz,) in the pattern; Singular if it has no factors."""
+
+    def sharpen(self) -> bool:
+        """Make the factors of later factorisations more exact, if they can be."""
+
+    def solve(self, rights: np.ndarray) -> np.ndarray:
+        """(k, n) for right sides (k, n), by the last factors."""
+
+
+def factors(rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1) -> Factors:
+    """For matrices whose upper triangle has entries at `rows`, `columns` (nnz,): MUMPS, or NGSolve's."""
+    if mumps_library() is None:
+        log.warning("CasADi, which has MUMPS, is not installed: NGSolve factorises, slower")
+        return NGSolve(rows, columns, n)
+    return Mumps(rows, columns, n, threads)
+
+
+def mumps_library() -> Path | None:
+    """CasADi's MUMPS where it is installed, without importing CasADi itself."""
+    found = importlib.util.find_spec("casadi")
+    if found is None or found.origin is None:
+        return None
+    return next(iter(sorted(Path(found.origin).parent.glob("libcoinmumps.so.*"))), None)
+
+
+class NGSolve:
+    """NGSolve's sparse LDL^T."""
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, n: int):
+        self._rows, self._columns, self._n = rows.tolist(), columns.tolist(), n
+        self._inverse = None
+
+    def factorise(self, values: np.ndarray) -> None:
+        self._inverse = None  # the old one's memory is free before the new one takes its own
+        matrix = ng.la.SparseMatrixd.CreateFromCOO(
+            self._columns, self._rows, ng.Vector(values), self._n, self._n
+        )
+        try:
+            self._inverse = matrix.Inverse(inverse="sparsecholesky")
+        except ng.NgException as error:
+            raise Singular(str(error)) from error
+
+    def sharpen(self) -> bool:
+        return False
+
+    def solve(self, rights: np.ndarray) -> np.ndarray:
+        given, into, found = ng.BaseVector(self._n), ng.BaseVector(self._n), np.empty_like(rights)
+        for row, right in enumerate(rights):
+            given.FV().NumPy()[:] = right
+            into.data = self._inverse * given
+            found[row] = into.FV().NumPy()
+        return found
+
+
+class Mumps:
+    """MUMPS, LDL^T with pivoting; the order of elimination is found once."""
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1):
+        self._library = ctypes.CDLL(str(mumps_library()))
+        self._pattern = [np.ascontiguousarray(part + 1, dtype=np.int32) for part in (rows, columns)]
+        self._values = np.zeros(len(rows))
+        self._data = data = _Structure(sym=2, par=1, comm_fortran=-987654)
+        self._call(-1)
+        if data.version_number != MUMPS_VERSION:
+            version = data.version_number.decode(errors="replace")
+            raise ImportError(
+                f"CasADi has MUMPS {version}, not {MUMPS_VERSION.decode()}; install casadi 3.8.2"
+            )
+        data.icntl[0:4] = [-1, -1, -1, 0]  # no output
+        data.icntl[6] = 5  # METIS
+        data.icntl[34], data.cntl[6] = 2, COMPRESSION
+        data.icntl[15] = threads
+        data.n, data.nnz = n, len(rows)
+        data.irn, data.jcn = (part.ctypes.data for part in self._pattern)
+        data.a = self._values.ctypes.data
+        self._call(1)
+
+    def factorise(self, values: np.ndarray) -> None:
+        self._values[:] = values
+        if not np.isfinite(values).all():
+            raise Singular("the matrix is not finite")
+        while self._call(2) in (-8, -9):  # more delayed pivots than the estimate had room for
+            self._data.icntl[13] *= 2
+        if self._data.infog[0] < 0:
+            raise Singular(f"MUMPS error {self._data.infog[0]}")
+
+    def sharpen(self) -> bool:
+        if self._data.cntl[6] == 0:
+            return False
+        self._data.cntl[6] = 0.0 if self._data.cntl[6] < COMPRESSION else COMPRESSION**2
+        return True
+
+    def solve(self, rights: np.ndarray) -> np.ndarray:
+        found = np.array(rights, order="C")
+        self._data.rhs, (self._data.nrhs, self._data.lrhs) = found.ctypes.data, found.shape
+        self._call(3)
+        return found
+
+    def _call(self, job: int) -> int:
+        self._data.job = job
+        self._library.dmumps_c(ctypes.byref(self._data))
+        return self._data.infog[0]
+
+    def __del__(self):
+        if hasattr(self, "_data"):
+            self._call(-2)
+
+
+def _fields(kind: type, names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names.split()]
+
+
+_INT, _LONG, _REAL, _POINTER, _CHAR = (
+    ctypes.c_int, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p, ctypes.c_char,
+)  # fmt: skip
+
+
+class _Structure(ctypes.Structure):
+    """DMUMPS_STRUC_C of MUMPS_VERSION (dmumps_c.h, which CasADi's wheel has)."""
+
+    _fields_ = (
+        *_fields(_INT, "sym par job comm_fortran"),
+        *_fields(_INT * 60, "icntl"),
+        *_fields(_INT * 500, "keep"),
+        *_fields(_REAL * 15, "cntl"),
+        *_fields(_REAL * 230, "dkeep"),
+        *_fields(_LONG * 150, "keep8"),
+        *_fields(_INT, "n nblk nz_alloc nz"),
+        *_fields(_LONG, "nnz"),
+        *_fields(_POINTER, "irn jcn a"),
+        *_fields(_INT, "nz_loc"),
+        *_fields(_LONG, "nnz_loc"),
+        *_fields(_POINTER, "irn_loc jcn_loc a_loc"),
+        *_fields(_INT, "nelt"),
+        *_fields(_POINTER, "eltptr eltvar a_elt blkptr blkvar perm_in sym_perm uns_perm colsca rowsca"),
+        *_fields(_INT, "colsca_from_mumps rowsca_from_mumps"),
+        *_fields(_POINTER, "colsca_loc rowsca_loc rowind colind pivots"),
+        *_fields(_POINTER, "rhs redrhs rhs_sparse sol_loc rhs_loc rhsintr"),
+        *_fields(_POINTER, "irhs_sparse irhs_ptr isol_loc irhs_loc glob2loc_rhs glob2loc_sol"),
+        *_fields(_INT, "nrhs lrhs lredrhs nz_rhs lsol_loc nloc_rhs lrhs_loc nsol_loc"),
+        *_fields(_INT, "schur_mloc schur_nloc schur_lld mblock nblock nprow npcol ld_rhsintr"),
+        *_fields(_INT * 80, "info infog"),
+        *_fields(_REAL * 40, "rinfo rinfog"),
+        *_fields(_INT, "deficiency"),
+        *_fields(_POINTER, "pivnul_list mapping singular_values"),
+        *_fields(_INT, "size_schur"),
+        *_fields(_POINTER, "listvar_schur schur wk_user"),
+        *_fields(_CHAR * 32, "version_number"),
+        *_fields(_CHAR * 1024, "ooc_tmpdir"),
+        *_fields(_CHAR * 256, "ooc_prefix"),
+        *_fields(_CHAR * 1024, "write_problem"),
+        *_fields(_INT, "lwk_user"),
+        *_fields(_CHAR * 1024, "save_dir"),
+        *_fields(_CHAR * 256, "save_prefix"),
+        *_fields(_INT * 40, "metis_options"),
+    )
