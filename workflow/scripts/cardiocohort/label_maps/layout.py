@@ -138,17 +138,14 @@ def shapes_of(values: np.ndarray, axes_mm: tuple[np.ndarray, ...]) -> Shapes:
 
 def _compact(values: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
     """The values other than 0, sorted, and their numbers 1.. in place (X, Y, Z)."""
-    if values.dtype == np.uint8:
-        present = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
-    else:
-        present = np.unique(values)
-    present = present[present != 0]
+    # slice by slice: volumes can be large
+    present = sorted(set().union(*(np.unique(plane).tolist() for plane in values)) - {0})
     if len(present) > np.iinfo(np.uint8).max:
         raise InputError(f"{len(present)} labels are too many for a label map of a heart")
     compact = np.zeros(values.shape, np.uint8)
     for k, value in enumerate(present, 1):
         compact[values == value] = k
-    return tuple(int(value) for value in present), compact
+    return tuple(present), compact
 
 
 def unjoined(shapes: Shapes, structures: tuple[str, ...], layout: Layout) -> list[tuple[str, str]]:
