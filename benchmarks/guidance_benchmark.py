@@ -1,11 +1,9 @@
 """Samples of the same targets and noise by many settings of guidance, timed (target `guidance_bench`)."""
 
-import logging
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -15,14 +13,15 @@ from cardiocohort import topology
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.attributes import principal_axis_degrees
 from cardiocohort.anatomy.labels import Anatomy, Grid
-from cardiocohort.diffusion.bundle import load_sampler
+from cardiocohort.diffusion.bundle import Prior, load_sampler
 from cardiocohort.diffusion.device import resolve_device
 from cardiocohort.generation.anatomies import sample_labels
 from cardiocohort.generation.constraints import make_constraints
 from cardiocohort.generation.settings import GuidanceSettings
-from guidance_benchmark_settings import ERRORS, METHODS, UNGUIDED, Setting
-
-_held: tuple | None = None
+from cardiocohort.runtime.artifacts import atomic_path
+from cardiocohort.runtime.batch_runner import Task, run_batch
+from cardiocohort.runtime.outcomes import Outcome
+from guidance_benchmark_settings import METHODS, UNGUIDED, Setting
 
 
 def sample(
@@ -39,20 +38,25 @@ def sample(
     alone; on a GPU of wall time. Each sample has one attempt and one thread; a target's noise is the same in
     all settings, which take turns. kept: 1 if the gate accepts it after the bounded repairs, else 0.
     """
-    workers = 1 if resolve_device(device) == "cuda" else workers
     pairs = enumerate(zip(targets, settings, strict=True))
     jobs = [(setting, rows, number) for number, (rows, own) in pairs for setting in own]
-    initial = (bundle, rules, device, replace(jobs[0][0].guidance, steps=2), targets[0])
-    found = []
-    with ProcessPoolExecutor(workers, get_context("spawn"), _open, initial) as pool:
-        for made in pool.map(_sampled, *zip(*jobs, strict=True)):
-            found.append(made)
-            first, errors_of = made.iloc[0], made[list(ERRORS)].median().round(4).to_dict()
-            logging.info(
-                "%d of %d: target %d, %s, %.1f s, kept %d, %s", len(found), len(jobs),
-                first["target"], first["setting"], first["seconds"], first["kept"], errors_of,
-            )  # fmt: skip
-    return pd.concat(found, ignore_index=True)
+    names = [
+        (f"target {number}, {setting.name}", f"{number}/{setting.name}.parquet")
+        for setting, _, number in jobs
+    ]
+    tasks = [Task(*name, "", job) for name, job in zip(names, jobs, strict=True)]
+    brief = replace(jobs[0][0].guidance, steps=2)
+    # a folder of its own: times of an earlier run are never reused
+    with TemporaryDirectory() as folder:
+        records = run_batch(
+            folder,
+            tasks,
+            work,
+            1 if resolve_device(device) == "cuda" else workers,
+            initializer=open_prior,
+            initargs=(bundle, rules, device, brief, targets[0]),
+        )
+        return pd.concat([pd.read_parquet(Path(folder, r["file"])) for r in records], ignore_index=True)
 
 
 def errors(rows: pd.DataFrame, labels: np.ndarray, anatomy: Anatomy, grid: Grid) -> pd.DataFrame:
@@ -81,20 +85,31 @@ def errors(rows: pd.DataFrame, labels: np.ndarray, anatomy: Anatomy, grid: Grid)
     )
 
 
-def _open(bundle: str, rules: str, device: str, brief: GuidanceSettings, rows: pd.DataFrame) -> None:
+def open_prior(
+    bundle: str, rules: str, device: str, brief: GuidanceSettings, rows: pd.DataFrame
+) -> tuple[Path, Prior, topology.Rules]:
     """Initializer of a worker: load everything once, one thread on the CPU; warm both rules' kernels."""
-    global _held
     device = resolve_device(device)
     if device == "cpu":
         torch.set_num_threads(1)
     prior = load_sampler(bundle, device)
-    _held = Path(bundle), prior, topology.load_rules(rules, prior.anatomy)
+    opened = Path(bundle), prior, topology.load_rules(rules, prior.anatomy)
     for method in METHODS:
-        _sampled(Setting(method, replace(brief, method=method)), rows, 0)
+        _sampled(opened, Setting(method, replace(brief, method=method)), rows, 0)
+    return opened
 
 
-def _sampled(setting: Setting, rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    bundle, prior, rules = _held
+def work(opened: tuple, path: Path, payload: tuple[Setting, pd.DataFrame, int]) -> dict:
+    """Rows of one target and setting, written to `path` (for `batch_runner.run_batch`)."""
+    found = _sampled(opened, *payload)
+    path.parent.mkdir(exist_ok=True)
+    with atomic_path(path) as temporary:
+        found.to_parquet(temporary, index=False)
+    return {"verdict": Outcome.GENERATED, "reason": ""}
+
+
+def _sampled(opened: tuple, setting: Setting, rows: pd.DataFrame, number: int) -> pd.DataFrame:
+    bundle, prior, rules = opened
     targets = rows.assign(constrained="") if setting.method == UNGUIDED else rows
     constraints = make_constraints([targets], prior, bundle)
     clock = time.process_time if prior.device == "cpu" else time.perf_counter

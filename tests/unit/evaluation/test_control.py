@@ -20,11 +20,17 @@ from cardiocohort.evaluation import (
     hearts,
     sampling,
     summary,
+    table_columns,
 )
-from cardiocohort.evaluation.samples import Hearts, Samples
+from cardiocohort.evaluation.samples import Hearts, Samples, read_samples
+from cardiocohort.generation import judging
+from cardiocohort.generation.constraints import OUTSIDE
+from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.population.reference import read_reference
+from cardiocohort.runtime import batch_runner, tables
 from cardiocohort.runtime.errors import InputError
-from tiny_prior import ANATOMY, write_reference
+from tiny_cohort import GUIDANCE, RULES
+from tiny_prior import ANATOMY, write_reference, write_tiny_bundle
 
 SETTINGS = {
     "implicit": None,
@@ -117,7 +123,7 @@ def many(n, seed, shift=0.0):
     return from_ellipsoid(rng.normal(0, 3, (n, 2, 3)) + shift, axes, turns)
 
 
-def samples_of(arm, achieved, targets, reasons=None, ended=""):
+def samples_of(arm, achieved, targets, causes=None, ended=""):
     """Samples as if read from a table; structures wall and cavity."""
     n = len(achieved.volume_ml)
     words = ",".join(arm.attributes)
@@ -133,11 +139,9 @@ def samples_of(arm, achieved, targets, reasons=None, ended=""):
     )
     for prefix, own in (("", achieved), ("target_", targets)):
         rows = rows.assign(**{f"{prefix}{k}": v.ravel() for k, v in moments.to_columns(own).items()})
-    reasons = reasons or ((),) * n
+    causes = causes or ((),) * n
     listed = (("", 0, ""),) * n
-    return Samples(
-        arm, Hearts(achieved, features.complete(achieved), listed), targets, rows, reasons, reasons
-    )
+    return Samples(arm, Hearts(achieved, features.complete(achieved), listed), targets, rows, causes, causes)
 
 
 def test_errors_are_those_that_were_made():
@@ -260,11 +264,11 @@ def test_real_hearts_scale_the_samples():
 
 def test_shares_that_pass_are_counted_by_rule():
     made = many(8, 0)
-    reasons = (("holes.wall: 2, max 1",),) * 2 + (("holes.wall: 3, max 1", "contact.a: 1"),) + ((),) * 5
+    causes = (("holes.wall",),) * 2 + (("holes.wall", "contact.a"),) + ((),) * 5
     own = {
         "unguided": samples_of(arms.Arm("unguided", (), (), 8), made, made),
-        "polyak_1": samples_of(arms.Arm("polyak", ("wall",), arms.PAPER, 8), made, made, reasons),
-        "polyak_1_size": samples_of(arms.Arm("polyak", ("wall",), ("size",), 8), made, made, reasons),
+        "polyak_1": samples_of(arms.Arm("polyak", ("wall",), arms.PAPER, 8), made, made, causes),
+        "polyak_1_size": samples_of(arms.Arm("polyak", ("wall",), ("size",), 8), made, made, causes),
     }
     table = gate_rates.topology(own, 200, 0).set_index(["method", "rule"])
     assert table["share"].to_dict() == {
@@ -274,6 +278,30 @@ def test_shares_that_pass_are_counted_by_rule():
     row = table.loc[("polyak", "all rules")]
     assert row["minus_unguided"] == -3 / 8
     assert row["minus_unguided_low"] < -3 / 8 < row["minus_unguided_high"] <= 0
+
+
+def test_causes_of_samples_come_back_from_their_table_as_ids_of_rules(tmp_path):
+    """One sample that breaks a rule, and one whose target no anatomy on the grid can meet."""
+    bundle, rules, path = tmp_path / "bundle", tmp_path / "rules.tsv", tmp_path / "s.parquet"
+    write_tiny_bundle(bundle)
+    rules.write_text(RULES)
+    settings = GuidanceSettings.from_config(GUIDANCE)
+    reference = read_reference(bundle / "reference_moments.parquet", ANATOMY)
+    rows = pd.DataFrame(moments.to_columns(reference.moments[0])).assign(structure=ANATOMY.structures)
+    targets = [rows.assign(constrained="size", volume_ml=rows["volume_ml"] * f) for f in (1.0, 1e6)]
+    records = batch_runner.run_batch(
+        tmp_path / "s", sampling.tasks(targets, 1, ""), sampling.work,
+        initializer=judging.open_sampler, initargs=(str(bundle), str(rules), settings, "cpu"), group=2,
+    )  # fmt: skip
+    arm = arms.Arm("polyak", ANATOMY.structures, ("size",), 2)
+    frame = sampling.table(arm, records, targets)
+    tables.write_table(path, frame, table_columns.SAMPLES)
+    found = read_samples(path, arm)
+    assert found.causes == found.raw_causes == (("volume.cavity",), (OUTSIDE,))
+    assert frame["ended"].iloc[-1].startswith(f"{OUTSIDE}: ")
+    frame.drop(columns="causes").to_parquet(path)
+    with pytest.raises(InputError, match=r"an older version wrote this table.*delete it"):
+        read_samples(path, arm)
 
 
 def test_extremes_are_in_standard_deviations():
@@ -287,7 +315,7 @@ def test_extremes_are_in_standard_deviations():
     came[1, 0, 1] -= 4 * spread[0, 1]
     samples = samples_of(arm, moments.from_vector(came), moments.from_vector(target))
     rows = samples.rows.assign(constrained=["size", "", "position", ""], ended=["far", "far", "", ""])
-    samples = replace(samples, rows=rows, reasons=(("holes.wall: 2, max 1",), ()))
+    samples = replace(samples, rows=rows, causes=(("holes.wall",), ()))
     found = gate_rates.extremes(samples, reference[:, 0])
     assert found["deviations"].tolist() == [4, -4]
     assert found["achieved"].tolist() == pytest.approx([2.5, -4])

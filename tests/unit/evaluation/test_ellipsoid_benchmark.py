@@ -82,11 +82,11 @@ def test_errors_are_measured_against_the_exact_target():
     columns["centroid_y_mm"][1] += 5
     gone = {name: values.copy() for name, values in columns.items()}
     gone["volume_ml"][1] = 0.0
-    plain = {"verdict": "sampled", "reason": "", "residuals": {"cavity.size": 0.6, "cavity.position": 2.0}}
+    plain = {"verdict": "generated", "reason": "", "residuals": {"cavity.size": 0.6, "cavity.position": 2.0}}
     records = [
         plain | {"moments": columns, "reasons": []},
         plain | {"moments": gone, "reasons": ["components.cavity: 0, min 1"]},
-        {"verdict": "refused", "reason": "target outside the prior: cavity, volume"},
+        {"verdict": "failed", "reason": "target outside the prior", "detail": "cavity, volume"},
     ]
     found = ellipsoid_grid.table(points, records, wanted)
     columns = ["volume_error_percent", "centroid_error_mm", "shape_error", "residual_sd"]

@@ -63,7 +63,7 @@ def scale(arms: dict[str, Samples], hearts: dict[str, Hearts], structure: int) -
         name: (scalars(s.hearts.moments[s.hearts.complete][:, structure], typical) - mean) / spread
         for name, s in arms.items()
     }
-    passed = {n: np.array([not r for r in s.reasons])[s.hearts.complete] for n, s in arms.items()}
+    passed = {n: np.array([not own for own in s.causes])[s.hearts.complete] for n, s in arms.items()}
     return Scaled((data - mean) / spread, sampled, passed)
 
 

@@ -27,12 +27,12 @@ def topology(arms: dict[str, Samples], resamples: int, seed: int) -> pd.DataFram
         for s in arms.values()
         if not s.arm.deviations and (not s.arm.constrained or s.arm.attributes == PAPER)
     ]
-    broken = {rule for s in chosen for own in (*s.raw_reasons, *s.reasons) for rule in map(_rule, own)}
+    broken = {rule for s in chosen for own in (*s.raw_causes, *s.causes) for rule in own}
     out = []
     for s in chosen:
-        n = len(s.reasons)
+        n = len(s.causes)
         for rule in (ALL, *sorted(broken)):
-            passed, raw = (_pass(each, rule) for each in (s.reasons, s.raw_reasons))
+            passed, raw = (_pass(each, rule) for each in (s.causes, s.raw_causes))
             low, high = wilson(int(passed.sum()), n)
             raw_low, raw_high = wilson(int(raw.sum()), n)
             out.append(
@@ -51,29 +51,24 @@ def topology(arms: dict[str, Samples], resamples: int, seed: int) -> pd.DataFram
                 }
             )
             if UNGUIDED in arms and s.arm.method != UNGUIDED:
-                pairs = min(n, len(arms[UNGUIDED].reasons))
-                own, plain = passed[:pairs], _pass(arms[UNGUIDED].reasons[:pairs], rule)
+                pairs = min(n, len(arms[UNGUIDED].causes))
+                own, plain = passed[:pairs], _pass(arms[UNGUIDED].causes[:pairs], rule)
                 ends = difference_interval(own, plain, resamples, seed)
                 names = ("minus_unguided", "minus_unguided_low", "minus_unguided_high")
                 out[-1] |= dict(zip(names, (own.mean() - plain.mean(), *ends), strict=True))
     return pd.DataFrame(out)
 
 
-def _pass(reasons: tuple[tuple[str, ...], ...], rule: str) -> np.ndarray:
+def _pass(causes: tuple[tuple[str, ...], ...], rule: str) -> np.ndarray:
     """Which samples (n,) do not break the rule."""
-    return np.array([not any(rule in (ALL, _rule(reason)) for reason in own) for own in reasons])
-
-
-def _rule(reason: str) -> str:
-    """`holes.myocardium: 2, max 1` -> `holes.myocardium`."""
-    return reason.split(":")[0]
+    return np.array([not own if rule == ALL else rule not in own for own in causes])
 
 
 def extremes(samples: Samples | None, reference: Moments) -> pd.DataFrame:
     """One row per sample of an extreme target: EXTREMES; no rows without such an arm.
 
-    reference (N,): the structure in the reference population. deviations: what was asked, in its standard
-    deviations from its mean; achieved: what came, in the same; residual_sd: how far guidance's own measure
+    reference (N,): the structure in the reference population. deviations: the target, in its standard
+    deviations from its mean; achieved: the sample, in the same; residual_sd: how far guidance's own measure
     says it is off; ended: "" if that is near enough, else the reason a cohort's subject would end with; gate:
     the rules that the sample breaks.
     """
@@ -100,7 +95,7 @@ def extremes(samples: Samples | None, reference: Moments) -> pd.DataFrame:
                 "achieved": float(found),
                 "residual_sd": row["residual_sd"],
                 "ended": row["ended"],
-                "gate": "; ".join(map(_rule, samples.reasons[i])),
+                "gate": "; ".join(samples.causes[i]),
             }
         )
     return pd.DataFrame(out)

@@ -11,6 +11,7 @@ from ..anatomy.label_map import read_label_map
 from ..anatomy.labels import Anatomy, Grid
 from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
 from ..runtime import artifacts, tables
+from ..runtime.errors import InputError
 from . import chamfer, features, table_columns
 from .arms import Arm
 
@@ -55,24 +56,31 @@ class Hearts:
 class Samples:
     """The samples of one arm: hearts, their targets (N, K) and rows (tables of `sampling.table`).
 
-    raw_reasons and reasons: what the gate holds against each sample, before and after the bounded repairs.
+    raw_causes and causes: the rules of the gate that each sample breaks, before and after the bounded
+    repairs, or the reason that there is none (`sampling.table`).
     """
 
     arm: Arm
     hearts: Hearts
     targets: Moments
     rows: pd.DataFrame
-    raw_reasons: tuple[tuple[str, ...], ...]
-    reasons: tuple[tuple[str, ...], ...]
+    raw_causes: tuple[tuple[str, ...], ...]
+    causes: tuple[tuple[str, ...], ...]
 
 
 def read_samples(path: str | Path, arm: Arm) -> Samples:
-    """The samples behind an arm's table."""
-    rows = tables.read_table(path, table_columns.SAMPLES)
+    """The samples behind an arm's table; InputError for a table of before the causes had columns."""
+    names = ("raw_causes", "causes")
+    rows = tables.read_table(path, {k: v for k, v in table_columns.SAMPLES.items() if k not in names})
+    if not set(names) <= set(rows):
+        raise InputError(
+            f"{path}: an older version wrote this table, without the columns {' and '.join(names)}; "
+            "delete it, and the next run samples this arm again"
+        )
     first = rows.drop_duplicates("sample")
     targets = {name: rows[f"target_{name}"] for name in MOMENT_COLUMNS}
-    reasons = (tuple(tuple(json.loads(text)) for text in first[c]) for c in ("raw_reasons", "reasons"))
-    return Samples(arm, _hearts(rows, first, Path(path)), _moments(targets, len(first)), rows, *reasons)
+    causes = (tuple(tuple(json.loads(text)) for text in first[name]) for name in names)
+    return Samples(arm, _hearts(rows, first, Path(path)), _moments(targets, len(first)), rows, *causes)
 
 
 def read_arms(paths: list[str], arms: dict[str, dict]) -> dict[str, Samples]:

@@ -20,7 +20,7 @@ from ..population.reference import read_reference
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
-from ..runtime.outcomes import Outcome
+from ..runtime.outcomes import Outcome, ending_of
 from .arms import UNGUIDED, Arm
 
 
@@ -103,8 +103,8 @@ def work(
         labels = dict(zip(open_ones, sampled, strict=True))
     seconds = (time.process_time() - started) / max(len(open_ones), 1)
     return [
-        SubjectError(refused[i].text) if refused[i] else _judge(s, path, rows[i], labels[i], seconds)
-        for i, path in enumerate(paths)
+        SubjectError(ending.reason, ending.detail) if ending else _judge(s, path, rows[i], labels[i], seconds)
+        for i, (path, ending) in enumerate(zip(paths, refused, strict=True))
     ]
 
 
@@ -120,6 +120,8 @@ def _judge(s: judging.Sampler, path: Path, rows: pd.DataFrame, labels: np.ndarra
         "residuals": judged.residuals,
         "raw_reasons": _reasons(raw),
         "reasons": _reasons(judged.verdict),
+        "raw_causes": _causes(raw),
+        "causes": _causes(judged.verdict),
         "seconds": round(seconds, 3),
     }
 
@@ -128,12 +130,17 @@ def _reasons(verdict: topology.Verdict | None) -> list[str]:
     return list(verdict.reasons) if verdict else [judging.DIVERGED.text]
 
 
+def _causes(verdict: topology.Verdict | None) -> list[str]:
+    return list(verdict.failed_rules) if verdict else [judging.DIVERGED.reason]
+
+
 def table(arm: Arm, records: list[dict], targets: list[pd.DataFrame]) -> pd.DataFrame:
     """One row per sample and structure: `table_columns.SAMPLES`, then file, size and sha256 of the label map.
 
     residual_sd: the worst residual of what the structure constrains, in reference standard deviations.
     ended: why a sample is none, or misses its target by far; "" otherwise. reasons: of the gate, as JSON,
-    before the bounded repairs (raw) and after.
+    before the bounded repairs (raw) and after. causes: the same by name, as JSON: ids of the rules that the
+    sample breaks, or the reason that there is no sample.
     """
     blocks = []
     for index, (record, rows) in enumerate(zip(records, targets, strict=True)):
@@ -148,9 +155,12 @@ def table(arm: Arm, records: list[dict], targets: list[pd.DataFrame]) -> pd.Data
             structure = key.partition(".")[0]
             worst[structure] = max(value, worst.get(structure, 0.0))
         block["residual_sd"] = [worst.get(name, np.nan) for name in rows["structure"]]
-        block["ended"] = record["reason"]
+        ended = ending_of(record)
+        block["ended"] = ended.text
         for name in ("raw_reasons", "reasons"):
-            block[name] = json.dumps(record.get(name, [record["reason"]]))
+            block[name] = json.dumps(record.get(name, [ended.text]))
+        for name in ("raw_causes", "causes"):
+            block[name] = json.dumps(record.get(name, [ended.reason]))
         block["seconds"] = record.get("seconds", np.nan)
         blocks.append(block.assign(**artifacts.listed_in(record)))
     return pd.concat(blocks, ignore_index=True)

@@ -22,6 +22,8 @@ SAMPLES = {
     "ended": "str",
     "raw_reasons": "str",
     "reasons": "str",
+    "raw_causes": "str",
+    "causes": "str",
     "seconds": "float64",
     **FILE_COLUMNS,
 }

@@ -13,6 +13,7 @@ import pandas as pd
 from ...anatomy import attributes, moments
 from ...runtime import artifacts
 from ...runtime.batch_runner import Task
+from ...runtime.outcomes import ending_of
 from ..arms import PAPER
 from . import hearts as ellipsoid_hearts
 
@@ -88,7 +89,8 @@ def table(points: list[Place], records: list[dict], wanted: list[pd.DataFrame]) 
     k, out = ellipsoid_hearts.ANATOMY.structures.index(STRUCTURE), []
     for place, record, rows in zip(points, records, wanted, strict=True):
         row = vars(place) | dict.fromkeys(list(COLUMNS)[3:7], np.nan)
-        row |= {"ended": record["reason"], "gate": "; ".join(record.get("reasons", [record["reason"]]))}
+        ended = ending_of(record).text
+        row |= {"ended": ended, "gate": "; ".join(record.get("reasons", [ended]))}
         if "moments" in record and record["moments"]["volume_ml"][k] > 0:
             achieved, target = (moments.from_columns(each)[k : k + 1] for each in (record["moments"], rows))
             row["volume_error_percent"] = 100 * abs(float(achieved.volume_ml[0] / target.volume_ml[0]) - 1)
