@@ -72,7 +72,10 @@ def finished(tmp_path_factory):
     copied = [
         "workflow",
         "envs",
-        *(f"resources/{n}" for n in ("templates", "topology", "anatomies", "reference", "segmentations")),
+        *(
+            f"resources/{n}"
+            for n in ("templates", "topology", "anatomies", "reference", "segmentations", "convention")
+        ),
     ]
     for name in copied:
         shutil.copytree(REPOSITORY / name, repository / name)

@@ -154,8 +154,8 @@ def _check_spacing(label_map: LabelMap, grid: Grid) -> None:
     if not np.allclose(label_map.spacing_mm, grid.spacing_mm, rtol=1e-3):
         size = " x ".join(f"{s:g}" for s in label_map.spacing_mm)
         raise InputError(
-            f"the label map has voxels of {size} mm; the grid has {grid.spacing_mm:g} mm (the target label_maps "
-            "brings a map onto it, docs/own-data.md)"
+            f"the label map has voxels of {size} mm; the grid has {grid.spacing_mm:g} mm (the target "
+            "label_maps brings a map onto it, docs/own-data.md)"
         )
 
 
