@@ -65,7 +65,9 @@ def test_terminal_and_log_file_have_one_line_per_subject(tmp_path, logs, capfd, 
     assert sorted(text[:11] for text in ended) == ["a: accepted", "b: failed i", "c: accepted"]
     assert sum(text.count("no wall") for text in texts) == 1
     table = "the batch's table"
-    assert texts[-1] == f"arm-0000: 1 of 3 subjects not made: b; the reasons are in {logs} and {table}"
+    assert (
+        texts[-1] == f"arm-0000: 1 of 3 subjects failed or rejected: b; the reasons are in {logs} and {table}"
+    )
     assert not any("Assembling" in text or "another" in text for text in texts)
     assert any(text.startswith("RuntimeWarning: divided by zero (") for text in texts)
     assert sum(text.startswith("smoothing for ") for text in texts) == 6

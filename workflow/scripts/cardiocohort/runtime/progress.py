@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 QUIET_S = 30.0  # the first sign of life of a subject comes after this silence, the next after twice as long
 LONGEST_QUIET_S = 300.0
 NAMED = 10  # subjects that one line names
-NOT_MADE = (Outcome.REJECTED, Outcome.BASE_REJECTED, Outcome.FAILED, Outcome.MISSING)
+ENDED = (Outcome.REJECTED, Outcome.BASE_REJECTED, Outcome.FAILED, Outcome.MISSING)
 
 
 class Progress:
@@ -38,7 +38,7 @@ class Progress:
         self._lock, self._ended = threading.Lock(), threading.Event()
 
     def begin(self) -> None:
-        """The line that opens the batch."""
+        """The line that begins the batch."""
         to_make = len(set(self._left))
         reused = f", {self._done} already finished" if self._done else ""
         log.info("%s: %s to make%s", self._batch, _subjects(to_make), reused)
@@ -49,7 +49,7 @@ class Progress:
             self._left.remove(subject)
             self._pieces += 1
             self._seconds[subject] += seconds
-            if subject not in self._worst or _not_made(record):
+            if subject not in self._worst or _is_ended(record):
                 self._worst[subject] = record
             if subject in self._left:
                 return
@@ -57,16 +57,16 @@ class Progress:
             self._spoke, self._quiet = time.monotonic(), QUIET_S
             worst = self._worst[subject]
             text = ending_of(worst).text if worst.get("reason") else ""
-            level = logging.WARNING if _not_made(worst) else logging.INFO
+            level = logging.WARNING if _is_ended(worst) else logging.INFO
             outcome = f"{worst.get('verdict', 'done')} in {duration(self._seconds[subject])}"
             why = f": {text}" if text else ""
             log.log(level, "%s: %s (%s)%s", subject, outcome, self._count(), why)
 
     def end(self) -> None:
-        """Names the subjects that were not made."""
-        lost = [subject for subject, record in self._worst.items() if _not_made(record)]
+        """Names the subjects that did not get through the stage."""
+        lost = [subject for subject, record in self._worst.items() if _is_ended(record)]
         if lost:
-            count = f"{len(lost)} of {_subjects(self._total)} not made"
+            count = f"{len(lost)} of {_subjects(self._total)} failed or rejected"
             places = " and ".join(filter(None, (script.log_file(), "the batch's table")))
             log.warning("%s: %s: %s; the reasons are in %s", self._batch, count, named(lost), places)
 
@@ -130,5 +130,5 @@ def _subjects(n: int) -> str:
     return f"{n} subject" if n == 1 else f"{n} subjects"
 
 
-def _not_made(record: dict) -> bool:
-    return record.get("verdict") in NOT_MADE
+def _is_ended(record: dict) -> bool:
+    return record.get("verdict") in ENDED

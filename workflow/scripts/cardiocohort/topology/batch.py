@@ -1,6 +1,6 @@
 """The gate over one batch of anatomies. Owned by the topology stage."""
 
-import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,11 @@ import pandas as pd
 from ..anatomy.label_map import read_label_map
 from ..anatomy.labels import Anatomy
 from ..cohort import stage_tables
+from ..runtime import progress
 from ..runtime.artifacts import check_file, listed_file
 from ..runtime.outcomes import Outcome
 from .gate import Verdict, examine
 from .rules import Rules
-
-log = logging.getLogger(__name__)
 
 
 def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, rules: Rules) -> pd.DataFrame:
@@ -27,26 +26,27 @@ def check_batch(anatomies: pd.DataFrame, folder: str | Path, anatomy: Anatomy, r
     or not the one its row lists.
     """
     rows = []
-    for subject, subject_rows in anatomies.groupby("subject", sort=False):
-        first = subject_rows.iloc[0]
-        if not first["file"]:
-            rows.append({"subject": subject, "verdict": Outcome.MISSING, "reasons": first["reason"]})
-            continue
-        path = check_file(*listed_file(first, folder))
-        label_map = read_label_map(path, anatomy)
-        present = set(np.unique(label_map.labels))
-        applicable = rules
-        if first["status"] == Outcome.IMPORTED:
-            applicable = rules.for_scans(present)
-        elif first.get("absent", ""):
-            applicable = rules.holding(present)
-        verdict = examine(label_map.labels, label_map.spacing_mm, anatomy, applicable)
-        word = Outcome.ACCEPTED if verdict.accepted else Outcome.REJECTED
-        log.info("%s: %s%s", subject, word, "".join(f"; {reason}" for reason in verdict.reasons))
-        reasons = "; ".join(verdict.reasons)
-        rows.append(
-            {"subject": subject, "verdict": word, "reasons": reasons} | verdict.measures | _failed(verdict)
-        )
+    there = anatomies.drop_duplicates("subject")
+    with progress.reported(folder, list(there["subject"][there["file"] != ""]), 0, 1) as report:
+        for first in there.to_dict("records"):
+            started, subject = time.perf_counter(), first["subject"]
+            if not first["file"]:
+                rows.append({"subject": subject, "verdict": Outcome.MISSING, "reasons": first["reason"]})
+                continue
+            path = check_file(*listed_file(first, folder))
+            label_map = read_label_map(path, anatomy)
+            present = set(np.unique(label_map.labels))
+            applicable = rules
+            if first["status"] == Outcome.IMPORTED:
+                applicable = rules.for_scans(present)
+            elif first.get("absent", ""):
+                applicable = rules.holding(present)
+            verdict = examine(label_map.labels, label_map.spacing_mm, anatomy, applicable)
+            word = Outcome.ACCEPTED if verdict.accepted else Outcome.REJECTED
+            reasons = "; ".join(verdict.reasons)
+            report.finished(subject, {"verdict": word, "reason": reasons}, time.perf_counter() - started)
+            row = {"subject": subject, "verdict": word, "reasons": reasons}
+            rows.append(row | verdict.measures | _failed(verdict))
     ids = [rule.id for rule in (*rules.checks, *rules.unopened)]
     columns = [*stage_tables.TOPOLOGY, *ids, *stage_tables.FAILED_RULES]
     return pd.DataFrame(rows, columns=columns)
