@@ -15,6 +15,7 @@ from ..anatomy.labels import Anatomy, Grid
 from ..runtime.errors import InputError
 
 MAX_VOXELS = 2**27  # a cube of one metre
+TIE = 1e-4  # difference of shares
 SAME = 1.001  # times the grid's spacing: rounding of a header
 NEVER_HIDDEN = "leak"  # kind of rule that holds for the map as it is, or it stays so
 
@@ -89,7 +90,11 @@ def refine(label_map: LabelMap, spacing_mm: float) -> LabelMap:
         )
         here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         total[here] += share
-        more = share > best[here]
+        # many new voxels lie halfway between two labels: every other one of them goes to each
+        odd = np.indices(share.shape, sparse=True)
+        odd = (sum(odd) + sum(s.start for s in here)) % 2 == 1
+        tied = (np.abs(share - best[here]) <= TIE) & (best[here] > 0)
+        more = np.where(tied, odd, share > best[here])
         best[here][more], refined[here][more] = share[more], label
     refined[1 - total > best] = 0
     affine = np.diag([*step, 1.0])
