@@ -17,6 +17,7 @@ import yaml
 from cardiocohort.anatomy.bundle_metadata import FORMAT
 from cardiocohort.runtime.artifacts import sha256
 from heart_anatomy import HEART, HEART_GRID
+from synthetic_population import reference_frame
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((REPOSITORY / "resources/templates").glob("*.nii.gz"))
@@ -27,7 +28,7 @@ def make_bundle(folder: Path) -> Path:
     """A bundle for dry runs and for the stages that need the anatomy only; its weights hold no network."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.safetensors").write_bytes(b"no network in here")
-    (folder / "reference_moments.parquet").write_bytes(b"no table in here")
+    reference_frame(30).to_parquet(folder / "reference_moments.parquet", index=False)
     card = {
         "format": FORMAT,
         "anatomy": asdict(HEART),

@@ -101,6 +101,16 @@ def test_a_file_of_no_batch_is_named_with_the_batches(workdir):
     assert "small-0000" in run.stdout
 
 
+def test_the_population_is_described_where_a_condition_is_unknown(workdir):
+    """The error of an unknown condition names the target that lists those that exist."""
+    table = workdir / "trial.tsv"
+    table.write_text(table.read_text().replace("healthy", "amyloidosis"))
+    run = dry(workdir)
+    assert run.returncode != 0
+    assert "'amyloidosis' is not in the reference population" in run.stdout
+    assert dry(workdir, target="describe_population").returncode == 0
+
+
 LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:]).returncode
