@@ -39,8 +39,7 @@ def library(tmp_path):
 
 
 def digests(library):
-    for cached in (code_digest._parsed, code_digest._imported, code_digest._files_of):
-        cached.cache_clear()
+    code_digest._parsed.cache_clear()
     return {name: code_digest.library_digest(library / f"{name}.py") for name in "abc"}
 
 
