@@ -37,11 +37,11 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
                 if column == "kept":
                     ax.plot(x, y, "x", color="0.5")
                 continue
-            fast = row["method"] == "polyak"
-            marker = MARKERS[ways.index(row["way"])] if fast else "*"
-            colour = shades[row["steps"]] if fast else COLOURS["dps"]
-            ax.plot(x, y, marker, color=colour, ms=6 if fast else 9)
-            if not fast:
+            polyak = row["method"] == "polyak"
+            marker = MARKERS[ways.index(row["way"])] if polyak else "*"
+            colour = shades[row["steps"]] if polyak else COLOURS["dps"]
+            ax.plot(x, y, marker, color=colour, ms=6 if polyak else 9)
+            if not polyak:
                 ax.annotate(f"{row['steps']}", (x, y), textcoords="offset points", xytext=(6, 3), fontsize=7)
             if row["setting"] in shipped:
                 ax.plot(x, y, "o", ms=13, mfc="none", mec="black")
@@ -52,7 +52,7 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
             ax.set(ylim=(-0.03, 1.03), title="share kept by the gate")
         ax.set(xscale="log", xlabel="seconds per sample")
     handles = [
-        plt.Line2D([], [], ls="", marker="o", color=shades[n], label=f"fast, {n} levels") for n in levels
+        plt.Line2D([], [], ls="", marker="o", color=shades[n], label=f"polyak, {n} levels") for n in levels
     ]
     handles += [
         plt.Line2D([], [], ls="", marker=marker, color="0.4", label=_said(way))
@@ -87,7 +87,7 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
     )
     colours = dict(zip(PARAMETERS, ("black", "#2b6ca3", "#c77f1f", "#4e9a6b"), strict=True))
     names = {name: f"λ {name}" for name in PARAMETERS} | {
-        PARAMETERS[0]: "step (fast: fraction and trust, dps: w)"
+        PARAMETERS[0]: "step (polyak: fraction and trust, dps: w)"
     }
     for method, row in zip(METHODS, axes, strict=True):
         own = table[table["method"] == method]

@@ -56,12 +56,12 @@ class Setting:
 
     def columns(self) -> dict:
         """What the tables say of it; `way` is of `polyak` alone."""
-        g, fast = self.guidance, self.method == "polyak"
+        g, polyak = self.guidance, self.method == "polyak"
         return {
             "setting": self.name,
             "method": self.method,
             "steps": g.steps,
-            "way": self.way if fast else "",
+            "way": self.way if polyak else "",
             "parameter": self.parameter,
             "factor": self.factor,
         }
@@ -77,8 +77,8 @@ def frontier(given: GuidanceSettings, levels: Sequence[int]) -> list[Setting]:
     found = of_config(given)
     for steps in levels:
         found += [Setting(method, replace(_by(method, given), steps=steps)) for method in (UNGUIDED, "dps")]
-        fast = replace(_by("polyak", given), steps=steps)
-        found += [Setting("polyak", replace(fast, **way)) for way in WAYS]
+        polyak = replace(_by("polyak", given), steps=steps)
+        found += [Setting("polyak", replace(polyak, **way)) for way in WAYS]
     return list(dict.fromkeys(found))
 
 

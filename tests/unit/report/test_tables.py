@@ -305,6 +305,22 @@ def write_page(folder: Path, paths: dict, seeds: dict) -> Checked:
     return Checked(Path(output["page"]).read_text(encoding="utf-8"))
 
 
+def test_who_was_not_accepted_is_named_with_the_place_of_the_reasons(paths, tmp_path, caplog):
+    table = tmp_path / "manifest.tsv"
+    write_manifest.main(
+        SimpleNamespace(
+            input=named(**paths), output=named(table=str(table)), params=SimpleNamespace(seeds=SEEDS)
+        )
+    )
+    rows = pd.read_csv(table, sep="\t")
+    ended = list(rows.loc[rows["status"] != "accepted", "subject"])
+    (line,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert ended
+    assert line == (
+        f"{len(ended)} of {len(rows)} subjects not accepted: {', '.join(ended)}; the reasons are in {table}"
+    )
+
+
 @pytest.fixture(scope="module")
 def page(folder, paths):
     return write_page(folder, paths, SEEDS)
