@@ -50,7 +50,8 @@ def build(
         except SubjectError as error:
             if error.reason == TIMED_OUT:  # says as much of the machine as of the surface
                 raise first or error from None
-            log.info("smoothing of %g times the set one: %s", step, error.ending.text)
+            # without the detail, whose advice is for a heart that stays without a mesh
+            log.info("smoothing of %.2g mm does not do: %s", step * least, error.reason)
             first = first or error
             if error.reason == CROSSED and cure is check_crossings:
                 attempts.append((step, open_crossings))

@@ -1,6 +1,5 @@
 """Which hearts are pictured, and their pictures. Owned by the report stage."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from ..runtime.outcomes import Outcome
 from . import bullseye, portraits
 from .cohort_tables import CohortTables
 
-log = logging.getLogger(__name__)
 PER_ARM, MOST = 4, 24
 SHEET_COLUMNS = 4
 
@@ -78,7 +76,6 @@ def portray(
             pictures["mesh"] = portraits.mesh_picture(model, window)
         if row["subject"] in walls.index:
             pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
-        log.info("drawn: %s", row["subject"])
         yield Portrait(row, pictures)
 
 
