@@ -20,7 +20,7 @@ from workflow_runs import command, environment, snakemake
 
 # what shows that a package is there, where it is not an import of its own name
 PARQUET = "import io, pandas; pandas.DataFrame({'a': [1]}).to_parquet(io.BytesIO())"
-PROOFS = {"pyarrow": PARQUET, "vtk": "import pyvista; pyvista.Sphere().n_points"}
+PROOFS = {"pyarrow": PARQUET, "vtk": "import pyvista; pyvista.Sphere().n_points", "casadi": "import casadi"}
 PYTHON = f"python={sys.version_info.major}.{sys.version_info.minor}"
 pytestmark = pytest.mark.skipif(
     PYTHON not in (REPOSITORY / "envs/generation.yaml").read_text(),

@@ -277,7 +277,7 @@ if WITH_COHORT:
             for sentence in sentences:
                 warn(sentence)
             if TARGETS_TABLE:
-                refuse_other_arms(TARGETS_TABLE, plan.arms_of(BATCHES))
+                refuse_other_arms(TARGETS_TABLE, plan.arms_without_base(BATCHES))
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]

@@ -39,7 +39,7 @@ def test_ages_beyond_the_population_are_a_warning():
 
 
 @pytest.mark.parametrize(
-    "name", ["tetralogy_of_fallot", "VSD", "small_asd", "hlhs", "d_tga", "dextrocardia", "dorv_repaired"]
+    "name", ["tetralogy_of_fallot", "VSD", "fontan", "hlhs", "d_tga", "dextrocardia", "dorv_repaired"]
 )
 def test_a_condition_that_the_gate_excludes_is_refused(tmp_path, name):
     table = pd.read_parquet(SHIPPED).iloc[:20]

@@ -54,9 +54,10 @@ def test_two_files_of_one_subject_are_refused(tmp_path, names):
 
 def test_volumes_beside_the_cases_are_named(tmp_path):
     make(tmp_path, "s1/aorta.nii.gz", "people.tsv", "s2.NII.gz")
-    assert "1 file (s2.NII.gz)" in cases.ignored(tmp_path)
+    assert "1 file (s2.NII.gz)" in cases.ignored(tmp_path, [])
+    assert cases.ignored(tmp_path, [tmp_path / "s2.NII.gz"]) == ""
     (tmp_path / "s2.NII.gz").unlink()
-    assert cases.ignored(tmp_path) == ""
+    assert cases.ignored(tmp_path, []) == ""
 
 
 def save(path, labels, affine):

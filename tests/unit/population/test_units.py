@@ -76,6 +76,14 @@ def test_one_row_in_another_unit_is_found():
         check_units("x.parquet", mixed, USUAL)
 
 
+def test_one_heart_in_another_unit_is_found():
+    mixed = TABLE.copy()
+    subject = mixed["subject"].iloc[430]
+    mixed.loc[mixed["subject"] == subject, CENTROIDS] /= 10
+    with pytest.raises(InputError, match=rf"of '{subject}'.*looks like cm"):
+        check_units("x.parquet", mixed, USUAL)
+
+
 def test_without_a_bundle_volume_and_covariance_still_betray_each_other():
     with pytest.raises(InputError, match="which no body can have"):
         check_units("x", scaled(TABLE, volume=1e3), None)

@@ -112,6 +112,11 @@ def check_trial(
         check_arm(arm, people)
         warnings += outside(arm, people)
     excluded = Path(rules).with_name(f"{Path(rules).stem}_conditions.tsv")
+    if not excluded.exists() and "condition" in people:
+        warnings.append(
+            f"{rules}: no table {excluded.name} beside it says which conditions these rules exclude; hearts "
+            "of such a condition would have its name only"
+        )
     if excluded.exists():
         exclusions = read_exclusions(excluded)
         check_conditions(sorted(set(people.get("condition", []))), exclusions, f"reference table {reference}")

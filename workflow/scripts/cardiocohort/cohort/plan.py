@@ -135,6 +135,11 @@ def arms_of(planned: Mapping[str, dict]) -> dict[str, dict]:
     return {batch["arm"]["name"]: batch["arm"] for batch in planned.values() if "arm" in batch}
 
 
+def arms_without_base(planned: Mapping[str, dict]) -> list[str]:
+    """Names of the arms that explicit targets can be for: siblings have the moments of their base."""
+    return [name for name, arm in arms_of(planned).items() if not arm["base"]]
+
+
 def sibling_arms(planned: Mapping[str, dict]) -> dict[str, dict[str, str]]:
     """Arms whose base is another arm, by name: the `base`, and the `structure` that they edit first."""
     arms = arms_of(planned)

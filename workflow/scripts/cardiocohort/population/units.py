@@ -89,23 +89,27 @@ def _check_fill(path, frame: pd.DataFrame, moments: Moments) -> None:
 
 
 def _check_distances(path, frame: pd.DataFrame, moments: Moments, usual: Usual) -> None:
-    """How far centroids lie apart, over all rows of structures that the bundle has."""
-    known = frame["structure"].isin(list(usual.centroid_mm)).to_numpy()
-    if known.sum() < 2:
-        return
-    here = moments.centroid_mm[known]
-    there = np.array([usual.centroid_mm[name] for name in frame["structure"][known]])
-    spread, expected = (
-        float(np.sqrt(np.square(c - c.mean(axis=0)).sum(axis=1).mean())) for c in (here, there)
-    )
+    """How far centroids lie apart in each heart, over the structures that the bundle has."""
+    known = np.flatnonzero(frame["structure"].isin(list(usual.centroid_mm)))
+    keys = [name for name in ("arm", "subject") if name in frame.columns]
+    hearts = frame.iloc[known].groupby(keys, sort=False).indices if keys else {"": np.arange(len(known))}
+    for rows in hearts.values():
+        _check_distance(path, frame.iloc[known[rows]], moments.centroid_mm[known[rows]], usual)
+
+
+def _check_distance(path, rows: pd.DataFrame, here: np.ndarray, usual: Usual) -> None:
+    there = np.array([usual.centroid_mm[name] for name in rows["structure"]])
+    spread, expected = (float(np.sqrt(c.var(axis=0).sum())) for c in (here, there))
     # structures about one centre, as a wall and its cavity, say nothing
     if expected < np.sqrt(np.median(list(usual.scale_mm2.values()))) / 4:
         return
     ratio = max(spread, 1e-9) / expected
     if abs(np.log(ratio)) > np.log(MAX_LENGTH_FACTOR):
+        names = (rows[name].iloc[0] for name in ("subject", "arm") if name in rows.columns)
+        heart = next(filter(None, names), "the table")
         raise InputError(
-            f"{path}, columns 'centroid_*_mm': centroids lie {spread:.3g} mm apart (rms), {ratio:.2g} times "
-            f"the bundle's {expected:.3g} mm{_looks_like(ratio, LENGTHS)}. The columns are in mm"
+            f"{path}, columns 'centroid_*_mm' of {heart!r}: centroids lie {spread:.3g} mm apart (rms), "
+            f"{ratio:.2g} times the bundle's {expected:.3g} mm{_looks_like(ratio, LENGTHS)}. They are in mm"
         )
 
 
