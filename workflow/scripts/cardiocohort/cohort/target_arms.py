@@ -13,5 +13,8 @@ def refuse_other_arms(path: str | Path, arms: Iterable[str]) -> None:
     """
     arms = list(arms)
     frame = tables.read_table(path, {"arm": "str"}, alone=True)
-    allowed = f"an arm of the cohort table without a base; allowed: {', '.join(arms)}. Correct it, or take such rows out (siblings have the moments of their base)"
+    allowed = (
+        f"an arm of the cohort table without a base; allowed: {', '.join(arms)}. Correct it, or take such "
+        "rows out (siblings have the moments of their base)"
+    )
     tables.first_bad(path, frame, "arm", ~frame["arm"].isin(arms), allowed)
