@@ -75,7 +75,15 @@ def finished(tmp_path_factory):
         "envs",
         *(
             f"resources/{n}"
-            for n in ("templates", "topology", "anatomies", "reference", "segmentations", "convention")
+            for n in (
+                "templates",
+                "topology",
+                "anatomies",
+                "reference",
+                "segmentations",
+                "convention",
+                "verification",
+            )
         ),
     ]
     for name in copied:
