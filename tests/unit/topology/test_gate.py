@@ -451,6 +451,43 @@ def test_a_pierced_septum_is_rejected(path, voxels, filling):
     assert not as_scan(pierced)[0].accepted
 
 
+def septal_tunnels(labels, n):
+    """Tunnels of one voxel through the septum within 16 mm of the left ventricle's valves, seeded places."""
+    left, right, wall = (
+        labels == label(name) for name in ("left_ventricle", "right_ventricle", "myocardium")
+    )
+    valves = left & near(np.isin(labels, [label("left_atrium"), label("aorta")]), 1)
+    to_right, index = ndimage.distance_transform_edt(~right, return_indices=True)
+    starts = np.argwhere(left & near(wall, 1) & (depth(~valves) <= 8) & (to_right <= 8))
+    found = []
+    for start in np.random.default_rng(1).permutation(starts):
+        end, at = index[(slice(None), *start)], start.copy()
+        tunnel = np.zeros(labels.shape, bool)
+        for t in np.linspace(0, 1, 100):
+            goal = np.rint(start + t * (end - start)).astype(int)
+            for axis in range(3):  # face by face
+                at[axis] = goal[axis]
+                tunnel[tuple(at)] = True
+        if not (tunnel & ~(left | right | wall)).any() and (tunnel & wall).any():
+            found.append(tunnel & wall)
+        if len(found) == n:
+            break
+    return found
+
+
+@pytest.mark.parametrize("filling", ["left_ventricle", "right_ventricle", "background"])
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name[:2])
+def test_a_septum_pierced_beside_the_valves_is_not_repaired_in_a_scan(path, filling):
+    value = label(filling) if filling != "background" else 0
+    tunnels = septal_tunnels(heart(path), 3)
+    assert len(tunnels) == 3
+    for tunnel in tunnels:
+        verdict, notes, after = as_scan(put(heart(path), tunnel, value))
+        assert not verdict.accepted
+        assert (after[tunnel] == value).all()
+        assert "not repaired further: left_ventricle and right_ventricle meet through the wall" in notes
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name[:2])
 def test_a_pierced_free_wall_is_rejected_near_the_valves_too(path):
     """Holes three voxels wide, filled with nothing, from 8 mm beside the openings' bare rims onwards."""
@@ -659,10 +696,30 @@ def test_pores_beside_the_valves_are_filled_and_a_whole_map_stays(path):
         if examine(porous, 2.0, HEART, RULES.for_scans(ALL_LABELS)).accepted:
             continue  # they widen an opening
         verdict, notes, after = as_scan(porous)
-        assert bool(notes) == (after != porous).any()
+        repairs = [note for note in notes if not note.startswith("not repaired further")]
+        assert bool(repairs) == (after != porous).any()
         assert np.count_nonzero(after != porous) * 0.008 <= 0.6
         repaired_maps += verdict.accepted
     assert repaired_maps >= 2
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "n", "usable"), [(2.0, 40, True), (1.0, 1500, True), (1.0, 5000, False)]
+)
+def test_one_voxel_pockets_of_a_native_segmentation_are_filled_within_a_volume(spacing_mm, n, usable):
+    labels = resample(read_label_map(TEMPLATES[1], HEART), spacing_mm).labels
+    wall = labels == label("myocardium")
+    places = np.argwhere(wall & near(labels == label("left_ventricle"), 1))
+    places = places[np.random.default_rng(0).permutation(len(places))[:n]]
+    porous = labels.copy()
+    porous[tuple(places.T)] = 0
+    verdict, notes, after = as_scan(porous, spacing_mm)
+    assert verdict.accepted == usable
+    if usable:
+        assert notes[0].startswith("pocket.")
+        changed = after != porous
+        assert (after[changed] == label("myocardium")).all()
+        assert changed.sum() * spacing_mm**3 / 1000 <= 3.5
 
 
 @pytest.mark.parametrize("spacing_mm", [0.8, 1.0, 2.0])

@@ -29,6 +29,7 @@ from .reading import Convention, read_heart
 
 ORIGIN_COLUMNS = ORIGIN  # add them to come back to the scan
 UNUSABLE = "label map cannot be used"
+NOISE = ("speck", "pinhole", "pocket")  # kinds of repair that close no way between two structures
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ def repaired(
 ) -> tuple[LabelMap, tuple[str, ...]]:
     """`label_map` after the gate's repairs of scans, whose bounds are volumes and hold for any voxels.
 
-    A map that the gate accepts stays as it is, and no kind of repair follows the one that suffices.
+    A map that the gate accepts stays as it is, and no kind of repair follows the one that suffices. Where the
+    ventricles meet through the wall only NOISE is repaired: a septal defect is never closed.
     """
     scan_rules = rules.for_scans(set(np.unique(label_map.labels)))
     if topology.examine(label_map.labels, label_map.spacing_mm, anatomy, scan_rules).accepted:
@@ -71,7 +73,11 @@ def repaired(
     # a repair that looks one voxel far looks as many mm far on finer voxels
     span = max(1, round(grid.spacing_mm / max(label_map.spacing_mm)))
     labels, done = label_map.labels, ()
-    for _, kind in groupby(scan_rules.repairs, lambda rule: rule.kind):
+    for name, kind in groupby(scan_rules.repairs, lambda rule: rule.kind):
+        septal = () if name in NOISE else topology.joined(labels, label_map.spacing_mm, anatomy, rules, span)
+        if septal:
+            done += tuple(f"not repaired further: {line}" for line in septal)
+            break
         only = replace(scan_rules, repairs=tuple(kind))
         labels, notes = topology.repair(labels, label_map.spacing_mm, anatomy, only, span)
         done += notes

@@ -4,8 +4,19 @@ Rules are data (`resources/topology/<anatomy>.tsv`), measures are code that know
 """
 
 from .batch import check_batch
-from .gate import Failure, Verdict, examine, judge, repair
+from .gate import Failure, Verdict, examine, joined, judge, repair
 from .rules import Rule, Rules
 from .table import load_rules
 
-__all__ = ["Failure", "Rule", "Rules", "Verdict", "check_batch", "examine", "judge", "load_rules", "repair"]
+__all__ = [
+    "Failure",
+    "Rule",
+    "Rules",
+    "Verdict",
+    "check_batch",
+    "examine",
+    "joined",
+    "judge",
+    "load_rules",
+    "repair",
+]

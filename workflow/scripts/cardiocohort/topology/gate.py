@@ -10,7 +10,7 @@ import numpy as np
 
 from ..anatomy.labels import Anatomy
 from .measures import KINDS
-from .repairs import REPAIRS
+from .repairs import REPAIRS, joined_through_wall
 from .rules import Rule, Rules
 from .scene import Scene
 
@@ -88,6 +88,18 @@ def repair(
         labels, notes = REPAIRS[rule.kind].apply(_scene(labels, spacing_mm, anatomy, span), rule)
         done += notes
     return labels, tuple(done)
+
+
+def joined(
+    labels: np.ndarray, spacing_mm: float | Sequence[float], anatomy: Anatomy, rules: Rules, span: int = 1
+) -> tuple[str, ...]:
+    """One line per row `parting` of `rules` whose structures meet through the wall; `span` as in `repair`."""
+    scene = _scene(labels, spacing_mm, anatomy, span)
+    found = (rule for rule in rules.repairs if rule.kind == "parting" and joined_through_wall(scene, rule))
+    return tuple(
+        f"{' and '.join(anatomy.structures[k - 1] for k in rule.other)} meet through the wall"
+        for rule in found
+    )
 
 
 def judge(

@@ -106,12 +106,32 @@ def thicken_thin_spots(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str,
     return labels, tuple(_note(scene, rule, sizes[i], rule.other[0]) for i in small)
 
 
+def fill_pockets(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give the wall the pores (`_pores`) that meet nothing but wall and blood: no way leads through them."""
+    box, labels, pores, closed = _pores(scene, rule)
+    spaces, _ = ndimage.label(labels == 0, COMPLEMENT)
+    foreign = ~np.isin(labels, (0, *rule.structure, *rule.other)) | ~closed & (labels == 0)
+    open_spaces = np.unique(spaces[ndimage.binary_dilation(foreign, FOREGROUND)])
+    return _filled(scene, rule, box, pores & ~np.isin(spaces, open_spaces))
+
+
 def fill_pores(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Give the wall the background voxels that blood in `other` meets in pores of the wall beside it.
+    """Give the wall the pores (`_pores`) within `openings_mm` of the openings: unlabelled fibrous tissue."""
+    box, labels, pores, _ = _pores(scene, rule)
+    blood = np.isin(labels, rule.other)
+    of_blood = replace(rule, structure=rule.other, other=rule.structure)
+    at_openings = openings_of(scene, of_blood, labels, blood)
+    if not at_openings.any():
+        return scene.labels.copy(), ()
+    near = ndimage.distance_transform_edt(~at_openings, scene.spacing_mm) <= rule.openings_mm
+    return _filled(scene, rule, box, pores & near)
+
+
+def _pores(scene: Scene, rule: Rule) -> tuple[tuple, np.ndarray, np.ndarray, np.ndarray]:
+    """A box, the labels in it, pores of the wall that blood in `other` meets, and where the closing is full.
 
     A pore is background that a closing of wall, blood and openings fills, by one voxel of the source, and
-    that shares a face with the blood. It lies within `openings_mm` of the openings, where thin fibrous tissue
-    has no label, or in a pocket between blood and wall that meets nothing else.
+    that shares a face with the blood.
     """
     box, pad = scene.box(rule.structure + rule.other, margin=1 + scene.span), scene.span
     labels = scene.labels[box]
@@ -119,25 +139,17 @@ def fill_pores(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
     closed = ndimage.binary_closing(np.pad(solid, pad), FOREGROUND, iterations=scene.span)
     closed = closed[(slice(pad, -pad),) * 3]
     blood = np.isin(labels, rule.other)
-    pores = (labels == 0) & closed & ndimage.binary_dilation(blood, COMPLEMENT)
-    of_blood = replace(rule, structure=rule.other, other=rule.structure)
-    at_opening = openings_of(scene, of_blood, labels, blood)
-    beside = np.zeros_like(pores)
-    if at_opening.any():
-        beside = ndimage.distance_transform_edt(~at_opening, scene.spacing_mm) <= rule.openings_mm
-    pockets, n = ndimage.label(labels == 0, COMPLEMENT)
-    other_than_wall = ~np.isin(labels, (0, *rule.structure, *rule.other))
-    elsewhere = np.unique(
-        pockets[ndimage.binary_dilation(other_than_wall | ~closed & (labels == 0), FOREGROUND)]
-    )
-    pores &= beside | ~np.isin(pockets, elsewhere)
+    return box, labels, (labels == 0) & closed & ndimage.binary_dilation(blood, COMPLEMENT), closed
+
+
+def _filled(scene: Scene, rule: Rule, box: tuple, pores: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels with the pores as wall, if they are small together, and one line for all of them."""
     places, n = ndimage.label(pores, FOREGROUND)
     sizes = np.bincount(places.ravel(), minlength=n + 1)
     small = _small(scene, rule, sizes, list(range(1, n + 1)))
-    out = scene.labels.copy()
-    out[box][np.isin(places, small)] = rule.structure[0]
-    filled = int(sizes[small].sum())
-    return out, (_note(scene, rule, filled, rule.structure[0]),) if filled else ()
+    labels, filled = scene.labels.copy(), int(sizes[small].sum())
+    labels[box][np.isin(places, small)] = rule.structure[0]
+    return labels, (_note(scene, rule, filled, rule.structure[0]),) if filled else ()
 
 
 def part_neighbours(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -154,6 +166,27 @@ def part_neighbours(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ..
     small = _small(scene, rule, sizes, list(range(1, n + 1)))
     labels[box][np.isin(places, small)] = rule.structure[0]
     return labels, tuple(_note(scene, rule, sizes[i], rule.structure[0]) for i in small)
+
+
+def joined_through_wall(scene: Scene, rule: Rule) -> bool:
+    """Whether the two structures in `other`, which the wall parts, share a face or meet in a gap of the wall.
+
+    A gap is background, connected by faces, that a closing of all of them by one voxel of the source fills.
+    One that meets the first structure at its openings is their rim.
+    """
+    box, pad = scene.box(rule.structure + rule.other, margin=1 + scene.span), scene.span
+    labels = scene.labels[box]
+    first, second = (labels == label for label in rule.other)
+    solid = np.isin(labels, rule.structure + rule.other)
+    closed = ndimage.binary_closing(np.pad(solid, pad), FOREGROUND, iterations=scene.span)
+    gaps, _ = ndimage.label(closed[(slice(pad, -pad),) * 3] & (labels == 0), COMPLEMENT)
+    of_first = replace(rule, structure=rule.other[:1], other=rule.structure)
+    at_openings = openings_of(scene, of_first, labels, first)
+    beside, beside_openings, beside_second = (
+        np.unique(gaps[ndimage.binary_dilation(mask, COMPLEMENT)]) for mask in (first, at_openings, second)
+    )
+    shared = set(beside) & set(beside_second) - set(beside_openings) - {0}
+    return bool(shared) or bool((first & ndimage.binary_dilation(second, COMPLEMENT)).any())
 
 
 def cut_strands(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -227,7 +260,8 @@ REPAIRS: dict[str, Repair] = {
     "pinhole": Repair(fill_pinholes, "mL"),
     "perforation": Repair(seal_perforations, "mL"),
     "valve_perforation": Repair(seal_perforations, "mL", ("openings", "openings_mm")),
-    "parting": Repair(part_neighbours, "mL", ("other",)),
+    "parting": Repair(part_neighbours, "mL", ("other", "openings")),
+    "pocket": Repair(fill_pockets, "mL", ("other",)),
     "pore": Repair(fill_pores, "mL", ("other", "openings", "openings_mm")),
     "strand": Repair(cut_strands, "mL", ("openings", "openings_mm")),
     "thin_spot": Repair(thicken_thin_spots, "mL", ("other", "openings", "openings_mm")),
