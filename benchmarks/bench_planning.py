@@ -31,7 +31,7 @@ def cost(command: list[str], **options) -> tuple[float, float]:
 def write_trial(folder: Path, bundle: str | Path, subjects: int) -> None:
     """The cohort table `trial.tsv` of two arms with `subjects` in all."""
     structure = read_anatomy(Path(bundle) / "bundle.json")[0].structures[0]
-    rows = [f"{arm}\t{subjects // 2}\tany\thealthy\t\t\t\t{structure}: size\t" for arm in ("a", "b")]
+    rows = [f"{arm}\t{subjects // 2}\tany\t\t\t\t\t{structure}: size\t" for arm in ("a", "b")]
     (folder / "trial.tsv").write_text("\n".join([COLUMNS, *rows]) + "\n")
 
 

@@ -168,7 +168,7 @@ def test_a_map_that_cannot_be_used_stops_no_other(tmp_path):
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(own))
     run = snakemake(tmp_path, "--quiet", "rules", "--cores", "1")
     assert run.returncode == 0, run.stdout
-    assert "cut: label map cannot be used" in run.stdout
+    assert "label map cannot be used" in run.stdout
     rows = pd.read_csv(tmp_path / "results/cohorts/mine/manifest.tsv", sep="\t", index_col="subject")
     assert rows["status"].to_dict() == {"cut": "failed", "whole": "accepted"}
     assert rows.loc["cut", "stage"] == "generation"

@@ -73,8 +73,9 @@ def project(tmp_path, monkeypatch):
     for folder in ("maps", "prior_maps", "unseen"):
         for name in ("p1.nii.gz", "p2.nii"):
             _write(tmp_path / folder / name, f"content of {name}")
-    for name in ("heart.nii.gz", "reference.tsv", "people.tsv"):
+    for name in ("heart.nii.gz", "people.tsv"):
         _write(tmp_path / name, f"content of {name}")
+    _write(tmp_path / "reference.tsv", "subject\tcondition\ns1\thealthy\n")
     for case in ("c1", "c2"):
         _write(tmp_path / f"scans/{case}/labels.nrrd", f"labels of {case}")
         _write(tmp_path / f"scans/{case}/heart.nii.gz", f"heart of {case}")
