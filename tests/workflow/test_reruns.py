@@ -48,7 +48,9 @@ def test_a_second_run_has_nothing_to_do(executed):
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda text: text.replace("large\t1\tany", "large\t1\tfemale"),
+        lambda text: text.replace(
+            "large\t1\tany\t\t\t\t\tcavity: size position", "large\t1\tany\t\t\t\t\tcavity: size"
+        ),
         lambda text: text.replace("large\t1\tany\t\t\t\t\t", "large\t1\tany\t\t\t\t9\t"),
         lambda text: text + "new\t2\tany\t\t\t\t\tcavity: size\t\n",
         lambda text: text.replace("small\t2", "small\t3"),

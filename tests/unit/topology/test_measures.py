@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from cardiocohort.anatomy.contacts import contact_areas
 from cardiocohort.anatomy.labels import Anatomy
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.topology import Rules, examine, load_rules
 from cardiocohort.topology.betti import betti
-from cardiocohort.topology.scene import Scene, contact_areas
+from cardiocohort.topology.scene import Scene
 
 PEARL = Anatomy(("blood", "wall", "vessel"), ("blood",))  # a ventricle at its barest
 HEADER = "rule\tkind\tscope\tstructure\tother\topenings\topenings_mm\tpercentile\tmin\tmax\tunit\treason\n"

@@ -16,10 +16,10 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+from ..anatomy.contacts import contact_areas
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import measure
 from ..runtime.errors import InputError
-from ..topology.scene import contact_areas
 from .rule_rows import read_rows
 
 COLUMNS = ("structure", "x_mm", "y_mm", "z_mm", "volume_ml", "fill", "enclosure", "touches", "stand_in")
