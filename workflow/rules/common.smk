@@ -2,10 +2,8 @@
 # cluster job reads this file too: nothing slow may be imported. A user's mistake ends the run with one message.
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -258,23 +256,17 @@ if WITH_COHORT:
         ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
         WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
         BATCHES = planned_batches()
-        # once: the tables may be large, and every job reads this file. In a process of its own: the tables and
-        # their readers take 30 MB, which would stay. Not for the target that shows what a trial may name.
+        # once: the tables may be large, and every job reads this file; not for the target that shows what a
+        # trial may name
         if (
             workflow.is_main_process
             and WITH_TABLE
             and not requested("describe_population")
         ):
-            trial = located("cohort_table")
-            with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
-                sentences = apart.submit(
-                    people.check_trial,
-                    table.read_cohort(trial, ANATOMY),
-                    trial,
-                    REFERENCE,
-                    RULES,
-                ).result()
-            for sentence in sentences:
+            arms = plan.arms_of(BATCHES).values()
+            for sentence in people.check_trial_apart(
+                arms, located("cohort_table"), REFERENCE, RULES
+            ):
                 warn(sentence)
             if TARGETS_TABLE:
                 refuse_other_arms(TARGETS_TABLE, plan.arms_without_base(BATCHES))

@@ -13,7 +13,7 @@ from cardiocohort.mesh.second_order import second_order
 from cardiocohort.runtime.errors import InputError, SubjectError
 from cardiocohort.simulation import materials, measures
 from cardiocohort.simulation.continuation import inflate
-from cardiocohort.simulation.factors import Mumps, NGSolve, Singular, factors, mumps_library
+from cardiocohort.simulation.factors import Mumps, NGSolve, Singular, factors
 from cardiocohort.simulation.mesh import directions, solver_mesh
 from cardiocohort.simulation.newton import Tangent
 from cardiocohort.simulation.problem import Spring, problem
@@ -66,7 +66,6 @@ def test_a_softened_switch_is_convex_and_near_to_the_law(width, share, places):
     assert (np.abs(g - exact) <= width / 8 + share * np.maximum(-x, width) + 1e-9).all()
 
 
-@pytest.mark.skipif(mumps_library() is None, reason="CasADi's MUMPS is not installed: NOT TESTED")
 @pytest.mark.parametrize("library", [Mumps, NGSolve])
 def test_factors_solve_indefinite_systems_again_and_again(library):
     """A stiff block with a constraint block, as of mixed elements; numbers change, the pattern stays."""

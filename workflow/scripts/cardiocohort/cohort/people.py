@@ -7,6 +7,8 @@ import csv
 import math
 import re
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -96,6 +98,15 @@ def outside(arm: Arm, people: pd.DataFrame) -> list[str]:
                 f"population's {low:.4g} to {high:.4g}; hearts there are extrapolated"
             )
     return found
+
+
+def check_trial_apart(arms: Iterable[dict], *paths: str | Path) -> list[str]:
+    """`check_trial` of arms (`Arm.to_dict()`) in a process of its own.
+
+    The tables and their readers take 30 MB, which the process that plans would keep.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
+        return apart.submit(check_trial, [Arm.from_dict(arm) for arm in arms], *paths).result()
 
 
 def check_trial(

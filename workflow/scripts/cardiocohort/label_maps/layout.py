@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from ..anatomy.contacts import contact_areas
+from ..anatomy.contacts import bare_voxels, contact_areas
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import measure
 from ..runtime.errors import InputError
@@ -191,15 +191,9 @@ def stand_in_centroids(labels: np.ndarray, axes_mm: tuple, anatomy: Anatomy, lay
         blood = labels == anatomy.label(cavity)
         if (labels == anatomy.label(name)).any() or not blood.any():
             continue
-        box = tuple(
-            slice(max(s.start - 1, 0), s.stop + 1) for s in ndimage.find_objects(blood.view(np.uint8))[0]
-        )
-        near = ndimage.binary_dilation(~np.isin(labels[box], anatomy.labels_of(f"{cavity}+{wall}")))
-        bare = np.argwhere(near & blood[box])
+        bare = np.argwhere(bare_voxels(blood, labels == anatomy.label(wall)))
         if bare.size:
-            places[name] = np.array(
-                [axis[s][index].mean() for axis, s, index in zip(axes_mm, box, bare.T, strict=True)]
-            )
+            places[name] = np.array([axis[index].mean() for axis, index in zip(axes_mm, bare.T, strict=True)])
     return places
 
 

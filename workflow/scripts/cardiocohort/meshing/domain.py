@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ..anatomy.contacts import valve_patches
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..runtime.errors import SubjectError
@@ -207,21 +208,18 @@ def _planes_without_valves(
 ) -> tuple[Plane, Plane]:
     """Planes of a map that has neither atria nor great arteries.
 
-    The left ventricle's valves are the two largest patches of its surface that no myocardium covers (a small
-    second one is none). The right ventricle has no wall in the map, so that its opening cannot be seen: its
-    plane is across the left one's axis.
+    The left ventricle's valves are the patches of its surface that no myocardium covers (`valve_patches`; a
+    small second one is none). The right ventricle has no wall in the map, so that its opening cannot be seen:
+    its plane is across the left one's axis.
     """
     labels, axes = labelmap.labels, labelmap.axes_mm
     lv, rv, wall = (
         labels == anatomy.label(name) for name in ("left_ventricle", "right_ventricle", "myocardium")
     )
-    bare = lv & ndimage.binary_dilation(~(lv | wall))
-    patches, n = ndimage.label(bare, np.ones((3, 3, 3)))
-    if n == 0:
+    met = [_voxel_points(patch, axes) for patch in valve_patches(lv, wall, labelmap.spacing_mm)]
+    if not met:
         raise SubjectError("left_ventricle has no valve", "the myocardium covers all of it")
-    sizes = np.bincount(patches.ravel())[1:]
-    valves = [k for k in np.argsort(sizes)[-2:] if sizes[k] >= SECOND_VALVE * sizes.max()]
-    met = [_voxel_points(patches == k + 1, axes) for k in valves]
+    met = [points for points in met if len(points) >= SECOND_VALVE * len(met[0])]
     left = _plane_below(met, _voxel_points(lv, axes), settings.valve_clearance)
     heights = _voxel_points(rv, axes) @ left.normal
     right = Plane(left.normal, float(np.quantile(heights, 1.0 - TOP_SHARE)))

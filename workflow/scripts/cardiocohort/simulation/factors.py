@@ -34,7 +34,7 @@ class Factors(Protocol):
         """Make the factors of later factorisations more exact, if they can be."""
 
     def solve(self, rights: np.ndarray) -> np.ndarray:
-        """(k, n) for right sides (k, n), by the last factors."""
+        """(k, n) for right sides (k, n), by the last factors; Singular if there are none."""
 
 
 def factors(rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1) -> Factors:
@@ -123,7 +123,8 @@ class Mumps:
     def solve(self, rights: np.ndarray) -> np.ndarray:
         found = np.array(rights, order="C")
         self._data.rhs, (self._data.nrhs, self._data.lrhs) = found.ctypes.data, found.shape
-        self._call(3)
+        if self._call(3) < 0:
+            raise Singular(f"MUMPS error {self._data.infog[0]}")
         return found
 
     def _call(self, job: int) -> int:

@@ -115,7 +115,10 @@ class Tangent:
                 return found
             if not np.isfinite(worst) or (step >= PATIENCE and worst > aim ** (step / KRYLOV_STEPS)):
                 return None
-            tried = self.factors.solve(left[ratios > aim])
+            try:
+                tried = self.factors.solve(left[ratios > aim])
+            except Singular:
+                return None
             for new in tried:
                 image = self._times(new)
                 for old, old_image in basis:

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from ..anatomy.contacts import bare_voxels, valve_patches
 from .betti import COMPLEMENT, FOREGROUND
 from .rules import Rule
 from .scene import Scene
-
-VALVES_APART_MM = 16.0  # between mitral and aortic valve, at most; the templates' are 4 mm apart or less
 
 
 class Kind(NamedTuple):
@@ -84,15 +83,12 @@ def exposure(scene: Scene, rule: Rule) -> float:
 
 
 def opening(scene: Scene, rule: Rule) -> float:
-    """Share of the structure's surface that its two largest bare patches take up, %.
-
-    Where no label of `openings` is there, these patches are the openings (`openings_of`).
-    """
+    """Share of the structure's surface that the valves of a map without labelled openings take up, %."""
     surface = _surface_mm2(scene, rule).sum()
     if surface == 0:
         return math.nan
     box, inside = _surroundings(scene, rule.structure)
-    patches = _largest_bare_patches(scene, rule, scene.labels[box], inside)
+    patches = _valves(scene, rule, scene.labels[box], inside)
     return 100.0 * _bare_area(scene, rule, box, patches) / float(surface)
 
 
@@ -100,7 +96,7 @@ def leak(scene: Scene, rule: Rule) -> float:
     """Area (mm^2) of the structure's surface that is bare (as in `breach`), away from the openings.
 
     Away: more than `openings_mm` from every voxel of the structure that shares a face with
-    `openings`; everything is away if there are none. A leak of the smallest width counts.
+    `openings` (`openings_of`); everything is away if there are none. A leak of the smallest width counts.
     """
     box, inside = _surroundings(scene, rule.structure)
     return _bare_area(scene, rule, box, inside & _away_from_openings(scene, rule, scene.labels[box], inside))
@@ -171,24 +167,20 @@ def _surface_mm2(scene: Scene, rule: Rule) -> np.ndarray:
 
 def _bare(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Voxels of the structure that share a face with neither `other` nor `openings` nor itself."""
-    covered = np.isin(labels, rule.structure + rule.other + rule.openings)
-    return inside & ndimage.binary_dilation(~covered, COMPLEMENT)
+    return bare_voxels(inside, np.isin(labels, rule.other + rule.openings))
 
 
-def _largest_bare_patches(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The largest, and the second one beside it: valves that a bridge of muscle parts, or one for both."""
-    patches, n = ndimage.label(_bare(rule, labels, inside), FOREGROUND)
-    if n < 2:
-        return patches > 0
-    second, first = 1 + np.argsort(np.bincount(patches.ravel())[1:])[-2:]
-    gap_mm = ndimage.distance_transform_edt(patches != first, scene.spacing_mm)[patches == second].min()
-    return np.isin(patches, (first, second) if gap_mm <= VALVES_APART_MM else (first,))
+def _valves(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The bare patches that stand in for openings which the map does not label."""
+    patches = valve_patches(inside, np.isin(labels, rule.other), scene.spacing_mm)
+    return np.any(patches, axis=0) if patches else np.zeros_like(inside)
 
 
 def openings_of(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Voxels of the structure at its openings; where the map has none of these, its largest bare patches."""
+    """Voxels of the structure at its openings, or at its valves where the map has no label of an opening."""
     at_opening = inside & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
-    return at_opening if at_opening.any() else _largest_bare_patches(scene, rule, labels, inside)
+    unlabelled = not scene.voxels[list(rule.openings)].any()
+    return _valves(scene, rule, labels, inside) if unlabelled else at_opening
 
 
 def _away_from_openings(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
