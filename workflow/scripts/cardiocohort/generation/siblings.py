@@ -71,8 +71,11 @@ def join(bases: list[Base]) -> Base:
 
 
 def apart(labels: np.ndarray, edited: list[tuple[int, ...]], channels: int) -> np.ndarray:
-    """Which labels (channels,) are neither edited nor share a voxel face with what is; background never."""
-    near = np.zeros(channels, dtype=bool)
+    """Which of the map's labels (channels,) are neither edited nor share a voxel face with what is.
+
+    Background never is, and no label that the map lacks: its overlap would be a share of nothing.
+    """
+    near = np.bincount(labels.ravel(), minlength=channels) == 0
     near[0] = True
     for group in edited:
         near[np.unique(labels[ndimage.binary_dilation(np.isin(labels, group))])] = True
