@@ -1,6 +1,6 @@
 # make help lists the targets. Variables:
 #   CORES    cores of a run (default: all)
-#   ARGS     passed to Snakemake, such as ARGS="--configfile mine.yaml"
+#   ARGS     more for Snakemake, such as ARGS="--configfile mine.yaml" or ARGS="--config cohort=mine"
 #   PYTHON   the Python that makes the environment (3.11 or newer)
 #   WORKERS  test files that run side by side (3 GB each)
 
@@ -18,11 +18,18 @@ BENCHMARKS := @$(BIN)/python -m snakemake --snakefile benchmarks/Snakefile --cor
 
 help: ## this list, and the targets of the workflow
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
-	@echo 'Targets of the workflow, make run ARGS="<target>":'
+	@echo 'Targets of the workflow, make run <target> ARGS="--configfile mine.yaml":'
 	@sed -n 's/^#   \([a-z_]*\)  *\(.*\)/  \1\t\2/p' workflow/Snakefile | expand -t 24
 
 run: environment ## the cohort of config/config.yaml, from nothing to solver decks and report
-	$(SNAKEMAKE) $(ARGS)
+	$(SNAKEMAKE) $(GOALS) $(ARGS)
+
+# `make run simulate`: the targets of the workflow among the words of the call are for Snakemake
+GOALS := $(filter $(shell sed -n 's/^#   \([a-z_]*\)  .*/\1/p' workflow/Snakefile),$(MAKECMDGOALS))
+ifneq (,$(GOALS))
+.PHONY: $(GOALS)
+$(GOALS): run ;
+endif
 
 test: environment style layers dry-run tests ## style, import layers, dry run, all tests
 

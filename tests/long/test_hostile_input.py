@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -68,6 +69,16 @@ def nrrd(path: Path, sizes: str, data: bytes) -> None:
         f"sizes: {sizes}\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
         "endian: little\nencoding: gzip\n\n"
     )
+    path.write_bytes(head.encode() + data)
+
+
+def metaimage(path: Path, sizes: str, data: bytes) -> None:
+    fields = {
+        "ObjectType": "Image", "NDims": "3", "CompressedData": "True", "DimSize": sizes,
+        "ElementSpacing": "1 1 1", "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "0 0 0",
+        "ElementType": "MET_UCHAR", "ElementDataFile": "LOCAL",
+    }  # fmt: skip
+    head = "".join(f"{name} = {value}\n" for name, value in fields.items())
     path.write_bytes(head.encode() + data)
 
 
@@ -148,6 +159,7 @@ BOMBS = {
     ),
     "NRRD sizes": (SCAN, "x.nrrd", lambda p: nrrd(p, "500 500 500", packed(bytes(100)))),
     "NRRD zeros": (SCAN, "x.nrrd", lambda p: nrrd(p, "800 800 800", zeros(N))),
+    "MetaImage zeros": (SCAN, "x.mha", lambda p: metaimage(p, "200 200 200", zlib.compress(bytes(N), 1))),
     "deep card": (CARD, "bundle.json", lambda p: p.write_text("[" * 10**6)),
     "giant tensor": (PRIOR, "bundle", bundle_with_a_giant),
     "giant networks": (PRIOR, "bundle", lambda p: bundle_with(p, denoiser_width=10**9)),

@@ -192,11 +192,25 @@ NRRD_WORDS = (
 )  # fmt: skip
 
 
-def nrrd_fields(draw, good: bytes) -> bytes:
-    head, _, body = good.partition(b"\n\n")
-    lines = head.split(b"\n")
-    lines.insert(draw(st.integers(1, len(lines))), draw(st.sampled_from(NRRD_WORDS)).encode())
-    return b"\n".join(lines) + b"\n\n" + body
+METAIMAGE_WORDS = (
+    "DimSize = 99999 99999 99999", "DimSize = -1 5 6", "NDims = 1000000", "ElementType = MET_DOUBLE",
+    "ElementType = MET_STRING", "CompressedData = False", "CompressedDataSize = 999999999999999",
+    "ElementSpacing = 0 0 0", "ElementSpacing = nan 1 1", "Offset = 1e999 0 0", "TransformMatrix = 1",
+    "ElementNumberOfChannels = 999999999", "HeaderSize = -1", "BinaryDataByteOrderMSB = True",
+    "ElementDataFile = /etc/passwd", "ElementDataFile = LIST",
+)  # fmt: skip
+
+
+def fields(words: tuple[str, ...], end: bytes):
+    """One of `words` as a line somewhere in a header of text that `end` follows."""
+
+    def with_a_field(draw, good: bytes) -> bytes:
+        head, _, body = good.partition(end)
+        lines = head.split(b"\n")
+        lines.insert(draw(st.integers(1, len(lines))), draw(st.sampled_from(words)).encode())
+        return b"\n".join(lines) + end + body
+
+    return with_a_field
 
 
 def json_parts(draw, good: bytes) -> bytes:
@@ -277,8 +291,12 @@ TARGETS: dict[str, Target] = {
     "label_map.nii.gz": Target(nifti("x.nii.gz"), packed, lambda p: read_label_map(p, HEART), is_label_map),
     "scan.nii.gz": Target(nifti("x.nii.gz"), packed, read_volume, is_volume),
     **{
-        name: Target(copied(NRRD / name), one_of(nrrd_fields, hostile.damaged), read_volume, is_volume)
-        for name in ("pynrrd_raw.nrrd", "pynrrd_gzip.nrrd")
+        name: Target(copied(NRRD / name), one_of(fields(words, end), hostile.damaged), read_volume, is_volume)
+        for name, words, end in (
+            ("pynrrd_raw.nrrd", NRRD_WORDS, b"\n\n"),
+            ("pynrrd_gzip.nrrd", NRRD_WORDS, b"\n\n"),
+            ("simpleitk.mha", METAIMAGE_WORDS, b"\nElementDataFile"),
+        )
     },
     "bundle_card": Target(
         bundle_file("bundle.json"), one_of(json_parts, hostile.damaged), read_anatomy, is_anatomy

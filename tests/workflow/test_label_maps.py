@@ -52,6 +52,7 @@ def write_config(project, changes=None):
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(DATA, folder / "scans", ignore=shutil.ignore_patterns("README.md"))
+    (folder / "scans/s0001.mha").touch()
     (folder / "people.tsv").write_text("case\tage_years\tsex\ns0327\t61\tmale\ns0001\t50\tfemale\n")
     make_cohort_table(folder / "trial.tsv", {"small": 4})
     (folder / "config").mkdir()
@@ -64,6 +65,7 @@ def made(project):
     """The folder of the label maps, made without a bundle in sight."""
     run = snakemake(project, "label_maps", *RUN)
     assert run.returncode == 0, run.stdout
+    assert run.stdout.count("not read: 1 file (s0001.mha)") == 1
     return project / "results/label_maps/clinic"
 
 
@@ -111,8 +113,11 @@ def test_the_label_maps_pass_the_topology_stage_of_a_cohort(project, made):
 def test_they_can_train_a_prior(project, made):
     folder = "results/label_maps/clinic"
     prior = f"prior={{label_maps: {folder}, covariates: {folder}/covariates.tsv}}"
+    (made / "s0001.mhd").touch()
     run = snakemake(project, "prior", "--dry-run", *RUN, "--config", prior)
+    (made / "s0001.mhd").unlink()
     assert run.returncode == 0, run.stdout
+    assert run.stdout.count("not read: 1 file (s0001.mhd)") == 1
     assert "make_reference_population" in job_counts(run.stdout)
 
 
@@ -126,9 +131,9 @@ BAD = {
     "no list": ({"sources": SOURCES | {"aorta": "aorta.nii"}}, ["'segmentations.sources.aorta'", "array"]),
     "bad labels": (
         {"sources": SOURCES | {"aorta": ["a.nii:x"]}},
-        ["'segmentations.sources.aorta.0'", "a.nii:x"],
+        ["'segmentations.sources'", "'aorta': 'a.nii:x' is not a source"],
     ),
-    "unread format": ({"sources": SOURCES | {"aorta": ["a.mha"]}}, ["'aorta': 'a.mha' is not a source"]),
+    "unread format": ({"sources": SOURCES | {"aorta": ["a.mgz"]}}, ["'aorta': 'a.mgz' is not a source"]),
     "no such table": ({"vessels": "no.tsv"}, ["'segmentations.vessels'", "no.tsv"]),
     "unsafe name": ({"name": "../x"}, ["'segmentations.name'", "../x"]),
 }

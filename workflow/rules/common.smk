@@ -1,7 +1,6 @@
-# Config, settings, batches and paths of the workflow: all Python of the rules files. No rules.
-#
-# Everything that a rule needs is made here once, from plain values. Every cluster job reads this file again, so
-# nothing slow may be imported. A user's mistake ends the run here with one message.
+# Config, settings, batches and paths that rules need, made here once. No rules; logic is in the library.
+# Every cluster job reads this file again, so nothing slow may be imported. A user's mistake ends the run here
+# with one message.
 
 import sys
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.cohort import plan, table
@@ -18,8 +18,10 @@ from cardiocohort.label_maps import cases, folder as label_map_folder
 from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
+from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.config.check import check_refinement, check_together, complete
-from cardiocohort.config.check import locate, with_edges
+from cardiocohort.config.check import exporters, locate, with_edges
+from cardiocohort.config.typed_text import typed_text
 from cardiocohort.runtime.errors import InputError
 
 # not workflow.basedir, which is that of a Snakefile that includes this workflow
@@ -27,7 +29,10 @@ WORKFLOW = Path(workflow.current_basedir).parent
 REPOSITORY = WORKFLOW.parent
 
 
-configfile: str(locate("config/config.yaml", "configfile", Path.cwd(), REPOSITORY))
+CONFIG_FILE = str(locate("config/config.yaml", "configfile", Path.cwd(), REPOSITORY))
+
+
+configfile: CONFIG_FILE
 
 
 @contextmanager
@@ -53,9 +58,15 @@ def located(key, kind="file"):
     return place(SETTINGS[key], key, kind)
 
 
+def warn(message):
+    """A warning of the main process: jobs read this file too."""
+    if message and workflow.is_main_process:
+        logger.warning(message)
+
+
 def requested(target):
-    """Whether the command line names a target. What its rules need is then checked before anything runs: an
-    error in an input function would come with Snakemake's traceback."""
+    """Whether the command line names a target; Snakemake has not read its targets yet. What its rules need is
+    then checked here: an error in an input function would come with a traceback."""
     return target in sys.argv
 
 
@@ -64,21 +75,15 @@ def tables(stage, suffix):
     return expand(f"<cohort>/{stage}/{{batch}}.{suffix}", batch=BATCHES)
 
 
-def figure(name, suffix="png"):
-    """A figure of the report, which `snakemake --report` shows too."""
-    return report(
-        f"<cohort>/report/{name}.{suffix}",
-        category="Figures",
-        labels={"figure": name.replace("_", " ")},
-    )
-
-
 # ---- resources and digests
 
 
 def library(script):
     """Digest of the library code that a script uses: a change of it reruns the rule."""
-    return library_digest(WORKFLOW / "scripts" / script)
+    path = WORKFLOW / "scripts" / script
+    if workflow.is_main_process:
+        return library_digest(path)
+    return lambda wildcards: library_digest(path)  # a job needs that of its own script
 
 
 def more_each_attempt(mem_mb):
@@ -86,10 +91,40 @@ def more_each_attempt(mem_mb):
     return lambda wildcards, attempt: mem_mb * attempt
 
 
-def all_cores(wildcards):
-    """Threads of a job that uses the whole machine. A function, since on a cluster there is no number of
-    cores and Snakemake refuses to name one."""
-    return workflow.cores or 1
+# A file that replaces another one may be older, so users' files are ancient() inputs and params hold digests
+# of their content: by functions of wildcards alone, since Snakemake does not compare params made from `input`.
+CONTENTS = ContentDigests(".snakemake/content_digests.json")
+
+
+@cache
+def label_maps_of(section=None):
+    """Label maps by subject of the config key `label_maps`, of a section or not; none where it is null.
+
+    They are digested here, before any job reads them. A section's folder is not looked for before a job is
+    planned: the target `label_maps` may have to fill it first."""
+    folder = (SETTINGS[section] if section else SETTINGS)["label_maps"]
+    key = f"{section}.label_maps" if section else "label_maps"
+    if not folder:
+        return {}
+    with plain_errors():
+        folder = place(folder, key, "folder")
+        found = label_map_folder.find_label_maps(folder)
+        if workflow.is_main_process:
+            warn(label_map_folder.ignored(folder))
+            CONTENTS.of(found.values())
+    return {name: str(path) for name, path in found.items()}
+
+
+@cache
+def segmented_files():
+    """The files of all cases of `segmentations.folder` that a source names, digested like label maps."""
+    folder = place(SEGMENTATIONS["folder"], "segmentations.folder", "folder")
+    with plain_errors():
+        anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
+        files = cases.files_of_data_set(folder, SEGMENTATIONS, anatomy.structures)
+        warn(cases.ignored(folder, files))
+        CONTENTS.of(files)
+    return files
 
 
 # ---- batches
@@ -97,20 +132,16 @@ def all_cores(wildcards):
 
 def planned_batches():
     """Every batch by name, from the folder `label_maps` or from the cohort table."""
+    cohort, size, seed = map(SETTINGS.get, ("cohort", "batch_size", "seed"))
     if SETTINGS["label_maps"]:
-        label_maps = label_map_folder.find_label_maps(located("label_maps", "folder"))
-        return plan.batches_of_label_maps(
-            SETTINGS["cohort"], label_maps, SETTINGS["batch_size"]
-        )
+        return plan.batches_of_label_maps(cohort, label_maps_of(), size)
     arms = table.read_cohort(located("cohort_table"), ANATOMY)
     base_maps = {}
     for arm in arms:
         if arm.base and not arm.base_arm:
             path = place(arm.base, f"cohort_table, arm {arm.name}, base")
             base_maps[arm.name] = (path, artifacts.sha256(path))
-    return plan.batches_of_arms(
-        arms, SETTINGS["batch_size"], SETTINGS["seed"], base_maps
-    )
+    return plan.batches_of_arms(arms, size, seed, base_maps)
 
 
 def batch_of(wildcards):
@@ -131,36 +162,24 @@ def reading_of_base(wildcards):
     return {"sha256": CONVENTION_SHA256, "geometry": SETTINGS["nifti_geometry"]}
 
 
-def verified_index(wildcards):
-    return plan.verified_index(wildcards.batch, batch_of(wildcards))
-
-
-def verified_subject(wildcards):
-    return plan.verified_subject(wildcards.batch, batch_of(wildcards))
+def of_verified(what):
+    """A params function: `what` (of `plan`) of the subject of a job's batch that is verified."""
+    return lambda wildcards: what(wildcards.batch, batch_of(wildcards))
 
 
 def base_of(*stages):
-    """An input function: tables of the base's batch (`base_<stage>`), or the base's label map (`base_map`)."""
-    suffixes = {"targets": "parquet", "anatomies": "parquet", "topology": "tsv"}
+    """An input function: what a batch of siblings takes from its base; a label map comes with the convention."""
 
-    def base_inputs(wildcards):
-        batch = batch_of(wildcards)
-        if batch["base_map"]:
-            return {
-                "base_map": ancient(batch["base_map"]),
-                "convention": ancient(CONVENTION),
-            }
-        if not batch["base_batch"]:
-            return {}
+    def inputs(wildcards):
+        files = plan.base_inputs(batch_of(wildcards), stages)
+        if "base_map" not in files:
+            return files
         return {
-            f"base_{stage}": f"<cohort>/{stage}/{batch['base_batch']}.{suffixes[stage]}"
-            for stage in stages
+            "base_map": ancient(files["base_map"]),
+            "convention": ancient(CONVENTION),
         }
 
-    return base_inputs
-
-
-# ---- simulations
+    return inputs
 
 
 @cache
@@ -169,152 +188,38 @@ def simulation_batches():
     return plan.simulation_batches(BATCHES, SETTINGS["simulation"]["batch_size"])
 
 
-def all_simulations(wildcards):
-    """The tables of every simulation batch."""
-    return expand("<cohort>/simulations/{batch}.tsv", batch=simulation_batches())
-
-
-def meshes_of_simulation(wildcards):
-    """The mesh tables that hold the subjects of a simulation batch."""
-    names = simulation_batches()[wildcards.batch]["meshes"]
-    return expand("<cohort>/meshes/{name}.tsv", name=names)
-
-
-def refined_simulations(wildcards):
-    """The tables of every simulation batch at every edge length, if the study is to simulate."""
-    if not SETTINGS["refinement"]["simulate"]:
-        return []
-    return expand(
-        "<cohort>/refinement/{edge}mm/simulations/{batch}.tsv",
-        edge=REFINED_EDGES,
-        batch=simulation_batches(),
-    )
-
-
-def all_comparisons(wildcards):
-    """The tables of every arm of siblings beside its base."""
-    if not SIBLING_ARMS:
-        raise WorkflowError(
-            f"{SETTINGS['cohort_table']}: no arm has another arm as its base, so there are no pairs to "
-            "compare; fill in the column 'base' (docs/cohort-table.md)"
-        )
-    return expand("<cohort>/comparisons/{arm}.tsv", arm=SIBLING_ARMS)
-
-
-def compared(wildcards):
-    """Tables of an arm of siblings and, with the prefix `base_`, of its base."""
-    arms = {"": wildcards.arm, "base_": SIBLING_ARMS[wildcards.arm]["base"]}
-    stages = {
-        "simulations": (simulation_batches(), "tsv"),
-        "anatomies": (BATCHES, "parquet"),
-    }
-    return {
-        f"{prefix}{stage}": [
-            f"<cohort>/{stage}/{batch}.{suffix}"
-            for batch in batches
-            if plan.arm_of(batch) == arm
-        ]
-        for prefix, arm in arms.items()
-        for stage, (batches, suffix) in stages.items()
-    }
-
-
-# ---- folders of label maps and scans
-
-
-def label_maps_of(folder, key):
-    """Label maps by subject of the folder that config key `key` names; none where it is null."""
-    if not folder:
-        return {}
-    with plain_errors():
-        label_maps = label_map_folder.find_label_maps(place(folder, key, "folder"))
-    return {name: str(path) for name, path in label_maps.items()}
-
-
-def segmented_scans(wildcards):
-    """The folder of the data set whose scans become label maps."""
-    folder = place(SETTINGS["segmentations"]["folder"], "segmentations.folder")
-    if folder is None:
-        raise WorkflowError(
-            "config key 'segmentations.folder' is null; name the folder that holds one folder per case"
-        )
-    return folder
-
-
-def segmented_files(wildcards):
-    """The files of all cases that a source names."""
-    settings = SETTINGS["segmentations"]
-    with plain_errors():
-        anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
-        return cases.files_of_data_set(
-            segmented_scans(wildcards),
-            settings["sources"],
-            settings["whole_heart"],
-            anatomy.structures,
-        )
-
-
-def prior_label_maps():
-    """Label maps that a prior is trained on, by subject. Not looked for before the job is planned: the
-    target `label_maps` of the same config may have to make them first."""
-    return label_maps_of(SETTINGS["prior"]["label_maps"], "prior.label_maps")
-
-
-def prior_covariates(wildcards):
-    """The table of covariates of a prior's label maps, if any."""
-    return place(SETTINGS["prior"]["covariates"], "prior.covariates", "file") or []
-
-
-# ---- the evaluated bundle
+# ---- bundles
 
 
 def bundle_files(folder, key="bundle"):
     """The three files of the bundle in `folder`, which config key `key` names."""
-    names = {
-        "bundle": "bundle.json",
-        "weights": "weights.safetensors",
-        "moments": "reference_moments.parquet",
-    }
-    return {part: place(f"{folder}/{name}", key) for part, name in names.items()}
+    names = bundle_metadata.FILES.items()
+    return {part: place(f"{folder}/{name}", key) for part, name in names}
 
 
 def bundle_of_arm(wildcards):
     """Files of the bundle that an arm is sampled from: the config's, or that of the implicit baseline."""
-    if ARMS[wildcards.arm].method != evaluation_arms.IMPLICIT:
-        files = BUNDLE_FILES
-    else:
-        files = bundle_files(SETTINGS["evaluation"]["implicit"], "evaluation.implicit")
-    return {part: ancient(path) for part, path in files.items()}
-
-
-def trained_on():
-    """Record of the bundle's training: label maps or templates, shares, focus, left-out templates."""
-    return SETTINGS["prior"] | bundle_metadata.read_card(BUNDLE).get("training", {})
-
-
-def evaluation_label_maps():
-    """Hearts that the bundle has not seen, by subject; none where its templates are deformed anew."""
-    folder = SETTINGS["evaluation"]["label_maps"]
-    with plain_errors():
-        evaluation_arms.check_unseen(folder, trained_on(), BUNDLE)
-    return label_maps_of(folder, "evaluation.label_maps")
+    if ARMS[wildcards.arm].method == evaluation_arms.IMPLICIT:
+        return bundle_files(SETTINGS["evaluation"]["implicit"], "evaluation.implicit")
+    return BUNDLE_FILES
 
 
 def deformed_templates(which):
     """Templates (path: share) that hearts are deformed from: `alike` what is sampled, or `left_out`."""
-    if SETTINGS["evaluation"]["label_maps"]:
-        return {}
-    shares = evaluation_arms.template_shares(trained_on(), which)
+    with plain_errors():
+        shares = evaluation_arms.template_shares(
+            EVALUATION["label_maps"], TRAINED_ON, which, BUNDLE
+        )
     return {place(path, "templates of the bundle"): n for path, n in shares.items()}
 
 
 # ---- settings, read once
 
-EXPORTERS = (WORKFLOW / "scripts/cardiocohort/exporters").glob("[!_]*.py")
-
 with plain_errors():
-    SETTINGS = complete(config)
-    check_together(SETTINGS, sorted(path.stem for path in EXPORTERS))
+    CONFIG_FILES = [CONFIG_FILE, *workflow.config_settings.configfiles]
+    TYPED = typed_text(CONFIG_FILES, workflow.config_settings.config_args)
+    SETTINGS = complete(config, TYPED)
+    check_together(SETTINGS, exporters())
 
 # Sampling and training take a GPU where the config insists on one.
 WITH_GPU = SETTINGS["device"] == "cuda"
@@ -338,22 +243,20 @@ WITH_COHORT = (
 if WITH_COHORT:
     BUNDLE_FILES = bundle_files(located("bundle", "folder"))
     BUNDLE, WEIGHTS, BUNDLE_MOMENTS = BUNDLE_FILES.values()
-    with plain_errors():
-        ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
-        WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
     REFERENCE = located("reference_table") or BUNDLE_MOMENTS
     RULES = located("topology_rules")
     TARGETS_TABLE = located("targets_table")
     WITH_TABLE = not SETTINGS["label_maps"]
     with plain_errors():
+        ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
+        WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
         BATCHES = planned_batches()
         # once: the table may be large, and every job reads this file
         if TARGETS_TABLE and workflow.is_main_process and WITH_TABLE:
             refuse_other_arms(TARGETS_TABLE, plan.arms_of(BATCHES))
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
 
-    # Bundle and tables are ancient() inputs, since a checkout's file times say nothing; these digests
-    # of their content, in params, rerun what depends on them.
+    # Bundle and tables count by their content too.
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
     )

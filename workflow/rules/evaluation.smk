@@ -7,6 +7,8 @@
 
 EVALUATION = SETTINGS["evaluation"]
 EVALUATED = bundle_metadata.read_card(BUNDLE)
+# record of the bundle's training: label maps or templates, shares, focus, left-out templates
+TRAINED_ON = SETTINGS["prior"] | EVALUATED.get("training", {})
 ARMS = evaluation_arms.arms(EVALUATION)
 
 
@@ -55,7 +57,7 @@ rule make_evaluation_hearts:
         values=ancient(REFERENCE_VALUES),
         templates=lambda wildcards: ancient(list(deformed_templates("alike"))),
         left_out=lambda wildcards: ancient(list(deformed_templates("left_out"))),
-        label_maps=lambda wildcards: list(evaluation_label_maps().values()),
+        label_maps=lambda wildcards: ancient(list(label_maps_of("evaluation").values())),
         convention=ancient(CONVENTION),
     output:
         table="<evaluation>/hearts.parquet",
@@ -70,18 +72,22 @@ rule make_evaluation_hearts:
         mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
         runtime=240,
     params:
-        subjects=lambda wildcards: list(evaluation_label_maps()),
+        subjects=lambda wildcards: list(label_maps_of("evaluation")),
         shares=lambda wildcards: list(deformed_templates("alike").values()),
         left_out_shares=lambda wildcards: list(deformed_templates("left_out").values()),
-        digests=lambda wildcards, input: [
+        digests=lambda wildcards: [
             artifacts.sha256(path)
-            for path in [
-                input.values,
-                *input.templates,
-                *input.left_out,
-                *input.convention,
-            ]
+            for path in (
+                REFERENCE_VALUES,
+                *deformed_templates("alike"),
+                *deformed_templates("left_out"),
+                *CONVENTION,
+            )
         ],
+        label_maps_sha256=lambda wildcards: CONTENTS.of(
+            label_maps_of("evaluation").values()
+        ),
+        anatomy=ANATOMY_DIGEST,
         nifti_geometry=SETTINGS["nifti_geometry"],
         targets=evaluation_arms.hearts_needed(EVALUATION),
         counts=EVALUATION["hearts"],
@@ -97,7 +103,11 @@ rule make_evaluation_hearts:
 
 rule sample_arm:
     input:
-        unpack(bundle_of_arm),
+        unpack(
+            lambda wildcards: {
+                part: ancient(path) for part, path in bundle_of_arm(wildcards).items()
+            }
+        ),
         rules=ancient(RULES),
         hearts="<evaluation>/hearts.parquet",
     output:
@@ -120,8 +130,16 @@ rule sample_arm:
         seed=EVALUATION["seed"],
         guidance=SETTINGS["guidance"],
         device=SETTINGS["device"],
-        bundle_sha256=lambda wildcards, input: artifacts.sha256(input.weights),
-        moments_sha256=lambda wildcards, input: artifacts.sha256(input.moments),
+        card_sha256=lambda wildcards: artifacts.sha256(
+            bundle_of_arm(wildcards)["bundle"]
+        ),
+        bundle_sha256=lambda wildcards: artifacts.sha256(
+            bundle_of_arm(wildcards)["weights"]
+        ),
+        moments_sha256=lambda wildcards: artifacts.sha256(
+            bundle_of_arm(wildcards)["moments"]
+        ),
+        rules_sha256=RULES_SHA256,
         library=library("sample_arm.py"),
     message:
         "Sampling the arm {wildcards.arm}"
@@ -149,6 +167,7 @@ rule measure_realism:
         arms=PLAIN_ARMS,
         resamples=EVALUATION["resamples"],
         seed=EVALUATION["seed"],
+        anatomy=ANATOMY_DIGEST,
         library=library("measure_realism.py"),
     message:
         "Comparing samples with hearts that the prior has not seen"
@@ -182,6 +201,7 @@ rule measure_control:
         resamples=EVALUATION["resamples"],
         seed=EVALUATION["seed"],
         moments_sha256=BUNDLE_MOMENTS_SHA256,
+        anatomy=ANATOMY_DIGEST,
         library=library("measure_control.py"),
     message:
         "Measuring control, coupling and topology"
@@ -274,6 +294,7 @@ rule write_evaluation:
         arms=PLAIN_ARMS,
         constrained=EVALUATION["constrained"],
         template=artifacts.sha256(EVALUATION_TEMPLATE),
+        card_sha256=artifacts.sha256(BUNDLE),
         library=library("write_evaluation.py"),
     message:
         "Writing the evaluation's charts and page"

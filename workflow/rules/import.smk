@@ -5,7 +5,9 @@
 
 rule import_anatomies:
     input:
-        label_maps=lambda wildcards: list(batch_of(wildcards)["label_maps"].values()),
+        label_maps=lambda wildcards: ancient(
+            list(batch_of(wildcards)["label_maps"].values())
+        ),
         rules=ancient(RULES),
         convention=ancient(CONVENTION),
         bundle=ancient(BUNDLE),
@@ -20,6 +22,9 @@ rule import_anatomies:
         runtime=30,
     params:
         subjects=lambda wildcards: list(batch_of(wildcards)["label_maps"]),
+        label_maps_sha256=lambda wildcards: CONTENTS.of(
+            batch_of(wildcards)["label_maps"].values()
+        ),
         arm=SETTINGS["cohort"],
         anatomy=ANATOMY_DIGEST,
         rules_sha256=RULES_SHA256,

@@ -33,6 +33,12 @@ with plain_errors():
     PRIOR_CHANNELS = len(bundle_metadata.read_anatomy(PRIOR_ANATOMY)[0].structures) + 1
     PRIOR_CELLS = bundle_metadata.read_anatomy(PRIOR_ANATOMY)[1].shape[0] // 2
 
+PRIOR_ANATOMY_SHA256 = artifacts.sha256(PRIOR_ANATOMY)
+PRIOR_LEFT_OUT = [
+    path
+    for path in PRIOR_TEMPLATES
+    if Path(path).name.split(".")[0] in PRIOR["leave_out"]
+]
 PRIOR_START_SHA256 = PRIOR_START_CARD["weights_sha256"] if PRIOR_START_CARD else ""
 PRIOR_RECORD = (
     "n",
@@ -66,9 +72,11 @@ rule make_reference_population:
         rules=ancient(PRIOR_RULES),
         values=ancient(REFERENCE_VALUES),
         templates=ancient(list(PRIOR_TEMPLATES)),
-        label_maps=lambda wildcards: list(prior_label_maps().values()),
+        label_maps=lambda wildcards: ancient(list(label_maps_of("prior").values())),
+        covariates=lambda wildcards: ancient(
+            place(PRIOR["covariates"], "prior.covariates", "file") or []
+        ),
         convention=ancient(CONVENTION),
-        covariates=prior_covariates,
     output:
         reference="<prior>/population/reference_moments.parquet",
         hearts="<prior>/population/hearts.tsv",
@@ -83,19 +91,19 @@ rule make_reference_population:
         mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
         runtime=600,
     params:
-        subjects=lambda wildcards: list(prior_label_maps()),
+        subjects=lambda wildcards: list(label_maps_of("prior")),
+        label_maps_sha256=lambda wildcards: CONTENTS.of(label_maps_of("prior").values()),
+        covariates_sha256=lambda wildcards: CONTENTS.of(
+            filter(None, [place(PRIOR["covariates"], "prior.covariates")])
+        ),
+        anatomy=PRIOR_ANATOMY_SHA256,
         shares=list(PRIOR_TEMPLATES.values()),
         n=PRIOR["n"],
         seed=PRIOR["seed"],
         held_out_share=PRIOR["held_out_share"],
-        digests=lambda wildcards, input: [
+        digests=[
             artifacts.sha256(path)
-            for path in [
-                input.rules,
-                input.values,
-                *input.templates,
-                *input.convention,
-            ]
+            for path in (PRIOR_RULES, REFERENCE_VALUES, *PRIOR_TEMPLATES, *CONVENTION)
         ],
         nifti_geometry=SETTINGS["nifti_geometry"],
         library=library("make_reference_population.py"),
@@ -132,6 +140,8 @@ rule train_autoencoder:
         leave_out=[],
         device=SETTINGS["device"],
         processes=PRIOR["processes"],
+        anatomy=PRIOR_ANATOMY_SHA256,
+        start_card=PRIOR_START_CARD,
         library=library("train_autoencoder.py"),
     message:
         "Training the autoencoder"
@@ -158,6 +168,8 @@ use rule train_autoencoder as train_autoencoder_left_out with:
         leave_out=PRIOR["leave_out"],
         device=SETTINGS["device"],
         processes=PRIOR["processes"],
+        anatomy=PRIOR_ANATOMY_SHA256,
+        start_card=None,
         library=library("train_autoencoder.py"),
     message:
         "Training an autoencoder that has not seen the left-out template"
@@ -191,6 +203,8 @@ rule train_denoiser:
         focus=PRIOR["focus"],
         device=SETTINGS["device"],
         processes=PRIOR["processes"],
+        anatomy=PRIOR_ANATOMY_SHA256,
+        start_card=PRIOR_START_CARD,
         library=library("train_denoiser.py"),
     message:
         "Training the denoiser"
@@ -226,6 +240,7 @@ rule write_bundle:
         training={key: PRIOR[key] for key in PRIOR_RECORD},
         start=PRIOR_START_CARD,
         focus=PRIOR_FOCUS,
+        anatomy=PRIOR_ANATOMY_SHA256,
         repository=str(REPOSITORY),
         library=library("write_bundle.py"),
     message:
@@ -245,13 +260,7 @@ rule measure_prior:
             if PRIOR["leave_out"]
             else []
         ),
-        templates=ancient(
-            [
-                path
-                for path in PRIOR_TEMPLATES
-                if Path(path).name.split(".")[0] in PRIOR["leave_out"]
-            ]
-        ),
+        templates=ancient(PRIOR_LEFT_OUT),
     output:
         card="<prior>/card/card.json",
         page="<prior>/card/CARD.md",
@@ -273,6 +282,8 @@ rule measure_prior:
         focus=PRIOR_FOCUS,
         samples=PRIOR["card_samples"],
         seed=PRIOR["seed"],
+        rules_sha256=artifacts.sha256(PRIOR_RULES),
+        templates_sha256=[artifacts.sha256(path) for path in PRIOR_LEFT_OUT],
         library=library("measure_prior.py"),
     message:
         "Measuring the prior for its card"

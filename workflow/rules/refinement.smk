@@ -9,7 +9,9 @@ if requested("refinement_study"):
     with plain_errors():
         check_refinement(SETTINGS)
 
-REFINED_EDGES = [f"{mm:g}" for mm in SETTINGS["refinement"]["edge_lengths_mm"]]
+REFINED_FOLDERS = [
+    f"<cohort>/refinement/{mm:g}mm" for mm in SETTINGS["refinement"]["edge_lengths_mm"]
+]
 
 
 localrules:
@@ -36,10 +38,11 @@ use rule build_meshes as mesh_refined with:
 
 use rule simulate_hearts as simulate_refined with:
     input:
-        meshes=lambda wildcards: [
-            table.replace("<cohort>", f"<cohort>/refinement/{wildcards.edge}mm")
-            for table in meshes_of_simulation(wildcards)
-        ],
+        meshes=lambda wildcards: plan.stage_tables(
+            "meshes",
+            simulation_batches()[wildcards.batch]["meshes"],
+            [f"<cohort>/refinement/{wildcards.edge}mm"],
+        ),
     output:
         table="<cohort>/refinement/{edge}mm/simulations/{batch}.tsv",
     log:
@@ -57,12 +60,12 @@ rule refinement_study:
 
 rule summarise_refinement:
     input:
-        meshes=expand(
-            "<cohort>/refinement/{edge}mm/meshes/{batch}.tsv",
-            edge=REFINED_EDGES,
-            batch=BATCHES,
+        meshes=plan.stage_tables("meshes", BATCHES, REFINED_FOLDERS),
+        simulations=lambda wildcards: plan.stage_tables(
+            "simulations",
+            simulation_batches(),
+            REFINED_FOLDERS if SETTINGS["refinement"]["simulate"] else [],
         ),
-        simulations=refined_simulations,
     output:
         table="<cohort>/refinement/study.tsv",
         figure=report(

@@ -17,8 +17,17 @@ STAGE_TABLES = {
 REPORT_CHARTS = ["acceptance", "distributions", "wall_thickness"]
 if WITH_TABLE:
     REPORT_CHARTS += ["targets_and_achieved", "requested_and_accepted"]
-REPORT_FIGURES = {name: figure(name) for name in REPORT_CHARTS}
-REPORT_FIGURES["gallery"] = figure("gallery", "jpg")
+# `snakemake --report` shows them too
+REPORT_FIGURES = {
+    name: report(
+        f"<cohort>/report/{name}.{suffix}",
+        category="Figures",
+        labels={"figure": name.replace("_", " ")},
+    )
+    for name, suffix in (
+        dict.fromkeys(REPORT_CHARTS, "png") | {"gallery": "jpg"}
+    ).items()
+}
 PAGE_TEMPLATE = WORKFLOW / "scripts/cardiocohort/report/cohort.html.j2"
 ENVIRONMENTS = sorted(map(str, (REPOSITORY / "envs").glob("*.yaml")))
 
@@ -95,6 +104,7 @@ rule write_report:
         arms=list(plan.arms_of(BATCHES).values()),
         reference_values_sha256=artifacts.sha256(REFERENCE_VALUES),
         template=artifacts.sha256(PAGE_TEMPLATE),
+        card_sha256=artifacts.sha256(BUNDLE),
         library=library("write_report.py"),
     message:
         "Writing the report"
@@ -127,6 +137,8 @@ rule write_provenance:
             for batch in BATCHES.values()
             if batch.get("base_sha256")
         },
+        card_sha256=artifacts.sha256(BUNDLE),
+        environments_sha256=[artifacts.sha256(path) for path in ENVIRONMENTS],
         library=library("write_provenance.py"),
     message:
         "Recording the provenance"

@@ -1,6 +1,6 @@
 # Label maps from a data set of segmented scans (target `label_maps`, docs/own-data.md).
 # in  the masks and label files of every case, a folder each in the folder `segmentations.folder`
-# out results/label_maps/<name>/: a label map (.nii.gz) an accepted case, cases.tsv with every case's verdict,
+# out results/label_maps/<name>/: a label map (.nii.gz) per accepted case, cases.tsv with every case's verdict,
 #     pictures/ of all cases, covariates.tsv (of the accepted cases, if a covariates table is given)
 
 
@@ -25,7 +25,7 @@ SEGMENTATION_TABLES["rules"] = located("topology_rules")
 
 
 if requested("label_maps"):
-    segmented_files(None)
+    segmented_files()
 
 
 rule label_maps:
@@ -37,7 +37,7 @@ rule make_label_maps:
     input:
         **{key: ancient(path) for key, path in SEGMENTATION_TABLES.items()},
         convention=ancient(CONVENTION),
-        sources=segmented_files,
+        sources=lambda wildcards: ancient(segmented_files()),
     output:
         **(
             {"covariates": "<maps>/covariates.tsv"}
@@ -54,7 +54,8 @@ rule make_label_maps:
         mem_mb=more_each_attempt(3000 * SETTINGS["threads"]["segmentations"]),
         runtime=600,
     params:
-        folder=segmented_scans,
+        folder=lambda wildcards: place(SEGMENTATIONS["folder"], "segmentations.folder"),
+        sources_sha256=lambda wildcards: CONTENTS.of(segmented_files()),
         sources=SEGMENTATIONS["sources"],
         whole_heart=SEGMENTATIONS["whole_heart"],
         tables_sha256={

@@ -8,6 +8,9 @@
 #     results/verification/land2015.tsv: problem, quantity, value_mm, published_low_mm, published_high_mm, ...
 
 
+LAND2015 = str(REPOSITORY / "resources/verification/land2015.tsv")
+
+
 localrules:
     simulate,
     paired_comparison,
@@ -16,17 +19,20 @@ localrules:
 
 
 if requested("paired_comparison"):
-    all_comparisons(None)
+    with plain_errors():
+        plan.comparisons(SIBLING_ARMS, SETTINGS["cohort_table"])
 
 
 rule simulate:
     input:
-        all_simulations,
+        lambda wildcards: plan.stage_tables("simulations", simulation_batches()),
 
 
 rule simulate_hearts:
     input:
-        meshes=meshes_of_simulation,
+        meshes=lambda wildcards: plan.stage_tables(
+            "meshes", simulation_batches()[wildcards.batch]["meshes"]
+        ),
     output:
         table="<cohort>/simulations/{batch}.tsv",
     log:
@@ -52,12 +58,16 @@ rule simulate_hearts:
 
 rule paired_comparison:
     input:
-        all_comparisons,
+        lambda wildcards: plan.comparisons(SIBLING_ARMS, SETTINGS["cohort_table"]),
 
 
 rule compare_pairs:
     input:
-        unpack(compared),
+        unpack(
+            lambda wildcards: plan.compared_tables(
+                wildcards.arm, SIBLING_ARMS, BATCHES, simulation_batches()
+            )
+        ),
     output:
         pairs="<cohort>/comparisons/{arm}.tsv",
         summary="<cohort>/comparisons/{arm}.summary.tsv",
@@ -88,7 +98,7 @@ rule verify_solver:
 
 rule solve_land2015:
     input:
-        published=ancient(str(REPOSITORY / "resources/verification/land2015.tsv")),
+        published=ancient(LAND2015),
     output:
         table="results/verification/land2015.tsv",
     log:
@@ -100,6 +110,7 @@ rule solve_land2015:
         mem_mb=4000,
         runtime=60,
     params:
+        published_sha256=artifacts.sha256(LAND2015),
         library=library("simulate_land2015.py"),
     message:
         "Solving problems 1 and 2 of Land et al. (2015)"

@@ -4,6 +4,8 @@
 # out <cohort>/verification/<batch>.tsv: verdicts; what was recomputed, in <cohort>/verification/<stage>/
 
 
+VERIFIED_INDEX = of_verified(plan.verified_index)
+VERIFIED_SUBJECT = of_verified(plan.verified_subject)
 VERIFIED_STAGES = {
     **({"targets": "parquet"} if WITH_TABLE else {}),
     "anatomies": "parquet",
@@ -36,9 +38,9 @@ if SETTINGS["label_maps"]:
 
     use rule import_anatomies as import_again with:
         input:
-            label_maps=lambda wildcards: batch_of(wildcards)["label_maps"][
-                verified_subject(wildcards)
-            ],
+            label_maps=lambda wildcards: ancient(
+                batch_of(wildcards)["label_maps"][VERIFIED_SUBJECT(wildcards)]
+            ),
             rules=ancient(RULES),
             bundle=ancient(BUNDLE),
         output:
@@ -46,7 +48,7 @@ if SETTINGS["label_maps"]:
         log:
             "<cohort>/logs/verification/import/{batch}.log",
         params:
-            subjects=lambda wildcards: [verified_subject(wildcards)],
+            subjects=lambda wildcards: [VERIFIED_SUBJECT(wildcards)],
 
 else:
 
@@ -56,8 +58,8 @@ else:
         log:
             "<cohort>/logs/verification/population/{batch}.log",
         params:
-            first=verified_index,
-            last=verified_index,
+            first=VERIFIED_INDEX,
+            last=VERIFIED_INDEX,
 
     use rule generate_anatomies as generate_again with:
         input:
@@ -131,7 +133,7 @@ rule compare_batch:
         mem_mb=more_each_attempt(1000),
         runtime=60,
     params:
-        subject=verified_subject,
+        subject=VERIFIED_SUBJECT,
         library=library("compare_batch.py"),
     message:
         "Comparing {wildcards.batch} with its recomputed subject"

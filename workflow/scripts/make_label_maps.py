@@ -17,7 +17,9 @@ def main(snakemake):
     sources = cases.parse_sources(p.sources, anatomy.structures)
     whole_heart = tuple(cases.parse_source(text) for text in p.whole_heart)
     shared = [p.library, p.tables_sha256, p.convention_sha256, p.nifti_geometry]
-    tasks = scans.case_tasks(cases.find_cases(p.folder), sources, whole_heart, artifacts.digest(shared))
+    tasks = scans.case_tasks(
+        cases.find_cases(p.folder, sources.values()), sources, whole_heart, artifacts.digest(shared)
+    )
     convention = open_convention(inputs.convention, anatomy, p.nifti_geometry)
     initargs = (anatomy, grid, inputs.rules, inputs.vessels or None, convention)
     records = batch_runner.run_batch(

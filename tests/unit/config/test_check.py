@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cardiocohort import exporters
+from cardiocohort.config import check
 from cardiocohort.config.check import SCHEMA, check_together, complete, locate
+from cardiocohort.config.typed_text import typed_text
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.meshing.settings import MeshSettings
@@ -74,6 +76,111 @@ def test_the_shipped_config_states_defaults_only():
 )
 def test_defaults_are_those_of_the_code(section, settings):
     assert complete({})[section] == asdict(settings)
+
+
+def nested(key, value):
+    """{"a": {"b": value}} for the key "a.b"."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def value_of(config, key):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def takes(part, kind):
+    if "enum" in part:
+        return kind == "integer" and all(type(value) is int for value in part["enum"])
+    return kind in part.get("type", ())
+
+
+INTEGERS = [(key, part["default"]) for key, part in keys(SCHEMA) if takes(part, "integer")]
+INTEGERS += [(key, [7]) for key, part in keys(SCHEMA) if takes(part.get("items", {}), "integer")]
+NUMBERS = [key for key, part in keys(SCHEMA) if takes(part, "number")]
+
+
+@pytest.mark.parametrize(("key", "value"), INTEGERS)
+def test_a_whole_number_is_an_integer_however_it_is_written(key, value):
+    for spelling in (float, str, "{:e}".format, "{}.0".format):
+        spelt = [spelling(n) for n in value] if isinstance(value, list) else spelling(value)
+        found = value_of(complete(nested(key, spelt)), key)
+        assert found == value
+        assert {type(n) for n in (found if isinstance(found, list) else [found])} == {int}
+    for broken, message in (
+        (4.5, "4.5 is not"),
+        (float("nan"), "nan is not"),
+        (float("-inf"), "-inf is not"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            complete(nested(key, [broken] if isinstance(value, list) else broken))
+        assert len(str(caught.value).splitlines()) == 2  # a heading, and one line per mistake
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "NaN", "-Infinity"])
+def test_numbers_are_finite(key, value):
+    with pytest.raises(InputError, match=f"'{key}': .* is not a finite number"):
+        complete(nested(key, value))
+
+
+def as_read(tmp_path, text):
+    """A config file's values as YAML reads them, and as they were typed."""
+    (tmp_path / "own.yaml").write_text(text)
+    return yaml.safe_load(text), typed_text([tmp_path / "own.yaml"], [])
+
+
+@pytest.mark.parametrize("name", ["2024_01", "010", "0x1F", "12", "1e3", "yes", "No", "on", "0b11", "1_0"])
+def test_a_name_is_what_was_typed(tmp_path, name):
+    for text in (f"cohort: {name}\nprior:\n  name: {name}\n", f"{{cohort: {name}, prior: {{name: {name}}}}}"):
+        found = complete(*as_read(tmp_path, text))
+        assert found["cohort"] == found["prior"]["name"] == name
+    assert complete({"cohort": 7}, typed_text([], ["batch_size=2", f"cohort={name}"]))["cohort"] == name
+
+
+def test_a_date_is_no_name_and_the_message_shows_it_as_typed(tmp_path):
+    with pytest.raises(InputError, match=r"'cohort': '2024-01-02' cannot be used .*underscores"):
+        complete(*as_read(tmp_path, "cohort: 2024-01-02"))
+
+
+def test_a_number_without_its_text_is_to_be_quoted():
+    with pytest.raises(InputError, match="'cohort': 202401 is not of type string; put it in quotes"):
+        complete({"cohort": 202401})
+
+
+@pytest.mark.parametrize("number", ["010", "1:30", "0x10", "0b11", "0_1"])
+def test_a_number_that_yaml_reads_as_another_one_is_refused(tmp_path, number):
+    for key in ("batch_size", "truncation", "guidance.steps"):
+        section, _, name = key.rpartition(".")
+        text = f"{section}: {{{name}: {number}}}" if section else f"{name}: {number}"
+        with pytest.raises(InputError, match=f"'{key}': '{number}' .*plain decimal number"):
+            complete(*as_read(tmp_path, text))
+
+
+@given(st.integers(1, 10000))
+def test_plain_numbers_are_read_as_they_are(batch_size):
+    for spelling in (
+        f"{batch_size}",
+        f"+{batch_size}",
+        f"{batch_size:_}",
+        f"{batch_size}.0",
+        f"{batch_size}e0",
+    ):
+        text = typed_text([], [f"batch_size={spelling}"])
+        assert complete(yaml.safe_load(f"batch_size: {spelling}"), text)["batch_size"] == batch_size
+
+
+def test_later_sources_of_text_count(tmp_path):
+    (tmp_path / "a.yaml").write_text("cohort: 01\nprior: {name: 02, seed: 3}\n")
+    (tmp_path / "b.yaml").write_text("prior: {name: 04}\n")
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    assert typed_text(files, []) == {"cohort": "01", "prior": {"name": "04", "seed": "3"}}
+    assert typed_text(files, ["cohort=05", "x=[", "prior={seed: 6}"]) == {
+        "cohort": "05",
+        "prior": {"name": "04", "seed": "6"},
+    }
 
 
 def test_numbers_that_came_as_text_are_numbers_again():
@@ -146,6 +253,10 @@ def test_mistakes_name_the_key_and_what_is_allowed(config, told):
         ({"meshing": {"rv_edge_length_mm": 4}}, ["'meshing.rv_edge_length_mm'", "rv_wall_mm", "3.5"]),
         ({"formats": ["vtu", "stl"]}, ["'formats'", "'stl'", "opencarp, vtu"]),
         ({"label_maps": "maps"}, ["'cohort'", "demo"]),
+        (
+            {"mechanics": {"lv_pressure_kpa": 0, "rv_pressure_kpa": 0}},
+            ["lv_pressure_kpa", "rv_pressure_kpa", "above 0"],
+        ),
     ],
 )
 def test_keys_that_do_not_go_together(config, told):
@@ -158,8 +269,7 @@ def test_keys_that_do_not_go_together(config, told):
 
 def test_an_exporter_is_registered_under_the_name_of_its_module():
     """The config's formats are checked by the names of the modules, without importing them."""
-    modules = (REPOSITORY / "workflow/scripts/cardiocohort/exporters").glob("[!_]*.py")
-    assert sorted(path.stem for path in modules) == list(exporters.available())
+    assert check.exporters() == list(exporters.available())
 
 
 def test_all_mistakes_are_told_at_once():

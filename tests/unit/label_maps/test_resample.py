@@ -1,14 +1,20 @@
 """Resampling of masks: volumes and places survive it in any orientation and at any voxel size."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.processing import resample_from_to
 from scipy.spatial.transform import Rotation
 
+from cardiocohort import topology
 from cardiocohort.anatomy import moments
-from cardiocohort.anatomy.labels import Grid
-from cardiocohort.label_maps.resample import occupancy, to_labels
+from cardiocohort.anatomy.labels import Anatomy, Grid
+from cardiocohort.label_maps import reading
+from cardiocohort.label_maps.cases import Source
+from cardiocohort.label_maps.resample import occupancy, overlaps, to_labels
+from cardiocohort.label_maps.scans import Standard, make_label_map
 from cardiocohort.label_maps.volumes import Volume, mask_of
 
 GRID = Grid((64, 64, 64), 2.0)
@@ -137,6 +143,75 @@ def test_the_lower_label_has_what_two_masks_claim():
     share = occupancy(mask, GRID, CENTRE)
     labels = to_labels([np.zeros_like(share), share, share])
     assert set(np.unique(labels)) == {0, 2}
+
+
+def test_what_two_balls_both_claim_is_their_lens_and_is_shared_out():
+    """Radii 20 and 15 mm, 25 mm apart, from volumes that lie differently; the lens by its formula."""
+
+    def ball(points):
+        return ((points - (25, 0, 0)) ** 2).sum(-1) <= 15**2
+
+    first = mask_of(scan(OBLIQUE, (1.5, 1.5, 1.5), [lambda p: (p**2).sum(-1) <= 20**2]), ())
+    second = mask_of(
+        scan(np.eye(3), (1.1, 0.9, 1.2), [lambda p: ((p - (25, 0, 0)) ** 2).sum(-1) <= 15**2]), ()
+    )
+    shares = [occupancy(m, GRID, CENTRE) for m in (first, second)]
+    ((pair, (total, one, other)),) = overlaps(shares, to_labels(shares)).items()
+    d, r, s = 25.0, 20.0, 15.0
+    lens = np.pi * (r + s - d) ** 2 * (d**2 + 2 * d * (r + s) - 3 * (r - s) ** 2) / (12 * d)
+    assert pair == (1, 2)
+    assert total * 8 == pytest.approx(lens, rel=0.05)
+    assert one + other == pytest.approx(total)
+    assert one > other > 0  # where both fill a voxel the lower label has it
+
+
+def test_neighbours_claim_nothing_together():
+    volume = halves(OBLIQUE, (1.5, 1.5, 1.5))
+    shares = [occupancy(mask_of(volume, (k,)), GRID, CENTRE) for k in (1, 2)]
+    assert all(total < 1e-3 for total, _, _ in overlaps(shares, to_labels(shares)).values())
+
+
+def halves(directions, spacing):
+    """An ellipsoid in two parts, labels 1 and 2."""
+
+    def upper(points):
+        return ellipsoid(points) & (points @ (0.36, 0.48, 0.8) >= 0.4)
+
+    def lower(points):
+        return ellipsoid(points) & (points @ (0.36, 0.48, 0.8) < 0.4)
+
+    return scan(directions, spacing, [upper, lower], labels=(1, 2))
+
+
+BODY = Standard(
+    Anatomy(("upper", "lower"), ("upper", "lower")), GRID, topology.Rules((), ()), (), reading.Convention()
+)
+
+
+# with the least Dice: voxels as long as the grid's, half a voxel beside its own, are averaged over two
+PLACED = {name: (*form, 0.96) for name, form in FORMS.items() if "fine" not in name}
+PLACED["LPS, as coarse as the grid"] = (np.diag([-1.0, -1, 1]), (2.0, 2.0, 2.0), 0.93)
+
+
+@pytest.mark.parametrize(("directions", "spacing", "least"), PLACED.values(), ids=PLACED)
+def test_a_written_map_lies_on_its_scan(tmp_path, directions, spacing, least):
+    """As another reader sees it in the scan's own voxels: the way back to the scanner is kept."""
+    volume = halves(directions, spacing)
+    (tmp_path / "case").mkdir()
+    nib.save(nib.Nifti1Image(volume.values, volume.affine), tmp_path / "case/scan.nii")
+    sources = {name: (Source("scan.nii", (k,)),) for k, name in enumerate(BODY.anatomy.structures, 1)}
+    (tmp_path / "maps/pictures").mkdir(parents=True)
+    record = make_label_map(BODY, tmp_path / "maps/pictures/case.png", (tmp_path / "case", sources, ()))
+    assert record["verdict"] == "accepted", record["reason"]
+    written = nib.load(tmp_path / "maps/case.nii.gz")
+    seen = resample_from_to(written, (volume.values.shape, volume.affine), order=0).get_fdata()
+    for k in (1, 2):
+        ours, theirs = seen == k, volume.values == k
+        assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) >= least
+    whole = mask_of(Volume(np.asarray(written.dataobj), written.affine), (1, 2))
+    np.testing.assert_allclose(whole.centroid_mm, mask_of(volume, (1, 2)).centroid_mm, atol=0.1)
+    middle = written.affine @ [*((np.array(GRID.shape) - 1) / 2), 1]
+    np.testing.assert_allclose(middle[:3], record["origin_mm"], atol=1e-3)
 
 
 def test_turning_the_storage_changes_nothing():

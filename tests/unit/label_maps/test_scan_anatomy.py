@@ -10,7 +10,7 @@ from cardiocohort import topology
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import read_label_map, to_grid
 from cardiocohort.anatomy.labels import Anatomy, Grid
-from cardiocohort.label_maps.cases import Source, find_cases, parse_source, parse_sources
+from cardiocohort.label_maps.cases import Source, find_cases, parse_source, parse_sources, source_files
 from cardiocohort.label_maps.covariates import known_of_all, read_covariates
 from cardiocohort.label_maps.positions import load_positions, misplaced
 from cardiocohort.label_maps.scans import drop_strays
@@ -143,7 +143,12 @@ def test_sources():
     assert parse_source("a/b.nii.gz") == Source("a/b.nii.gz")
     assert parse_source("labels.nrrd:7+12") == Source("labels.nrrd", (7, 12))
     assert parse_source("{case}.nii:3").path(Path("x/s1")) == Path("x/s1/s1.nii")
-    for text in ("a.nii:0", "a.nii:x", "a.png", "../a.nii", "/a.nii", "a.nii:3+", "", "a:b.nii"):
+    assert parse_source("A.SEG.NRRD:Left ventricle+7") == Source("A.SEG.NRRD", ("Left ventricle", 7))
+    assert str(parse_source("a.nhdr:wall, 2nd part")) == "a.nhdr:wall, 2nd part"
+    for text in (
+        "a.nii:0", "a.nii:x", "a.png", "../a.nii", "/a.nii", "a.nii:3+", "", "a:b.nii", "a.mha:x",
+        "a.nrrd:07", "a.nrrd:x+", "a.nrrd: x", "a.nrrd:",
+    ):  # fmt: skip
         with pytest.raises(InputError, match="is not a source"):
             parse_source(text)
     table = {"vessel": ["v.nii"], "chamber": ["c.nii", "all.nrrd:4"]}
@@ -155,6 +160,18 @@ def test_sources():
     ):
         with pytest.raises(InputError, match=told):
             parse_sources(wrong, TUBES.structures)
+
+
+def test_the_files_of_a_case_are_those_of_its_sources_with_the_voxels_of_headers(tmp_path):
+    header = "NRRD0004\ntype: uchar\ndata file: "
+    (tmp_path / "a.nhdr").write_text(header + "a.raw\n")
+    (tmp_path / "b.NHDR").write_text(header + "../b.raw\n")  # refused when it is read
+    (tmp_path / "c.mhd").write_text("NDims = 3\nElementDataFile = c.raw\n")
+    for name in ("a.raw", "c.raw", "d.nii", "e.nii"):
+        (tmp_path / name).touch()
+    sources = {"all": tuple(map(Source, ("a.nhdr", "b.NHDR", "c.mhd", "d.nii", "f.nii")))}
+    found = [path.name for path in source_files(tmp_path, sources)]
+    assert found == ["a.nhdr", "b.NHDR", "c.mhd", "d.nii", "a.raw", "c.raw"]
 
 
 def test_cases_are_the_folders(tmp_path):

@@ -14,18 +14,28 @@ import pytest
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import read_label_map, to_grid
-from cardiocohort.label_maps.cases import find_cases, parse_source, parse_sources
+from cardiocohort.label_maps.cases import Source, find_cases, parse_source, parse_sources, source_files
 from cardiocohort.label_maps.folder import find_label_maps
 from cardiocohort.label_maps.importing import import_label_map
-from cardiocohort.label_maps.scans import CASES, case_tasks, cases_table, make_label_map, open_standard
-from cardiocohort.label_maps.volumes import read_volume
+from cardiocohort.label_maps.scans import (
+    CASES,
+    case_tasks,
+    cases_table,
+    find_masks,
+    make_label_map,
+    open_standard,
+    wrong_sizes,
+)
+from cardiocohort.label_maps.volumes import Volume, mask_of, read_volume
 from cardiocohort.runtime import batch_runner
+from cardiocohort.runtime.errors import SubjectError
 from cardiocohort.runtime.tables import read_table, write_table
 from cardiocohort.topology import load_rules
 from heart_anatomy import CONVENTION, HEART, HEART_GRID
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 DATA = Path(__file__).resolve().parents[2] / "data/segmentations"
+SLICER = DATA.parent / "nrrd/slicer_overlapping.seg.nrrd"
 V1 = {
     "aorta": 7, "inferior_vena_cava": 8, "myocardium": 44, "left_atrium": 45, "left_ventricle": 46,
     "right_atrium": 47, "right_ventricle": 48, "pulmonary_artery": 49,
@@ -92,12 +102,19 @@ def test_it_resembles_the_template_made_of_the_same_scan(real):
     assert min(dice.values()) >= 0.92, dice
 
 
-def test_it_lies_in_the_heart_frame_on_the_grid(real):
+def test_it_lies_on_the_grid_about_the_hearts_centre_in_the_scanners_coordinates(real):
     found = read_label_map(real[1] / "s0327.nii.gz", HEART)
     assert found.labels.shape == HEART_GRID.shape
-    np.testing.assert_allclose(found.affine, HEART_GRID.affine())
+    origin = np.array(real[0]["s0327"]["origin_mm"])
+    affine = HEART_GRID.affine()
+    affine[:3, 3] += origin
+    np.testing.assert_allclose(found.affine, affine, atol=1e-4)
     centre = moments.measure_labels(found.labels, [(1, 2, 3, 4, 5)], found.axes_mm).centroid_mm[0]
-    assert np.linalg.norm(centre) <= 0.15
+    assert np.linalg.norm(centre - origin) <= 0.15
+    scan = read_volume(DATA / "s0327/v1_labels.nrrd")
+    theirs = mask_of(scan, (V1["right_ventricle"],)).centroid_mm
+    ours = mask_of(Volume(found.labels, found.affine), (HEART.label("right_ventricle"),)).centroid_mm
+    assert np.linalg.norm(ours - theirs) <= 0.5
     volumes = [(found.labels == k).sum() * HEART_GRID.voxel_volume_ml for k in range(1, 11)]
     np.testing.assert_allclose(real[0]["s0327"]["volumes_ml"], volumes)
 
@@ -184,6 +201,29 @@ def test_the_first_source_that_has_a_structure_wins(scans, tmp_path, real):
     assert "inferior_vena_cava=v1_labels.nrrd:8" in record["sources"]
     k = HEART.label("inferior_vena_cava")
     assert record["volumes_ml"][k - 1] != pytest.approx(real[0]["s0327"]["volumes_ml"][k - 1], rel=0.01)
+
+
+def test_a_segment_that_is_not_there_is_looked_for_in_the_next_source(tmp_path):
+    (tmp_path / "s1").mkdir()
+    shutil.copy(SLICER, tmp_path / "s1/s1.seg.nrrd")
+    sources = [Source("{case}.seg.nrrd", (name,)) for name in ("Ribs", "ribs")]
+    ((source, mask),) = find_masks(tmp_path / "s1", {"aorta": tuple(sources)}).values()
+    assert str(source) == "{case}.seg.nrrd:ribs"
+    assert mask.voxels.sum() == 8487
+    with pytest.raises(SubjectError, match=r"aorta: .*s1\.seg\.nrrd: not one segment of the name 'Ribs'"):
+        find_masks(tmp_path / "s1", {"aorta": (sources[0],)})
+
+
+def test_masks_that_may_be_something_else_fail_with_their_values(tmp_path):
+    (tmp_path / "aorta.nii").write_bytes(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4)).to_bytes())
+    with pytest.raises(SubjectError, match=r"aorta: .*aorta.nii: .* holds the values 1. Name"):
+        find_masks(tmp_path, {"aorta": (Source("aorta.nii"),)})
+
+
+def test_sizes_of_no_heart_are_refused():
+    assert wrong_sizes({"aorta": 60.0, "left_ventricle": 900.0}) == []
+    (reason,) = wrong_sizes({"aorta": 6e-8, "left_ventricle": 7078.0, "myocardium": 160.0})
+    assert reason.startswith("size: aorta 6e-08 mL, left_ventricle 7078 mL (allowed: 0.1 to 2000 mL")
 
 
 def test_version_1_alone_lacks_veins(scans, tmp_path):
@@ -280,3 +320,16 @@ def test_finished_cases_are_kept_and_changed_ones_are_made_again(scans, tmp_path
     assert second["s0327"]["verdict"] == "rejected"
     assert second["s0327"]["reason"] == "missing: pulmonary_vein"
     assert not (out / "s0327.nii.gz").exists()  # the map of the earlier run
+
+
+def test_one_file_per_case_needs_no_folder(tmp_path):
+    """The block that a label map in another numbering is refused with imports it from where it lies."""
+    for case in ("a", "b.1"):
+        (tmp_path / f"{case}.nii.gz").touch()
+    (tmp_path / "c").mkdir()
+    sources = parse_sources({name: ["{case}.nii.gz:2"] for name in HEART.structures}, HEART.structures)
+    cases = find_cases(tmp_path, sources.values())
+    assert [case.name for case in cases] == ["a", "b.1", "c"]
+    assert [path.name for path in source_files(cases[1], sources)] == ["b.1.nii.gz"]
+    assert source_files(cases[2], sources) == []
+    assert [case.name for case in find_cases(tmp_path)] == ["c"]

@@ -39,7 +39,8 @@ def library(tmp_path):
 
 
 def digests(library):
-    code_digest._parsed.cache_clear()
+    for cached in (code_digest._parsed, code_digest._imported, code_digest._files_of):
+        cached.cache_clear()
     return {name: code_digest.library_digest(library / f"{name}.py") for name in "abc"}
 
 

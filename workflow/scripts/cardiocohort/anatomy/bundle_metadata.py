@@ -18,6 +18,11 @@ MAX_STRUCTURES = 255  # label maps are uint8
 MIN_EDGE, MAX_EDGE = 4, 512  # voxels
 SPACING_MM = (0.05, 20.0)  # of voxels; beyond, it is a slip in units
 FORMAT = "cardiocohort-bundle/1"
+FILES = {
+    "bundle": "bundle.json",
+    "weights": "weights.safetensors",
+    "moments": "reference_moments.parquet",
+}
 
 
 def read_card(path: str | Path) -> dict:

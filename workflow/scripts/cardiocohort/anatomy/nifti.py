@@ -60,7 +60,7 @@ def read_nifti(path: str | Path, geometry: str = AGREE) -> Nifti:
             if not header.sizeof_hdr <= offset <= MAX_OFFSET:
                 raise InputError(f"{path}: corrupt: its header places the volume at byte {offset}")
             n_bytes = int(np.prod(shape)) * dtype.itemsize
-            check_promise(path, offset + n_bytes, path.name.endswith(".gz"))
+            check_promise(path, offset + n_bytes, path.name.lower().endswith(".gz"))
             handle.seek(offset)
             data = read_to_the_end(handle, n_bytes)
             slope, intercept = header.get_slope_inter()
@@ -186,7 +186,7 @@ def read_to_the_end(handle, n_bytes: int) -> bytes:
 
 
 def _opened(path: Path):
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb")
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")
 
 
 def _header(path: Path, handle):

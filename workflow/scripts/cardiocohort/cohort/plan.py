@@ -12,6 +12,8 @@ from ..runtime.errors import InputError
 from .table import Arm, batches, subject_name
 
 LISTED = 8  # batches that an error lists
+SUFFIXES = {"targets": "parquet", "anatomies": "parquet"}  # of stage tables; the others are TSV
+COHORT = "<cohort>"  # Snakemake's name for the folder of the cohort's results
 
 
 def batches_of_arms(
@@ -84,6 +86,47 @@ def simulation_batches(planned: Mapping[str, dict], size: int) -> dict[str, dict
         }
         for arm, pairs in members.items()
         for number, first in enumerate(range(0, len(pairs), size))
+    }
+
+
+def stage_tables(stage: str, names: Iterable[str], folders: Iterable[str] = (COHORT,)) -> list[str]:
+    """The tables of a stage: one per folder and batch name."""
+    suffix = SUFFIXES.get(stage, "tsv")
+    return [f"{folder}/{stage}/{name}.{suffix}" for folder in folders for name in names]
+
+
+def base_inputs(batch: Mapping, stages: Iterable[str]) -> dict[str, str]:
+    """Input files from the base of a batch of siblings: `base_map`, or tables `base_<stage>` of its batch."""
+    if batch["base_map"]:
+        return {"base_map": batch["base_map"]}
+    if not batch["base_batch"]:
+        return {}
+    return {f"base_{stage}": stage_tables(stage, [batch["base_batch"]])[0] for stage in stages}
+
+
+def comparisons(siblings: Mapping[str, dict], cohort_table: str) -> list[str]:
+    """The tables of every arm of siblings beside its base; InputError where the cohort has no such arm."""
+    if not siblings:
+        raise InputError(
+            f"{cohort_table}: no arm has another arm as its base, so there are no pairs to compare; fill in "
+            "the column 'base' (docs/cohort-table.md)"
+        )
+    return [f"{COHORT}/comparisons/{arm}.tsv" for arm in siblings]
+
+
+def compared_tables(
+    arm: str, siblings: Mapping[str, dict], batches: Iterable[str], simulations: Iterable[str]
+) -> dict[str, list[str]]:
+    """Tables `simulations` and `anatomies` of an arm of siblings and, with the prefix `base_`, of its base.
+
+    `batches` and `simulations` are the names of all batches and of all simulation batches.
+    """
+    arms = {"": arm, "base_": siblings[arm]["base"]}
+    stages = {"simulations": simulations, "anatomies": batches}
+    return {
+        f"{prefix}{stage}": stage_tables(stage, [name for name in names if arm_of(name) == own])
+        for prefix, own in arms.items()
+        for stage, names in stages.items()
     }
 
 

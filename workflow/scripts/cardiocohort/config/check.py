@@ -4,20 +4,37 @@ Light on purpose: the Snakefile imports it, and every cluster job parses the Sna
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
+from ..mechanics.settings import Mechanics
 from ..meshing.settings import MeshSettings
 from ..runtime.errors import InputError
-from ..runtime.keys import schema_of
+from ..runtime.keys import KINDS, schema_of
 from .sections import Config
+from .typed_text import as_typed
 
 SCHEMA = schema_of(Config, " ".join(Config.__doc__.split()))
+LARGEST = 2.0**53  # beyond it, a float is not a certain whole number
+# JSON has no infinite numbers, and 4.0 is no Python int
+VALIDATOR = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+            ),
+        }
+    ),
+)
 # keys and values of earlier versions
 RENAMED = {
     "guidance.fraction": "guidance.step_fraction",
@@ -31,18 +48,25 @@ RENAMED = {
 RENAMED_VALUES = {("guidance.method", "fast"): "polyak"}
 
 
-def complete(config: dict) -> dict:
+def complete(config: dict, text: dict | None = None) -> dict:
     """`config` with the defaults filled in, as plain dicts in the order of the keys.
 
     Text that stands where a key takes no text is read as JSON: Snakemake's `--config 'section={key: 1}'`
-    gives numbers as text. Raises InputError listing every key that is unknown (with the nearest allowed
-    ones), renamed, of the wrong type or out of bounds.
+    gives numbers as text. Whole numbers are integers however they are written (4, 4.0, 4e0). `text` is the
+    config as it was typed (`typed_text`): it counts where a key takes text and YAML has read something else.
+    Raises InputError listing every key that is unknown (with the nearest allowed ones), renamed, of the wrong
+    type, not finite or out of bounds.
     """
-    config = _typed(config, SCHEMA)
+    config = _typed(config, SCHEMA, text or {})
     problems = list(_problems(config, SCHEMA))
     if problems:
         raise InputError("the config cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
     return _filled(config, SCHEMA)
+
+
+def exporters() -> list[str]:
+    """Names of the solver formats, which are those of their modules; these are not imported."""
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "exporters").glob("[!_]*.py"))
 
 
 def check_together(settings: dict, formats: list[str]) -> None:
@@ -57,6 +81,7 @@ def check_together(settings: dict, formats: list[str]) -> None:
             f"{guidance['sigma_max']}"
         )
     MeshSettings.of(settings["meshing"])
+    Mechanics.of(settings["mechanics"])
     unknown = [name for name in settings["formats"] if name not in formats]
     if unknown:
         raise InputError(f"config key 'formats': {unknown[0]!r} is not known; allowed: {', '.join(formats)}")
@@ -120,28 +145,46 @@ def locate(path: str, key: str, workdir: str | Path, root: str | Path, kind: str
     return found
 
 
-def _typed(value, schema: dict):
-    """`value` with text read as what `schema` asks for there; as it is where that is not possible."""
+def _typed(value, schema: dict, text=None):
+    """`value` with text and whole numbers read as what `schema` asks for; as it is where that cannot be."""
     if isinstance(value, dict):
         parts, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
-        return {key: _typed(part, parts.get(key, others)) for key, part in value.items()}
+        texts = text if isinstance(text, dict) else {}
+        return {key: _typed(part, parts.get(key, others), texts.get(key)) for key, part in value.items()}
     if isinstance(value, list):
-        return [_typed(part, schema.get("items", {})) for part in value]
-    kinds = schema.get("type", "string")
+        texts = text if isinstance(text, list) and len(text) == len(value) else [None] * len(value)
+        return [_typed(part, schema.get("items", {}), one) for part, one in zip(value, texts, strict=True)]
+    kinds = _kinds(schema)
+    value = as_typed(value, text, kinds)
     if value == "null" and "null" in kinds:
         return None
-    if not isinstance(value, str) or "string" in kinds:
-        return value
+    if isinstance(value, str) and "string" not in kinds:
+        value = _read(value)
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < LARGEST
+    return int(value) if whole and "integer" in kinds else value
+
+
+def _kinds(schema: dict) -> list[str]:
+    """The types that a key takes, of JSON Schema."""
+    kinds = schema.get("type") or {KINDS[type(value)] for value in schema.get("enum", [""])}
+    return [kinds] if isinstance(kinds, str) else list(kinds)
+
+
+def _read(text: str):
+    """A number, truth value, list or mapping in JSON; other text as it is."""
     try:
-        read = json.loads(value)
+        read = json.loads(text)
     except ValueError:
-        return value
-    return value if isinstance(read, str) else read
+        return text
+    return text if isinstance(read, str) else read
 
 
 def _problems(config: dict, schema: dict) -> Iterator[str]:
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.path])
+    errors = sorted(VALIDATOR(schema).iter_errors(config), key=lambda e: [str(p) for p in e.path])
+    mistyped = [error.path for error in errors if error.validator == "type"]
     for error in errors:
+        if error.path in mistyped and error.validator != "type":
+            continue  # bounds say nothing about a value of another type
         if error.validator == "additionalProperties":
             for key in error.instance.keys() - error.schema["properties"].keys():
                 yield _unknown_key(key, error)
@@ -163,10 +206,13 @@ def _unknown_key(key: str, error: ValidationError) -> str:
 def _bound(error: ValidationError) -> str:
     # jsonschema's own sentences name value and bound, but not what an alternative type would be
     if error.validator == "type":
-        kinds = error.validator_value
-        return (
-            f"{error.instance!r} is not of type {' or '.join([kinds] if isinstance(kinds, str) else kinds)}"
-        )
+        value, kinds = error.instance, _kinds({"type": error.validator_value})
+        if isinstance(value, float) and {"integer", "number"} & set(kinds):
+            return f"{value} is not a {'finite' if not isfinite(value) else 'whole'} number"
+        if isinstance(value, str) and re.match("[-+]?[0-9]", value):
+            return f"{value!r} is not of type {' or '.join(kinds)}; write a plain decimal number"
+        quotes = "" if isinstance(value, str | dict | list) or "string" not in kinds else "; put it in quotes"
+        return f"{value!r} is not of type {' or '.join(kinds)}{quotes}"
     if error.validator == "pattern":  # the description says what is allowed in words
         return f"{error.instance!r} cannot be used"
     return error.message

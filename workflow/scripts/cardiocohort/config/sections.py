@@ -45,6 +45,14 @@ class Threads:
     )
 
 
+SOURCE = {
+    "description": "file (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd) below the case's folder, with labels or "
+    "the name of a segment after a colon if any",
+    "type": "string",
+    "pattern": "^[^:/\\\\][^:\\\\]*(:[^\\n]+)?(?!\\n)$",
+}
+
+
 @dataclass(frozen=True)
 class Segmentations:
     """The config section `segmentations`."""
@@ -73,31 +81,21 @@ class Segmentations:
             "inferior_vena_cava": ["inferior_vena_cava.nii.gz"],
             "pulmonary_vein": ["pulmonary_vein.nii.gz"],
         },
-        "Files, or labels of files (`labels.nrrd:7+8`), of each structure in a case's folder, the "
-        "first that has it wins; `{case}` stands for the case. The default is TotalSegmentator's "
-        "naming of masks.",
+        "Files of each structure in a case's folder, or labels (`labels.nrrd:7+8`) or a segment "
+        "(`heart.seg.nrrd:Aorta`) of files. The first that has the structure wins; `{case}` stands for the "
+        "case. The default is TotalSegmentator's naming of masks.",
         additionalProperties={
             "description": "sources of a structure",
             "type": "array",
             "minItems": 1,
-            "items": {
-                "description": "file (.nii.gz, .nii, .nrrd) below the case's folder, with labels "
-                "after a colon if any",
-                "type": "string",
-                "pattern": "^[^:/\\\\][^:\\\\]*(:[1-9][0-9]*([+][1-9][0-9]*)*)?(?!\\n)$",
-            },
+            "items": SOURCE,
         },
     )
     whole_heart: list = key(
         ["heart.nii.gz"],
         "Sources of a mask of the whole heart, looked at only to see whether the field cuts it.",
         minItems=0,
-        items={
-            "description": "file (.nii.gz, .nii, .nrrd) below the case's folder, with labels after a "
-            "colon if any",
-            "type": "string",
-            "pattern": "^[^:/\\\\][^:\\\\]*(:[1-9][0-9]*([+][1-9][0-9]*)*)?(?!\\n)$",
-        },
+        items=SOURCE,
     )
     covariates: str | None = key(
         None,

@@ -82,22 +82,19 @@ def hearts_needed(settings: dict) -> int:
     return max((arm.samples for arm in arms(settings).values() if not arm.deviations), default=0)
 
 
-def check_unseen(label_maps: str | None, training: dict, bundle: str) -> None:
-    """InputError where a bundle that was trained on label maps has none to be evaluated with."""
-    if not label_maps and training["label_maps"]:
+def template_shares(label_maps: str | None, training: dict, which: str, bundle: str) -> dict[str, float]:
+    """Templates (path: share) of a bundle's training record: `alike` what is sampled, or `left_out`.
+
+    None where `label_maps` (config key `evaluation.label_maps`) are the hearts that the bundle has not seen.
+    Raises InputError for a bundle that was trained on label maps: it has no templates to deform anew.
+    """
+    if label_maps:
+        return {}
+    if training["label_maps"]:
         raise InputError(
             f"config key 'evaluation.label_maps' is null, but {bundle} was trained on label maps; name a "
             "folder of others, which it has not seen"
         )
-
-
-def template_shares(training: dict, which: str) -> dict[str, float]:
-    """Templates (path: share) of a bundle's training record: `alike` what is sampled, or `left_out`.
-
-    None for a bundle that was trained on label maps.
-    """
-    if training["label_maps"]:
-        return {}
     names = {path: Path(path).name.split(".")[0] for path in training["templates"]}
     if which == "left_out":
         chosen = set(training["leave_out"])

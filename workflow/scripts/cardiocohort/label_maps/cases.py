@@ -4,40 +4,60 @@ Light on purpose (names only, no file is opened): the Snakefile calls it.
 """
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.errors import InputError
+from . import folder as label_map_folder
 from .folder import SUBJECT_NAME
+from .text_headers import NRRD_SUFFIXES, TWO_FILES, read_text_header
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd")
-_SOURCE = re.compile(r"(?P<file>[^:\\]+)(?::(?P<labels>[1-9][0-9]*(?:\+[1-9][0-9]*)*))?")
+SUFFIXES = (*label_map_folder.SUFFIXES, *TWO_FILES)
+_SOURCE = re.compile(r"(?P<file>[^:\\]+)(?::(?P<named>.+))?")
+
+
+def folder_of(case: Path) -> Path:
+    """The folder of a case's files: its own, or the data set's where a case is one file (`find_cases`)."""
+    return case.parent if case.parent.is_dir() and not case.is_dir() else case
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of a case and the labels in it that make up a structure; no labels means all that is not 0."""
+    """A file of a case and the labels or segments in it that make up a structure.
+
+    None named means that the file is the mask of one structure.
+    """
 
     file: str  # relative to the case's folder; `{case}` stands for the case's name
-    labels: tuple[int, ...] = ()
+    named: tuple[int | str, ...] = ()
 
     def path(self, case: Path) -> Path:
-        return case / self.file.replace("{case}", case.name)
+        return folder_of(case) / self.file.replace("{case}", case.name)
 
     def __str__(self) -> str:
-        return self.file + (":" + "+".join(map(str, self.labels)) if self.labels else "")
+        return self.file + (":" + "+".join(map(str, self.named)) if self.named else "")
 
 
 def parse_source(text: str) -> Source:
-    """`<file>` or `<file>:<label>[+<label>...]`; InputError for anything else."""
+    """`<file>` or `<file>:<label>[+<label>...]`, labels being numbers or, of NRRD files, segments' names.
+
+    InputError for anything else.
+    """
     match = _SOURCE.fullmatch(text)
     parts = match["file"].split("/") if match else [".."]
-    if ".." in parts or "" in parts or not parts[-1].endswith(SUFFIXES):
+    named = match["named"].split("+") if match and match["named"] else []
+    segment = r"|(?!\d+$)\S(.*\S)?" if parts[-1].lower().endswith(NRRD_SUFFIXES) else ""
+    label = r"[1-9]\d{0,8}" + segment
+    bad_file = ".." in parts or "" in parts or not parts[-1].lower().endswith(SUFFIXES)
+    if bad_file or not all(re.fullmatch(label, name) for name in named):
         raise InputError(
             f"{text!r} is not a source; allowed: a file ({', '.join(SUFFIXES)}) below the case's folder, as "
-            "'aorta.nii.gz', or some labels of it, as 'labels.nrrd:7' or 'labels.nrrd:7+8'"
+            "'aorta.nii.gz', some labels of it, as 'labels.nrrd:7' or 'labels.nrrd:7+8', or a segment of it, "
+            "as 'heart.seg.nrrd:Left ventricle'"
         )
-    return Source(match["file"], tuple(int(label) for label in (match["labels"] or "").split("+") if label))
+    return Source(match["file"], tuple(int(name) if name.isdecimal() else name for name in named))
 
 
 def parse_sources(table: dict[str, list[str]], structures: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
@@ -65,14 +85,23 @@ def parse_sources(table: dict[str, list[str]], structures: tuple[str, ...]) -> d
     return parsed
 
 
-def find_cases(folder: str | Path) -> list[Path]:
-    """The folders directly in `folder`, one per case, sorted by name; hidden ones are left alone.
+def find_cases(folder: str | Path, sources: Iterable[tuple[Source, ...]] = ()) -> list[Path]:
+    """The cases in `folder` as paths, sorted by name; hidden files and folders are left alone.
 
+    A case is a folder directly in it. Where every source is one file named by its case, as '{case}.nii.gz:2',
+    such a file directly in `folder` is a case too, of the path that a folder of its own would have.
     Raises InputError if there is none, or for names that cannot name a subject.
     """
     folder = Path(folder)
     cases: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    files = {source.file for several in sources for source in several}
+    suffix = files.pop().removeprefix("{case}") if len(files) == 1 else ""
+    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    for path in visible:
+        if suffix in SUFFIXES and path.is_file() and path.name.endswith(suffix):
+            path = path.with_name(path.name.removesuffix(suffix))
+        elif not path.is_dir():
+            continue
         if not SUBJECT_NAME.fullmatch(path.name):
             raise InputError(
                 f"{path}: its name cannot name a case; allowed: 1 to 100 letters (a-z, A-Z), digits, . _ -, "
@@ -83,20 +112,57 @@ def find_cases(folder: str | Path) -> list[Path]:
         cases[path.name.casefold()] = path
     if not cases:
         raise InputError(
-            f"{folder}: no case here; `segmentations.folder` names a folder that holds one folder a case"
+            f"{folder}: no case here; `segmentations.folder` names a folder that holds one folder per case. "
+            + ignored(folder, [])
         )
     return list(cases.values())
 
 
+def ignored(folder: str | Path, used: Iterable[str | Path]) -> str:
+    """One sentence about volumes beside the cases' folders that are not `used`; empty if there are none."""
+    used = {Path(path).name for path in used}
+    names = sorted(
+        p.name
+        for p in Path(folder).iterdir()
+        if p.is_file() and p.name.lower().endswith(SUFFIXES) and p.name not in used
+    )
+    if not names:
+        return ""
+    return (
+        f"{folder}: not read: {label_map_folder.counted(names, 'file')}. A case is a folder of its own; move "
+        "each file into the folder of its case"
+    )
+
+
 def source_files(case: Path, sources: dict[str, tuple[Source, ...]]) -> list[Path]:
-    """The files of a case that its sources name and that are there, each once."""
+    """The files of a case that its sources name and that are there, each once.
+
+    With the files that hold the voxels of a header.
+    """
     paths = dict.fromkeys(source.path(case) for several in sources.values() for source in several)
-    return [path for path in paths if path.is_file()]
+    there = [path for path in paths if path.is_file()]
+    beside = [data for path in there if path.name.lower().endswith(TWO_FILES) for data in _data_file(path)]
+    return [*there, *beside]
 
 
-def files_of_data_set(
-    folder: str | Path, sources: dict[str, list[str]], whole_heart: list[str], structures: tuple[str, ...]
-) -> list[str]:
-    """Files of all cases in `folder` that a source names; `sources` and `whole_heart` as in the config."""
-    parsed = parse_sources(sources, structures) | {"": [parse_source(text) for text in whole_heart]}
-    return [str(path) for case in find_cases(folder) for path in source_files(case, parsed)]
+def _data_file(path: Path) -> list[Path]:
+    """The file of the voxels of a header; none if the header is bad, as the case's verdict will say."""
+    with suppress(InputError):
+        data_file = read_text_header(path).data_file
+        return [data_file] if data_file and data_file.is_file() else []
+    return []
+
+
+def files_of_data_set(folder: str | Path | None, settings: dict, structures: tuple[str, ...]) -> list[str]:
+    """Files of all cases in `folder` that a source names; `settings`: the config section `segmentations`.
+
+    Raises InputError where `folder` is null, and as `parse_sources` and `find_cases` do.
+    """
+    if folder is None:
+        raise InputError(
+            "config key 'segmentations.folder' is null; name the folder that holds one folder per case"
+        )
+    parsed = parse_sources(settings["sources"], structures)
+    cases = find_cases(folder, parsed.values())
+    parsed[""] = tuple(parse_source(text) for text in settings["whole_heart"])
+    return [str(path) for case in cases for path in source_files(case, parsed)]

@@ -87,12 +87,7 @@ def _check_look(path: Path, values, axes_mm, anatomy: Anatomy, convention: Conve
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     structures = numbered.of_labels(shapes.values, dict(enumerate(anatomy.structures, 1)))
-    reasons = ()
-    if None not in structures:
-        reasons = misplacements(values, axes_mm, shapes, anatomy, convention)
-        if not reasons and not layouts.unjoined(shapes, structures, convention.layout):
-            return
-    look = _look_of(shapes, structures, convention)
+    look, reasons = _judged(values, axes_mm, shapes, structures, anatomy, convention)
     if look is not None and (look.structures != structures or None in structures):
         raise InputError(f"{path}: {_numbering(path, shapes, structures, look, convention)}")
     if look is not None and not look.upright:
@@ -101,15 +96,45 @@ def _check_look(path: Path, values, axes_mm, anatomy: Anatomy, convention: Conve
         raise InputError(f"{path}: {'; '.join(reasons)}; {CORRECT}")
 
 
-def misplacements(
+def wrong_look(
+    labels: np.ndarray, axes_mm: tuple, anatomy: Anatomy, convention: Convention
+) -> tuple[str, ...]:
+    """Why labels (X, Y, Z), each from a source of its own, do not look like a heart; none if they do."""
+    if convention.layout is None or not labels.any():
+        return ()
+    shapes = layouts.shapes_of(labels, axes_mm)
+    structures = tuple(anatomy.structures[value - 1] for value in shapes.values)
+    look, reasons = _judged(labels, axes_mm, shapes, structures, anatomy, convention)
+    if look is not None and look.structures != structures:
+        pairs = zip(structures, look.structures, strict=True)
+        found = ", ".join(f"{name} looks like {other}" for name, other in pairs if other not in (name, None))
+        return (f"sources exchanged: {found}",)
+    if look is not None and not look.upright:
+        return (_orientation(look),)
+    return reasons
+
+
+def _judged(values, axes_mm, shapes, structures, anatomy, convention) -> tuple[Look | None, tuple[str, ...]]:
+    """What labels look like that are no heart as they are, and why they are none; (None, ()) for a heart."""
+    reasons = ()
+    if None not in structures:
+        reasons = _misplacements(values, axes_mm, shapes, anatomy, convention)
+        if not reasons and not layouts.unjoined(shapes, structures, convention.layout):
+            return None, ()
+    known = [numbered.of_labels(shapes.values, numbering) for numbering in convention.numberings.values()]
+    if len(structures) <= layouts.FEW_LABELS:
+        known += permutations(structures)
+    candidates = [names for names in (structures, *known) if sum(name is not None for name in names) >= 3]
+    return layouts.recognise(shapes, convention.layout, candidates), reasons
+
+
+def _misplacements(
     labels: np.ndarray, axes_mm: tuple, shapes: Shapes, anatomy: Anatomy, convention: Convention
 ) -> tuple[str, ...]:
     """Why the structures of a label map (X, Y, Z) lie on the wrong side of each other; none if they do not.
 
     `shapes` are those of its labels. The layout's stand-ins take the place of absent structures.
     """
-    if convention.layout is None:
-        return ()
     names = (anatomy.structures[value - 1] for value in shapes.values)
     places = dict(zip(names, shapes.centroid_mm, strict=True))
     places |= layouts.stand_in_centroids(labels, axes_mm, anatomy, convention.layout)
@@ -117,14 +142,6 @@ def misplacements(
     if not reasons and (turned := layouts.misalignment(places, convention.layout)):
         reasons = (turned,)
     return reasons
-
-
-def _look_of(shapes: Shapes, structures: tuple, convention: Convention) -> Look | None:
-    known = [numbered.of_labels(shapes.values, numbering) for numbering in convention.numberings.values()]
-    if len(structures) <= layouts.FEW_LABELS:
-        known += permutations(structures)
-    candidates = [names for names in (structures, *known) if sum(name is not None for name in names) >= 3]
-    return layouts.recognise(shapes, convention.layout, candidates)
 
 
 def _numbering(path: Path, shapes: Shapes, structures: tuple, look: Look, convention: Convention) -> str:
@@ -140,7 +157,7 @@ def _numbering(path: Path, shapes: Shapes, structures: tuple, look: Look, conven
     else:
         what = "its labels are those of the convention, but for more"
     if not look.upright:
-        what += f"; {_orientation(look, ('R', 'A', 'S'))}"
+        what += f"; {_orientation(look)}"
     sources = [(structure, k) for k, structure in numbering.items()]
     for k in shapes.values:
         if k in numbering:
@@ -158,7 +175,7 @@ def _numbering(path: Path, shapes: Shapes, structures: tuple, look: Look, conven
     )
 
 
-def _orientation(look: Look, stored_axes: tuple[str, ...]) -> str:
+def _orientation(look: Look, stored_axes: tuple[str, ...] = ("R", "A", "S")) -> str:
     """Which way the heart lies, and which axes would be right; `stored_axes` as codes of nibabel."""
     mirrored = np.linalg.det(look.arrangement) < 0
     diagonal = np.diag(look.arrangement)

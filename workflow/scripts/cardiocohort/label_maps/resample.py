@@ -5,6 +5,7 @@ on how the two grids happen to lie; taking the nearest voxel instead would make 
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from scipy import ndimage
@@ -58,6 +59,24 @@ def to_labels(shares: Sequence[np.ndarray]) -> np.ndarray:
         total += share
     labels[total < 0.5] = 0
     return labels
+
+
+def overlaps(
+    shares: Sequence[np.ndarray], labels: np.ndarray
+) -> dict[tuple[int, int], tuple[float, float, float]]:
+    """What two masks both claim, in voxels, by their labels: in all, and what either has of it in `labels`.
+
+    Two masks that fill s and t of a voxel share at least s + t - 1 of it; neighbours share nothing.
+    """
+    where = sum(shares) > 1.0
+    filled, owner = np.array([share[where] for share in shares]), labels[where]
+    found = {}
+    for i, j in combinations(range(len(shares)), 2):
+        both = np.clip(filled[i] + filled[j] - 1.0, 0.0, None)
+        if both.any():
+            of = [both.sum(), *(both[owner == label].sum() for label in (i + 1, j + 1))]
+            found[i + 1, j + 1] = tuple(float(voxels) for voxels in of)
+    return found
 
 
 def label_map_onto(label_map: LabelMap, grid: Grid, centre_mm: np.ndarray, n_labels: int) -> LabelMap:

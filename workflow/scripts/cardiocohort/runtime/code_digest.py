@@ -47,6 +47,7 @@ def third_party(script: str | Path) -> set[str]:
     return names - {PACKAGE}
 
 
+@cache
 def _imported(module: Path, root: Path) -> set[Path]:
     files = set()
     for name, members in _parsed(module)[0]:
@@ -59,6 +60,7 @@ def _imported(module: Path, root: Path) -> set[Path]:
     return files
 
 
+@cache
 def _files_of(name: str, root: Path) -> set[Path]:
     """The module's file and the __init__ of every package above it; nothing for other names."""
     path = root.joinpath(*name.split("."))
