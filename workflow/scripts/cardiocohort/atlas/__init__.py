@@ -1,0 +1,1 @@
+"""A statistical deformation model of hearts: registration, principal modes, draws. Owned by the atlas stage."""
