@@ -6,7 +6,7 @@ the template, the material now at y came from. Beyond the field a displacement k
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn.functional import conv3d, grid_sample, interpolate, pad
 
 from ..anatomy.labels import Grid
 
+TEMPLATE_SIGMA = 0.8  # voxels: labels are smoothed so far before they are moved
 MAX_STEP_CELLS = 0.25  # of the first step of an exponential: its maps then stay invertible
 
 
@@ -25,8 +26,9 @@ class Lattice:
     spacing_mm: float
 
     @classmethod
+    @cache
     def of(cls, grid: Grid, factor: int) -> "Lattice":
-        """The lattice whose cells are `factor` voxels long."""
+        """The lattice whose cells are `factor` voxels long; the same object for the same grid."""
         return cls(tuple(n // factor for n in grid.shape), grid.spacing_mm * factor)
 
     @cached_property

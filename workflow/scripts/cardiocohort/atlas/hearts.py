@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from .. import topology
 from ..anatomy import moments
-from ..anatomy.label_map import read_label_map, write_label_map
+from ..anatomy.label_map import LabelMap, read_label_map, write_label_map
 from ..anatomy.labels import Anatomy, Grid
+from ..label_maps.importing import repaired
 from ..label_maps.on_grid import read_on_grid
 from ..label_maps.reading import Convention
-from ..runtime.errors import InputError, SubjectError
+from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
 from . import flow
 from .flow import Lattice
@@ -32,47 +34,53 @@ class Source:
 
 def open_source(anatomy: Anatomy, grid: Grid, rules_path: str, convention: Convention) -> Source:
     """Initializer of a worker."""
+    torch.set_num_threads(1)
     return Source(anatomy, grid, topology.load_rules(rules_path, anatomy), convention)
 
 
 def prepare(s: Source, path: Path, payload: tuple[str]) -> dict:
-    """Write a user's label map on the grid, repaired within the gate's bounds; returns moments and changes.
+    """Write a user's label map on the grid, repaired as scans are; returns moments, changes and `whole`.
 
-    SubjectError for a map that cannot be used. The gate does not decide: a vessel that the scan cuts is no
-    reason to leave a heart out.
+    `whole` says whether the gate accepts it, with vessels inside the field: only such a heart can lend its
+    form to the template. The others are registered all the same. SubjectError for a map that cannot be used.
     """
     (source,) = payload
     labels, changes = read_on_grid(source, s.anatomy, s.grid, s.rules, s.convention)
-    labels, repairs = topology.repair(labels, s.grid.spacing_mm, s.anatomy, s.rules)
+    label_map, repairs = repaired(LabelMap(labels, s.grid.affine()), s.anatomy, s.grid, s.rules)
+    labels = label_map.labels
     write_label_map(path, labels, s.grid)
+    present = set(np.unique(labels))
+    verdict = topology.examine(labels, s.grid.spacing_mm, s.anatomy, s.rules.holding(present))
     measured = moments.measure_labels(
         labels, [(k,) for k in range(1, s.anatomy.n_channels)], s.grid.axes_mm()
     )
     columns = {name: values.tolist() for name, values in moments.to_columns(measured).items()}
-    return {"verdict": Outcome.ACCEPTED, "reason": "", "changes": [*changes, *repairs], "moments": columns}
+    return {
+        "verdict": Outcome.ACCEPTED, "reason": "", "changes": [*changes, *repairs], "moments": columns,
+        "whole": verdict.accepted, "not_whole": list(verdict.reasons),
+    }  # fmt: skip
 
 
-def common_structures(volumes_ml: dict[str, np.ndarray], anatomy: Anatomy) -> tuple[list[str], dict[str, str]]:
-    """Structures that more than half of the hearts have, and why hearts that lack one of these are left out.
+def lacking(volumes_ml: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, str]:
+    """Why hearts cannot be in an atlas with the others: what they lack of the structures that most have.
 
-    volumes_ml: (K,) by subject. Raises InputError for too few hearts.
+    volumes_ml: (K,) of each subject. Raises InputError where fewer than FEWEST hearts are left.
     """
+    if len(volumes_ml) < FEWEST:
+        raise InputError(f"an atlas needs {FEWEST} hearts or more; {len(volumes_ml)} can be used")
     there = {subject: volumes > 0 for subject, volumes in volumes_ml.items()}
-    if len(there) < FEWEST:
-        raise InputError(f"an atlas needs {FEWEST} hearts or more; there are {len(there)}")
-    share = np.mean(list(there.values()), axis=0)
-    common = [name for name, part in zip(anatomy.structures, share, strict=True) if part > 0.5]
-    left_out = {}
+    common = np.mean(list(there.values()), axis=0) > 0.5
+    reasons = {}
     for subject, has in there.items():
-        lacking = [name for name in common if not has[anatomy.label(name) - 1]]
-        if lacking:
-            left_out[subject] = f"lacks {', '.join(lacking)}, which most of the hearts have"
-    if len(there) - len(left_out) < FEWEST:
+        names = [name for name, k in zip(anatomy.structures, common & ~has, strict=True) if k]
+        if names:
+            reasons[subject] = f"lacks {', '.join(names)}, which most of the hearts have"
+    if len(there) - len(reasons) < FEWEST:
         raise InputError(
             f"an atlas needs {FEWEST} hearts or more with the same structures; there are "
-            f"{len(there) - len(left_out)} of {len(there)} ({'; '.join(left_out.values())})"
+            f"{len(there) - len(reasons)} of {len(there)} ({'; '.join(reasons.values())})"
         )
-    return common, left_out
+    return reasons
 
 
 def pose(centroids_mm: np.ndarray, reference_mm: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -85,26 +93,39 @@ def pose(centroids_mm: np.ndarray, reference_mm: np.ndarray, weights: np.ndarray
     return (u @ np.diag([1.0, 1.0, sign]) @ vt).T
 
 
-def medoid(centroids_mm: np.ndarray, volumes_ml: np.ndarray) -> int:
-    """The heart (N, K, 3), (N, K) with the least sum of distances to all others, in centroid and size."""
-    features = np.concatenate([centroids_mm, 10.0 * np.cbrt(volumes_ml)[..., None] / 10.0], axis=-1)
+def medoid(centroids_mm: np.ndarray, volumes_ml: np.ndarray, eligible: np.ndarray) -> int:
+    """The eligible heart with the least sum of distances to all: of centroids (N, K, 3) mm, and of the edges of
+    cubes with the structures' volumes (N, K) mL.
+    """
+    features = np.concatenate([centroids_mm, 10.0 * np.cbrt(volumes_ml)[..., None]], axis=-1)
     flat = features.reshape(len(features), -1)
-    return int(np.linalg.norm(flat[:, None] - flat[None], axis=-1).sum(axis=1).argmin())
+    apart = np.linalg.norm(flat[:, None] - flat[None], axis=-1).sum(axis=1)
+    return int(np.where(eligible, apart, np.inf).argmin())
 
 
-def turned(soft: torch.Tensor, rotation: np.ndarray, grid: Grid) -> torch.Tensor:
-    """Soft labels (K + 1, X, Y, Z) of a heart turned by `rotation` (3, 3) about the origin."""
+def turned(volume: torch.Tensor, rotation: np.ndarray, grid: Grid) -> torch.Tensor:
+    """A volume (C, X, Y, Z) turned by `rotation` (3, 3) about the origin; 0 beyond the field."""
     voxels = Lattice.of(grid, 1)
-    inverse = torch.from_numpy(rotation.T.copy()).float()
-    where = torch.einsum("ij,jxyz->ixyz", inverse, voxels.centres_mm)
-    out = flow.sample(soft, where, voxels)
-    out[0] += 1.0 - out.sum(0)
-    return out
+    back = torch.from_numpy(rotation.T.copy()).float()
+    return flow.sample(volume, torch.einsum("ij,jxyz->ixyz", back, voxels.centres_mm), voxels)
 
 
-def read_heart_file(path: str | Path, anatomy: Anatomy) -> np.ndarray:
-    """Labels (X, Y, Z) of a prepared heart."""
-    labels = read_label_map(path, anatomy).labels
-    if not labels.any():
-        raise SubjectError("empty label map")
-    return labels
+def turned_labels(labels: np.ndarray, rotation: np.ndarray, grid: Grid, anatomy: Anatomy) -> np.ndarray:
+    """Labels (X, Y, Z) uint8 turned by `rotation` (3, 3) about the origin."""
+    soft = turned(flow.one_hot(labels, anatomy.n_channels, flow.TEMPLATE_SIGMA), rotation, grid)
+    soft[0] += 1.0 - soft.sum(0)
+    return soft.argmax(0).to(torch.uint8).numpy()
+
+
+def near_chambers(labels: np.ndarray, anatomy: Anatomy, grid: Grid, reach_mm: float) -> np.ndarray:
+    """Voxels (X, Y, Z) bool within reach of the structures that the anatomy is centred on.
+
+    Vessels are cut at other lengths in every data set; beyond, there is nothing to match.
+    """
+    chambers = [anatomy.label(name) for name in anatomy.centred_on]
+    return ndimage.distance_transform_edt(~np.isin(labels, chambers)) * grid.spacing_mm <= reach_mm
+
+
+def read_prepared(path: str | Path, anatomy: Anatomy) -> np.ndarray:
+    """Labels (X, Y, Z) of a heart that `prepare` wrote."""
+    return read_label_map(path, anatomy).labels

@@ -1,53 +1,78 @@
-"""The atlas: a mean velocity and principal modes about it (atlas stage).
+"""The atlas: a template, a mean velocity and principal modes about it (atlas stage).
 
-Hearts are template(exp(v)) turned by a rotation, v = mean + sum_k c_k mode_k. The modes are those of a principal
-component analysis of the velocities; the variances of their coefficients are shrunk towards their mean (Ledoit and Wolf
-2004), since with few hearts the first modes look larger and the last ones smaller than they are.
+A heart is template(exp(v)) turned by a rotation, v = mean + sum_k c_k mode_k. The modes are those of a principal
+component analysis of the velocities about the hearts, where voxels far from all structures do not count; the variances
+of their coefficients are shrunk towards their mean (Ledoit and Wolf 2004), since with few hearts the first modes look
+larger and the last ones smaller than they are.
 """
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy import ndimage
 from sklearn.covariance import ledoit_wolf_shrinkage
+from torch.nn.functional import interpolate
 
-from ..anatomy.labels import Grid
+from ..anatomy.labels import Anatomy, Grid
 from ..runtime import artifacts
-from . import flow
+from ..runtime.errors import InputError
+from . import flow, registration
 from .flow import Lattice
-from .registration import CELL
 
 MAX_SD = 2.5  # of a mode, in draws
+AROUND_MM = 8.0  # voxels farther from every structure do not count in the analysis
+LEAST_WEIGHT = 0.01  # theirs
+LEAST_VARIANCE = 1e-9  # of a mode; hearts that are copies of each other leave modes without any
+TENSORS = ("template", "mean", "modes", "variances", "rotations")
 
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """mean (3, x, y, z) and modes (M, 3, x, y, z) in mm on cells of `cell` voxels; variances (M,) of the modes'
-    coefficients as measured, `shrinkage` of them towards their mean."""
+    """template (X, Y, Z) labels; mean (3, x, y, z) and modes (M, 3, x, y, z) mm on cells of `cell` voxels, modes
+    orthonormal under `weight` (x, y, z); variances (M,) of the coefficients as measured, and by how much they are
+    shrunk; rotations (N, 3, 3) of the hearts onto the template.
+    """
 
+    template: np.ndarray
     mean: np.ndarray
     modes: np.ndarray
+    weight: np.ndarray
     variances: np.ndarray
     shrinkage: float
     cell: int
+    rotations: np.ndarray
 
     @property
     def deviations(self) -> np.ndarray:
         """Standard deviations (M,) of the coefficients after shrinkage."""
-        shrunk = (1 - self.shrinkage) * self.variances + self.shrinkage * self.variances.mean()
-        return np.sqrt(shrunk)
+        mean = self.variances.mean() if len(self.variances) else 0.0
+        return np.sqrt((1 - self.shrinkage) * self.variances + self.shrinkage * mean)
 
-    def velocity(self, coefficients: np.ndarray, grid: Grid) -> torch.Tensor:
-        """Velocity (3, X, Y, Z) mm on registration's cells for coefficients (m,), m at most M."""
-        field = self.mean + np.tensordot(coefficients, self.modes[: len(coefficients)], 1)
-        return flow.upsampled(torch.from_numpy(field).float(), Lattice.of(grid, CELL).shape)
+    @property
+    def turn_sd_deg(self) -> float:
+        """Standard deviation of the hearts' rotations about one axis."""
+        angles = np.arccos(np.clip((np.trace(self.rotations, axis1=1, axis2=2) - 1) / 2, -1, 1))
+        return float(np.degrees(np.sqrt(np.mean(angles**2) / 3)))
+
+    def velocity(self, coefficients: np.ndarray) -> np.ndarray:
+        """Velocity (3, x, y, z) mm for coefficients (m,), m at most M."""
+        return self.mean + np.tensordot(coefficients, self.modes[: len(coefficients)], 1)
 
     def coefficients(self, velocity: np.ndarray) -> np.ndarray:
-        """Coefficients (M,) of a velocity on the model's cells: its orthogonal projection."""
-        return (self.modes.reshape(len(self.modes), -1) * (velocity - self.mean).ravel()).sum(axis=1)
+        """Coefficients (M,) of a velocity (3, x, y, z): its weighted orthogonal projection."""
+        return np.einsum("mixyz,ixyz,xyz->m", self.modes, velocity - self.mean, self.weight, optimize=True)
+
+    def displacement(self, coefficients: np.ndarray, grid: Grid) -> torch.Tensor:
+        """Where in the template the material of a heart came from, (3, X, Y, Z) mm on registration's cells."""
+        lattice = Lattice.of(grid, registration.CELL)
+        field = torch.from_numpy(self.velocity(coefficients)).float()
+        return flow.exponential(flow.upsampled(field, lattice.shape), lattice)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Coefficients (M,) of a random heart: normal, each within MAX_SD of its deviation."""
@@ -57,42 +82,88 @@ class ShapeModel:
         return self.deviations * normal
 
 
-def fit(velocities: np.ndarray, cell: int) -> ShapeModel:
-    """The model of velocities (N, 3, x, y, z) mm on cells of `cell` voxels: N - 1 modes."""
-    n = len(velocities)
-    mean = velocities.mean(axis=0)
-    centred = (velocities - mean).reshape(n, -1).astype(np.float64)
-    values, vectors = np.linalg.eigh(centred @ centred.T / (n - 1))
+@dataclass(frozen=True)
+class Drawer:
+    """Hearts of a shape model as label maps."""
+
+    model: ShapeModel
+    anatomy: Anatomy
+    grid: Grid
+
+    @cached_property
+    def soft(self) -> torch.Tensor:
+        return flow.one_hot(self.model.template, self.anatomy.n_channels, flow.TEMPLATE_SIGMA)
+
+    def labels(self, coefficients: np.ndarray) -> np.ndarray:
+        """Labels (X, Y, Z) uint8 of the heart with coefficients (m,), in the template's pose."""
+        return registration.warped(self.soft, self.model.displacement(coefficients, self.grid), self.grid)
+
+
+def fit(
+    velocities: np.ndarray, template: np.ndarray, rotations: np.ndarray, grid: Grid, cell: int
+) -> ShapeModel:
+    """The model of velocities (N, 3, X, Y, Z) mm on registration's cells: N - 1 modes on cells of `cell` voxels."""
+    n, size = len(velocities), Lattice.of(grid, cell).shape
+    fields = np.stack([flow.upsampled(torch.from_numpy(v).float(), size).numpy() for v in velocities])
+    weight = importance(template, grid, size)
+    mean = fields.mean(axis=0, dtype=np.float64)
+    centred = fields - mean
+    gram = np.einsum("nixyz,mixyz,xyz->nm", centred, centred, weight, optimize=True) / (n - 1)
+    values, vectors = np.linalg.eigh(gram)
     order = np.argsort(values)[::-1][: n - 1]
-    values, vectors = np.maximum(values[order], 0.0), vectors[:, order]
-    scale = np.sqrt(np.maximum(values * (n - 1), 1e-12))
-    modes = (vectors / scale).T @ centred
-    scores = centred @ modes.T
+    values, vectors = np.maximum(values[order], LEAST_VARIANCE), vectors[:, order]
+    scale = np.sqrt(values * (n - 1))
+    modes = np.tensordot((vectors / scale).T, centred, 1)
+    shrinkage = float(ledoit_wolf_shrinkage(vectors * scale, assume_centered=True)) if n > 2 else 0.0
     return ShapeModel(
-        mean.astype(np.float32),
-        modes.reshape(n - 1, *mean.shape).astype(np.float32),
-        values,
-        float(ledoit_wolf_shrinkage(scores, assume_centered=True)) if n > 2 else 0.0,
-        cell,
+        template, mean.astype(np.float32), modes.astype(np.float32), weight, values, shrinkage, cell, rotations
     )
 
 
+def importance(template: np.ndarray, grid: Grid, size: tuple[int, int, int]) -> np.ndarray:
+    """Weight (x, y, z) of velocity cells: 1 about the structures of a template (X, Y, Z), little elsewhere."""
+    near = ndimage.distance_transform_edt(template == 0) * grid.spacing_mm <= AROUND_MM
+    cells = interpolate(torch.from_numpy(near.astype(np.float32))[None, None], size=size, mode="area")
+    return np.maximum(cells[0, 0].numpy(), LEAST_WEIGHT)
+
+
 def save(model: ShapeModel, path: str | Path, card: dict) -> None:
-    """Write the model as safetensors, fields as float16, with `card` in its metadata."""
-    fields = {"mean": model.mean.astype(np.float16), "modes": model.modes.astype(np.float16)}
+    """Write the model as one safetensors file, fields as float16, with `card` in its header."""
+    tensors = {
+        "template": model.template.astype(np.uint8),
+        "mean": model.mean.astype(np.float16),
+        "modes": model.modes.astype(np.float16),
+        "variances": model.variances.astype(np.float64),
+        "rotations": model.rotations.astype(np.float32),
+    }
     about = {"shrinkage": model.shrinkage, "cell": model.cell} | card
     with artifacts.atomic_path(path) as temporary:
-        save_file(fields | {"variances": model.variances}, temporary, {"atlas": json.dumps(about)})
+        save_file(tensors, temporary, {"atlas": json.dumps(about)})
 
 
-def load(path: str | Path) -> ShapeModel:
-    """Read a model that `save` wrote."""
-    from safetensors import safe_open
+def load(path: str | Path) -> tuple[ShapeModel, dict]:
+    """The model of a file that `save` wrote, and its card. InputError names a file that is none."""
+    try:
+        with safe_open(path, "numpy") as file:
+            card = json.loads((file.metadata() or {})["atlas"])
+            tensors = {name: file.get_tensor(name) for name in TENSORS}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: no atlas of hearts ({error}); `snakemake atlas` makes one") from error
+    template, mean, modes = tensors["template"], tensors["mean"], tensors["modes"]
+    grid = Grid(template.shape, float(card["spacing_mm"]))
+    model = ShapeModel(
+        template,
+        mean.astype(np.float32),
+        modes.astype(np.float32),
+        importance(template, grid, mean.shape[1:]),
+        tensors["variances"],
+        float(card["shrinkage"]),
+        int(card["cell"]),
+        tensors["rotations"],
+    )
+    return model, card
 
-    fields = load_file(path)
-    with safe_open(path, "numpy") as handle:
-        about = json.loads(handle.metadata()["atlas"])
-    return ShapeModel(
-        fields["mean"].astype(np.float32), fields["modes"].astype(np.float32), fields["variances"],
-        about["shrinkage"], about["cell"],
-    )  # fmt: skip
+
+def grid_of(card: dict, model: ShapeModel) -> Grid:
+    """The grid that an atlas lies on."""
+    return Grid(model.template.shape, float(card["spacing_mm"]))

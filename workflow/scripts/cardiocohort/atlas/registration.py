@@ -17,10 +17,10 @@ from .flow import Lattice
 CELL = 2  # voxels of a cell of the velocity along an axis
 RIDGE = 0.02  # of the 95 % quantile of the normal matrices' traces
 MAX_STEP_MM = 3.0
-BORDER_VOXELS = 2  # where vessels end at the field's border there is nothing to match
+BORDER_CELLS = 2  # where vessels end at the field's border there is nothing to match
 STEP_SIGMA, VELOCITY_SIGMA = 0.6, 0.45  # cells
-LEAST_JACOBIAN = 0.1  # below it the velocity is smoothed more
-MORE_SIGMA = 0.15
+LEAST_JACOBIAN = 0.1  # below it the velocity is smoothed about the place
+UNFOLDINGS, UNFOLDED_CELLS, UNFOLDING_SIGMA = 5, 2, 0.8
 
 
 @dataclass(frozen=True)
@@ -65,49 +65,69 @@ def register(
     grid: Grid,
     weights: torch.Tensor,
     levels: tuple[Level, ...] = LEVELS,
-    start: torch.Tensor | None = None,
+    cared: np.ndarray | None = None,
 ) -> torch.Tensor:
     """Velocity (3, X, Y, Z) mm on cells of two voxels, whose exponential u brings template(y + u(y)) to heart(y).
 
-    weights (K + 1,): of every label in the match, background included. `start`: a velocity to begin with.
+    weights (K + 1,): of every label in the match, background included. cared (X, Y, Z) bool: voxels that are
+    matched; all but the field's border if it is not given.
     """
     lattice = Lattice.of(grid, CELL)
-    velocity = torch.zeros(3, *lattice.shape) if start is None else start
-    sigma = VELOCITY_SIGMA
+    velocity = torch.zeros(3, *lattice.shape)
     for level in levels:
         key = (level.factor, level.blur_voxels)
         fixed, moving, force = heart.soft[key], template.soft[key], Lattice.of(grid, level.factor)
+        matched = _matched(cared, force, level.factor)
         for _ in range(level.steps):
-            displacement = flow.exponential(velocity, lattice)
-            if float(flow.jacobian(displacement, lattice).min()) < LEAST_JACOBIAN:
-                sigma += MORE_SIGMA
-                velocity = flow.smoothed(velocity, sigma)
-                displacement = flow.exponential(velocity, lattice)
+            velocity, displacement = _unfolded(velocity, lattice)
             at = force.centres_mm + flow.upsampled(displacement, force.shape)
             moved = flow.sample(moving, at, force)
             moved[0] += 1.0 - moved.sum(0)  # beyond the field is background
-            step = _step(moved, fixed, weights, force, level.window_mm)
+            step = _step(moved, fixed, weights, matched, force, level.window_mm)
             step = torch.nn.functional.interpolate(
                 step[None], size=lattice.shape, mode="trilinear", align_corners=False
             )[0]
-            velocity = flow.smoothed(velocity + flow.smoothed(step, STEP_SIGMA), sigma)
-    return velocity
+            velocity = flow.smoothed(velocity + flow.smoothed(step, STEP_SIGMA), VELOCITY_SIGMA)
+    return _unfolded(velocity, lattice)[0]
 
 
-def _step(moved, fixed, weights, force: Lattice, window_mm: float) -> torch.Tensor:
+def _unfolded(velocity: torch.Tensor, lattice: Lattice) -> tuple[torch.Tensor, torch.Tensor]:
+    """The velocity, smoothed about cells where its flow nearly folds, and the flow's displacement."""
+    for _ in range(UNFOLDINGS):
+        displacement = flow.exponential(velocity, lattice)
+        low = flow.jacobian(displacement, lattice) < LEAST_JACOBIAN
+        if not low.any():
+            break
+        about = torch.nn.functional.pad(low.float(), (0, 1) * 3)[None, None]
+        about = torch.nn.functional.max_pool3d(about, 2 * UNFOLDED_CELLS + 1, 1, UNFOLDED_CELLS)[0]
+        share = flow.smoothed(about, 1.0)
+        velocity = velocity + share * (flow.smoothed(velocity, UNFOLDING_SIGMA) - velocity)
+    return velocity, displacement
+
+
+def _matched(cared: np.ndarray | None, force: Lattice, factor: int) -> torch.Tensor:
+    """1 in force cells (X, Y, Z) that are matched, else 0."""
+    inside = torch.zeros(force.shape)
+    inside[(slice(BORDER_CELLS, -BORDER_CELLS),) * 3] = 1.0
+    if cared is None:
+        return inside
+    part = torch.from_numpy(cared.astype(np.float32))[None, None]
+    return inside * torch.nn.functional.avg_pool3d(part, factor)[0, 0]
+
+
+def _step(moved, fixed, weights, matched: torch.Tensor, force: Lattice, window_mm: float) -> torch.Tensor:
     """Displacement (3, X, Y, Z) mm of every force cell that matches `moved` to `fixed` best in its window."""
     normal = torch.zeros(6, *force.shape)
     right = torch.zeros(3, *force.shape)
     pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-    inner = tuple(slice(BORDER_VOXELS, -BORDER_VOXELS) for _ in range(3))
     for weight, p, q in zip(weights, moved, fixed, strict=True):
         gradient = torch.stack(torch.gradient((p + q) / 2, spacing=force.spacing_mm))
         residual = q - p
         for k, (i, j) in enumerate(pairs):
-            normal[k][inner] += (weight * gradient[i] * gradient[j])[inner]
+            normal[k] += weight * gradient[i] * gradient[j]
         for i in range(3):
-            right[i][inner] += (weight * residual * gradient[i])[inner]
-    both = flow.smoothed(torch.cat([normal, right]), window_mm / force.spacing_mm)
+            right[i] += weight * residual * gradient[i]
+    both = flow.smoothed(torch.cat([normal, right]) * matched, window_mm / force.spacing_mm)
     a, b, c, d, e, f = both[:6]
     trace = a + b + c
     ridge = RIDGE * float(torch.quantile(trace[::2, ::2, ::2].reshape(-1), 0.95)) + 1e-12
@@ -122,9 +142,10 @@ def _step(moved, fixed, weights, force: Lattice, window_mm: float) -> torch.Tens
     return step * (MAX_STEP_MM / length).clamp_max(1.0)
 
 
-def warped(template: torch.Tensor, velocity: torch.Tensor, grid: Grid) -> np.ndarray:
-    """Labels (X, Y, Z) uint8 of soft template labels (K + 1, X, Y, Z) moved by a velocity's exponential."""
-    displacement = flow.exponential(velocity, Lattice.of(grid, CELL))
+def warped(template: torch.Tensor, displacement: torch.Tensor, grid: Grid) -> np.ndarray:
+    """Labels (X, Y, Z) uint8 of soft template labels (K + 1, X, Y, Z) pulled back through a displacement
+    (3, x, y, z) mm on a lattice that spans the grid's field.
+    """
     voxels = Lattice.of(grid, 1)
     values = flow.sample(template, voxels.centres_mm + flow.upsampled(displacement, voxels.shape), voxels)
     values[0] += 1.0 - values.sum(0)

@@ -14,12 +14,10 @@ import torch
 
 from .. import topology
 from ..anatomy import moments
-from ..anatomy.label_map import centred, heart_centre_mm, read_label_map, to_grid, write_label_map
+from ..anatomy.label_map import read_label_map, to_grid, write_label_map
 from ..anatomy.labels import Anatomy, Grid
-from ..label_maps import coarse_maps
-from ..label_maps.importing import ending_alone
-from ..label_maps.reading import Convention, read_heart
-from ..label_maps.resample import label_map_onto
+from ..label_maps.on_grid import read_on_grid
+from ..label_maps.reading import Convention
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import InputError, SubjectError
@@ -116,16 +114,7 @@ def work_folder(s: Source, path: Path, payload: tuple[str]) -> dict:
     cannot be used.
     """
     (source,) = payload
-    with ending_alone(source):
-        label_map, remarks = read_heart(source, s.anatomy, s.convention)
-        label_map, changes = coarse_maps.bring_to_spacing(label_map, s.anatomy, s.grid, s.rules)
-        changes = (*remarks, *changes)
-        if not np.allclose(label_map.spacing_mm, s.grid.spacing_mm, rtol=1e-3):
-            spacing = " x ".join(f"{mm:g}" for mm in label_map.spacing_mm)
-            changes = (*changes, f"resampled from {spacing} mm to {s.grid.spacing_mm:g} mm")
-            centre = heart_centre_mm(label_map, s.anatomy)
-            label_map = label_map_onto(label_map, s.grid, centre, s.anatomy.n_channels - 1)
-        labels = centred(label_map, s.anatomy, s.grid)
+    labels, changes = read_on_grid(source, s.anatomy, s.grid, s.rules, s.convention)
     record = _accept(s, path, labels)
     repairs = [*changes, *record["repairs"]]
     return record | {"origin": Path(source).name, "refused": [], "repairs": repairs}
