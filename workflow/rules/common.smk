@@ -18,7 +18,12 @@ from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
-from cardiocohort.config.check import check_refinement, check_together, complete
+from cardiocohort.config.check import (
+    check_atlas,
+    check_refinement,
+    check_together,
+    complete,
+)
 from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.typed_text import typed_text
 from cardiocohort.runtime.errors import InputError
@@ -237,11 +242,11 @@ CONVENTION = [
 CONVENTION_SHA256 = [artifacts.sha256(path) for path in CONVENTION]
 REFERENCE_VALUES = str(REPOSITORY / "resources/reference/reference_values.tsv")
 
-# The cohort needs a bundle; the target `prior` makes one, `label_maps` needs none. Jobs parse this file
+# The cohort needs a bundle; the target `prior` makes one, `label_maps` and `atlas` need none. Jobs parse this file
 # too, after a main process that has found nothing wrong.
 WITH_COHORT = (
     workflow.is_main_process
-    and not (requested("prior") or requested("label_maps"))
+    and not any(map(requested, ("prior", "label_maps", "atlas")))
     or any((base / SETTINGS["bundle"]).exists() for base in (Path.cwd(), REPOSITORY))
 )
 

@@ -1,1 +1,3 @@
-"""A statistical deformation model of hearts: registration, principal modes, draws. Owned by the atlas stage."""
+"""A statistical deformation model of hearts: registration, principal modes, draws. Owned by the atlas
+stage.
+"""

@@ -1,7 +1,8 @@
 """Maps of space as displacements on a lattice: sampling, composition, exponential, Jacobian (atlas stage).
 
-A field is (3, X, Y, Z) float32 in mm at the centres of a lattice's cells. A map X(y) = y + u(y) says where, in
-the template, the material now at y came from. Beyond the field a displacement keeps its value at the border.
+A field is (3, X, Y, Z) float32 in mm at the centres of a lattice's cells. A map X(y) = y + u(y) says where,
+in the template, the material now at y came from. Beyond the field a displacement keeps its value at the
+border.
 """
 
 import math

@@ -1,9 +1,11 @@
 """Label maps of an atlas: on one grid, in one pose, with the same structures (atlas stage)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import ndimage
 
@@ -14,11 +16,13 @@ from ..anatomy.labels import Anatomy, Grid
 from ..label_maps.importing import repaired
 from ..label_maps.on_grid import read_on_grid
 from ..label_maps.reading import Convention
+from ..runtime import artifacts
 from ..runtime.errors import InputError
-from ..runtime.outcomes import Outcome
+from ..runtime.outcomes import Outcome, ending_of
 from . import flow
 from .flow import Lattice
 
+ATLAS, LEFT_OUT = "atlas", "left_out"
 FEWEST = 3  # hearts of an atlas: two give one mode, and nothing to leave out
 
 
@@ -39,10 +43,10 @@ def open_source(anatomy: Anatomy, grid: Grid, rules_path: str, convention: Conve
 
 
 def prepare(s: Source, path: Path, payload: tuple[str]) -> dict:
-    """Write a user's label map on the grid, repaired as scans are; returns moments, changes and `whole`.
+    """Write a user's label map on the grid, repaired as scans are; returns moments, changes and `not_whole`.
 
-    `whole` says whether the gate accepts it, with vessels inside the field: only such a heart can lend its
-    form to the template. The others are registered all the same. SubjectError for a map that cannot be used.
+    `not_whole` says why the gate does not accept it, vessels inside the field included: such a heart cannot
+    lend its form to the template. It is registered all the same. SubjectError for a map that cannot be used.
     """
     (source,) = payload
     labels, changes = read_on_grid(source, s.anatomy, s.grid, s.rules, s.convention)
@@ -54,33 +58,102 @@ def prepare(s: Source, path: Path, payload: tuple[str]) -> dict:
     measured = moments.measure_labels(
         labels, [(k,) for k in range(1, s.anatomy.n_channels)], s.grid.axes_mm()
     )
-    columns = {name: values.tolist() for name, values in moments.to_columns(measured).items()}
     return {
-        "verdict": Outcome.ACCEPTED, "reason": "", "changes": [*changes, *repairs], "moments": columns,
-        "whole": verdict.accepted, "not_whole": list(verdict.reasons),
-    }  # fmt: skip
+        "verdict": Outcome.ACCEPTED,
+        "reason": "",
+        "changes": [*changes, *repairs],
+        "volume_ml": np.nan_to_num(measured.volume_ml).tolist(),
+        "centroid_mm": np.nan_to_num(measured.centroid_mm).tolist(),
+        "not_whole": list(verdict.reasons),
+    }
 
 
-def lacking(volumes_ml: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, str]:
-    """Why hearts cannot be in an atlas with the others: what they lack of the structures that most have.
+def lacking(volumes_ml: np.ndarray, anatomy: Anatomy) -> list[str]:
+    """Why each heart cannot be in an atlas with the others: what it lacks of the structures that most have.
 
-    volumes_ml: (K,) of each subject. Raises InputError where fewer than FEWEST hearts are left.
+    volumes_ml (N, K). Empty for hearts that can.
     """
-    if len(volumes_ml) < FEWEST:
-        raise InputError(f"an atlas needs {FEWEST} hearts or more; {len(volumes_ml)} can be used")
-    there = {subject: volumes > 0 for subject, volumes in volumes_ml.items()}
-    common = np.mean(list(there.values()), axis=0) > 0.5
-    reasons = {}
-    for subject, has in there.items():
+    there = np.asarray(volumes_ml) > 0
+    common = there.mean(axis=0) > 0.5
+    reasons = []
+    for has in there:
         names = [name for name, k in zip(anatomy.structures, common & ~has, strict=True) if k]
-        if names:
-            reasons[subject] = f"lacks {', '.join(names)}, which most of the hearts have"
-    if len(there) - len(reasons) < FEWEST:
-        raise InputError(
-            f"an atlas needs {FEWEST} hearts or more with the same structures; there are "
-            f"{len(there) - len(reasons)} of {len(there)} ({'; '.join(reasons.values())})"
-        )
+        reasons.append(f"lacks {', '.join(names)}, which most of the hearts have" if names else "")
     return reasons
+
+
+def table(
+    records: list[dict], anatomy: Anatomy, leave_out: list[str], cut_vessels: list[str]
+) -> pd.DataFrame:
+    """hearts.tsv of the records of `prepare`: one row per heart, and what it is used for.
+
+    use: ATLAS, LEFT_OUT (registered, but in no mean and no mode), or empty for a heart that cannot be used.
+    """
+    usable = [r for r in records if r["verdict"] == Outcome.ACCEPTED]
+    missing = dict(
+        zip(
+            (r["subject"] for r in usable),
+            lacking(np.array([r["volume_ml"] for r in usable]).reshape(len(usable), -1), anatomy),
+            strict=True,
+        )
+    )
+    rows = []
+    for r in records:
+        reason = ending_of(r).text or missing.get(r["subject"], "")
+        use = "" if reason else LEFT_OUT if r["subject"] in leave_out else ATLAS
+        rows.append(
+            {
+                "subject": r["subject"],
+                "use": use,
+                "verdict": Outcome.REJECTED if reason else Outcome.ACCEPTED,
+                "reason": reason,
+                "cut_vessels": r["subject"] in cut_vessels,
+                "changes": "; ".join(r.get("changes", [])),
+                "not_whole": "; ".join(r.get("not_whole", [])),
+                **artifacts.listed_in(r),
+            }
+        )
+    out = pd.DataFrame(rows)
+    if (out["use"] == ATLAS).sum() < FEWEST:
+        refused = out.loc[out["reason"] != "", ["subject", "reason"]].head(3)
+        why = "; ".join(f"{row.subject}: {row.reason}" for row in refused.itertuples())
+        raise InputError(
+            f"{(out['use'] == ATLAS).sum()} of {len(out)} label maps can be in an atlas, which needs "
+            f"{FEWEST} or more with the same structures; refused: {why or 'none'}"
+        )
+    return out
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """hearts.tsv, with the `path` of each heart that can be used; its file is checked against the table."""
+    path = Path(path)
+    rows = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"subject": str})
+    rows["path"] = [
+        str(artifacts.check_file(path.parent / "hearts" / row.file, int(row.size), row.sha256))
+        if row.use
+        else ""
+        for row in rows.itertuples()
+    ]
+    return rows
+
+
+def measured(paths: Iterable[str], anatomy: Anatomy, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Volumes (N, K) mL and centroids (N, K, 3) mm of prepared hearts; 0 where a structure is not there."""
+    groups = [(k,) for k in range(1, anatomy.n_channels)]
+    each = [moments.measure_labels(read_prepared(path, anatomy), groups, grid.axes_mm()) for path in paths]
+    return (
+        np.nan_to_num([m.volume_ml for m in each]),
+        np.nan_to_num([m.centroid_mm for m in each]),
+    )
+
+
+def poses(centroids_mm: np.ndarray, reference_mm: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """Rotations (N, 3, 3) that turn hearts with centroids (N, K, 3) onto a reference (K, 3).
+
+    Vessels count a quarter: they begin at the chambers, and end where a scan cuts them.
+    """
+    weights = np.array([1.0 if name in anatomy.centred_on else 0.25 for name in anatomy.structures])
+    return np.stack([pose(own, reference_mm, weights) for own in centroids_mm])
 
 
 def pose(centroids_mm: np.ndarray, reference_mm: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -94,8 +167,8 @@ def pose(centroids_mm: np.ndarray, reference_mm: np.ndarray, weights: np.ndarray
 
 
 def medoid(centroids_mm: np.ndarray, volumes_ml: np.ndarray, eligible: np.ndarray) -> int:
-    """The eligible heart with the least sum of distances to all: of centroids (N, K, 3) mm, and of the edges of
-    cubes with the structures' volumes (N, K) mL.
+    """The eligible heart with the least sum of distances to all: of centroids (N, K, 3) mm, and of the
+    edges of cubes with the structures' volumes (N, K) mL.
     """
     features = np.concatenate([centroids_mm, 10.0 * np.cbrt(volumes_ml)[..., None]], axis=-1)
     flat = features.reshape(len(features), -1)

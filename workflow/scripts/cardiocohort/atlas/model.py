@@ -1,9 +1,8 @@
 """The atlas: a template, a mean velocity and principal modes about it (atlas stage).
 
-A heart is template(exp(v)) turned by a rotation, v = mean + sum_k c_k mode_k. The modes are those of a principal
-component analysis of the velocities about the hearts, where voxels far from all structures do not count; the variances
-of their coefficients are shrunk towards their mean (Ledoit and Wolf 2004), since with few hearts the first modes look
-larger and the last ones smaller than they are.
+A heart is template(exp(v)) turned by a rotation, v = mean + sum_k c_k mode_k. The modes are those of a
+principal component analysis of the velocities, in which voxels far from all structures hardly count. The
+variances of their coefficients are shrunk towards their mean as far as left-out hearts ask for it.
 """
 
 import json
@@ -16,7 +15,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import ndimage
-from sklearn.covariance import ledoit_wolf_shrinkage
 from torch.nn.functional import interpolate
 
 from ..anatomy.labels import Anatomy, Grid
@@ -28,15 +26,17 @@ from .flow import Lattice
 MAX_SD = 2.5  # of a mode, in draws
 AROUND_MM = 8.0  # voxels farther from every structure do not count in the analysis
 LEAST_WEIGHT = 0.01  # theirs
+SHRINKAGES = np.linspace(0.0, 0.95, 20)
+FEWEST_TO_SHRINK = 3
 LEAST_VARIANCE = 1e-9  # of a mode; hearts that are copies of each other leave modes without any
 TENSORS = ("template", "mean", "modes", "variances", "rotations")
 
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """template (X, Y, Z) labels; mean (3, x, y, z) and modes (M, 3, x, y, z) mm on cells of `cell` voxels, modes
-    orthonormal under `weight` (x, y, z); variances (M,) of the coefficients as measured, and by how much they are
-    shrunk; rotations (N, 3, 3) of the hearts onto the template.
+    """template (X, Y, Z) labels; mean (3, x, y, z) and modes (M, 3, x, y, z) mm on cells of `cell` voxels,
+    modes orthonormal under `weight` (x, y, z); variances (M,) of the coefficients as measured, and by how
+    much they are shrunk; rotations (N, 3, 3) of the hearts onto the template.
     """
 
     template: np.ndarray
@@ -69,7 +69,9 @@ class ShapeModel:
         return np.einsum("mixyz,ixyz,xyz->m", self.modes, velocity - self.mean, self.weight, optimize=True)
 
     def displacement(self, coefficients: np.ndarray, grid: Grid) -> torch.Tensor:
-        """Where in the template the material of a heart came from, (3, X, Y, Z) mm on registration's cells."""
+        """Where in the template the material of a heart came from, (3, X, Y, Z) mm on registration's
+        cells.
+        """
         lattice = Lattice.of(grid, registration.CELL)
         field = torch.from_numpy(self.velocity(coefficients)).float()
         return flow.exponential(flow.upsampled(field, lattice.shape), lattice)
@@ -102,7 +104,9 @@ class Drawer:
 def fit(
     velocities: np.ndarray, template: np.ndarray, rotations: np.ndarray, grid: Grid, cell: int
 ) -> ShapeModel:
-    """The model of velocities (N, 3, X, Y, Z) mm on registration's cells: N - 1 modes on cells of `cell` voxels."""
+    """The model of velocities (N, 3, X, Y, Z) mm on registration's cells: N - 1 modes on cells of `cell`
+    voxels.
+    """
     n, size = len(velocities), Lattice.of(grid, cell).shape
     fields = np.stack([flow.upsampled(torch.from_numpy(v).float(), size).numpy() for v in velocities])
     weight = importance(template, grid, size)
@@ -114,21 +118,55 @@ def fit(
     values, vectors = np.maximum(values[order], LEAST_VARIANCE), vectors[:, order]
     scale = np.sqrt(values * (n - 1))
     modes = np.tensordot((vectors / scale).T, centred, 1)
-    shrinkage = float(ledoit_wolf_shrinkage(vectors * scale, assume_centered=True)) if n > 2 else 0.0
+    shrinkage = cross_validated_shrinkage(gram * (n - 1))
     return ShapeModel(
-        template, mean.astype(np.float32), modes.astype(np.float32), weight, values, shrinkage, cell, rotations
+        template,
+        mean.astype(np.float32),
+        modes.astype(np.float32),
+        weight,
+        values,
+        shrinkage,
+        cell,
+        rotations,
     )
 
 
+def cross_validated_shrinkage(gram: np.ndarray) -> float:
+    """How far variances are shrunk towards their mean, from 0 to 1: where left-out hearts are most likely.
+
+    gram (N, N): inner products of centred velocities. Each heart in turn is projected onto the modes of all
+    others; the score is the normal log-likelihood of its coefficients. (Ledoit and Wolf's estimate, made for
+    many dimensions of one variance, shrinks the few large modes of a heart to half.)
+    """
+    n, scores = len(gram), np.zeros(len(SHRINKAGES))
+    for i in range(n if n > FEWEST_TO_SHRINK else 0):
+        others = np.arange(n) != i
+        inner, cross = gram[np.ix_(others, others)], gram[others, i]
+        mean = inner.mean(axis=0)
+        centred = inner - mean[None] - mean[:, None] + mean.mean()
+        values, vectors = np.linalg.eigh(centred / (n - 2))
+        values, vectors = values[::-1][: n - 2], vectors[:, ::-1][:, : n - 2]
+        values = np.maximum(values, LEAST_VARIANCE)
+        coefficients = (vectors / np.sqrt(values * (n - 2))).T @ (cross - cross.mean() - mean + mean.mean())
+        for k, shrinkage in enumerate(SHRINKAGES):
+            shrunk = (1 - shrinkage) * values + shrinkage * values.mean()
+            scores[k] -= 0.5 * (np.log(shrunk) + coefficients**2 / shrunk).sum()
+    return float(SHRINKAGES[scores.argmax()])
+
+
 def importance(template: np.ndarray, grid: Grid, size: tuple[int, int, int]) -> np.ndarray:
-    """Weight (x, y, z) of velocity cells: 1 about the structures of a template (X, Y, Z), little elsewhere."""
+    """Weight (x, y, z) of velocity cells: 1 about the structures of a template (X, Y, Z), little
+    elsewhere.
+    """
     near = ndimage.distance_transform_edt(template == 0) * grid.spacing_mm <= AROUND_MM
     cells = interpolate(torch.from_numpy(near.astype(np.float32))[None, None], size=size, mode="area")
     return np.maximum(cells[0, 0].numpy(), LEAST_WEIGHT)
 
 
-def save(model: ShapeModel, path: str | Path, card: dict) -> None:
-    """Write the model as one safetensors file, fields as float16, with `card` in its header."""
+def save(model: ShapeModel, path: str | Path, anatomy: Anatomy, grid: Grid, card: dict) -> None:
+    """Write the model as one safetensors file, fields as float16; its header says what it is made of
+    (`card`).
+    """
     tensors = {
         "template": model.template.astype(np.uint8),
         "mean": model.mean.astype(np.float16),
@@ -136,25 +174,42 @@ def save(model: ShapeModel, path: str | Path, card: dict) -> None:
         "variances": model.variances.astype(np.float64),
         "rotations": model.rotations.astype(np.float32),
     }
-    about = {"shrinkage": model.shrinkage, "cell": model.cell} | card
+    about = {
+        "structures": list(anatomy.structures),
+        "spacing_mm": grid.spacing_mm,
+        "shrinkage": model.shrinkage,
+        "cell": model.cell,
+    }
     with artifacts.atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"atlas": json.dumps(about)})
+        save_file(tensors, temporary, {"atlas": json.dumps(about | card)})
 
 
-def load(path: str | Path) -> tuple[ShapeModel, dict]:
-    """The model of a file that `save` wrote, and its card. InputError names a file that is none."""
+def load(path: str | Path, anatomy: Anatomy, grid: Grid) -> tuple[ShapeModel, dict]:
+    """The model of a file that `save` wrote, and its card.
+
+    InputError names a file that is none, and one of another anatomy or grid than these.
+    """
     try:
         with safe_open(path, "numpy") as file:
             card = json.loads((file.metadata() or {})["atlas"])
             tensors = {name: file.get_tensor(name) for name in TENSORS}
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path}: no atlas of hearts ({error}); `snakemake atlas` makes one") from error
-    template, mean, modes = tensors["template"], tensors["mean"], tensors["modes"]
-    grid = Grid(template.shape, float(card["spacing_mm"]))
+    if tuple(card["structures"]) != anatomy.structures:
+        raise InputError(
+            f"{path}: an atlas of the structures {', '.join(card['structures'])}; the anatomy has "
+            f"{', '.join(anatomy.structures)}"
+        )
+    template, mean = tensors["template"], tensors["mean"].astype(np.float32)
+    if template.shape != tuple(grid.shape) or card["spacing_mm"] != grid.spacing_mm:
+        raise InputError(
+            f"{path}: an atlas on {template.shape} voxels of {card['spacing_mm']:g} mm; the anatomy's grid "
+            f"has {tuple(grid.shape)} of {grid.spacing_mm:g} mm"
+        )
     model = ShapeModel(
         template,
-        mean.astype(np.float32),
-        modes.astype(np.float32),
+        mean,
+        tensors["modes"].astype(np.float32),
         importance(template, grid, mean.shape[1:]),
         tensors["variances"],
         float(card["shrinkage"]),
@@ -162,8 +217,3 @@ def load(path: str | Path) -> tuple[ShapeModel, dict]:
         tensors["rotations"],
     )
     return model, card
-
-
-def grid_of(card: dict, model: ShapeModel) -> Grid:
-    """The grid that an atlas lies on."""
-    return Grid(model.template.shape, float(card["spacing_mm"]))

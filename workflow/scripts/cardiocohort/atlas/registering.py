@@ -1,21 +1,25 @@
 """The hearts of an atlas, registered one by one (atlas stage).
 
-In two rounds: to the heart that lends the template its form, and to the template, which is that heart moved by the
-mean velocity of the first round. So the template has the sharp structures of one real heart in the mean place of all.
+In two rounds: to the heart that lends the template its form, and to the template, which is that heart moved
+by the mean velocity of the first round. So the template has the sharp structures of one real heart in the
+mean place of all.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
 from ..anatomy.labels import Anatomy, Grid
+from ..anatomy.moments import measure_labels
 from ..metrics.overlap import dice, surface_distance_mm
-from ..runtime import artifacts
+from ..runtime import artifacts, batch_runner
+from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
-from ..runtime.outcomes import Outcome
+from ..runtime.outcomes import Outcome, ending_of
 from . import flow, registration
 from .flow import Lattice
 from .hearts import near_chambers, read_prepared, turned_labels
@@ -82,13 +86,15 @@ def work(t: Target, path: Path, payload: tuple[str, list, bool]) -> dict:
     warped = registration.warped(t.one_hot, displacement, grid)
     seen = [np.where(cared, one, 0) for one in (warped, labels)]
     overlap, distance = dice(*seen, anatomy), surface_distance_mm(*seen, anatomy, grid.spacing_mm)
+    for k in apart:
+        overlap[k - 1] = distance[k - 1] = np.nan
     chambers = [anatomy.label(name) - 1 for name in anatomy.centred_on]
-    if overlap[chambers].mean() < t.least_overlap:
+    if np.nanmean(overlap[chambers]) < t.least_overlap:
         worst = min(chambers, key=lambda k: overlap[k])
         raise SubjectError(
             "does not register",
-            f"mean Dice of {', '.join(anatomy.centred_on)} {overlap[chambers].mean():.2f} after registration, "
-            f"least allowed {t.least_overlap:g}; {anatomy.structures[worst]} {overlap[worst]:.2f}",
+            f"mean Dice of the chambers {np.nanmean(overlap[chambers]):.2f} after registration, least "
+            f"allowed {t.least_overlap:g}; {anatomy.structures[worst]} {overlap[worst]:.2f}",
         )
     with artifacts.atomic_path(path) as temporary:
         save_file({"velocity": velocity.half().contiguous()}, temporary)
@@ -104,13 +110,63 @@ def work(t: Target, path: Path, payload: tuple[str, list, bool]) -> dict:
     }
 
 
+def run(
+    folder: Path, target: str, table: pd.DataFrame, rotations: np.ndarray, anatomy: Anatomy, grid: Grid,
+    levels: tuple[Level, ...], weights: dict[str, float], reach_mm: float, least_overlap: float,
+    library: str, threads: int,
+) -> list[dict]:  # fmt: skip
+    """Records of the hearts of `table` (hearts.tsv) registered to the label map `target`, in `folder`."""
+    made_of = artifacts.digest(
+        [library, artifacts.sha256(target), weights, reach_mm, least_overlap, len(levels)]
+    )
+    tasks = []
+    for row, rotation in zip(table.itertuples(), rotations, strict=True):
+        inputs = artifacts.digest([made_of, row.sha256, rotation.tolist(), bool(row.cut_vessels)])
+        payload = (row.path, rotation.tolist(), bool(row.cut_vessels))
+        tasks.append(Task(row.subject, f"{row.subject}.safetensors", inputs, payload))
+    initargs = (str(target), anatomy, grid, levels, weights, reach_mm, least_overlap)
+    return batch_runner.run_batch(folder, tasks, work, threads, open_target, initargs)
+
+
+def table(records: list[dict], hearts: pd.DataFrame, anatomy: Anatomy) -> pd.DataFrame:
+    """registrations.tsv: one row per heart with its overlap, its surface distances and its flow."""
+    rows = []
+    for record, heart in zip(records, hearts.itertuples(), strict=True):
+        row = {"subject": heart.subject, "use": heart.use, "verdict": record["verdict"]}
+        row["reason"] = ending_of(record).text
+        for name in anatomy.structures:
+            row[f"dice_{name}"] = record.get("dice", {}).get(name)
+        for name in anatomy.structures:
+            row[f"distance_{name}_mm"] = record.get("surface_distance_mm", {}).get(name)
+        row["not_matched"] = ",".join(record.get("not_matched", []))
+        row["least_jacobian"] = record.get("least_jacobian")
+        row["largest_velocity_mm"] = record.get("largest_velocity_mm")
+        row["rotation"] = ",".join(f"{value:.6g}" for value in np.ravel(record.get("rotation", [])))
+        rows.append(row | artifacts.listed_in(record))
+    return pd.DataFrame(rows)
+
+
 def read_velocity(path: str | Path) -> np.ndarray:
     """Velocity (3, x, y, z) mm float32 of a registered heart."""
     return load_file(path)["velocity"].float().numpy()
 
 
 def moved(labels: np.ndarray, velocity: np.ndarray, anatomy: Anatomy, grid: Grid) -> np.ndarray:
-    """Labels (X, Y, Z) uint8 of a heart after the flow of a velocity (3, x, y, z) mm."""
-    displacement = flow.exponential(torch.from_numpy(velocity), Lattice.of(grid, registration.CELL))
+    """Labels (X, Y, Z) uint8 of a heart after the flow of a velocity (3, x, y, z) mm, centred on the
+    origin.
+    """
+    cells = Lattice.of(grid, registration.CELL)
+    displacement = flow.exponential(torch.from_numpy(velocity), cells)
     soft = flow.one_hot(labels, anatomy.n_channels, flow.TEMPLATE_SIGMA)
-    return registration.warped(soft, displacement, grid)
+    warped = registration.warped(soft, displacement, grid)
+    heart = tuple(anatomy.label(name) for name in anatomy.centred_on)
+    centre_mm = measure_labels(warped, [heart], grid.axes_mm()).centroid_mm[0]
+    shift = torch.from_numpy(centre_mm).float()[:, None, None, None]
+    shifted = shift + flow.sample(displacement, cells.centres_mm + shift, cells, border=True)
+    return registration.warped(soft, shifted, grid)
+
+
+def cells_of(labels: np.ndarray) -> np.ndarray:
+    """The share (x, y, z) of structures in registration's cells."""
+    filled = torch.from_numpy((labels > 0).astype(np.float32))[None, None]
+    return torch.nn.functional.avg_pool3d(filled, registration.CELL)[0, 0].numpy()

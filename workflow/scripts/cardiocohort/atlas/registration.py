@@ -1,8 +1,9 @@
 """Registration of label maps: a diffeomorphism that brings a template onto a heart (atlas stage).
 
-The map is the exponential of a stationary velocity, found by Gauss-Newton steps in the log domain: in a window
-around every cell the soft labels of the moved template are matched to the heart's by least squares (Lucas and Kanade
-1981), and the step is added to the velocity (Vercauteren et al., MICCAI 2008). From coarse to fine.
+The map is the exponential of a stationary velocity, found by Gauss-Newton steps in the log domain: in a
+window around every cell the soft labels of the moved template are matched to the heart's by least squares
+(Lucas and Kanade 1981), and the step is added to the velocity (Vercauteren et al., MICCAI 2008). From coarse
+to fine.
 """
 
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def register(
     levels: tuple[Level, ...] = LEVELS,
     cared: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """Velocity (3, X, Y, Z) mm on cells of two voxels, whose exponential u brings template(y + u(y)) to heart(y).
+    """Velocity (3, X, Y, Z) mm on cells of two voxels, whose exponential u brings template(y + u(y)) to
+    heart(y).
 
     weights (K + 1,): of every label in the match, background included. cared (X, Y, Z) bool: voxels that are
     matched; all but the field's border if it is not given.
@@ -137,7 +139,10 @@ def _step(moved, fixed, weights, matched: torch.Tensor, force: Lattice, window_m
     aa, bb, cc = b * c - f * f, a * c - e * e, a * b - d * d
     dd, ee, ff = e * f - d * c, d * f - e * b, d * e - a * f
     determinant = a * aa + d * dd + e * ee
-    step = torch.stack([aa * x + dd * y + ee * z, dd * x + bb * y + ff * z, ee * x + ff * y + cc * z]) / determinant
+    step = (
+        torch.stack([aa * x + dd * y + ee * z, dd * x + bb * y + ff * z, ee * x + ff * y + cc * z])
+        / determinant
+    )
     length = step.norm(dim=0).clamp_min(1e-6)
     return step * (MAX_STEP_MM / length).clamp_max(1.0)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
+from ..anatomy.labels import Anatomy
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import MeshSettings
 from ..runtime.errors import InputError
@@ -22,6 +23,7 @@ from .sections import Config
 from .typed_text import as_typed
 
 SCHEMA = schema_of(Config, " ".join(Config.__doc__.split()))
+FEWEST_HEARTS = 3  # of an atlas: two give one mode, and nothing to leave out
 LARGEST = 2.0**53  # beyond it, a float is not a certain whole number
 # JSON has no infinite numbers, and 4.0 is no Python int
 VALIDATOR = validators.extend(
@@ -234,3 +236,35 @@ def _filled(value, schema: dict):
         key: _filled(value[key] if key in value else part["default"], part)
         for key, part in schema["properties"].items()
     }
+
+
+def check_atlas(atlas: dict, hearts: dict[str, str], anatomy: Anatomy) -> None:
+    """Check the section `atlas` against the hearts of its folder (path by name) and the anatomy, before any
+    work.
+
+    Raises InputError naming the key.
+    """
+    if not atlas["label_maps"]:
+        raise InputError(
+            "config key 'atlas.label_maps' is null: name a folder with one label map per heart "
+            "(docs/atlas.md)"
+        )
+    for field in ("leave_out", "cut_vessels"):
+        for name in atlas[field]:
+            if name not in hearts:
+                near = get_close_matches(name, hearts, 1)
+                hint = (
+                    f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(list(hearts)[:8])}"
+                )
+                raise InputError(f"config key 'atlas.{field}': no label map is called {name!r}{hint}")
+    used = len(hearts) - len(set(atlas["leave_out"]))
+    if used < FEWEST_HEARTS:
+        raise InputError(
+            f"config key 'atlas.label_maps': {used} hearts are left of {len(hearts)}; an atlas needs "
+            f"{FEWEST_HEARTS} or more"
+        )
+    for name in atlas["weights"]:
+        try:
+            anatomy.label(name)
+        except InputError as error:
+            raise InputError(f"config key 'atlas.weights': {error}") from None

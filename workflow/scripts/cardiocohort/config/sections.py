@@ -43,6 +43,9 @@ class Threads:
         minimum=1,
         maximum=256,
     )
+    atlas: int = key(
+        2, "Hearts of an atlas registered side by side; each takes up to 1.5 GB.", minimum=1, maximum=256
+    )
 
 
 SOURCE = {
@@ -207,6 +210,60 @@ class DenoiserTraining:
         exclusiveMinimum=0,
         maximum=1000000,
     )
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The config section `atlas`."""
+
+    name: str = key(
+        "mine",
+        "Name of the atlas; everything lies in results/atlas/<name>/. Letters, digits and underscores.",
+        pattern="^[A-Za-z0-9][A-Za-z0-9_]{0,63}(?!\\n)$",
+    )
+    anatomy: str = key(
+        "resources/anatomies/heart.json",
+        "Structures and grid (JSON, as the head of a bundle.json).",
+        minLength=1,
+    )
+    label_maps: str | None = key(
+        None, "Folder of label maps in the convention, one per heart; 3 or more.", minLength=1
+    )
+    leave_out: list = key(
+        [],
+        "Hearts (names of label maps) that are registered but are in no mean and no mode, to measure on.",
+        items={"type": "string", "minLength": 1, "description": "name of a label map"},
+    )
+    cut_vessels: list = key(
+        [],
+        "Hearts whose vessels end elsewhere than those of most: matched only near the chambers.",
+        items={"type": "string", "minLength": 1, "description": "name of a label map"},
+    )
+    vessel_reach_mm: float = key(
+        14.0,
+        "How far from the chambers the vessels of `cut_vessels` are matched.",
+        minimum=2.0,
+        maximum=100.0,
+    )
+    weights: dict = key(
+        {
+            "myocardium": 1.2,
+            "superior_vena_cava": 1.5,
+            "inferior_vena_cava": 1.5,
+            "pulmonary_vein": 1.5,
+        },
+        "Weights of structures in the registration; 1 for those that are not named.",
+        additionalProperties={"type": "number", "minimum": 0, "maximum": 100, "description": "weight"},
+    )
+    least_overlap: float = key(
+        0.85,
+        "Mean Dice of the chambers after registration, below which a heart is left out of the atlas.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    cell_voxels: int = key(4, "Voxels of a cell of the modes along an axis.", minimum=2, maximum=8)
+    samples: int = key(100, "Random hearts that specificity is measured on.", minimum=2, maximum=10000)
+    seed: int = key(1, "Seed of these random hearts.", minimum=0, maximum=9007199254740991)
 
 
 @dataclass(frozen=True)
@@ -565,6 +622,9 @@ class Config:
     segmentations: Segmentations = section(
         Segmentations,
         "A data set of segmented scans, to be made label maps (target `label_maps`, docs/own-data.md).",
+    )
+    atlas: Atlas = section(
+        Atlas, "A statistical shape model of a folder of hearts (target `atlas`, docs/atlas.md)."
     )
     prior: Prior = section(
         Prior,

@@ -1,9 +1,9 @@
-"""Random hearts of an atlas, turned, deformed a little and grown to prescribed volumes (prior stage).
+"""Random hearts: an atlas or a template, turned, deformed and grown to prescribed volumes (prior stage).
 
-A heart is the atlas's template pulled back through X: output position -> template position (mm), kept on cells of two
+A heart is a template pulled back through X: output position -> template position (mm), kept on cells of two
 voxels and composed of flows, each invertible:
 
-* the shape: the exponential of a velocity that is drawn from the atlas's modes;
+* the shape: the exponential of a velocity drawn from an atlas's modes, where there is an atlas;
 * an affine map (rotation, small anisotropic stretch) and the exponential of a smooth random velocity;
 * growth: structures reach prescribed volumes by following v = grad phi, where the Laplacian of phi
   is each structure's remaining log growth spread over it. div v is the local rate of growth, so a
@@ -25,22 +25,27 @@ from ..atlas.model import ShapeModel
 from ..runtime.errors import SubjectError
 
 HARD_STEPS = 3
+CERTAIN = 0.9999  # occupancy of a cell from which all its voxels have one label
 BORDER_VOXELS = 2  # vessels end here, as the scans that they come from cut them somewhere
 
 
 @dataclass(frozen=True)
 class DeformationSettings:
-    """Spreads of what is random beside the atlas's modes; growth_steps flows bring the volumes to their targets.
+    """Spreads of what is random beside an atlas's modes; growth_steps flows bring the volumes to their
+    targets.
 
-    turn_sd_deg: of the rotation about each axis. Poses within the atlas's cohort spread by 4.6 degrees; hearts of
-    other hospitals lie 10 to 26 degrees apart.
+    turn_sd_deg: of the rotation about each axis. Poses within the atlas's cohort spread by 4.6 degrees;
+    hearts of other hospitals lie 10 to 26 degrees apart.
     """
 
     turn_sd_deg: float = 6.0
     stretch: float = 0.03
     coarse_mm: float = 2.5
     fine_mm: float = 1.0
-    growth_steps: int = 6
+    growth_steps: int = 5
+
+
+OF_ONE_HEART = DeformationSettings(5.0, 0.06, 5.0, 2.0, 8)  # without an atlas, all variety is random
 
 
 @dataclass(frozen=True)
@@ -53,22 +58,31 @@ class Growth:
 
 @dataclass(frozen=True)
 class Template:
-    """An atlas with its template's soft labels, (K + 1, X, Y, Z) and on cells of two voxels."""
+    """Soft labels (K + 1, X, Y, Z) on `grid` and on cells of two voxels; the modes of an atlas, if there
+    is one.
+    """
 
-    model: ShapeModel
+    name: str
+    model: ShapeModel | None
     one_hot: torch.Tensor
     coarse: torch.Tensor
     grid: Grid
 
 
-def make_template(model: ShapeModel, anatomy: Anatomy, grid: Grid) -> Template:
-    """Template of an atlas on `grid`."""
-    one_hot = flow.one_hot(model.template, anatomy.n_channels, flow.TEMPLATE_SIGMA)
-    return Template(model, one_hot, avg_pool3d(one_hot, registration.CELL), grid)
+def make_template(
+    name: str, labels: np.ndarray, anatomy: Anatomy, grid: Grid, model: ShapeModel | None = None
+) -> Template:
+    """Template from labels (X, Y, Z) already on `grid`, those of an atlas or of one heart."""
+    one_hot = flow.one_hot(labels, anatomy.n_channels, flow.TEMPLATE_SIGMA)
+    return Template(name, model, one_hot, avg_pool3d(one_hot, registration.CELL), grid)
 
 
 def deform(
-    template: Template, growth: Growth, anatomy: Anatomy, rng: np.random.Generator, settings: DeformationSettings
+    template: Template,
+    growth: Growth,
+    anatomy: Anatomy,
+    rng: np.random.Generator,
+    settings: DeformationSettings,
 ) -> np.ndarray:
     """Labels (X, Y, Z) uint8 of a random heart that has the volumes of `growth`.
 
@@ -76,7 +90,9 @@ def deform(
     """
     grid = template.grid
     cells = Lattice.of(grid, registration.CELL)
-    offset = template.model.displacement(template.model.draw(rng), grid)
+    model, offset = template.model, torch.zeros(3, *cells.shape)
+    if model is not None:
+        offset = model.displacement(model.draw(rng), grid)
     offset = _composed(offset, _turned(cells, rng, settings), cells)
     offset = _composed(offset, flow.exponential(-_random_velocity(cells, rng, settings), cells), cells)
     cell_ml = cells.spacing_mm**3 / 1000.0
@@ -91,13 +107,16 @@ def deform(
     # the argmax of a thin vessel smaller than its occupancy.
     for _ in range(HARD_STEPS):
         occupancy = flow.sample(template.coarse, cells.centres_mm + offset, cells)
-        voxels = np.bincount(_labels(template, offset, cells).ravel(), minlength=anatomy.n_channels)
+        voxels = np.bincount(
+            _labels(template, offset, occupancy, cells).ravel(), minlength=anatomy.n_channels
+        )
         offset = _grown(offset, occupancy, voxels * grid.voxel_volume_ml, targets, 1, cells)
     offset = _centred(template, offset, cells, anatomy)
     smallest = float(flow.jacobian(offset, cells).min())
     if smallest <= 0:
         raise SubjectError("deformation folds", f"smallest Jacobian determinant {smallest:.3g}")
-    return _within_border(_labels(template, offset, cells))
+    occupancy = flow.sample(template.coarse, cells.centres_mm + offset, cells)
+    return _within_border(_labels(template, offset, occupancy, cells))
 
 
 def _turned(cells: Lattice, rng, settings) -> torch.Tensor:
@@ -159,20 +178,23 @@ def _centred(template: Template, offset, cells: Lattice, anatomy: Anatomy) -> to
     return offset
 
 
-def _labels(template: Template, offset: torch.Tensor, cells: Lattice) -> np.ndarray:
-    """Argmax over channels of the template pulled back at full resolution, (X, Y, Z) uint8."""
-    grid, voxels = template.grid, Lattice.of(template.grid, 1)
-    # most of the field is background: only the box of the cells that hold a structure is looked up
-    held = flow.sample(template.coarse[1:], cells.centres_mm + offset, cells).amax(0) > 0
-    factor = registration.CELL
-    box = tuple(
-        slice(max(int(at.min()) - 1, 0) * factor, (int(at.max()) + 2) * factor) for at in torch.where(held)
-    )
-    where = voxels.centres_mm[:, *box] + flow.upsampled(offset, grid.shape)[:, *box]
-    # beyond the template every channel is zero, and argmax then gives 0, background
-    values = flow.sample(template.one_hot, where, voxels).movedim(0, -1).contiguous()
-    labels = np.zeros(grid.shape, dtype=np.uint8)
-    labels[box] = values.argmax(-1).to(torch.uint8).numpy()
+def _labels(template: Template, offset: torch.Tensor, occupancy: torch.Tensor, cells: Lattice) -> np.ndarray:
+    """Argmax over channels of the template pulled back at full resolution, (X, Y, Z) uint8.
+
+    occupancy (K + 1, x, y, z) is that of the cells; only cells that are not all of one label are looked up.
+    """
+    grid, voxels, factor = template.grid, Lattice.of(template.grid, 1), registration.CELL
+    # beyond the template every channel is zero: background
+    structures, of_cell = occupancy[1:].amax(0), occupancy.argmax(0)
+    mixed = ~((structures < 1 - CERTAIN) | (structures > CERTAIN))
+    labels = np.where(structures > 0.5, of_cell, 0).astype(np.uint8)
+    labels = labels.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
+    fine = torch.zeros(grid.shape, dtype=torch.bool)
+    blocks = fine.reshape(*(n for edge in cells.shape for n in (edge, factor)))
+    blocks[...] = mixed[:, None, :, None, :, None]
+    where = (voxels.centres_mm + flow.upsampled(offset, grid.shape))[:, fine]
+    values = flow.sample(template.one_hot, where[:, :, None, None], voxels)[..., 0, 0]
+    labels[fine.numpy()] = torch.where(values.amax(0) > 0, values.argmax(0), 0).to(torch.uint8).numpy()
     return labels
 
 

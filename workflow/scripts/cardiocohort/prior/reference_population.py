@@ -16,6 +16,7 @@ from .. import topology
 from ..anatomy import moments
 from ..anatomy.label_map import read_label_map, to_grid, write_label_map
 from ..anatomy.labels import Anatomy, Grid
+from ..atlas import model as atlas_model
 from ..label_maps.on_grid import read_on_grid
 from ..label_maps.reading import Convention
 from ..runtime import artifacts
@@ -24,7 +25,7 @@ from ..runtime.errors import InputError, SubjectError
 from ..runtime.outcomes import Outcome, ending_of
 from ..runtime.tables import read_table
 from . import virtual_patients
-from .deformation import DeformationSettings, Template, deform, make_template
+from .deformation import OF_ONE_HEART, DeformationSettings, Growth, Template, deform, make_template
 
 MAX_ATTEMPTS = 8
 COVARIATES = ("sex", "age_years", "bsa_m2", "condition")
@@ -47,13 +48,9 @@ class Source:
 def open_source(
     anatomy, grid, rules_path, templates: dict[str, float], values_path, seed, convention=None
 ) -> Source:
-    """Initializer of a worker: `templates` maps label-map paths to their share of the population."""
+    """Initializer of a worker: `templates` maps an atlas or label maps to their share of the population."""
     torch.set_num_threads(1)
-    smoothing = DeformationSettings().smoothing_voxels
-    loaded = []
-    for path in templates:
-        labels = to_grid(read_label_map(path, anatomy), grid).labels
-        loaded.append(make_template(Path(path).name.split(".")[0], labels, anatomy, grid, smoothing))
+    loaded = [open_template(path, anatomy, grid) for path in templates]
     shares = np.array(list(templates.values()), dtype=float)
     return Source(
         anatomy,
@@ -65,6 +62,17 @@ def open_source(
         seed,
         convention,
     )
+
+
+def open_template(path: str | Path, anatomy: Anatomy, grid: Grid) -> Template:
+    """An atlas (.safetensors) or a template's label map; InputError for an atlas of another anatomy or
+    grid.
+    """
+    name = Path(path).name.split(".")[0]
+    if Path(path).suffix != ".safetensors":
+        return make_template(name, to_grid(read_label_map(path, anatomy), grid).labels, anatomy, grid)
+    model, _ = atlas_model.load(path, anatomy, grid)
+    return make_template(name, model.template, anatomy, grid, model)
 
 
 def deformed_tasks(n: int, inputs: str) -> list[Task]:
@@ -90,14 +98,13 @@ def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
         template = s.templates[rng.choice(len(s.templates), p=s.shares)]
         vessels = tuple(n for n in s.anatomy.structures if n not in virtual_patients.CHAMBERS)
         patient = virtual_patients.draw(rng, s.published, vessels)
-        volumes_ml = template.one_hot[0].sum((1, 2, 3)).double() * s.grid.voxel_volume_ml
-        growth = {s.anatomy.label(n): v for n, v in patient.volumes_ml.items()}
-        growth |= {
-            s.anatomy.label(n): f * float(volumes_ml[s.anatomy.label(n)])
-            for n, f in patient.vessel_factors.items()
-        }
+        growth = Growth(
+            {s.anatomy.label(name): volume for name, volume in patient.volumes_ml.items()},
+            {s.anatomy.label(name): factor for name, factor in patient.vessel_factors.items()},
+        )
+        settings = OF_ONE_HEART if template.model is None else DeformationSettings()
         try:
-            labels = deform(template, growth, s.anatomy, rng, DeformationSettings())
+            labels = deform(template, growth, s.anatomy, rng, settings)
             record = _accept(s, path, labels)
         except SubjectError as error:
             refused.append(f"{template.name}: {error.reason}")

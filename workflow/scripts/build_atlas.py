@@ -1,0 +1,34 @@
+"""Rule build_atlas: the shape model of the registered hearts, how good it is, and hearts to look at."""
+
+from pathlib import Path
+
+from cardiocohort import topology
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.atlas import building, model, quality
+from cardiocohort.runtime import artifacts, script
+
+
+def main(snakemake):
+    anatomy, grid = read_anatomy(snakemake.input.anatomy)
+    p, out = snakemake.params, snakemake.output
+    cohort = building.read_registered(snakemake.input.registrations, snakemake.input.template, anatomy, grid)
+    template = building.sealed(
+        cohort.template, anatomy, grid, topology.load_rules(snakemake.input.rules, anatomy)
+    )
+    shape = model.fit(cohort.velocities, template, cohort.rotations, grid, p.cell_voxels)
+    tables = {
+        "compactness": quality.compactness(shape),
+        "generalisation": quality.generalisation(
+            cohort.velocities, cohort.hearts, cohort.subjects, shape, anatomy, grid
+        ),
+        "specificity": quality.specificity(shape, cohort.hearts, p.samples, p.seed, anatomy, grid),
+        "examples": building.write_examples(Path(out.examples).with_suffix(""), shape, p.seed, anatomy, grid),
+    }
+    for name, table in tables.items():
+        with artifacts.atomic_path(out[name]) as path:
+            table.to_csv(path, sep="\t", index=False)
+    model.save(shape, out.atlas, anatomy, grid, {"name": p.name, "hearts": cohort.subjects})
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)

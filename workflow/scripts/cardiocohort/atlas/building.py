@@ -1,0 +1,104 @@
+"""From registered hearts to a shape model's material, and hearts of it to look at (atlas stage)."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from .. import topology
+from ..anatomy.label_map import write_label_map
+from ..anatomy.labels import Anatomy, Grid
+from ..runtime import artifacts
+from ..runtime.errors import InputError
+from ..runtime.outcomes import Outcome
+from . import registering
+from .hearts import ATLAS, read_prepared, turned_labels
+from .model import Drawer, ShapeModel
+
+log = logging.getLogger(__name__)
+SHOWN_MODES, SHOWN_SD, SHOWN_SAMPLES = 4, 2.0, 8
+SEALED_MM = 4.0
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Registered hearts of an atlas: velocities (N, 3, X, Y, Z) mm on registration's cells, labels (X, Y,
+    Z) in the template's pose, rotations (N, 3, 3) onto the template, and the template's labels.
+    """
+
+    subjects: list[str]
+    velocities: np.ndarray
+    hearts: list[np.ndarray]
+    rotations: np.ndarray
+    template: np.ndarray
+
+
+def read_registered(table: str | Path, template: str | Path, anatomy: Anatomy, grid: Grid) -> Cohort:
+    """Those of registrations.tsv that are in the atlas; InputError where fewer than three registered."""
+    folder = Path(table).parent
+    rows = pd.read_csv(table, sep="\t", keep_default_na=False, dtype={"subject": str})
+    used = rows[(rows["verdict"] == Outcome.ACCEPTED) & (rows["use"] == ATLAS)]
+    if len(used) < 3:
+        raise InputError(
+            f"{table}: {len(used)} of {len(rows)} hearts registered; an atlas needs 3 or more. Column "
+            "'reason' says why each did not"
+        )
+    velocities, hearts, rotations = [], [], []
+    for row in used.itertuples():
+        path = artifacts.check_file(folder / "registrations" / row.file, int(row.size), row.sha256)
+        velocities.append(registering.read_velocity(path))
+        rotations.append(np.array(row.rotation.split(","), dtype=float).reshape(3, 3))
+        own = read_prepared(folder / "hearts" / f"{row.subject}.nii.gz", anatomy)
+        hearts.append(turned_labels(own, rotations[-1], grid, anatomy))
+    return Cohort(
+        used["subject"].tolist(),
+        np.stack(velocities),
+        hearts,
+        np.stack(rotations),
+        read_prepared(template, anatomy),
+    )
+
+
+def sealed(template: np.ndarray, anatomy: Anatomy, grid: Grid, rules: topology.Rules) -> np.ndarray:
+    """The template (X, Y, Z) with pores between blood, wall and openings made wall, within SEALED_MM of blood.
+
+    Where a valve's fibrous ring meets the wall, a segmentation leaves a ring of pores. A voxel closes them in
+    the template; hearts that are drawn from it would stretch them open. What may not be bare are the rules of
+    kind `breach`.
+    """
+    out = template.copy()
+    for rule in rules.of_kind("breach").checks:
+        kept = np.isin(out, (*rule.structure, *rule.other, *rule.openings))
+        closed = ndimage.binary_closing(kept, np.ones((3, 3, 3)))
+        distance_mm = ndimage.distance_transform_edt(~np.isin(out, rule.structure)) * grid.spacing_mm
+        pores = closed & (out == 0) & (distance_mm <= SEALED_MM)
+        out[pores] = rule.other[0]
+        log.info("%s: %.2f mL of pores closed", rule.name, pores.sum() * grid.voxel_volume_ml)
+    return out
+
+
+def write_examples(folder: Path, shape: ShapeModel, seed: int, anatomy: Anatomy, grid: Grid) -> pd.DataFrame:
+    """Label maps of the mean, of the first modes at +-2 SD and of random hearts, in `folder`; their table."""
+    drawer, rows = Drawer(shape, anatomy, grid), []
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, kind: str, mode: int, sd: float, coefficients: np.ndarray) -> None:
+        write_label_map(folder / f"{name}.nii.gz", drawer.labels(coefficients), grid)
+        listed = artifacts.listing(folder, f"{name}.nii.gz")
+        rows.append({"name": name, "kind": kind, "mode": mode, "sd": sd} | listed)
+
+    none = np.zeros(len(shape.variances))
+    write("mean", "mean", 0, 0.0, none)
+    for mode in range(min(SHOWN_MODES, len(none))):
+        for sd in (-SHOWN_SD, SHOWN_SD):
+            coefficients = none.copy()
+            coefficients[mode] = sd * shape.deviations[mode]
+            write(f"mode-{mode + 1}-{'plus' if sd > 0 else 'minus'}", "mode", mode + 1, sd, coefficients)
+    for sample in range(SHOWN_SAMPLES):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, sample]))
+        write(f"sample-{sample}", "sample", 0, 0.0, shape.draw(rng))
+    artifacts.remove_unlisted(folder, {row["file"] for row in rows})
+    return pd.DataFrame(rows)
