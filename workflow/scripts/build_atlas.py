@@ -16,6 +16,7 @@ def main(snakemake):
         cohort.template, anatomy, grid, topology.load_rules(snakemake.input.rules, anatomy)
     )
     shape = model.fit(cohort.velocities, template, cohort.rotations, grid, p.cell_voxels)
+    model.save(shape, out.atlas, anatomy, grid, {"name": p.name, "hearts": cohort.subjects})
     tables = {
         "compactness": quality.compactness(shape),
         "generalisation": quality.generalisation(
@@ -27,7 +28,6 @@ def main(snakemake):
     for name, table in tables.items():
         with artifacts.atomic_path(out[name]) as path:
             table.to_csv(path, sep="\t", index=False)
-    model.save(shape, out.atlas, anatomy, grid, {"name": p.name, "hearts": cohort.subjects})
 
 
 if __name__ == "__main__":

@@ -202,12 +202,11 @@ def test_structures_apart_touch_no_edited_one():
 
 
 def test_labels_that_the_base_lacks_are_not_held():
-    """An overlap with nothing would outweigh every moment: the wall of a base without veins ended 5 % too large."""
+    """An overlap with nothing would outweigh every moment: a base without veins got 5 % more wall."""
     labels = read_base_map(TEMPLATES[0], HEART, HEART_GRID, CONVENTION)
     vein, ventricle = HEART.label("pulmonary_vein"), HEART.label("right_ventricle")
     assert siblings.apart(labels, [(ventricle,)], 11)[vein]
     assert not siblings.apart(np.where(labels == vein, 0, labels), [(ventricle,)], 11)[vein]
-
 
 
 def test_a_structure_strays_by_what_its_dice_lacks():

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import LabelMap, centred, read_label_map, to_grid, write_volume
+from cardiocohort.atlas import flow, registration
+from cardiocohort.atlas import model as atlas_model
 from cardiocohort.prior import deformation, reference_population, virtual_patients
 from cardiocohort.runtime.errors import InputError, SubjectError
 from heart_anatomy import CONVENTION, HEART, HEART_GRID
@@ -32,9 +33,12 @@ def patients(published):
 @pytest.fixture(scope="module")
 def template():
     labels = read_label_map(RESOURCES / "templates/T2_rodero2021_case01.nii.gz", HEART)
-    settings = deformation.DeformationSettings()
     labels = to_grid(labels, HEART_GRID).labels
-    return deformation.make_template("T2", labels, HEART, HEART_GRID, settings.smoothing_voxels), labels
+    return deformation.make_template("T2", labels, HEART, HEART_GRID), labels
+
+
+def volumes_of(labels: np.ndarray) -> dict[int, float]:
+    return {k: float(np.sum(labels == k)) * HEART_GRID.voxel_volume_ml for k in range(1, HEART.n_channels)}
 
 
 @pytest.mark.parametrize(
@@ -69,52 +73,83 @@ def test_aorta_grows_with_age_and_body_size_as_in_mesa(published, patients):
     assert per_m2 == pytest.approx(1 / 0.23, abs=1.2)
 
 
-def test_growth_reaches_the_volumes_asked_for(template):
+def test_growth_reaches_the_target_volumes(template):
     """A dilated ventricle with an unchanged wall: the wall thins, its volume stays."""
     heart, labels = template
-    voxel = HEART_GRID.voxel_volume_ml
-    own = {k: float(np.sum(labels == k)) * voxel for k in range(1, HEART.n_channels)}
-    wanted = own | {HEART.label("left_ventricle"): 280.0}
-    still = deformation.DeformationSettings(rotation_deg=0, stretch=0, coarse_mm=0, fine_mm=0)
-    out = deformation.deform(heart, wanted, HEART, np.random.default_rng(0), still)
+    wanted = volumes_of(labels) | {HEART.label("left_ventricle"): 280.0}
+    still = deformation.DeformationSettings(turn_sd_deg=0, stretch=0, coarse_mm=0, fine_mm=0, growth_steps=8)
+    growth = deformation.Growth(wanted, {})
+    out = deformation.deform(heart, growth, HEART, np.random.default_rng(0), still)
     for k, volume in wanted.items():
         name = HEART.structures[k - 1]
-        assert np.sum(out == k) * voxel == pytest.approx(volume, rel=0.03), name
+        assert np.sum(out == k) * HEART_GRID.voxel_volume_ml == pytest.approx(volume, rel=0.03), name
+
+
+def test_factors_grow_what_the_drawn_shape_has(template):
+    heart, labels = template
+    aorta = HEART.label("aorta")
+    still = deformation.DeformationSettings(turn_sd_deg=0, stretch=0, coarse_mm=0, fine_mm=0)
+    growth = deformation.Growth({}, {aorta: 1.3})
+    out = deformation.deform(heart, growth, HEART, np.random.default_rng(0), still)
+    assert np.sum(out == aorta) / np.sum(labels == aorta) == pytest.approx(1.3, rel=0.05)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_deformed_hearts_are_centred_and_keep_every_structure(template, seed):
     heart, labels = template
-    growth = {k: float(np.sum(labels == k)) * HEART_GRID.voxel_volume_ml for k in range(1, 11)}
+    growth = deformation.Growth(volumes_of(labels), {})
     rng = np.random.default_rng(seed)
-    out = deformation.deform(heart, growth, HEART, rng, deformation.DeformationSettings())
+    out = deformation.deform(heart, growth, HEART, rng, deformation.OF_ONE_HEART)
     centre = tuple(HEART.label(n) for n in HEART.centred_on)
     measured = moments.measure_labels(out, [centre], HEART_GRID.axes_mm())
     np.testing.assert_allclose(measured.centroid_mm[0], 0, atol=0.5)
     assert set(np.unique(out)) == set(range(11))
-    again = deformation.deform(
-        heart, growth, HEART, np.random.default_rng(seed), deformation.DeformationSettings()
-    )
+    again = deformation.deform(heart, growth, HEART, np.random.default_rng(seed), deformation.OF_ONE_HEART)
     np.testing.assert_array_equal(out, again)
+
+
+def test_vessels_end_before_the_border_of_the_field(template):
+    heart, _ = template
+    longer = deformation.Growth({}, {HEART.label("aorta"): 3.0})
+    out = deformation.deform(
+        heart, longer, HEART, np.random.default_rng(0), deformation.DeformationSettings()
+    )
+    inner = (slice(deformation.BORDER_VOXELS, -deformation.BORDER_VOXELS),) * 3
+    assert out[inner].sum() == out.sum()
 
 
 def test_a_folding_map_is_refused(template):
     heart, labels = template
-    growth = {k: float(np.sum(labels == k)) * HEART_GRID.voxel_volume_ml for k in range(1, 11)}
     wild = deformation.DeformationSettings(coarse_mm=400.0, fine_mm=400.0)
+    growth = deformation.Growth(volumes_of(labels), {})
     with pytest.raises(deformation.SubjectError):
         deformation.deform(heart, growth, HEART, np.random.default_rng(0), wild)
 
 
-def test_jacobian_of_a_linear_map_is_its_determinant():
-    axes = [torch.tensor(a, dtype=torch.float32) for a in HEART_GRID.axes_mm(deformation.FACTOR)]
-    cells = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-    matrix = torch.tensor([[1.1, 0.2, 0.0], [0.0, 0.9, 0.1], [0.05, 0.0, 1.2]])
-    mapped = torch.einsum("ij,jxyz->ixyz", matrix, cells)
-    found = deformation._jacobian(mapped, HEART_GRID)
-    torch.testing.assert_close(
-        found, torch.full_like(found, float(torch.linalg.det(matrix))), rtol=1e-3, atol=0
+def test_only_mixed_cells_are_looked_up_and_the_labels_are_the_same(template):
+    """The short cut of `deform` against the pull of every voxel."""
+    heart, _ = template
+    cells = flow.Lattice.of(HEART_GRID, registration.CELL)
+    velocity = deformation._random_velocity(cells, np.random.default_rng(5), deformation.OF_ONE_HEART)
+    offset = flow.exponential(velocity, cells)
+    occupancy = flow.sample(heart.coarse, cells.centres_mm + offset, cells)
+    quick = deformation._labels(heart, offset, occupancy, cells)
+    np.testing.assert_array_equal(quick, registration.warped(heart.one_hot, offset, HEART_GRID))
+
+
+def test_a_heart_without_modes_is_the_template_of_its_atlas(template):
+    """An atlas whose hearts are all the same draws its template, sealed or not."""
+    heart, labels = template
+    cells = flow.Lattice.of(HEART_GRID, registration.CELL)
+    none = np.zeros((3, 3, *cells.shape), np.float32)
+    shape = atlas_model.fit(none, labels, np.stack([np.eye(3)] * 3), HEART_GRID, 4)
+    drawn = deformation.make_template("atlas", labels, HEART, HEART_GRID, shape)
+    still = deformation.DeformationSettings(turn_sd_deg=0, stretch=0, coarse_mm=0, fine_mm=0)
+    growth = deformation.Growth({}, {})
+    one, other = (
+        deformation.deform(t, growth, HEART, np.random.default_rng(0), still) for t in (heart, drawn)
     )
+    assert np.count_nonzero(one != other) < 50
 
 
 # ---- a folder of label maps

@@ -63,7 +63,7 @@ def read_registered(table: str | Path, template: str | Path, anatomy: Anatomy, g
 
 
 def sealed(template: np.ndarray, anatomy: Anatomy, grid: Grid, rules: topology.Rules) -> np.ndarray:
-    """The template (X, Y, Z) with pores between blood, wall and openings made wall, within SEALED_MM of blood.
+    """The template (X, Y, Z) with pores between blood, wall and openings made wall, near the blood.
 
     Where a valve's fibrous ring meets the wall, a segmentation leaves a ring of pores. A voxel closes them in
     the template; hearts that are drawn from it would stretch them open. What may not be bare are the rules of
@@ -76,7 +76,7 @@ def sealed(template: np.ndarray, anatomy: Anatomy, grid: Grid, rules: topology.R
         distance_mm = ndimage.distance_transform_edt(~np.isin(out, rule.structure)) * grid.spacing_mm
         pores = closed & (out == 0) & (distance_mm <= SEALED_MM)
         out[pores] = rule.other[0]
-        log.info("%s: %.2f mL of pores closed", rule.name, pores.sum() * grid.voxel_volume_ml)
+        log.info("%.2f mL of pores closed", pores.sum() * grid.voxel_volume_ml)
     return out
 
 

@@ -93,7 +93,7 @@ def table(
     missing = dict(
         zip(
             (r["subject"] for r in usable),
-            lacking(np.array([r["volume_ml"] for r in usable]).reshape(len(usable), -1), anatomy),
+            lacking(np.array([r["volume_ml"] for r in usable]).reshape(-1, anatomy.n_channels - 1), anatomy),
             strict=True,
         )
     )

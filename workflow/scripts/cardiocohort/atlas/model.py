@@ -27,7 +27,7 @@ MAX_SD = 2.5  # of a mode, in draws
 AROUND_MM = 8.0  # voxels farther from every structure do not count in the analysis
 LEAST_WEIGHT = 0.01  # theirs
 SHRINKAGES = np.linspace(0.0, 0.95, 20)
-FEWEST_TO_SHRINK = 3
+FEWEST_TO_SHRINK = 4
 LEAST_VARIANCE = 1e-9  # of a mode; hearts that are copies of each other leave modes without any
 TENSORS = ("template", "mean", "modes", "variances", "rotations")
 
@@ -135,11 +135,15 @@ def cross_validated_shrinkage(gram: np.ndarray) -> float:
     """How far variances are shrunk towards their mean, from 0 to 1: where left-out hearts are most likely.
 
     gram (N, N): inner products of centred velocities. Each heart in turn is projected onto the modes of all
-    others; the score is the normal log-likelihood of its coefficients. (Ledoit and Wolf's estimate, made for
-    many dimensions of one variance, shrinks the few large modes of a heart to half.)
+    others; the score is the normal log-likelihood of its coefficients, up to one scale for all variances: a
+    part of every left-out heart lies outside the modes. (Ledoit and Wolf's estimate, made for many dimensions
+    of one variance, shrinks the few large modes of a heart to half.)
     """
-    n, scores = len(gram), np.zeros(len(SHRINKAGES))
-    for i in range(n if n > FEWEST_TO_SHRINK else 0):
+    n = len(gram)
+    if n < FEWEST_TO_SHRINK:
+        return 0.0
+    variances, squares = [], []
+    for i in range(n):
         others = np.arange(n) != i
         inner, cross = gram[np.ix_(others, others)], gram[others, i]
         mean = inner.mean(axis=0)
@@ -148,10 +152,14 @@ def cross_validated_shrinkage(gram: np.ndarray) -> float:
         values, vectors = values[::-1][: n - 2], vectors[:, ::-1][:, : n - 2]
         values = np.maximum(values, LEAST_VARIANCE)
         coefficients = (vectors / np.sqrt(values * (n - 2))).T @ (cross - cross.mean() - mean + mean.mean())
-        for k, shrinkage in enumerate(SHRINKAGES):
-            shrunk = (1 - shrinkage) * values + shrinkage * values.mean()
-            scores[k] -= 0.5 * (np.log(shrunk) + coefficients**2 / shrunk).sum()
-    return float(SHRINKAGES[scores.argmax()])
+        variances.append(values)
+        squares.append(coefficients**2)
+    variances, squares = np.array(variances), np.array(squares)
+    scores = []
+    for shrinkage in SHRINKAGES:
+        shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean(axis=1, keepdims=True)
+        scores.append(-np.log(shrunk).mean() - np.log((squares / shrunk).mean()))
+    return float(SHRINKAGES[np.argmax(scores)])
 
 
 def importance(template: np.ndarray, grid: Grid, size: tuple[int, int, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from scipy import ndimage
 
 from ..anatomy.labels import Anatomy, Grid
 from ..anatomy.moments import measure_labels
@@ -26,6 +27,7 @@ from .hearts import near_chambers, read_prepared, turned_labels
 from .registration import LEVELS, Level
 
 FIRST_ROUND = LEVELS[:3]  # the mean place needs no finer levels
+BLURRED_VOXELS = 4
 LEAST_START = 0.02  # Dice: a structure that overlaps less at the start cannot be matched
 
 
@@ -76,9 +78,10 @@ def work(t: Target, path: Path, payload: tuple[str, list, bool]) -> dict:
     cared = near_chambers(labels, anatomy, grid, t.reach_mm) if cut else np.ones(labels.shape, dtype=bool)
     start = dice(np.where(cared, t.labels, 0), np.where(cared, labels, 0), anatomy)
     there = [bool((labels == k).any() and (t.labels == k).any()) for k in range(1, anatomy.n_channels)]
-    # what lies elsewhere would only push the template's away
+    # what lies elsewhere would only push the template's away, as far as its blurred labels reach
     apart = [k for k in range(1, anatomy.n_channels) if there[k - 1] and start[k - 1] < LEAST_START]
-    cared &= ~(np.isin(labels, apart) | np.isin(t.labels, apart))
+    elsewhere = np.isin(labels, apart) | np.isin(t.labels, apart)
+    cared &= ~ndimage.binary_dilation(elsewhere, iterations=BLURRED_VOXELS)
     heart = registration.soft_labels(labels, anatomy, t.levels)
     velocity = registration.register(t.soft, heart, grid, t.weights, t.levels, cared)
     cells = Lattice.of(grid, registration.CELL)
