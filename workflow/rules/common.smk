@@ -236,6 +236,9 @@ CONVENTION = [
 ]
 CONVENTION_SHA256 = [artifacts.sha256(path) for path in CONVENTION]
 REFERENCE_VALUES = str(REPOSITORY / "resources/reference/reference_values.tsv")
+RELATIONS = str(
+    REPOSITORY / "resources/reference/relations.tsv"
+)  # read beside REFERENCE_VALUES
 
 # The cohort needs a bundle; the target `prior` makes one, `label_maps` needs none. Jobs parse this file
 # too, after a main process that has found nothing wrong.
