@@ -131,7 +131,8 @@ def read_published(path: str | Path) -> Published:
     _ordered(relations.path, "age_lowest", "age_highest", *ages)
     body = {sex: (get("body_surface_mean", sex=sex), get("body_surface_sd", sex=sex)) for sex in SEXES}
     people = list(product(CHAMBERS, prevalence, SEXES))
-    source = _Source(Path(path), table, relations, body, get("muscle_density", "myocardium"))
+    rows = {(row["structure"], row["group"], row["sex"]): row for row in table.to_dict("records")[::-1]}
+    source = _Source(Path(path), rows, relations, body, get("muscle_density", "myocardium"))
     volumes = {of: _volume(source, *of) for of in people}
     slopes = {of: _relative_slope(source, volumes, np.ptp(ages) / np.sqrt(12), *of) for of in people}
     aorta = table[table["structure"] == "ascending_aorta"].drop_duplicates("sex").set_index("sex")
@@ -202,10 +203,13 @@ def assumptions(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class _Source:
-    """Both tables, and what turns a published value into mL."""
+    """Both tables, and what turns a published value into mL.
+
+    rows: of reference_values.tsv by structure, group and sex, the first of the file for each.
+    """
 
     path: Path
-    table: pd.DataFrame
+    rows: dict[tuple[str, str, str], dict]
     relations: Relations
     body_surface_m2: dict[str, tuple[float, float]]
     density_g_ml: float
@@ -232,13 +236,12 @@ def _relations(path: Path) -> tuple[Relations, pd.DataFrame]:
     numbers = pd.to_numeric(frame["value"], errors="coerce")
     for row, kind in kinds.items():
         low, high, units = RELATION_NAMES[kind]
-        here = frame.index == row
-        outside = here & (not low <= numbers[row] <= high)
-        first_bad(path, frame, "value", outside, f"a number from {low:g} to {high:g}")
         if kind == "age_slope":
             units = SLOPE_UNITS.get(frame.at[row, "structure"], ("mL/year",))
-        other = here & (frame.at[row, "unit"] not in units)
-        first_bad(path, frame, "unit", other, " or ".join(units))
+        if not low <= numbers[row] <= high:
+            first_bad(path, frame, "value", frame.index == row, f"a number from {low:g} to {high:g}")
+        if frame.at[row, "unit"] not in units:
+            first_bad(path, frame, "unit", frame.index == row, " or ".join(units))
     keys = list(frame[columns].itertuples(index=False, name=None))
     values = dict(zip(keys, numbers.astype(float), strict=True))
     return Relations(path, values, dict(zip(keys, frame["unit"], strict=True)), set()), frame
@@ -249,13 +252,10 @@ def _kind(name: str) -> str:
     return next((k for k in RELATION_NAMES if name == k or (k[-1] == "_" and name.startswith(k))), "")
 
 
-def _row(source: _Source, structure: str, condition: str, sex: str) -> pd.Series | None:
-    """A sex's own row before one of both; among these the first of the file."""
-    rows = source.table[(source.table["structure"] == structure) & (source.table["group"] == condition)]
-    for who in (sex, BOTH):
-        if (rows["sex"] == who).any():
-            return rows[rows["sex"] == who].iloc[0]
-    return None
+def _row(source: _Source, structure: str, condition: str, sex: str) -> dict | None:
+    """A sex's own row before one of both."""
+    keys = ((structure, condition, who) for who in (sex, BOTH))
+    return next((source.rows[key] for key in keys if key in source.rows), None)
 
 
 def _volume(source: _Source, structure: str, condition: str, sex: str) -> tuple[float, float]:
