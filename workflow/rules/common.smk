@@ -236,7 +236,7 @@ CONVENTION = [
 ]
 CONVENTION_SHA256 = [artifacts.sha256(path) for path in CONVENTION]
 REFERENCE_VALUES = str(REPOSITORY / "resources/reference/reference_values.tsv")
-RELATIONS = str(
+REFERENCE_RELATIONS = str(
     REPOSITORY / "resources/reference/relations.tsv"
 )  # read beside REFERENCE_VALUES
 

@@ -106,7 +106,7 @@ rule make_reference_population:
             for path in (
                 PRIOR_RULES,
                 REFERENCE_VALUES,
-                RELATIONS,
+                REFERENCE_RELATIONS,
                 *PRIOR_TEMPLATES,
                 *CONVENTION,
             )
