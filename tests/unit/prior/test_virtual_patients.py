@@ -268,12 +268,32 @@ def _without(**where):
         (
             "reference_values",
             _replaced("unit", "l", quantity="mass"),
-            r"row 8, column 'unit': 'l' is not one of mL, ",
+            r"row 8, column 'unit': 'l' is not that of the quantity: mL ",
         ),
         (
             "reference_values",
-            _replaced("unit", "g", structure="left_atrium"),
-            r"row \d+, column 'unit': 'g' is not mL",
+            _replaced("quantity", "mass", structure="left_atrium"),
+            r"row \d+, column 'quantity': 'mass' is not a volume",
+        ),
+        (
+            "reference_values",
+            _replaced("unit", "mL/m2", quantity="maximal_volume"),
+            r"row \d+, column 'unit': 'mL/m2' is not that of the quantity",
+        ),
+        (
+            "reference_values",
+            _replaced("unit", "cm", structure="ascending_aorta"),
+            r"row \d+, column 'unit': 'cm' is not that of the quantity: .* mm \(diameter\)",
+        ),
+        (
+            "reference_values",
+            _replaced("sd", "20", structure="ascending_aorta"),
+            r"s.tsv: sd of the ascending_aorta of 'male' is 20; it must be below 13.35",
+        ),
+        (
+            "relations",
+            _replaced("value", "0.96", name="body_surface_sd"),
+            r"relations.tsv: body_surface_sd of 'male' is 0.96; it must be below 0.95",
         ),
         (
             "reference_values",

@@ -18,9 +18,14 @@ CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium", 
 SEXES = ("female", "male")
 SEVERITIES = ("mild", "moderate", "severe")
 RELATIONS = "relations.tsv"
-VOLUMES = ("end_diastolic_volume", "maximal_volume", "mass")
-QUANTITIES = (*VOLUMES, *(f"{name}_index" for name in VOLUMES))
-VOLUME_UNITS = ("mL", "mL/m2", "g", "g/m2")
+UNITS = {  # by quantity, of chambers and wall
+    "end_diastolic_volume": "mL",
+    "end_diastolic_volume_index": "mL/m2",
+    "maximal_volume": "mL",
+    "maximal_volume_index": "mL/m2",
+    "mass": "g",
+    "mass_index": "g/m2",
+}
 ALL, BOTH, HEALTHY, DISEASE = "all", "both", "healthy", "disease"
 KINDS = ("published", "assumption")
 
@@ -98,8 +103,10 @@ class Relations:
 
     def find(self, name: str, structure: str = ALL, group: str = ALL, sex: str = BOTH) -> float | None:
         key = next((k for s in (sex, BOTH) if (k := (name, structure, group, s)) in self.values), None)
+        if key is None:
+            return None
         self.read.add(key)
-        return None if key is None else self.values[key]
+        return self.values[key]
 
     def get(self, name: str, structure: str = ALL, group: str = ALL, sex: str = BOTH) -> float:
         """InputError where there is no such row."""
@@ -129,6 +136,7 @@ def read_published(path: str | Path) -> Published:
     _sum_to_one(relations.path, "prevalence", prevalence.values())
     ages = get("age_lowest"), get("age_highest")
     _ordered(relations.path, "age_lowest", "age_highest", *ages)
+    widest = get("widest_draw")
     body = {sex: (get("body_surface_mean", sex=sex), get("body_surface_sd", sex=sex)) for sex in SEXES}
     people = list(product(CHAMBERS, prevalence, SEXES))
     rows = {(row["structure"], row["group"], row["sex"]): row for row in table.to_dict("records")[::-1]}
@@ -140,20 +148,24 @@ def read_published(path: str | Path) -> Published:
     if lacking:
         raise InputError(f"{path}, column 'structure': no row of the ascending_aorta, sex {lacking[0]!r}")
     diameters = {sex: (aorta.at[sex, "mean"], aorta.at[sex, "sd"]) for sex in SEXES}
+    septum = {condition: _septum_ratio(relations, condition) for condition in prevalence}
+    _stay_positive(relations.path, "body_surface_sd", body, widest)
+    _stay_positive(relations.path, "septum_to_free_wall_sd", septum, widest)
+    _stay_positive(Path(path), "sd of the ascending_aorta", diameters, widest)
     published = Published(
         prevalence=prevalence,
         women_share=get("women_share"),
         age_years=ages,
         age_reference=get("age_reference"),
         body_surface_m2=body,
-        widest=get("widest_draw"),
+        widest=widest,
         size_exponent=get("size_exponent"),
         residual_correlation=get("residual_correlation"),
         least_own_spread=get("least_own_spread"),
         volumes_ml=volumes,
         relative_slopes=slopes,
         ventricular_ratios=_ventricular_ratios(relations),
-        septum_ratios={condition: _septum_ratio(relations, condition) for condition in prevalence},
+        septum_ratios=septum,
         vessel_log_sd=get("log_spread", "vessels"),
         aorta_mm=diameters,
         aorta_of_both_mm=float(np.mean([diameters[sex][0] for sex in SEXES])),
@@ -180,12 +192,14 @@ def read_reference_table(path: str | Path) -> pd.DataFrame:
     first_bad(path, frame, "sex", ~frame["sex"].isin([*SEXES, BOTH]), "female, male or both")
     first_bad(path, frame, "source", frame["source"] == "", "the place where the value was read")
     volumes = frame["structure"].isin(CHAMBERS)
-    grams = frame["unit"].str.startswith("g") & (frame["structure"] != "myocardium")
-    units = ", ".join(VOLUME_UNITS)
-    first_bad(path, frame, "unit", volumes & ~frame["unit"].isin(VOLUME_UNITS), f"one of {units}")
-    first_bad(path, frame, "unit", volumes & grams, "mL or mL/m2; only the myocardium has a mass")
-    quantities = ", ".join(QUANTITIES)
-    first_bad(path, frame, "quantity", volumes & ~frame["quantity"].isin(QUANTITIES), f"one of {quantities}")
+    first_bad(path, frame, "quantity", volumes & ~frame["quantity"].isin(UNITS), f"one of {', '.join(UNITS)}")
+    masses = volumes & frame["quantity"].str.startswith("mass") & (frame["structure"] != "myocardium")
+    first_bad(path, frame, "quantity", masses, "a volume; only the myocardium has a mass")
+    expected = frame["quantity"].map(UNITS).where(volumes)
+    expected[frame["structure"] == "ascending_aorta"] = "mm"
+    pairs = ", ".join(f"{unit} ({quantity})" for quantity, unit in UNITS.items())
+    other = expected.notna() & (frame["unit"] != expected)
+    first_bad(path, frame, "unit", other, f"that of the quantity: {pairs}, mm (diameter)")
     return frame
 
 
@@ -288,10 +302,12 @@ def _volume(source: _Source, structure: str, condition: str, sex: str) -> tuple[
             f"{relations.path.name} has neither its mean_ratio nor its share_of_<condition>; add one of them"
         )
     _sum_to_one(relations.path, f"share_of_* of {structure}, {condition}", shares.values())
-    if condition in shares or any(other not in relations.groups("prevalence") for other in shares):
+    with_own = {of for s, of, _ in source.rows if s == structure}
+    with_own |= {of for name, s, of, _ in relations.values if (name, s) == ("mean_ratio", structure)}
+    if not with_own.issuperset(shares):
         raise InputError(
             f"{relations.path}, column 'name': share_of_<condition> of {structure}, {condition} names "
-            f"{', '.join(shares)}; allowed: other conditions that have a prevalence"
+            f"{', '.join(shares)}; allowed: {', '.join(sorted(with_own))}, which have a mean or a mean_ratio"
         )
     parts = []
     for other in shares:
@@ -347,6 +363,15 @@ def _sum_to_one(path: Path, what: str, values) -> None:
     total = sum(values)
     if abs(total - 1) > 1e-6:
         raise InputError(f"{path}, column 'value': the rows {what} sum to {total:g}; they must sum to 1")
+
+
+def _stay_positive(path: Path, what: str, spreads: dict[str, tuple[float, float]], widest: float) -> None:
+    for group, (mean, sd) in spreads.items():
+        if not mean > widest * sd:
+            raise InputError(
+                f"{path}: {what} of {group!r} is {sd:g}; it must be below {mean / widest:g}, so that no draw "
+                f"within {widest:g} SDs of the mean {mean:g} is 0 or less"
+            )
 
 
 def _ordered(path: Path, first: str, second: str, low: float, high: float) -> None:
