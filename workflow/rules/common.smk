@@ -241,6 +241,7 @@ CONVENTION = [
 ]
 CONVENTION_SHA256 = [artifacts.sha256(path) for path in CONVENTION]
 REFERENCE_VALUES = str(REPOSITORY / "resources/reference/reference_values.tsv")
+REFERENCE_RELATIONS = str(REPOSITORY / "resources/reference/relations.tsv")
 
 # The cohort needs a bundle; the target `prior` makes one, `label_maps` and `atlas` need none. Jobs parse this file
 # too, after a main process that has found nothing wrong.

@@ -79,6 +79,7 @@ rule make_evaluation_hearts:
             artifacts.sha256(path)
             for path in (
                 REFERENCE_VALUES,
+                REFERENCE_RELATIONS,
                 *deformed_templates("alike"),
                 *deformed_templates("left_out"),
                 *CONVENTION,

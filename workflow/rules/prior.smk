@@ -103,7 +103,13 @@ rule make_reference_population:
         held_out_share=PRIOR["held_out_share"],
         digests=[
             artifacts.sha256(path)
-            for path in (PRIOR_RULES, REFERENCE_VALUES, *PRIOR_TEMPLATES, *CONVENTION)
+            for path in (
+                PRIOR_RULES,
+                REFERENCE_VALUES,
+                REFERENCE_RELATIONS,
+                *PRIOR_TEMPLATES,
+                *CONVENTION,
+            )
         ],
         nifti_geometry=SETTINGS["nifti_geometry"],
         library=library("make_reference_population.py"),

@@ -11,15 +11,17 @@ from pathlib import Path
 import pandas as pd
 
 from ..cohort import people
+from ..prior.published import assumptions
 from ..runtime.errors import InputError
 from . import acceptance_criteria, summary
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 EVALUATION = REPOSITORY / "resources/priors/small/evaluation"
 BUNDLE = REPOSITORY / "resources/priors/small"
-DOCUMENTS = [REPOSITORY / name for name in ("docs/evaluation.md", "docs/cohort-table.md")] + [
-    BUNDLE / "CARD.md"
-]
+RELATIONS = REPOSITORY / "resources/reference/relations.tsv"
+DOCUMENTS = [
+    REPOSITORY / name for name in ("docs/evaluation.md", "docs/cohort-table.md", "docs/virtual-patients.md")
+] + [BUNDLE / "CARD.md"]
 MARKED = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 WRITERS = {
     name: getattr(summary, "errors" if name == "fidelity" else name)
@@ -46,6 +48,7 @@ def markdown_tables() -> dict[str, str]:
         **{name: WRITERS[name](table) for name, table in shipped.items()},
         **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
         "acceptance_criteria": summary.acceptance(criteria),
+        "assumptions": assumptions(RELATIONS),
         "overview": summary.overview(shipped),
         "population": people.markdown(
             people.described(people.read_people(BUNDLE / "reference_moments.parquet"))
