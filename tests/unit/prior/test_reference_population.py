@@ -94,6 +94,26 @@ def test_factors_grow_what_the_drawn_shape_has(template):
     assert np.sum(out == aorta) / np.sum(labels == aorta) == pytest.approx(1.3, rel=0.05)
 
 
+def test_the_septum_grows_apart_from_the_free_wall(template):
+    """Septal hypertrophy: the wall's volume is the target's, the septum's share of it is what grew."""
+    heart, labels = template
+    wall = HEART.label("myocardium")
+    wanted = volumes_of(labels) | {wall: 180.0}
+    still = deformation.DeformationSettings(turn_sd_deg=0, stretch=0, coarse_mm=0, fine_mm=0)
+    shares = []
+    for septal_growth in (1.0, 1.7):
+        growth = deformation.Growth(wanted, {}, septal_growth)
+        out = deformation.deform(heart, growth, HEART, np.random.default_rng(0), still)
+        assert np.sum(out == wall) * HEART_GRID.voxel_volume_ml == pytest.approx(180, rel=0.04)
+        septum = deformation.septum_of(out, HEART) & (out == wall)
+        shares.append(septum.sum() / np.sum(out == wall))
+    septum = deformation.septum_of(labels, HEART) & (labels == wall)
+    share = septum.sum() / np.sum(labels == wall)
+    assert 0.2 < share < 0.45
+    assert shares[0] == pytest.approx(share, abs=0.03)
+    assert shares[1] / (1 - shares[1]) == pytest.approx(1.7 * share / (1 - share), rel=0.15)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_deformed_hearts_are_centred_and_keep_every_structure(template, seed):
     heart, labels = template

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch.nn.functional import avg_pool3d, interpolate
 
 from ..anatomy.labels import Anatomy, Grid
@@ -23,9 +24,12 @@ from ..atlas import flow, registration
 from ..atlas.flow import Lattice
 from ..atlas.model import ShapeModel
 from ..runtime.errors import SubjectError
+from .virtual_patients import wall_growth
 
 HARD_STEPS = 3
 CERTAIN = 0.9999  # occupancy of a cell from which all its voxels have one label
+WALL = "myocardium"
+SEPTUM = -1  # channel of a template's cells
 BORDER_VOXELS = 2  # vessels end here, as the scans that they come from cut them somewhere
 
 
@@ -50,16 +54,20 @@ OF_ONE_HEART = DeformationSettings(5.0, 0.06, 5.0, 2.0, 8)  # without an atlas, 
 
 @dataclass(frozen=True)
 class Growth:
-    """volumes_ml by label, absolute; factors by label, of the volume that the drawn shape has."""
+    """volumes_ml by label, absolute; factors by label, of the volume that the drawn shape has.
+
+    septal_growth: by how much more the septum grows than the free wall, 1 for an even wall.
+    """
 
     volumes_ml: dict[int, float]
     factors: dict[int, float]
+    septal_growth: float = 1.0
 
 
 @dataclass(frozen=True)
 class Template:
-    """Soft labels (K + 1, X, Y, Z) on `grid` and on cells of two voxels; the modes of an atlas, if there
-    is one.
+    """Soft labels (K + 1, X, Y, Z) on `grid`, and on cells of two voxels (K + 2, x, y, z) with the septum as
+    the last; the modes of an atlas, if there is one.
     """
 
     name: str
@@ -74,7 +82,16 @@ def make_template(
 ) -> Template:
     """Template from labels (X, Y, Z) already on `grid`, those of an atlas or of one heart."""
     one_hot = flow.one_hot(labels, anatomy.n_channels, flow.TEMPLATE_SIGMA)
-    return Template(name, model, one_hot, avg_pool3d(one_hot, registration.CELL), grid)
+    septum = torch.from_numpy(septum_of(labels, anatomy)) * one_hot[anatomy.label(WALL)]
+    coarse = avg_pool3d(torch.cat([one_hot, septum[None]]), registration.CELL)
+    return Template(name, model, one_hot, coarse, grid)
+
+
+def septum_of(labels: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """Where (X, Y, Z) bool the right ventricle is nearer than all else but wall and left ventricle."""
+    left = [anatomy.label(name) for name in (WALL, "left_ventricle")]
+    nearest = distance_transform_edt(np.isin(labels, left), return_distances=False, return_indices=True)
+    return labels[tuple(nearest)] == anatomy.label("right_ventricle")
 
 
 def deform(
@@ -96,20 +113,25 @@ def deform(
     offset = _composed(offset, _turned(cells, rng, settings), cells)
     offset = _composed(offset, flow.exponential(-_random_velocity(cells, rng, settings), cells), cells)
     cell_ml = cells.spacing_mm**3 / 1000.0
+    wall = anatomy.label(WALL)
     targets = growth.volumes_ml
     for remaining in range(settings.growth_steps, 0, -1):
         occupancy = flow.sample(template.coarse, cells.centres_mm + offset, cells)
+        occupancy[wall] -= occupancy[SEPTUM]  # grown apart: this is the free wall
         volumes_ml = occupancy.sum((1, 2, 3)).numpy() * cell_ml
         if remaining == settings.growth_steps:
             targets = targets | {k: f * float(volumes_ml[k]) for k, f in growth.factors.items()}
+            targets |= _parted_wall(targets, volumes_ml, wall, growth.septal_growth)
         offset = _grown(offset, occupancy, volumes_ml, targets, remaining, cells)
     # The last flows correct what finite steps left, by the volumes of the labels themselves: smoothing makes
     # the argmax of a thin vessel smaller than its occupancy.
+    if SEPTUM in targets:
+        targets = targets | {wall: targets[wall] + targets[SEPTUM]}
+    targets = {k: volume for k, volume in targets.items() if k != SEPTUM}
     for _ in range(HARD_STEPS):
         occupancy = flow.sample(template.coarse, cells.centres_mm + offset, cells)
-        voxels = np.bincount(
-            _labels(template, offset, occupancy, cells).ravel(), minlength=anatomy.n_channels
-        )
+        labels = _labels(template, offset, occupancy, cells)
+        voxels = np.bincount(labels.ravel(), minlength=anatomy.n_channels)
         offset = _grown(offset, occupancy, voxels * grid.voxel_volume_ml, targets, 1, cells)
     offset = _centred(template, offset, cells, anatomy)
     smallest = float(flow.jacobian(offset, cells).min())
@@ -140,6 +162,16 @@ def _random_velocity(cells: Lattice, rng, settings) -> torch.Tensor:
         field = avg_pool3d(field, 3, 1, 1, count_include_pad=False)
         velocity += interpolate(field, size=cells.shape, mode="trilinear", align_corners=True)[0]
     return velocity
+
+
+def _parted_wall(targets_ml, volumes_ml, wall: int, septal_growth: float) -> dict[int, float]:
+    """Target volumes of free wall and septum, where the wall has one."""
+    free, septum = float(volumes_ml[wall]), float(volumes_ml[SEPTUM])
+    if wall not in targets_ml or septum <= 0:
+        return {}
+    factor = targets_ml[wall] / (free + septum)
+    of_septum, of_free = wall_growth(septal_growth, factor, septum / (free + septum))
+    return {wall: of_free * free, SEPTUM: of_septum * septum}
 
 
 def _grown(offset, occupancy, volumes_ml, targets_ml, remaining, cells: Lattice) -> torch.Tensor:
@@ -181,10 +213,11 @@ def _centred(template: Template, offset, cells: Lattice, anatomy: Anatomy) -> to
 def _labels(template: Template, offset: torch.Tensor, occupancy: torch.Tensor, cells: Lattice) -> np.ndarray:
     """Argmax over channels of the template pulled back at full resolution, (X, Y, Z) uint8.
 
-    occupancy (K + 1, x, y, z) is that of the cells; only cells that are not all of one label are looked up.
+    occupancy (K + 2, x, y, z) is that of the cells; only cells that are not all of one label are looked up.
     """
     grid, voxels, factor = template.grid, Lattice.of(template.grid, 1), registration.CELL
     # beyond the template every channel is zero: background
+    occupancy = occupancy[:SEPTUM]
     structures, of_cell = occupancy[1:].amax(0), occupancy.argmax(0)
     mixed = ~((structures < 1 - CERTAIN) | (structures > CERTAIN))
     labels = np.where(structures > 0.5, of_cell, 0).astype(np.uint8)

@@ -101,6 +101,7 @@ def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
         growth = Growth(
             {s.anatomy.label(name): volume for name, volume in patient.volumes_ml.items()},
             {s.anatomy.label(name): factor for name, factor in patient.vessel_factors.items()},
+            patient.septal_growth,
         )
         settings = OF_ONE_HEART if template.model is None else DeformationSettings()
         try:
