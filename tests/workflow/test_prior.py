@@ -8,34 +8,15 @@ import pytest
 import torch
 import yaml
 
-from cardiocohort.anatomy.bundle_metadata import FORMAT
 from cardiocohort.anatomy.label_map import write_label_map
-from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.anatomy.moments import measure_labels
 from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.metrics import overlap
 from cardiocohort.prior import model_card
+from tubes import GRID, RULES, TUBE, tube, write_anatomy
 from workflow_runs import REPOSITORY, make_cohort_table, planned_resources, snakemake
 
-TUBE = Anatomy(("lumen", "wall", "spine"), ("lumen", "wall"))
-GRID = Grid((32, 32, 32), 3.0)
-RULES = """rule\tkind\tscope\tstructure\tother\topenings\topenings_mm\tpercentile\tmin\tmax\tunit\treason
-components\tcomponents\tany\tlumen,wall,spine\t\t\t\t\t1\t1\tcount\tone piece
-apart\tcontact\tany\tlumen\tspine\t\t\t\t\t0\tmm2\tthe wall parts them
-speck\tspeck\tany\tlumen,wall,spine\t\t\t\t\t\t0.2\tmL\tnoise
-"""
 N = 24
-
-
-def tube(rng):
-    """A bent tube of random width with a wall of two voxels, beside a block: labels on GRID."""
-    x, y, z = np.meshgrid(*GRID.axes_mm(), indexing="ij")
-    bend, radius = rng.uniform(-0.15, 0.15), rng.uniform(10, 14)
-    r = np.hypot(x - bend * z, y)
-    labels = np.where(r < radius, 1, np.where(r < radius + 6, 2, 0))
-    labels[(abs(x) < 12) & (y < -24) & (y > -24 - rng.uniform(9, 15))] = 3
-    labels[abs(z) > rng.uniform(30, 38)] = 0
-    return labels.astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +31,7 @@ def trained(tmp_path_factory):
     torn[:, :, 14:18] = 0
     write_label_map(folder / "maps/torn.nii.gz", torn, GRID)
     (folder / "rules.tsv").write_text(RULES)
-    anatomy = {"structures": TUBE.structures, "centred_on": TUBE.centred_on}
-    grid = {"shape": GRID.shape, "spacing_mm": GRID.spacing_mm}
-    (folder / "tube.json").write_text(json.dumps({"format": FORMAT, "anatomy": anatomy, "grid": grid}))
+    write_anatomy(folder / "tube.json")
     make_cohort_table(folder / "trial.tsv", {"small": 4})
     fit = {"cycles": [300], "batch": 4, "learning_rate": 0.005}
     prior = {

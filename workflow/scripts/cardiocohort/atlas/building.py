@@ -48,7 +48,7 @@ def read_registered(table: str | Path, template: str | Path, anatomy: Anatomy, g
         )
     velocities, hearts, rotations = [], [], []
     for row in used.itertuples():
-        path = artifacts.check_file(folder / "registrations" / row.file, int(row.size), row.sha256)
+        path = artifacts.check_file(folder / "registrations" / row.file, int(float(row.size)), row.sha256)
         velocities.append(registering.read_velocity(path))
         rotations.append(np.array(row.rotation.split(","), dtype=float).reshape(3, 3))
         own = read_prepared(folder / "hearts" / f"{row.subject}.nii.gz", anatomy)

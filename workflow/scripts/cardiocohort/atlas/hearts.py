@@ -129,7 +129,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     rows = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"subject": str})
     rows["path"] = [
-        str(artifacts.check_file(path.parent / "hearts" / row.file, int(row.size), row.sha256))
+        str(artifacts.check_file(path.parent / "hearts" / row.file, int(float(row.size)), row.sha256))
         if row.use
         else ""
         for row in rows.itertuples()
