@@ -33,7 +33,7 @@ HEADER = "arm\tn\tsex\tcondition\tage\tbsa\tseed\tconstraints\tedits\tbase"
 
 
 def arm(edits, anatomy=HEART, base="base.nii.gz") -> Arm:
-    return Arm("small", 1, None, None, None, None, None, (), parse_edits(edits, anatomy), base)
+    return Arm("small", 1, {}, None, (), parse_edits(edits, anatomy), base)
 
 
 def tiny_heart() -> np.ndarray:
@@ -202,12 +202,11 @@ def test_structures_apart_touch_no_edited_one():
 
 
 def test_labels_that_the_base_lacks_are_not_held():
-    """An overlap with nothing would outweigh every moment: the wall of a base without veins ended 5 % too large."""
+    """An overlap with nothing outweighed all moments: walls of a base without veins became 5 % too large."""
     labels = read_base_map(TEMPLATES[0], HEART, HEART_GRID, CONVENTION)
     vein, ventricle = HEART.label("pulmonary_vein"), HEART.label("right_ventricle")
     assert siblings.apart(labels, [(ventricle,)], 11)[vein]
     assert not siblings.apart(np.where(labels == vein, 0, labels), [(ventricle,)], 11)[vein]
-
 
 
 def test_a_structure_strays_by_what_its_dice_lacks():

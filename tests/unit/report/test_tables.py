@@ -385,7 +385,7 @@ def test_a_label_map_that_changed_is_not_drawn(tmp_path):
 
 def test_what_is_edited_in_vain_is_warned_of(made, cohort):
     edits = tuple(Edit(name, "volume", "multiply", 1.2) for name in ("aorta", "myocardium"))
-    arm = Arm(DILATED, 1, None, None, None, None, None, constraints=(("myocardium", ("size",)),), edits=edits)
+    arm = Arm(DILATED, 1, {}, None, constraints=(("myocardium", ("size",)),), edits=edits)
     found = acceptance.warnings([arm], cohort.targets, made, acceptance.selection(cohort.targets, made))
     assert sum("aorta.volume is edited" in text for text in found) == 1
     assert not any("myocardium.volume is edited" in text for text in found)

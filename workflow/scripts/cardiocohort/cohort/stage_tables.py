@@ -14,6 +14,8 @@ _MOMENTS = {"subject": "str", "arm": "str", "structure": "str"} | dict.fromkeys(
 
 FAR = 1e-3  # a median plausibility below this deserves a warning
 
+# of the targets table, after its first columns; the covariates of the subject follow
+JUDGED = ("mahalanobis", "heart_plausibility")
 TARGETS = _MOMENTS | {"constrained": "str", "plausibility": "float64"}
 ANATOMIES = TARGETS | {"attempts": "int64", "status": "str", "reason": "str"} | FILE_COLUMNS
 TOPOLOGY = {"subject": "str", "verdict": "str", "reasons": "str"}
