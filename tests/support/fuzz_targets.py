@@ -279,6 +279,7 @@ TABLES = {
     "arms": (targets_table, lambda p: (refuse_other_arms(p, ["small"]), p)),
     "stage": (stage_table, lambda p: tables.read_table(p, stage_tables.ANATOMIES)),
     "covariates": (covariates_table, lambda p: read_covariates(p, known())),
+    "known_covariates": (copied(RESOURCES / "covariates.tsv"), known),
     "benchmark": (benchmark, lambda p: batch_size.read_pilot(p.parents[1], {"x": 2})),
     "rules": (copied(RESOURCES / "topology/heart.tsv"), lambda p: load_rules(p, HEART)),
     "vessels": (copied(RESOURCES / "segmentations/heart_vessels.tsv"), lambda p: load_vessels(p, HEART)),

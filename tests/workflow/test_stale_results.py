@@ -29,6 +29,7 @@ GENERATED = {
     "cohort_table": "trial.tsv",
     "targets_table": "targets.tsv",
     "reference_table": "reference.tsv",
+    "covariates_table": "covariates.tsv",
     "segmentations": SEGMENTED,
     "evaluation": FEW_ARMS | {"implicit": "implicit"},
 }
@@ -85,6 +86,7 @@ def project(tmp_path, monkeypatch):
         "sibling\t3\t\t\t\t\t\tleft_ventricle: all\tleft_ventricle.volume: +10 %\theart.nii.gz",
     )
     _write(tmp_path / "trial.tsv", "\n".join(rows) + "\n")
+    _write(tmp_path / "covariates.tsv", "column\tkind\nward\tcategorical\n")
     _write(tmp_path / "targets.tsv", "arm\tstructure\nalone\taorta\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -70,7 +70,7 @@ class Covariate:
         """What a value may be, in words."""
         if self.numeric:
             return f"in the range {self.low:g} to {self.high:g} {self.unit}".rstrip()
-        return f"one of {', '.join(self.levels)}" if self.levels else "letters, digits and underscores"
+        return f"one of {', '.join(self.levels)}" if self.levels else "a name of letters, digits, underscores"
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,14 @@ def _rows(path: str | Path) -> list[tuple[int, Covariate]]:
         if any(cells[len(header) :]):
             raise InputError(f"{path}, row {number}: more cells than the {len(header)} columns of the header")
         try:
-            rows.append((number, _covariate(dict(zip(header, cells, strict=False)))))
+            rows.append(
+                (number, _covariate(dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))))
+            )
         except InputError as error:
             raise InputError(f"{path}, row {number}, {error}") from None
         if rows[-1][1].column in [before.column for _, before in rows[:-1]]:
             raise InputError(
-                f"{path}, row {number}, column 'column': {rows[-1][1].column!r} has a row already"
+                f"{path}, row {number}, column 'column': {rows[-1][1].column!r} is there already"
             )
     return rows
 
@@ -248,14 +250,10 @@ def numbers_of(column: pd.Series) -> pd.Series:
 
 
 def levels_of(column: pd.Series) -> pd.Series:
-    """A column as text without blanks around it; whole numbers as such, since 2 becomes 2.0 beside a gap."""
+    """A column as text without blanks around it; whole numbers without decimals, which programs add."""
 
-    def text(value) -> str:
-        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-            return "" if math.isnan(value) else f"{value:g}" if value == round(value) else str(value)
-        return "" if pd.isna(value) else str(value).strip()
-
-    return column.astype(object).map(text).astype("str")
+    texts = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    return texts.str.replace(r"^(\d+)\.0+$", r"\1", regex=True)
 
 
 # ---- cells of the cohort table
@@ -278,7 +276,7 @@ def _parse_shares(text: str, covariate: Covariate) -> Distribution | None:
     parsed = {match[2]: float(match[1] or 100.0) / 100.0 for match in matches if match}
     if len(levels) == 2 and len(parsed) == len(clauses) == 1 and set(parsed) < set(levels):
         first = parsed.get(levels[0], 1.0 - parsed.get(levels[1], 0.0))
-        parsed = {levels[0]: first, levels[1]: 1.0 - first}
+        parsed = {levels[0]: first, levels[1]: parsed.get(levels[1], 1.0 - first)}
     fits = all(name in levels if levels else _is_level(name) for name in parsed)
     possible = min(parsed.values(), default=-1.0) >= 0.0
     whole = math.isclose(sum(parsed.values()), 1.0, abs_tol=1e-6)

@@ -219,8 +219,7 @@ def _rows(path: Path, known: Mapping[str, Covariate]) -> list[tuple[int, dict[st
     at, header = lines[0]
     while not header[-1]:
         header.pop()
-    further = [c.cohort_column for c in known.values() if c.cohort_column not in COLUMNS]
-    _check_header(path, at, header, (*OPTIONAL_COLUMNS, *further))
+    _check_header(path, at, header, known)
     rows = []
     for line, row in lines[1:]:
         if any(row[len(header) :]):
@@ -232,8 +231,11 @@ def _rows(path: Path, known: Mapping[str, Covariate]) -> list[tuple[int, dict[st
     return rows
 
 
-def _check_header(path: Path, at: int, header: list[str], optional: tuple[str, ...]) -> None:
+def _check_header(path: Path, at: int, header: list[str], covariates: Mapping[str, Covariate]) -> None:
+    further = [c.cohort_column for c in covariates.values() if c.cohort_column not in COLUMNS]
+    optional = (*OPTIONAL_COLUMNS, *further)
     known = (*COLUMNS, *optional)
+    meant_by = {name: name for name in known} | {c.column: c.cohort_column for c in covariates.values()}
     allowed = (
         f"the columns are {', '.join(COLUMNS)}, and maybe {', '.join(optional)}, separated by tabs; another "
         "covariate needs a row in the table of the config key 'covariates_table'"
@@ -247,8 +249,8 @@ def _check_header(path: Path, at: int, header: list[str], optional: tuple[str, .
             )
     for column in header:
         if column not in known:
-            nearest = get_close_matches(column, known, n=1)
-            meant = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            nearest = get_close_matches(column, meant_by, n=1)
+            meant = f" (did you mean {meant_by[nearest[0]]!r}?)" if nearest else ""
             raise InputError(f"{path}, row {at}: unknown column {column!r}{meant}; {allowed}")
         if header.count(column) > 1:
             raise InputError(f"{path}, row {at}: column {column!r} occurs twice; {allowed}")
