@@ -38,6 +38,11 @@ FAILED_RULES = {"failed_rules": "str", "failed_measured": "float64", "failed_lim
 ENDINGS = ("outcome", "stage", "reason", "causes")
 
 
+def covariate_columns(targets: pd.DataFrame) -> list[str]:
+    """The columns of a table of targets that say who a subject is: those after TARGETS and JUDGED."""
+    return [name for name in targets.columns if name not in (*TARGETS, *JUDGED, "batch")]
+
+
 def mesh_files(row: dict, folder: Path) -> tuple[tuple[str, int, str], ...]:
     """Path, size and sha256 of volume and surface, from a row of the mesh table (MESH_FILES) in `folder`."""
     return tuple(artifacts.listed_file(row, folder, part) for part in ("", "surface_"))

@@ -15,7 +15,7 @@ from ..anatomy.labels import ATTRIBUTES
 from ..anatomy.moments import Moments, from_columns
 from ..cohort.covariates import AREA, Person
 from ..cohort.grammar import Edit, for_person
-from ..cohort.stage_tables import JUDGED, TARGETS
+from ..cohort.stage_tables import covariate_columns
 from ..cohort.table import Arm, subject_name
 from ..runtime.errors import InputError
 from .edits import apply_edits
@@ -103,4 +103,4 @@ def _person(rows: pd.DataFrame) -> Person | None:
     first = rows.iloc[0]
     if np.isnan(first["heart_plausibility"]):  # whose base's base is a label map
         return None
-    return {name: first[name] for name in rows.columns if name not in (*TARGETS, *JUDGED)}
+    return first[covariate_columns(rows)].to_dict()
