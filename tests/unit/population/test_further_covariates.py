@@ -13,6 +13,7 @@ from cardiocohort.cohort import people
 from cardiocohort.cohort.covariates import Covariate, Distribution, known
 from cardiocohort.cohort.people import check_trial
 from cardiocohort.cohort.table import read_cohort
+from cardiocohort.population.covariates import draw_person
 from cardiocohort.population.model import fit
 from cardiocohort.population.plausibility import population_for, warnings_of
 from cardiocohort.population.reference import Reference, read_reference
@@ -30,7 +31,7 @@ def reference_of(covariates: list[Covariate], table: pd.DataFrame, log_volume: n
     """A population of one structure whose log volume is given, with residuals."""
     vectors = SD * rng.standard_normal((len(table), 1, 10))
     vectors[:, 0, 0] += log_volume
-    return Reference(("a",), from_vector(vectors), table, {c.column: c for c in covariates})
+    return Reference(("a",), from_vector(vectors), table, known() | {c.column: c for c in covariates})
 
 
 def numeric(name: str, transform: str, low=1e-9, high=1e9) -> Covariate:
@@ -124,6 +125,10 @@ def test_an_arm_that_gives_what_others_determine_is_refused(bodies):
         InputError, match=r"'weight_kg': bsa_m2 and height_cm determine .* give bsa and height"
     ):
         population_for(heavy, bodies)
+    people = [draw_person(arm(covariates=c), bodies, np.random.default_rng(1)) for c in ({}, {"bsa_m2": 2.0})]
+    rows = bodies.covariates.itertuples(index=False, name=None)
+    assert tuple(people[0][name] for name in bodies.covariates) in set(rows)
+    assert people[1]["weight_kg"] == pytest.approx(3600.0 * 2.0**2 / people[1]["height_cm"], rel=0.01)
     weight, _ = bodies.regression.remarks(bodies.covariates)
     assert weight.startswith("weight_kg is determined by bsa_m2 and height_cm (R2 0.999")
 
@@ -297,5 +302,5 @@ def test_the_population_is_described_with_every_covariate(clinic):
         found["height_cm"].min(), found["height_cm"].max(),
     )  # fmt: skip
     counts = found["nyha"].value_counts()
-    assert whole["nyha"] == f"I {counts['I']}, II {counts['II']}, III {counts['III']}"
+    assert whole["nyha"] == f"I: {counts['I']}, II: {counts['II']}, III: {counts['III']}"
     assert "height, cm" in people.markdown(summary, known())

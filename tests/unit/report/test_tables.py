@@ -217,7 +217,7 @@ def test_the_people_of_an_arm_are_given_with_every_covariate():
     )
     rows = reference_values.people(targets).itertuples(index=False, name=None)
     assert list(rows) == [
-        ("a", "sex", "female 1, male 1"), ("a", "height_cm", "165 ± 5"), ("a", "nyha", "II 2"),
+        ("a", "sex", "female: 1, male: 1"), ("a", "height_cm", "165 ± 5"), ("a", "nyha", "II: 2"),
     ]  # fmt: skip
 
 

@@ -213,7 +213,7 @@ def _ranges(group: pd.DataFrame, others: list[Covariate]) -> dict:
         ranges |= {f"{name}_min": group[name].min(), f"{name}_max": group[name].max()}
     for name in (c.column for c in others if not c.numeric):
         counts = group[name].value_counts().sort_index()
-        ranges[name] = ", ".join(f"{level} {count}" for level, count in counts.items())
+        ranges[name] = ", ".join(f"{level}: {count}" for level, count in counts.items())
     return ranges
 
 

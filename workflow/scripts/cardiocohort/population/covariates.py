@@ -32,7 +32,9 @@ def draw_person(arm: Arm, reference: Reference, rng: np.random.Generator) -> Per
     levels = {column: value for column, value in given.items() if not reference.known[column].numeric}
     rows = np.flatnonzero(alike(reference.covariates, levels))
     like = reference.covariates.iloc[rows[int(of_row * len(rows))]].to_dict()
-    return reference.regression.completed(unknown_person(reference) | like | given)
+    person = unknown_person(reference) | like | given
+    one_row = len(levels) == len(given)  # whose own numbers fit each other
+    return person if one_row else reference.regression.completed(person)
 
 
 def unknown_person(reference: Reference | None) -> Person:

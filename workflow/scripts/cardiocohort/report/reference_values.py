@@ -46,7 +46,7 @@ def people(targets: pd.DataFrame) -> pd.DataFrame:
             if pd.api.types.is_numeric_dtype(known):
                 said = f"{known.mean():.4g} ± {known.std(ddof=0):.2g}"
             else:
-                said = ", ".join(f"{level} {n}" for level, n in known.value_counts().sort_index().items())
+                said = ", ".join(f"{level}: {n}" for level, n in known.value_counts().sort_index().items())
             rows.append((arm, name, said))
     return pd.DataFrame(rows, columns=["arm", "covariate", "subjects"])
 
