@@ -76,7 +76,9 @@ def project(tmp_path, monkeypatch):
             _write(tmp_path / folder / name, f"content of {name}")
     for name in ("heart.nii.gz", "people.tsv"):
         _write(tmp_path / name, f"content of {name}")
-    _write(tmp_path / "reference.tsv", "subject\tcondition\ns1\thealthy\n")
+    _write(
+        tmp_path / "reference.tsv", "subject\tcondition\n" + "".join(f"s{i}\thealthy\n" for i in range(11))
+    )
     for case in ("c1", "c2"):
         _write(tmp_path / f"scans/{case}/labels.nrrd", f"labels of {case}")
         _write(tmp_path / f"scans/{case}/heart.nii.gz", f"heart of {case}")

@@ -68,6 +68,19 @@ def test_columns_that_nothing_uses_are_named(tmp_path):
         assert r"'column\tkind\tlow\thigh\ngrip_n\tnumeric\t300\t300'" in warning
 
 
+def test_populations_too_small_for_their_covariates_are_refused(tmp_path):
+    table = pd.read_parquet(SHIPPED).iloc[:200]  # 20 subjects
+    sites = table["subject"].map(lambda name: f"site{int(name[-5:]) % 7}")
+    table.assign(race=sites).to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(
+        InputError, match=r"20 subjects; .* needs at least 2\d.*bsa_m2, condition, race: leave"
+    ):
+        check(reference=tmp_path / "r.parquet")
+    table.iloc[:0].to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(InputError, match=r"r\.parquet: the reference table has no rows"):
+        check(reference=tmp_path / "r.parquet")
+
+
 def test_every_excluded_condition_names_rules_of_the_gate():
     known = {line.split("\t")[0] for line in RULES.read_text().splitlines()}
     for _, rules, _ in people.read_exclusions(RULES.with_name("heart_conditions.tsv")):

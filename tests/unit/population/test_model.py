@@ -119,7 +119,7 @@ def test_a_reference_that_is_no_table(tmp_path):
 
 def test_too_few_or_identical_subjects(reference):
     few = Reference(reference.structures, reference.moments[:12], reference.covariates[:12])
-    with pytest.raises(InputError, match=r"12 subjects.*at least 16"):
+    with pytest.raises(InputError, match=r"12 subjects.*6 effects.*at least 16"):
         fit(few, reference.structures)
     same = Moments(
         *(np.repeat(getattr(reference.moments, f.name)[:1], 300, 0) for f in dataclasses.fields(Moments))

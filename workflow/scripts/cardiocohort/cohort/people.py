@@ -19,7 +19,7 @@ from ..runtime import tables
 from ..runtime.errors import InputError
 from . import covariates
 from .covariates import GROUP, Covariate
-from .regressors import Regression, regression_on
+from .regressors import Regression, check_size, regression_on
 from .table import REFERENCE_COLUMNS, Arm
 
 SUMMARY = {"condition": "str", "sex": "str", "subjects": "int64"} | dict.fromkeys(
@@ -33,6 +33,8 @@ def read_people(path: str | Path, known: Mapping[str, Covariate]) -> pd.DataFram
     Raises InputError for a file that is no table or has no column `subject`, and for values not allowed.
     """
     frame = covariates.read_table(path, {"subject": "str"}, known)
+    if frame.empty:
+        raise InputError(f"{path}: the reference table has no rows")
     return frame.drop_duplicates("subject").reset_index(drop=True)
 
 
@@ -170,6 +172,7 @@ def check_trial(
         check_conditions(sorted(set(people.get(GROUP, []))), exclusions, f"reference table {reference}")
         named = [level for arm in arms if GROUP in arm.covariates for level in arm.covariates[GROUP].levels]
         check_conditions(named, exclusions, f"{cohort_table}, column 'condition'")
+    check_size(regression, len(people))
     return [warning for warning in warnings if warning]
 
 

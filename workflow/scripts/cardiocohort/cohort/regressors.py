@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..runtime.errors import InputError
 from .covariates import Covariate, Person
 
 # what the columns before it must leave of a numeric column's variance (1 / variance inflation factor): below,
@@ -18,6 +19,7 @@ from .covariates import Covariate, Person
 MIN_OWN_VARIANCE = 0.01
 # a level is an effect of its own unless it is exactly determined; rounding leaves less than this
 MIN_OWN_LEVEL = 1e-8
+MIN_FREEDOM = 10  # subjects beyond the number of effects, from whom a spread can be estimated
 NAMED_SHARE = 0.1  # of a standard deviation: what a covariate must explain of another to be named for it
 
 
@@ -112,6 +114,18 @@ def regression_on(covariates: Sequence[Covariate], people: pd.DataFrame) -> Regr
                 kept.append(regressor)
                 basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
     return Regression(tuple(kept), tuple(constant), tuple(derived))
+
+
+def check_size(regression: Regression, n: int) -> None:
+    """InputError where n subjects are too few to fit the effects and a spread about them."""
+    effects = 1 + len(regression.kept)
+    if n < effects + MIN_FREEDOM:
+        columns = dict.fromkeys(r.covariate.column for r in regression.kept)
+        raise InputError(
+            f"the reference population has {n} subjects; a fit of {effects} effects (a mean, one of each number "
+            f"and of each level but the first) needs at least {effects + MIN_FREEDOM}. The covariates are "
+            f"{', '.join(columns) or 'none'}: leave columns out of the reference table, or add subjects"
+        )
 
 
 def _candidates(covariate: Covariate, column: np.ndarray) -> list[Regressor]:

@@ -16,7 +16,7 @@ from sklearn.covariance import ledoit_wolf
 from ..anatomy.moments import VECTOR_ENTRIES, to_vector
 from ..anatomy.unions import select
 from ..cohort.covariates import GROUP, Person
-from ..cohort.regressors import Regression
+from ..cohort.regressors import Regression, check_size
 from ..runtime.errors import InputError
 from .reference import Reference
 
@@ -73,12 +73,8 @@ def fit(reference: Reference, names: tuple[str, ...]) -> PopulationModel:
     condition = table[GROUP].to_numpy() if GROUP in table.columns else np.full(n, "")
     conditions = tuple(sorted(set(condition)))
     design = reference.regression.design(table, n)
+    check_size(reference.regression, n)
     freedom = n - design.shape[1]
-    if freedom < POOLED_SUBJECTS:
-        raise InputError(
-            f"the reference population has {n} subjects; a fit of {design.shape[1]} regressors needs at "
-            f"least {design.shape[1] + POOLED_SUBJECTS} (each covariate is one, each level but the first too)"
-        )
     coefficients = np.linalg.lstsq(design, vectors, rcond=None)[0]
     residuals = vectors - design @ coefficients
 
