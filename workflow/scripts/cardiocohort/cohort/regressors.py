@@ -122,8 +122,8 @@ def check_size(regression: Regression, n: int) -> None:
     if n < effects + MIN_FREEDOM:
         columns = dict.fromkeys(r.covariate.column for r in regression.kept)
         raise InputError(
-            f"the reference population has {n} subjects; a fit of {effects} effects (a mean, one of each number "
-            f"and of each level but the first) needs at least {effects + MIN_FREEDOM}. The covariates are "
+            f"the reference population has {n} subjects; a fit of {effects} effects (a mean, one per number "
+            f"and per level but the first) needs at least {effects + MIN_FREEDOM}. The covariates are "
             f"{', '.join(columns) or 'none'}: leave columns out of the reference table, or add subjects"
         )
 
