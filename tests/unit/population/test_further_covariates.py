@@ -242,6 +242,15 @@ def test_a_further_covariate_changes_no_other_that_the_arm_gives(tmp_path, clini
     assert plain["age_years"].tolist() == given["age_years"].tolist() == without["age_years"].tolist()
     assert given["height_cm"].tolist() == without["height_cm"].tolist()
     assert "nyha" not in without
+    classes = {"sex": "female", "nyha": Distribution("shares", (("II", 0.5), ("III", 0.5)))}
+    of_tall = classes | {"height_cm": 180.0}
+    rngs = ([np.random.default_rng(k) for k in range(40)] for _ in range(2))
+    drawn = [
+        [draw_person(arm(covariates=c), reference, rng)["nyha"] for rng in own]
+        for c, own in zip((classes, of_tall), rngs, strict=True)
+    ]
+    assert drawn[0] == drawn[1]
+    assert set(drawn[0]) == {"II", "III"}
     assert list(given.columns[-6:]) == ["sex", "age_years", "bsa_m2", "condition", "height_cm", "nyha"]
 
 
