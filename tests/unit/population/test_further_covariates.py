@@ -243,7 +243,7 @@ def test_a_further_covariate_changes_no_other_that_the_arm_gives(tmp_path, clini
     assert given["height_cm"].tolist() == without["height_cm"].tolist()
     assert "nyha" not in without
     classes = {"sex": "female", "nyha": Distribution("shares", (("II", 0.5), ("III", 0.5)))}
-    of_tall = classes | {"height_cm": 180.0}
+    of_tall = {"height_cm": 180.0} | classes
     rngs = ([np.random.default_rng(k) for k in range(40)] for _ in range(2))
     drawn = [
         [draw_person(arm(covariates=c), reference, rng)["nyha"] for rng in own]
