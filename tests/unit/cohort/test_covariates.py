@@ -35,6 +35,13 @@ def test_the_standard_covariates_come_first_and_have_the_columns_of_every_cohort
     assert (known()["bsa_m2"].low, known()["bsa_m2"].high, known()["bsa_m2"].transform) == (0.2, 4.0, "log")
 
 
+def test_the_documentation_names_every_covariate():
+    text = (Path(__file__).resolve().parents[3] / "docs/cohort-table.md").read_text(encoding="utf-8")
+    section = text.partition("## Covariates")[2].partition("## Constraints")[0]
+    for name in (*known(), *covariates.COLUMNS):
+        assert f"`{name}`" in section
+
+
 def test_no_covariate_can_have_the_name_of_a_column_that_tables_have():
     own = {c.cohort_column for c in known().values()}
     columns = {*table.COLUMNS, *table.OPTIONAL_COLUMNS, *table.REFERENCE_COLUMNS} - own
