@@ -25,6 +25,7 @@ from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.anatomy.label_map import read_label_map
 from cardiocohort.anatomy.moments import MOMENT_COLUMNS
 from cardiocohort.cohort import batch_size, stage_tables
+from cardiocohort.cohort.covariates import known
 from cardiocohort.cohort.table import read_cohort
 from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.config.check import check_together, complete
@@ -277,7 +278,8 @@ TABLES = {
     "ellipsoids": (ellipsoid_table, lambda p: read_targets(p, ANATOMY)),
     "arms": (targets_table, lambda p: (refuse_other_arms(p, ["small"]), p)),
     "stage": (stage_table, lambda p: tables.read_table(p, stage_tables.ANATOMIES)),
-    "covariates": (covariates_table, read_covariates),
+    "covariates": (covariates_table, lambda p: read_covariates(p, known())),
+    "known_covariates": (copied(RESOURCES / "covariates.tsv"), known),
     "benchmark": (benchmark, lambda p: batch_size.read_pilot(p.parents[1], {"x": 2})),
     "rules": (copied(RESOURCES / "topology/heart.tsv"), lambda p: load_rules(p, HEART)),
     "vessels": (copied(RESOURCES / "segmentations/heart_vessels.tsv"), lambda p: load_vessels(p, HEART)),

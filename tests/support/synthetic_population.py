@@ -11,7 +11,8 @@ import pandas as pd
 
 from cardiocohort.anatomy.moments import Moments, from_vector, to_columns
 from cardiocohort.anatomy.unions import select
-from cardiocohort.cohort.table import Arm, Distribution, parse_constraints, parse_edits
+from cardiocohort.cohort.covariates import Distribution
+from cardiocohort.cohort.table import Arm, parse_constraints, parse_edits
 from cardiocohort.population.reference import COLUMNS
 from heart_anatomy import HEART
 
@@ -28,12 +29,27 @@ CENTRES = np.array(
 SIX = "myocardium, left_ventricle, right_ventricle, left_atrium, right_atrium, aorta: size position shape"
 
 
-def arm(name="women", constraints=SIX, edits="", **changes) -> Arm:
-    plain = Arm(
-        name, None, 1.0, "healthy", Distribution("fixed", (50.0,)), Distribution("fixed", (1.75,)), None,
-        parse_constraints(constraints, HEART), parse_edits(edits, HEART),
-    )  # fmt: skip
-    return dataclasses.replace(plain, **changes)
+WOMAN = {"sex": "female", "age_years": 50.0, "bsa_m2": 1.75, "condition": "healthy"}
+
+
+def given(**values) -> dict[str, Distribution]:
+    """The covariates of an arm: levels, numbers and distributions, by column."""
+
+    def distribution(value) -> Distribution:
+        if isinstance(value, Distribution):
+            return value
+        return Distribution("shares", ((value, 1.0),)) if isinstance(value, str) else fixed(value)
+
+    return {column: distribution(value) for column, value in values.items()}
+
+
+def fixed(value: float) -> Distribution:
+    return Distribution("fixed", (value,))
+
+
+def arm(name="women", constraints=SIX, edits="", covariates=WOMAN, **changes) -> Arm:
+    parsed = parse_constraints(constraints, HEART), parse_edits(edits, HEART)
+    return dataclasses.replace(Arm(name, None, given(**covariates), None, *parsed), **changes)
 
 
 def structure_rows(targets: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -29,6 +29,7 @@ GENERATED = {
     "cohort_table": "trial.tsv",
     "targets_table": "targets.tsv",
     "reference_table": "reference.tsv",
+    "covariates_table": "covariates.tsv",
     "segmentations": SEGMENTED,
     "evaluation": FEW_ARMS | {"implicit": "implicit"},
 }
@@ -75,7 +76,9 @@ def project(tmp_path, monkeypatch):
             _write(tmp_path / folder / name, f"content of {name}")
     for name in ("heart.nii.gz", "people.tsv"):
         _write(tmp_path / name, f"content of {name}")
-    _write(tmp_path / "reference.tsv", "subject\tcondition\ns1\thealthy\n")
+    _write(
+        tmp_path / "reference.tsv", "subject\tcondition\n" + "".join(f"s{i}\thealthy\n" for i in range(11))
+    )
     for case in ("c1", "c2"):
         _write(tmp_path / f"scans/{case}/labels.nrrd", f"labels of {case}")
         _write(tmp_path / f"scans/{case}/heart.nii.gz", f"heart of {case}")
@@ -85,6 +88,7 @@ def project(tmp_path, monkeypatch):
         "sibling\t3\t\t\t\t\t\tleft_ventricle: all\tleft_ventricle.volume: +10 %\theart.nii.gz",
     )
     _write(tmp_path / "trial.tsv", "\n".join(rows) + "\n")
+    _write(tmp_path / "covariates.tsv", "column\tkind\nward\tcategorical\n")
     _write(tmp_path / "targets.tsv", "arm\tstructure\nalone\taorta\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path

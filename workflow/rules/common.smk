@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from cardiocohort.anatomy import bundle_metadata
-from cardiocohort.cohort import people, plan, table
+from cardiocohort.cohort import covariates, people, plan, table
 from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
@@ -145,7 +145,7 @@ def planned_batches():
     cohort, size, seed = map(SETTINGS.get, ("cohort", "batch_size", "seed"))
     if SETTINGS["label_maps"]:
         return plan.batches_of_label_maps(cohort, label_maps_of(), size)
-    arms = table.read_cohort(located("cohort_table"), ANATOMY)
+    arms = table.read_cohort(located("cohort_table"), ANATOMY, COVARIATES)
     base_maps = {}
     for arm in arms:
         if arm.base and not arm.base_arm:
@@ -240,6 +240,16 @@ CONVENTION = [
     for name in (CONVENTION_TABLES if SETTINGS["convention"] else ())
 ]
 CONVENTION_SHA256 = [artifacts.sha256(path) for path in CONVENTION]
+# The covariates that tables of people can have: those of every run, and the user's own.
+COVARIATES_TABLE = located("covariates_table")
+COVARIATES_SHA256 = [
+    artifacts.sha256(path) for path in (covariates.SHIPPED, COVARIATES_TABLE) if path
+]
+with plain_errors():
+    COVARIATES = covariates.known(COVARIATES_TABLE)
+OWN_COVARIATES = (
+    {"covariates_table": ancient(COVARIATES_TABLE)} if COVARIATES_TABLE else {}
+)
 REFERENCE_VALUES = str(REPOSITORY / "resources/reference/reference_values.tsv")
 REFERENCE_RELATIONS = str(REPOSITORY / "resources/reference/relations.tsv")
 
@@ -271,7 +281,7 @@ if WITH_COHORT:
         ):
             arms = plan.arms_of(BATCHES).values()
             for sentence in people.check_trial_apart(
-                arms, located("cohort_table"), REFERENCE, RULES
+                arms, located("cohort_table"), REFERENCE, RULES, COVARIATES
             ):
                 warn(sentence)
             if TARGETS_TABLE:

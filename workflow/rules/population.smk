@@ -8,6 +8,7 @@ rule draw_targets:
     input:
         unpack(base_of("targets", "anatomies")),
         **({"targets_table": ancient(TARGETS_TABLE)} if TARGETS_TABLE else {}),
+        **OWN_COVARIATES,
         reference=ancient(REFERENCE),
         usual=ancient(BUNDLE_MOMENTS),
         bundle=ancient(BUNDLE),
@@ -31,6 +32,7 @@ rule draw_targets:
         reference_sha256=REFERENCE_SHA256,
         usual_sha256=BUNDLE_MOMENTS_SHA256,
         targets_sha256=TARGETS_SHA256,
+        covariates_sha256=COVARIATES_SHA256,
         anatomy=ANATOMY_DIGEST,
         library=library("draw_targets.py"),
     message:
@@ -45,6 +47,7 @@ localrules:
 
 rule describe_population:
     input:
+        **OWN_COVARIATES,
         reference=ancient(REFERENCE),
     output:
         table="<cohort>/population.tsv",
@@ -54,6 +57,7 @@ rule describe_population:
         "../../envs/population.yaml"
     params:
         reference_sha256=REFERENCE_SHA256,
+        covariates_sha256=COVARIATES_SHA256,
         library=library("describe_population.py"),
     message:
         "Describing the reference population"

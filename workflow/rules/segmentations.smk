@@ -36,6 +36,7 @@ rule label_maps:
 rule make_label_maps:
     input:
         **{key: ancient(path) for key, path in SEGMENTATION_TABLES.items()},
+        **OWN_COVARIATES,
         convention=ancient(CONVENTION),
         sources=lambda wildcards: ancient(segmented_files()),
     output:
@@ -65,6 +66,7 @@ rule make_label_maps:
         },
         convention_sha256=CONVENTION_SHA256,
         nifti_geometry=SETTINGS["nifti_geometry"],
+        known_covariates_sha256=COVARIATES_SHA256,
         covariates_sha256=(
             artifacts.sha256(SEGMENTATION_TABLES["covariates"])
             if SEGMENTATIONS["covariates"]

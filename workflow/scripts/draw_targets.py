@@ -1,7 +1,8 @@
 """Rule draw_targets: target moments of one batch of an arm, drawn from the population or given by the user.
 
 Inputs: bundle (bundle.json) and reference (moments and covariates), or
-targets_table (explicit targets; a reference beside it lets them be judged). Siblings: base_targets and
+targets_table (explicit targets; a reference beside it lets them be judged),
+covariates_table (covariates of the user). Siblings: base_targets and
 base_anatomies (tables of their base's batch), or base_map (a label map file). Params: arm
 (`Arm.to_dict()`), first and last (subject indices, both included), seed, truncation.
 """
@@ -12,7 +13,7 @@ import pandas as pd
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
-from cardiocohort.cohort import stage_tables
+from cardiocohort.cohort import covariates, stage_tables
 from cardiocohort.cohort.table import Arm
 from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.label_maps.sibling_base import read_base_map
@@ -51,8 +52,9 @@ def main(snakemake):
     arm = Arm.from_dict(p.arm)
     indices = range(p.first, p.last + 1)
     reference = inputs.get("reference")
+    known = covariates.known(inputs.get("covariates_table"))
     usual = usual_of(read_reference(inputs.usual, anatomy))
-    population = population_for(arm, read_reference(reference, anatomy, usual)) if reference else None
+    population = population_for(arm, read_reference(reference, anatomy, usual, known)) if reference else None
     if arm.base:
         bases = bases_of(inputs, arm, indices, anatomy, grid, p.base_reading)
         targets = siblings.sibling_targets(arm, indices, p.seed, bases, population)

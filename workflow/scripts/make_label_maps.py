@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from cardiocohort.anatomy import bundle_metadata
+from cardiocohort.cohort import covariates as covariate_table
 from cardiocohort.label_maps import cases, covariates, scans
 from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
@@ -13,7 +14,8 @@ from cardiocohort.runtime.outcomes import Outcome
 def main(snakemake):
     p, inputs, out = snakemake.params, snakemake.input, snakemake.output
     anatomy, grid = bundle_metadata.read_anatomy(inputs.anatomy)
-    people = covariates.read_covariates(inputs.covariates) if inputs.covariates else None
+    known = covariate_table.known(inputs.get("covariates_table"))
+    people = covariates.read_covariates(inputs.covariates, known) if inputs.covariates else None
     sources = cases.parse_sources(p.sources, anatomy.structures, cases.optional_structures(inputs.rules))
     whole_heart = tuple(cases.parse_source(text) for text in p.whole_heart)
     shared = [p.library, p.tables_sha256, p.convention_sha256, p.nifti_geometry]
@@ -35,10 +37,11 @@ def main(snakemake):
             logging.warning(
                 "%s: rows of %d cases that are not there: %s", inputs.covariates, len(nobody), nobody
             )
-        known, left_out = covariates.known_of_all(table[table["verdict"] == Outcome.ACCEPTED])
+        accepted = table[table["verdict"] == Outcome.ACCEPTED]
+        of_all, left_out = covariates.known_of_all(accepted, known)
         for name in left_out:
             logging.warning("column %r is not known of every accepted case and is left out", name)
-        tables.write_table(out.covariates, known, {"subject": "str"})
+        tables.write_table(out.covariates, of_all, {"subject": "str"})
     tables.write_table(out.cases, table, scans.CASES)
 
 

@@ -5,23 +5,27 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cardiocohort.cohort import people
-from cardiocohort.cohort.table import Arm, Distribution, read_cohort
+from cardiocohort.cohort import covariates, people
+from cardiocohort.cohort.covariates import Distribution
+from cardiocohort.cohort.table import Arm, read_cohort
 from cardiocohort.runtime.errors import InputError
 from heart_anatomy import HEART
+from synthetic_population import given
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = ROOT / "resources/priors/small/reference_moments.parquet"
 RULES = ROOT / "resources/topology/heart.tsv"
 
 
-def arm(**given):
-    empty = dict.fromkeys(("female_share", "condition", "age", "bsa", "seed"))
-    return Arm(**{"name": "a", "n": 1, "constraints": (), "edits": ()} | empty | given)
+KNOWN = covariates.known()
+
+
+def arm(**values):
+    return Arm("a", 1, given(**values), None, (), ())
 
 
 def check(*arms, reference=SHIPPED):
-    return people.check_trial(arms, "trial.tsv", reference, RULES)
+    return people.check_trial(arms, "trial.tsv", reference, RULES, KNOWN)
 
 
 def test_the_demo_asks_for_nothing_that_is_not_there():
@@ -34,7 +38,7 @@ def test_an_unknown_condition_lists_those_that_exist():
 
 
 def test_ages_beyond_the_population_are_a_warning():
-    (warning,) = check(arm(age=Distribution("uniform", (5.0, 40.0)), bsa=Distribution("fixed", (1.8,))))
+    (warning,) = check(arm(age_years=Distribution("uniform", (5.0, 40.0)), bsa_m2=1.8))
     assert "age_years reaches 5 to 40, outside the reference population's 20.04 to 79.9" in warning
 
 
@@ -56,11 +60,25 @@ def test_other_conditions_are_not_refused(name):
 
 
 def test_columns_that_nothing_uses_are_named(tmp_path):
-    table = pd.read_parquet(SHIPPED).iloc[:10].assign(height_cm=170.0, nyha=2)
+    table = pd.read_parquet(SHIPPED).iloc[:200].assign(grip_n=300.0, heigth_cm="tall")
     for path in (tmp_path / "r.parquet", tmp_path / "r.tsv"):
         table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, sep="\t", index=False)
         (warning,) = check(reference=path)
-        assert "columns height_cm, nyha are not used" in warning
+        assert "columns grip_n, heigth_cm are not used" in warning
+        assert r"'column\tkind\tlow\thigh\ngrip_n\tnumeric\t300\t300'" in warning
+
+
+def test_populations_too_small_for_their_covariates_are_refused(tmp_path):
+    table = pd.read_parquet(SHIPPED).iloc[:200]  # 20 subjects
+    sites = table["subject"].map(lambda name: f"site{int(name[-5:]) % 7}")
+    table.assign(race=sites).to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(
+        InputError, match=r"20 subjects; .* needs at least 2\d.*bsa_m2, condition, race: leave"
+    ):
+        check(reference=tmp_path / "r.parquet")
+    table.iloc[:0].to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(InputError, match=r"r\.parquet: the reference table has no rows"):
+        check(reference=tmp_path / "r.parquet")
 
 
 def test_every_excluded_condition_names_rules_of_the_gate():
@@ -71,7 +89,7 @@ def test_every_excluded_condition_names_rules_of_the_gate():
 
 
 def test_a_table_without_covariates_is_described(tmp_path):
-    table = pd.read_parquet(SHIPPED).iloc[:30].drop(columns=list(people.COVARIATES))
+    table = pd.read_parquet(SHIPPED).iloc[:30].drop(columns=list(covariates.STANDARD))
     table.to_parquet(tmp_path / "r.parquet")
-    summary = people.described(people.read_people(tmp_path / "r.parquet"))
+    summary = people.described(people.read_people(tmp_path / "r.parquet", KNOWN), KNOWN)
     assert summary["subjects"].tolist() == [3, 3]

@@ -14,16 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiocohort.anatomy.labels import ATTRIBUTES
+from cardiocohort.cohort.covariates import Distribution, parse_distribution
 from cardiocohort.cohort.grammar import for_person
 from cardiocohort.cohort.table import (
     COLUMNS,
     MAX_SUBJECTS,
     Arm,
-    Distribution,
     Edit,
     batches,
     parse_constraints,
-    parse_distribution,
     parse_edits,
     read_cohort,
     seed_sequence,
@@ -64,8 +63,10 @@ def test_a_full_row(tmp_path):
         edits="right_ventricle.volume: x0.5; left_ventricle.volume: 180 mL; aorta.centroid_x: +5 mm",
     )  # fmt: skip
     assert arm == Arm(
-        "healthy_women", 4, 0.6, "healthy", Distribution("fixed", (55.0,)),
-        Distribution("normal", (1.72, 0.15)), 7,
+        "healthy_women", 4,
+        {"sex": Distribution("shares", (("female", 0.6), ("male", 0.4))),
+         "age_years": Distribution("fixed", (55.0,)), "bsa_m2": Distribution("normal", (1.72, 0.15)),
+         "condition": Distribution("shares", (("healthy", 1.0),))}, 7,
         (("aorta", ("size", "shape")), ("left_ventricle+right_ventricle", ("size", "shape")),
          ("left_atrium", ATTRIBUTES)),
         (Edit("right_ventricle", "volume", "multiply", 0.5), Edit("left_ventricle", "volume", "set", 180.0),
@@ -75,7 +76,7 @@ def test_a_full_row(tmp_path):
 
 def test_empty_cells_mean_the_reference_population(tmp_path):
     arm = read_one(tmp_path, sex="any", condition="", age="", bsa="", constraints="")
-    assert (arm.female_share, arm.condition, arm.age, arm.bsa, arm.seed) == (None,) * 5
+    assert (arm.covariates, arm.seed) == ({}, None)
     assert arm.constraints == ()
 
 
@@ -88,7 +89,7 @@ def test_spreadsheet_quirks_are_harmless(tmp_path):
     path.write_bytes(text.encode("utf-8-sig"))
     (arm,) = read_cohort(path, HEART)
     assert [name for name, _ in arm.constraints] == ["myocardium", "aorta"]
-    assert arm.age == Distribution("normal", (61.0, 9.0))
+    assert arm.covariates["age_years"] == Distribution("normal", (61.0, 9.0))
 
 
 def test_dict_round_trip_is_plain_json_and_leaves_n_out(tmp_path):
@@ -281,7 +282,7 @@ def test_any_text_is_parsed_or_refused_plainly(text):
 @given(n=st.integers(1, 500), more=st.integers(0, 100), size=st.integers(1, 60))
 @settings(max_examples=100, deadline=None)
 def test_batches_cover_subjects_once_and_growth_keeps_numbers(n, more, size):
-    arm = Arm("a", n, None, None, None, None, None, (), ())
+    arm = Arm("a", n, {}, None, (), ())
     parts = batches(arm, size)
     assert [i for part in parts for i in range(part.first, part.last + 1)] == list(range(n))
     assert max(part.last - part.first + 1 for part in parts) <= size
@@ -292,7 +293,7 @@ def test_batches_cover_subjects_once_and_growth_keeps_numbers(n, more, size):
 
 
 def test_a_hundred_thousand_subjects_are_cheap_to_batch():
-    arm = Arm("a", 100_000, None, None, None, None, None, (), ())
+    arm = Arm("a", 100_000, {}, None, (), ())
     start = time.process_time()
     parts = batches(arm, 50)
     assert time.process_time() - start < 0.5

@@ -128,7 +128,7 @@ def test_targets_are_met_on_the_written_label_maps(cohort, targets):
 
 def halved(base: str) -> Arm:
     edits = parse_edits("right_ventricle.volume: x0.5", HEART)
-    return Arm("small", 1, None, None, None, None, None, (), edits, base)
+    return Arm("small", 1, {}, None, (), edits, base)
 
 
 def assert_halved(given: dict, labels: np.ndarray, own: Arm, folder: Path) -> None:

@@ -33,7 +33,7 @@ HEADER = "arm\tn\tsex\tcondition\tage\tbsa\tseed\tconstraints\tedits\tbase"
 
 
 def arm(edits, anatomy=HEART, base="base.nii.gz") -> Arm:
-    return Arm("small", 1, None, None, None, None, None, (), parse_edits(edits, anatomy), base)
+    return Arm("small", 1, {}, None, (), parse_edits(edits, anatomy), base)
 
 
 def tiny_heart() -> np.ndarray:

@@ -10,6 +10,7 @@ from cardiocohort import topology
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import read_label_map, to_grid
 from cardiocohort.anatomy.labels import Anatomy, Grid
+from cardiocohort.cohort import covariates
 from cardiocohort.label_maps.cases import Source, find_cases, parse_source, parse_sources, source_files
 from cardiocohort.label_maps.covariates import known_of_all, read_covariates
 from cardiocohort.label_maps.positions import load_positions, misplaced
@@ -210,11 +211,11 @@ def test_tables_of_rules_are_checked(tmp_path, reader, text, told):
 def test_covariates(tmp_path):
     path = tmp_path / "people.tsv"
     path.write_text("case\tage_years\tsex\ncase7\t61\tfemale\n007\t\tmale\n")
-    read = read_covariates(path)
+    read = read_covariates(path, covariates.known())
     assert list(read.columns) == ["case", "sex", "age_years"]
     assert list(read["case"]) == ["case7", "007"]
     assert read["age_years"].isna().tolist() == [False, True]
-    known, left_out = known_of_all(read)
+    known, left_out = known_of_all(read, covariates.known())
     assert left_out == ("age_years",)
     assert known.to_dict("list") == {"subject": ["case7", "007"], "sex": ["female", "male"]}
 
@@ -234,4 +235,4 @@ def test_covariates(tmp_path):
 def test_mistakes_in_covariates_are_told_with_row_and_column(tmp_path, text, told):
     (tmp_path / "people.tsv").write_text(text)
     with pytest.raises(InputError, match=told):
-        read_covariates(tmp_path / "people.tsv")
+        read_covariates(tmp_path / "people.tsv", covariates.known())

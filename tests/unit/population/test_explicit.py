@@ -233,7 +233,7 @@ def test_the_script_takes_explicit_targets(tmp_path, reference):
 
 def test_the_script_ends_with_one_plain_message(tmp_path, reference, caplog):
     with pytest.raises(SystemExit), caplog.at_level(logging.ERROR):
-        run_script(tmp_path, arm(condition="amyloidosis"), reference=reference)
+        run_script(tmp_path, arm(covariates={"condition": "amyloidosis"}), reference=reference)
     log = (tmp_path / "log.txt").read_text()
     assert "'amyloidosis' is not in the reference population; allowed: dilated" in log
     assert "Traceback" not in log
@@ -241,7 +241,8 @@ def test_the_script_ends_with_one_plain_message(tmp_path, reference, caplog):
 
 
 def test_explicit_arms_may_leave_covariates_open(tmp_path, reference):
-    open_arm = arm(constraints=TWO, female_share=None, age=Distribution("uniform", (30.0, 40.0)), bsa=None)
+    young = {"condition": "healthy", "age_years": Distribution("uniform", (30.0, 40.0))}
+    open_arm = arm(constraints=TWO, covariates=young)
     table = write(tmp_path / "t.tsv", ellipsoids())
     targets = run_script(tmp_path, open_arm, targets_table=table, reference=reference)
     assert targets["age_years"].between(30, 40).all()

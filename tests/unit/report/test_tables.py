@@ -203,6 +203,24 @@ def test_published_values_fit_the_people_and_the_units():
     assert "right_atrium" not in set(unknown["structure"])
 
 
+def test_the_people_of_an_arm_are_given_with_every_covariate():
+    targets = pd.DataFrame(
+        {
+            "subject": ["a-0", "a-0", "a-1", "b-0"],
+            "arm": ["a", "a", "a", "b"],
+            "heart_plausibility": 0.5,
+            "sex": ["female", "female", "male", ""],
+            "height_cm": [160.0, 160.0, 170.0, np.nan],
+            "nyha": ["II", "II", "II", ""],
+            "batch": "a-0000",
+        }
+    )
+    rows = reference_values.people(targets).itertuples(index=False, name=None)
+    assert list(rows) == [
+        ("a", "sex", "female: 1, male: 1"), ("a", "height_cm", "165 ± 5"), ("a", "nyha", "II: 2"),
+    ]  # fmt: skip
+
+
 def _manifest_of(statuses: dict[str, list[str]]) -> pd.DataFrame:
     rows = [
         {"subject": f"{arm}-{i}", "arm": arm, "status": status, "anatomy": "" if status == "failed" else "x"}
@@ -385,7 +403,7 @@ def test_a_label_map_that_changed_is_not_drawn(tmp_path):
 
 def test_what_is_edited_in_vain_is_warned_of(made, cohort):
     edits = tuple(Edit(name, "volume", "multiply", 1.2) for name in ("aorta", "myocardium"))
-    arm = Arm(DILATED, 1, None, None, None, None, None, constraints=(("myocardium", ("size",)),), edits=edits)
+    arm = Arm(DILATED, 1, {}, None, constraints=(("myocardium", ("size",)),), edits=edits)
     found = acceptance.warnings([arm], cohort.targets, made, acceptance.selection(cohort.targets, made))
     assert sum("aorta.volume is edited" in text for text in found) == 1
     assert not any("myocardium.volume is edited" in text for text in found)

@@ -4,89 +4,122 @@ Owned by the population stage; light, because the Snakefile imports it.
 """
 
 import csv
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from difflib import get_close_matches
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..runtime import tables
 from ..runtime.errors import InputError
+from . import covariates
+from .covariates import GROUP, Covariate
+from .regressors import Regression, check_size, regression_on
 from .table import REFERENCE_COLUMNS, Arm
 
-COVARIATES = {"sex": "str", "age_years": "float64", "bsa_m2": "float64", "condition": "str"}
 SUMMARY = {"condition": "str", "sex": "str", "subjects": "int64"} | dict.fromkeys(
     ("age_years_min", "age_years_max", "bsa_m2_min", "bsa_m2_max"), "float64"
 )
 
 
-def read_people(path: str | Path) -> pd.DataFrame:
-    """One row per subject of a reference table, with those of COVARIATES that it has; unchecked.
+def read_people(path: str | Path, known: Mapping[str, Covariate]) -> pd.DataFrame:
+    """One row per subject of a reference table, with those of the covariates `known` that it has.
 
-    Raises InputError for a file that is no table, or has no column `subject`.
+    Raises InputError for a file that is no table or has no column `subject`, and for values not allowed.
     """
-    present = {name: kind for name, kind in COVARIATES.items() if name in tables.column_names(path)}
-    frame = tables.read_table(path, {"subject": "str"} | present, alone=True)
+    frame = covariates.read_table(path, {"subject": "str"}, known)
+    if frame.empty:
+        raise InputError(f"{path}: the reference table has no rows")
     return frame.drop_duplicates("subject").reset_index(drop=True)
 
 
-def unknown_columns(path: str | Path) -> str:
-    """One sentence that names columns of a reference table which nothing uses; empty if there are none."""
-    others = [name for name in tables.column_names(path) if name not in {*REFERENCE_COLUMNS, *COVARIATES}]
+def unknown_columns(path: str | Path, known: Mapping[str, Covariate]) -> str:
+    """Names the columns of a reference table which nothing uses, and what would use them; empty if none."""
+    others = [name for name in tables.column_names(path) if name not in {*REFERENCE_COLUMNS, *known}]
     if not others:
         return ""
+    nearest = get_close_matches(others[0], list(known), n=1)
+    column = tables.read_table(path, {others[0]: "object"}, alone=True)[others[0]]
+    numbers = covariates.numbers_of(column)
+    row = f"column\tkind\n{others[0]}\tcategorical"
+    if numbers.notna().all() and len(numbers):
+        row = f"column\tkind\tlow\thigh\n{others[0]}\tnumeric\t{numbers.min():g}\t{numbers.max():g}"
     return (
-        f"{path}: columns {', '.join(others)} are not used; the covariates are {', '.join(COVARIATES)} "
-        "(docs/cohort-table.md)"
+        f"{path}: columns {', '.join(others)} are not used"
+        + (f" (is {others[0]!r} meant to be {nearest[0]!r}?)" if nearest else "")
+        + f"; the covariates are {', '.join(known)}. To use one, name a table in the config key "
+        f"'covariates_table', here with the lines {row!r} (docs/cohort-table.md)"
     )
 
 
-def check_arm(arm: Arm, people: pd.DataFrame) -> None:
-    """InputError if the arm names covariates that no subject of the population has."""
-    stated = {
-        "sex": arm.female_share is not None,
-        "age_years": arm.age is not None,
-        "bsa_m2": arm.bsa is not None,
-        "condition": arm.condition is not None,
-    }
-    for column, wanted in stated.items():
-        if wanted and column not in people.columns:
+def regression_of(people: pd.DataFrame, known: Mapping[str, Covariate]) -> Regression:
+    """What hearts are regressed on, of the covariates that `people` have."""
+    return regression_on([known[name] for name in people.columns if name in known], people)
+
+
+def check_arm(arm: Arm, people: pd.DataFrame, known: Mapping[str, Covariate], regression: Regression) -> None:
+    """InputError if the arm gives covariates that no subject of the population has, or that say nothing."""
+    derived = {d.regressor.covariate.column: d for d in regression.derived}
+    for column, given in arm.covariates.items():
+        cohort_column = known[column].cohort_column
+        if column not in people.columns:
             raise InputError(
-                f"arm {arm.name!r} gives {column.split('_')[0]}, but the reference table has no column "
+                f"arm {arm.name!r} gives {cohort_column}, but the reference table has no column "
                 f"{column!r}; leave the cell empty, or add the column to the reference table"
             )
-    if arm.condition is not None and arm.condition not in set(people["condition"]):
-        raise InputError(
-            f"arm {arm.name!r}, column 'condition': {arm.condition!r} is not in the reference population; "
-            f"allowed: {', '.join(sorted(set(people['condition'])))} (target describe_population lists them)"
-        )
-    shares = {} if arm.female_share is None else {"female": arm.female_share, "male": 1.0 - arm.female_share}
-    for sex, share in shares.items():
-        if share > 0.0 and not alike(people, sex, arm.condition).any():
+        where = f"arm {arm.name!r}, column {cohort_column!r}"
+        if column in derived:
+            others = derived[column].others
             raise InputError(
-                f"arm {arm.name!r}, column 'sex': the reference population has no {sex} subject"
-                + (f" with {arm.condition}" if arm.condition else "")
+                f"{where}: {' and '.join(others)} determine {column} in the reference population; leave the "
+                f"cell empty and give {' and '.join(known[name].cohort_column for name in others)}, or take "
+                "one of these columns out of the reference table"
+            )
+        only = people[column].iloc[0]
+        if column in regression.constant and (given.kind, given.parameters) != ("fixed", (only,)):
+            raise InputError(
+                f"{where}: every subject of the reference population has {column} {only:g}, so it cannot say "
+                "what another value does; leave the cell empty"
+            )
+        lacking = [level for level in given.levels if level not in set(people[column])]
+        if lacking:
+            raise InputError(
+                f"{where}: {lacking[0]!r} is not in the reference population; allowed: "
+                f"{', '.join(sorted(set(people[column])))} (target describe_population lists them)"
+            )
+    for levels in combinations(arm):
+        if not alike(people, levels).any():
+            said = " and ".join(f"{known[column].cohort_column} {level}" for column, level in levels.items())
+            raise InputError(
+                f"arm {arm.name!r}: the reference population has no subject with {said}; change one of the "
+                "cells, or leave it empty"
             )
 
 
-def alike(people: pd.DataFrame, sex: str | None, condition: str | None):
-    """Mask (N,) of the people of this sex and condition; None stands for any."""
-    same = pd.Series(True, index=people.index)
-    if sex is not None:
-        same &= people["sex"] == sex
-    if condition is not None:
-        same &= people["condition"] == condition
-    return same.to_numpy()
+def combinations(arm: Arm) -> list[dict[str, str]]:
+    """The levels by column that subjects of an arm can have together."""
+    given = {column: d.levels for column, d in arm.covariates.items() if d.levels}
+    return [dict(zip(given, levels, strict=True)) for levels in product(*given.values())]
+
+
+def alike(people: pd.DataFrame, levels: Mapping[str, str]) -> np.ndarray:
+    """Mask (N,) of the people with these levels, by column."""
+    same = np.ones(len(people), dtype=bool)
+    for column, level in levels.items():
+        same &= (people[column] == level).to_numpy()
+    return same
 
 
 def outside(arm: Arm, people: pd.DataFrame) -> list[str]:
     """One sentence per covariate of which values in the arm lie outside those of the population."""
     found = []
-    for column, distribution in (("age_years", arm.age), ("bsa_m2", arm.bsa)):
-        if distribution is None or column not in people.columns:
+    for column, distribution in arm.covariates.items():
+        if distribution.kind == "shares":
             continue
         low, high = people[column].min(), people[column].max()
         first, *second = distribution.parameters
@@ -100,39 +133,46 @@ def outside(arm: Arm, people: pd.DataFrame) -> list[str]:
     return found
 
 
-def check_trial_apart(arms: Iterable[dict], *paths: str | Path) -> list[str]:
+def check_trial_apart(arms: Iterable[dict], *args) -> list[str]:
     """`check_trial` of arms (`Arm.to_dict()`) in a process of its own.
 
     The tables and their readers take 30 MB, which the process that plans would keep.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
-        return apart.submit(check_trial, [Arm.from_dict(arm) for arm in arms], *paths).result()
+        return apart.submit(check_trial, [Arm.from_dict(arm) for arm in arms], *args).result()
 
 
 def check_trial(
-    arms: Iterable[Arm], cohort_table: str | Path, reference: str | Path, rules: str | Path
+    arms: Iterable[Arm],
+    cohort_table: str | Path,
+    reference: str | Path,
+    rules: str | Path,
+    known: Mapping[str, Covariate],
 ) -> list[str]:
     """What can be known of a trial before any job: warnings, in sentences.
 
     Raises InputError for what the population cannot answer, and for conditions that cannot be made: those of
     the table `<rules>_conditions.tsv` beside the topology rules.
     """
-    arms, people = list(arms), read_people(reference)
-    warnings = [unknown_columns(reference)]
+    arms, people = list(arms), read_people(reference, known)
+    regression = regression_of(people, known)
+    warnings = [unknown_columns(reference, known)]
+    warnings += [f"{reference}: {remark}" for remark in regression.remarks(people)]
     for arm in arms:
-        check_arm(arm, people)
+        check_arm(arm, people, known, regression)
         warnings += outside(arm, people)
     excluded = Path(rules).with_name(f"{Path(rules).stem}_conditions.tsv")
-    if not excluded.exists() and "condition" in people:
+    if not excluded.exists() and GROUP in people:
         warnings.append(
             f"{rules}: no table {excluded.name} beside it says which conditions these rules exclude; hearts "
             "of such a condition would have its name only"
         )
     if excluded.exists():
         exclusions = read_exclusions(excluded)
-        check_conditions(sorted(set(people.get("condition", []))), exclusions, f"reference table {reference}")
-        named = [arm.condition for arm in arms if arm.condition]
+        check_conditions(sorted(set(people.get(GROUP, []))), exclusions, f"reference table {reference}")
+        named = [level for arm in arms if GROUP in arm.covariates for level in arm.covariates[GROUP].levels]
         check_conditions(named, exclusions, f"{cohort_table}, column 'condition'")
+    check_size(regression, len(people))
     return [warning for warning in warnings if warning]
 
 
@@ -154,29 +194,41 @@ def check_conditions(names: Iterable[str], exclusions: list[tuple[str, str, str]
                 )
 
 
-def described(people: pd.DataFrame) -> pd.DataFrame:
-    """The columns SUMMARY: one row per condition and sex, then one for all."""
-    empty = {"condition": "", "sex": "", "age_years": math.nan, "bsa_m2": math.nan}
-    whole = people.assign(**{name: people.get(name, default) for name, default in empty.items()})
+def described(people: pd.DataFrame, known: Mapping[str, Covariate]) -> pd.DataFrame:
+    """One row per condition and sex, then one for all: the columns SUMMARY, then those of other covariates.
+
+    Numeric ones have <name>_min and <name>_max; of categorical ones <name> lists levels and subjects.
+    """
+    whole = people.assign(
+        **{name: known[name].unknown for name in covariates.STANDARD if name not in people.columns}
+    )
+    others = [known[name] for name in known if name in whole.columns and name not in ("condition", "sex")]
     rows = []
     for (condition, sex), group in whole.groupby(["condition", "sex"]):
-        rows.append({"condition": condition, "sex": sex} | _ranges(group))
-    rows.append({"condition": "all", "sex": "any"} | _ranges(whole))
-    return pd.DataFrame(rows, columns=list(SUMMARY))
+        rows.append({"condition": condition, "sex": sex} | _ranges(group, others))
+    rows.append({"condition": "all", "sex": "any"} | _ranges(whole, others))
+    return pd.DataFrame(rows)
 
 
-def _ranges(group: pd.DataFrame) -> dict:
+def _ranges(group: pd.DataFrame, others: list[Covariate]) -> dict:
     ranges = {"subjects": len(group)}
-    for name in ("age_years", "bsa_m2"):
+    for name in (c.column for c in others if c.numeric):
         ranges |= {f"{name}_min": group[name].min(), f"{name}_max": group[name].max()}
+    for name in (c.column for c in others if not c.numeric):
+        counts = group[name].value_counts().sort_index()
+        ranges[name] = ", ".join(f"{level}: {count}" for level, count in counts.items())
     return ranges
 
 
-def markdown(summary: pd.DataFrame) -> str:
+def markdown(summary: pd.DataFrame, known: Mapping[str, Covariate]) -> str:
     """The summary as a table of a document."""
-    lines = ["| condition | sex | subjects | age, years | body-surface area, m2 |", "|---|---|---|---|---|"]
+    numeric = [c for c in known.values() if f"{c.column}_min" in summary.columns]
+    titles = ["condition", "sex", "subjects", *(f"{c.description}, {c.unit}" for c in numeric)]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for row in summary.to_dict("records"):
-        age = f"{row['age_years_min']:.0f} to {row['age_years_max']:.0f}"
-        bsa = f"{row['bsa_m2_min']:.2f} to {row['bsa_m2_max']:.2f}"
-        lines.append(f"| {row['condition']} | {row['sex']} | {row['subjects']} | {age} | {bsa} |")
+        cells = [str(row[name]) for name in titles[:3]]
+        for c in numeric:
+            digits = 0 if c.high > 10 else 2
+            cells.append(f"{row[f'{c.column}_min']:.{digits}f} to {row[f'{c.column}_max']:.{digits}f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -14,6 +14,8 @@ _MOMENTS = {"subject": "str", "arm": "str", "structure": "str"} | dict.fromkeys(
 
 FAR = 1e-3  # a median plausibility below this deserves a warning
 
+# of the targets table, after its first columns; the covariates of the subject follow
+JUDGED = ("mahalanobis", "heart_plausibility")
 TARGETS = _MOMENTS | {"constrained": "str", "plausibility": "float64"}
 ANATOMIES = TARGETS | {"attempts": "int64", "status": "str", "reason": "str"} | FILE_COLUMNS
 TOPOLOGY = {"subject": "str", "verdict": "str", "reasons": "str"}
@@ -34,6 +36,11 @@ CAUSES = {"cause": "str", "tried_causes": "str"}
 FAILED_RULES = {"failed_rules": "str", "failed_measured": "float64", "failed_limit": "float64"}
 
 ENDINGS = ("outcome", "stage", "reason", "causes")
+
+
+def covariate_columns(targets: pd.DataFrame) -> list[str]:
+    """The columns of a table of targets that say who a subject is: those after TARGETS and JUDGED."""
+    return [name for name in targets.columns if name not in (*TARGETS, *JUDGED, "batch")]
 
 
 def mesh_files(row: dict, folder: Path) -> tuple[tuple[str, int, str], ...]:

@@ -8,8 +8,9 @@ work, and everything random about a subject comes from `seed_sequence`.
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,31 +21,22 @@ from ..anatomy.labels import Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS
 from ..runtime.errors import InputError
 from ..runtime.text_files import read_table_text
-from .grammar import NUMBER, SIGNED, Edit, parse_constraints, parse_edits
+from . import covariates
+from .covariates import Covariate, Distribution
+from .grammar import Edit, parse_constraints, parse_edits
 
 COLUMNS = ("arm", "n", "sex", "condition", "age", "bsa", "seed", "constraints", "edits")
-OPTIONAL_COLUMNS = ("base",)
+OPTIONAL_COLUMNS = ("base",)  # and the cohort columns of further covariates
 MAX_SUBJECTS = 100_000  # of one arm: five digits number its subjects
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
-CONDITION_NAME = ARM_NAME
-# what a person can have; distributions are cut there
-LIMITS = {"age": (0.0, 120.0), "bsa": (0.2, 4.0)}
 MAP_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")  # of label maps, in any case of letters
 REFERENCE_COLUMNS = ("subject", "structure", *MOMENT_COLUMNS)
 STREAMS = {"population": 0, "generation": 1}
 
 
 @dataclass(frozen=True)
-class Distribution:
-    """Of a covariate: fixed (value), normal (mean, sd) or uniform (low, high)."""
-
-    kind: str
-    parameters: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class Arm:
-    """One row of the cohort table. None stands for "as in the reference population".
+    """One row of the cohort table. `covariates`: those given, by column of the reference table.
 
     `constraints` holds (structure, union `a+b` or relation `a/b`, attributes) pairs; `seed` None is the
     config's. `base` is the arm, or the label map file, whose siblings the arm's subjects are; "" for none.
@@ -53,10 +45,7 @@ class Arm:
 
     name: str
     n: int | None
-    female_share: float | None
-    condition: str | None
-    age: Distribution | None
-    bsa: Distribution | None
+    covariates: dict[str, Distribution]
     seed: int | None
     constraints: tuple[tuple[str, tuple[str, ...]], ...]
     edits: tuple[Edit, ...]
@@ -88,9 +77,13 @@ class Arm:
         """
         plain = asdict(self)
         del plain["n"]
-        for key in ("age", "bsa"):
-            if plain[key]:
-                plain[key]["parameters"] = list(plain[key]["parameters"])
+        plain["covariates"] = {
+            column: {
+                "kind": d.kind,
+                "parameters": [list(p) if isinstance(p, tuple) else p for p in d.parameters],
+            }
+            for column, d in self.covariates.items()
+        }
         plain["constraints"] = {name: list(attributes) for name, attributes in self.constraints}
         plain["edits"] = list(plain["edits"])
         return plain
@@ -99,14 +92,13 @@ class Arm:
     def from_dict(cls, plain: dict) -> "Arm":
         """Inverse of `to_dict`, with `n` unknown."""
 
-        def distribution(value):
-            return value and Distribution(value["kind"], tuple(value["parameters"]))
+        def distribution(kind, parameters):
+            return Distribution(kind, tuple(tuple(p) if isinstance(p, list) else p for p in parameters))
 
         return cls(
-            **{key: plain[key] for key in ("name", "female_share", "condition", "seed", "base")},
+            **{key: plain[key] for key in ("name", "seed", "base")},
             n=None,
-            age=distribution(plain["age"]),
-            bsa=distribution(plain["bsa"]),
+            covariates={column: distribution(**value) for column, value in plain["covariates"].items()},
             constraints=tuple((name, tuple(attributes)) for name, attributes in plain["constraints"].items()),
             edits=tuple(Edit(**edit) for edit in plain["edits"]),
         )
@@ -144,15 +136,18 @@ def seed_sequence(seed: int, arm: str, index: int, stream: str, attempt: int = 0
     return np.random.SeedSequence(seed, spawn_key=key)
 
 
-def read_cohort(path: str | Path, anatomy: Anatomy) -> list[Arm]:
-    """The arms of a cohort table (TSV), in its order.
+def read_cohort(
+    path: str | Path, anatomy: Anatomy, known: Mapping[str, Covariate] | None = None
+) -> list[Arm]:
+    """The arms of a cohort table (TSV), in its order. `known`: the covariates; None for those of every run.
 
     Raises InputError naming file, row (line of the file) and column, with what is allowed there.
     """
     path = Path(path)
+    known = covariates.known() if known is None else known
     arms: dict[str, tuple[int, Arm]] = {}
-    for line, row in _rows(path):
-        arm = _read_arm(path, line, row, anatomy)
+    for line, row in _rows(path, known):
+        arm = _read_arm(path, line, row, anatomy, known)
         key = arm.name.casefold()  # some file systems do not tell `A` from `a`
         if key in arms:
             raise InputError(
@@ -164,21 +159,24 @@ def read_cohort(path: str | Path, anatomy: Anatomy) -> list[Arm]:
         raise InputError(f"{path}: the cohort table has no arms; write at least one row below the header")
     by_name = {arm.name: (line, arm) for line, arm in arms.values()}
     for line, arm in by_name.values():
-        _check_base(path, line, arm, by_name)
+        _check_base(path, line, arm, by_name, known)
     return [arm for _, arm in arms.values()]
 
 
-def _check_base(path: Path, line: int, arm: Arm, arms: dict[str, tuple[int, Arm]]) -> None:
+def _check_base(
+    path: Path, line: int, arm: Arm, arms: dict[str, tuple[int, Arm]], known: Mapping[str, Covariate]
+) -> None:
     if not arm.base:
         return
 
     def refuse(column: str, text: str):
         raise InputError(f"{path}, row {line}, column {column!r}: {text}")
 
-    given = {"sex": arm.female_share, "condition": arm.condition, "age": arm.age, "bsa": arm.bsa}
-    for column, value in given.items():
-        if value is not None:
-            refuse(column, "siblings are who their base is; leave the cell empty where there is a base")
+    for column in arm.covariates:
+        refuse(
+            known[column].cohort_column,
+            "siblings are who their base is; leave the cell empty where there is a base",
+        )
     if not arm.edits:
         refuse("edits", "siblings differ from their base by edits; write at least one")
     if arm.base_arm is None:
@@ -199,7 +197,7 @@ def _check_base(path: Path, line: int, arm: Arm, arms: dict[str, tuple[int, Arm]
         seen.append(base)
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def _rows(path: Path, known: Mapping[str, Covariate]) -> list[tuple[int, dict[str, str]]]:
     """(line, cells by column) of every row that is neither empty nor a `#` comment."""
     text = read_table_text(path, "cohort table (config key `cohort_table`)")
     width = max((line.count("\t") + 1 for line in text.splitlines()), default=0)
@@ -221,7 +219,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     at, header = lines[0]
     while not header[-1]:
         header.pop()
-    _check_header(path, at, header)
+    _check_header(path, at, header, known)
     rows = []
     for line, row in lines[1:]:
         if any(row[len(header) :]):
@@ -233,40 +231,50 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
-def _unknown(header: list[str]) -> str:
-    others = [column for column in header if column not in (*COLUMNS, *OPTIONAL_COLUMNS)]
-    return f", and {', '.join(map(repr, others))} is none of them" if others else ""
-
-
-def _check_header(path: Path, at: int, header: list[str]) -> None:
-    allowed = f"the columns are {', '.join(COLUMNS)} and maybe {OPTIONAL_COLUMNS[0]}, separated by tabs"
+def _check_header(path: Path, at: int, header: list[str], covariates: Mapping[str, Covariate]) -> None:
+    further = [c.cohort_column for c in covariates.values() if c.cohort_column not in COLUMNS]
+    optional = (*OPTIONAL_COLUMNS, *further)
+    known = (*COLUMNS, *optional)
+    meant_by = {name: name for name in known} | {c.column: c.cohort_column for c in covariates.values()}
+    allowed = (
+        f"the columns are {', '.join(COLUMNS)}, and maybe {', '.join(optional)}, separated by tabs; another "
+        "covariate needs a row in the table of the config key 'covariates_table'"
+    )
+    others = [column for column in header if column not in known]
     for column in COLUMNS:
         if column not in header:
+            unknown = f", and {', '.join(map(repr, others))} is none of them" if others else ""
             raise InputError(
-                f"{path}, row {at}: column {column!r} is missing{_unknown(header)}; {allowed} (a cell may be "
-                "left empty)"
+                f"{path}, row {at}: column {column!r} is missing{unknown}; {allowed} (cells may be empty)"
             )
     for column in header:
-        if column not in (*COLUMNS, *OPTIONAL_COLUMNS):
-            raise InputError(f"{path}, row {at}: unknown column {column!r}; {allowed}")
+        if column not in known:
+            nearest = get_close_matches(column, meant_by, n=1)
+            meant = f" (did you mean {meant_by[nearest[0]]!r}?)" if nearest else ""
+            raise InputError(f"{path}, row {at}: unknown column {column!r}{meant}; {allowed}")
         if header.count(column) > 1:
             raise InputError(f"{path}, row {at}: column {column!r} occurs twice; {allowed}")
 
 
-def _read_arm(path: Path, line: int, row: dict[str, str], anatomy: Anatomy) -> Arm:
+def _read_arm(
+    path: Path, line: int, row: dict[str, str], anatomy: Anatomy, known: Mapping[str, Covariate]
+) -> Arm:
     def cell(column: str, parse: Callable):
         try:
             return parse(row[column])
         except InputError as error:
             raise InputError(f"{path}, row {line}, column {column!r}: {error}") from None
 
+    name, n = cell("arm", _arm_name), cell("n", _count)
+    given = {
+        c.column: cell(c.cohort_column, lambda text, c=c: covariates.parse_cell(text, c))
+        for c in known.values()
+        if c.cohort_column in row
+    }
     return Arm(
-        name=cell("arm", _arm_name),
-        n=cell("n", _count),
-        female_share=cell("sex", _female_share),
-        condition=cell("condition", _condition),
-        age=cell("age", lambda text: parse_distribution(text, *LIMITS["age"])),
-        bsa=cell("bsa", lambda text: parse_distribution(text, *LIMITS["bsa"])),
+        name=name,
+        n=n,
+        covariates={column: distribution for column, distribution in given.items() if distribution},
         seed=cell("seed", _seed),
         constraints=cell("constraints", lambda text: parse_constraints(text, anatomy)),
         edits=cell("edits", lambda text: parse_edits(text, anatomy)),
@@ -304,54 +312,3 @@ def _seed(text: str) -> int | None:
     if text and (not re.fullmatch(r"[0-9]{1,19}", text) or int(text) >= 2**63):
         raise InputError(f"{text!r} is not a seed; allowed: a whole number, 0 to 2^63 - 1, or empty")
     return int(text) if text else None
-
-
-def _condition(text: str) -> str | None:
-    if text and not CONDITION_NAME.fullmatch(text):
-        raise InputError(
-            f"{text!r} is not the name of a condition; allowed: letters, digits and underscores as in the "
-            "reference table's column 'condition', or empty"
-        )
-    return text or None
-
-
-def _female_share(text: str) -> float | None:
-    named = {"": None, "any": None, "female": 1.0, "male": 0.0}
-    if text in named:
-        return named[text]
-    match = re.fullmatch(rf"({NUMBER}) ?% (female|male)", text)
-    if not match or float(match[1]) > 100.0:
-        raise InputError(
-            f"{text!r} is not a sex; allowed: female, male, any (the reference population's mixture), or a "
-            "share such as '60 % female'"
-        )
-    share = float(match[1]) / 100.0
-    return share if match[2] == "female" else 1.0 - share
-
-
-def parse_distribution(text: str, low: float, high: float) -> Distribution | None:
-    """`61`, `61+-9` (or ±), `40..70`; None if empty. All values must lie in [low, high]."""
-    if not text.strip():
-        return None
-    numbers = rf"\s*({SIGNED})\s*"
-    forms = {
-        "fixed": numbers,
-        "normal": rf"{numbers}(?:\+-|±){numbers}",
-        "uniform": rf"{numbers}\.\.{numbers}",
-    }
-    matches = {kind: re.fullmatch(form, text) for kind, form in forms.items()}
-    kind = next((kind for kind, match in matches.items() if match), None)
-    if kind is None:
-        raise InputError(
-            f"{text!r} is not a distribution; allowed: a number, 'mean+-sd', 'low..high', or empty for the "
-            "reference population's"
-        )
-    values = tuple(float(group) for group in matches[kind].groups())
-    for value in values[:1] if kind == "normal" else values:
-        if not low <= value <= high:
-            raise InputError(f"{value:g} in {text!r} is out of range; allowed: {low:g} to {high:g}")
-    if kind == "normal" and not 0.0 < values[1] <= high - low:
-        raise InputError(f"the standard deviation in {text!r} must be above 0 and at most {high - low:g}")
-    if kind == "uniform" and not values[0] < values[1]:
-        raise InputError(f"the range {text!r} is empty; write the lower value first")
-    return Distribution(kind, values)

@@ -102,7 +102,7 @@ class Segmentations:
     )
     covariates: str | None = key(
         None,
-        "TSV with case and any of sex, age_years, bsa_m2, condition; null knows none.",
+        "TSV with case and any covariates (resources/covariates.tsv, `covariates_table`); null knows none.",
         minLength=1,
     )
     anatomy: str = key(
@@ -287,7 +287,7 @@ class Prior:
     )
     covariates: str | None = key(
         None,
-        "TSV with subject, sex, age_years, bsa_m2, condition of the label maps; null knows none.",
+        "TSV with subject and any covariates (resources/covariates.tsv) of the label maps; null knows none.",
         minLength=1,
     )
     templates: dict = key(
@@ -521,6 +521,12 @@ class Config:
     reference_table: str | None = key(
         None,
         "The reference population, one row per subject and structure; null takes the bundle's own.",
+        minLength=1,
+    )
+    covariates_table: str | None = key(
+        None,
+        "Covariates beyond those of resources/covariates.tsv, a TSV with the same columns; null adds none "
+        "(docs/cohort-table.md).",
         minLength=1,
     )
     convention: str | None = key(

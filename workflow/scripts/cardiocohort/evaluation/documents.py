@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..cohort import people
+from ..cohort import covariates, people
 from ..prior.published import assumptions
 from ..runtime.errors import InputError
 from . import acceptance_criteria, summary
@@ -43,6 +43,7 @@ def markdown_tables() -> dict[str, str]:
     shipped, baseline = read(EVALUATION), read(EVALUATION / "implicit")
     # of the baseline's run, the left-out template is not shown
     baseline["realism"] = baseline["realism"].query("reference == 'reference'")
+    known = covariates.known()
     criteria = acceptance_criteria.criteria(shipped["realism"], shipped["coupling"])
     return {
         **{name: WRITERS[name](table) for name, table in shipped.items()},
@@ -51,7 +52,7 @@ def markdown_tables() -> dict[str, str]:
         "assumptions": assumptions(RELATIONS),
         "overview": summary.overview(shipped),
         "population": people.markdown(
-            people.described(people.read_people(BUNDLE / "reference_moments.parquet"))
+            people.described(people.read_people(BUNDLE / "reference_moments.parquet", known), known), known
         ),
     }
 

@@ -3,7 +3,7 @@
 Owned by the population stage. A heart is the concatenation of its structures' population vectors
 (`moments.to_vector`, ten numbers each), so every real vector is a valid set of moments. Sources:
 Ledoit and Wolf 2004 (shrinkage); Anderson, Multivariate Statistical Analysis (conditioning).
-Body-surface area enters as its logarithm: sizes scale with it by a power (allometry).
+Body sizes enter as logarithms: those of hearts scale with them by a power (allometry).
 """
 
 from dataclasses import dataclass
@@ -15,22 +15,14 @@ from sklearn.covariance import ledoit_wolf
 
 from ..anatomy.moments import VECTOR_ENTRIES, to_vector
 from ..anatomy.unions import select
+from ..cohort.covariates import GROUP, Person
+from ..cohort.regressors import Regression, check_size
 from ..runtime.errors import InputError
 from .reference import Reference
 
 ENTRIES = len(VECTOR_ENTRIES)
 # a condition's own variances count as if this many more subjects had the pooled ones
 POOLED_SUBJECTS = 10
-
-
-@dataclass(frozen=True)
-class Person:
-    """Covariates of one subject; "" or NaN where the reference population does not know them."""
-
-    sex: str
-    age_years: float
-    bsa_m2: float
-    condition: str
 
 
 @dataclass(frozen=True)
@@ -50,20 +42,16 @@ class PopulationModel:
     """
 
     names: tuple[str, ...]
-    covariates: tuple[str, ...]
+    regression: Regression
     conditions: tuple[str, ...]
-    centre: tuple[float, float]  # mean age (years) and log body-surface area
     coefficients: np.ndarray  # (P, D)
     spread: np.ndarray
     correlation: np.ndarray  # (D, D)
 
     def given(self, person: Person) -> Gaussian:
         """The hearts of people with these covariates."""
-        row = _design(
-            self.covariates, self.conditions, self.centre,
-            [person.sex], [person.age_years], [person.bsa_m2], [person.condition],
-        )  # fmt: skip
-        spread = self.spread[self.conditions.index(person.condition) if len(self.conditions) > 1 else 0]
+        row = self.regression.design({name: [value] for name, value in person.items()}, 1)
+        spread = self.spread[self.conditions.index(person[GROUP]) if len(self.conditions) > 1 else 0]
         return Gaussian((row @ self.coefficients)[0], self.correlation * np.outer(spread, spread))
 
     def entries(self, name: str) -> np.ndarray:
@@ -82,20 +70,11 @@ def fit(reference: Reference, names: tuple[str, ...]) -> PopulationModel:
     vectors = vectors.reshape(len(vectors), -1)
     table = reference.covariates
     n = len(vectors)
-    covariates = tuple(table.columns)
-    condition = table["condition"].to_numpy() if "condition" in covariates else np.full(n, "")
+    condition = table[GROUP].to_numpy() if GROUP in table.columns else np.full(n, "")
     conditions = tuple(sorted(set(condition)))
-    age = table["age_years"].to_numpy() if "age_years" in covariates else np.full(n, np.nan)
-    bsa = table["bsa_m2"].to_numpy() if "bsa_m2" in covariates else np.full(n, np.nan)
-    sex = table["sex"].to_numpy() if "sex" in covariates else np.full(n, "")
-    centre = (float(age.mean()), float(np.log(bsa).mean()))
-    design = _design(covariates, conditions, centre, sex, age, bsa, condition)
+    design = reference.regression.design(table, n)
+    check_size(reference.regression, n)
     freedom = n - design.shape[1]
-    if freedom < POOLED_SUBJECTS:
-        raise InputError(
-            f"the reference population has {n} subjects; a fit of {design.shape[1]} regressors needs at "
-            f"least {design.shape[1] + POOLED_SUBJECTS}"
-        )
     coefficients = np.linalg.lstsq(design, vectors, rcond=None)[0]
     residuals = vectors - design @ coefficients
 
@@ -117,20 +96,7 @@ def fit(reference: Reference, names: tuple[str, ...]) -> PopulationModel:
     covariance, _ = ledoit_wolf(scaled, assume_centered=True)
     deviation = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(deviation, deviation)
-    return PopulationModel(tuple(names), covariates, conditions, centre, coefficients, spread, correlation)
-
-
-def _design(covariates, conditions, centre, sex, age, bsa, condition) -> np.ndarray:
-    """Regressors (N, P): 1, male, age (decades) and log BSA about the centre, conditions but the first."""
-    columns = [np.ones(len(sex))]
-    if "sex" in covariates:
-        columns.append((np.asarray(sex) == "male").astype(float))
-    if "age_years" in covariates:
-        columns.append((np.asarray(age) - centre[0]) / 10.0)
-    if "bsa_m2" in covariates:
-        columns.append(np.log(bsa) - centre[1])
-    columns += [(np.asarray(condition) == name).astype(float) for name in conditions[1:]]
-    return np.stack(columns, axis=1)
+    return PopulationModel(tuple(names), reference.regression, conditions, coefficients, spread, correlation)
 
 
 def condition_on(gaussian: Gaussian, index: np.ndarray, values: np.ndarray) -> Gaussian:

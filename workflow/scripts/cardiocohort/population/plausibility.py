@@ -13,11 +13,12 @@ from scipy.stats import chi2
 
 from ..anatomy.labels import Grid
 from ..anatomy.moments import Moments, from_columns, to_ellipsoid, to_vector
+from ..cohort.covariates import Person
 from ..cohort.people import check_arm
 from ..cohort.stage_tables import FAR
 from ..cohort.table import Arm
 from .ignored_edits import idle
-from .model import ENTRIES, Person, PopulationModel, fit, marginal, squared_distance
+from .model import ENTRIES, PopulationModel, fit, marginal, squared_distance
 from .reference import Reference
 
 
@@ -32,7 +33,7 @@ class Population:
 
 def population_for(arm: Arm, reference: Reference) -> Population:
     """Fit the models an arm needs; InputError if the reference population cannot answer the arm."""
-    check_arm(arm, reference.covariates)
+    check_arm(arm, reference.covariates, reference.known, reference.regression)
     known = set(reference.structures)
     unions = [name for name in arm.asked() if "+" in name and known.issuperset(name.split("+"))]
     return Population(
@@ -97,7 +98,7 @@ def _extrapolated(frame: pd.DataFrame, population: Population | None) -> list[st
     found = []
     hearts = frame.drop_duplicates("subject")
     table = pd.DataFrame() if population is None else population.reference.covariates
-    for column in (name for name in ("age_years", "bsa_m2") if name in table.columns):
+    for column in table.select_dtypes("number").columns:
         low, high = table[column].min(), table[column].max()
         known = hearts[column].dropna()  # siblings of a label map: of nobody known
         outside = int((~known.between(low, high)).sum())
@@ -106,7 +107,26 @@ def _extrapolated(frame: pd.DataFrame, population: Population | None) -> list[st
                 f"{column} of {outside} of {len(hearts)} subjects is outside the reference population's "
                 f"{low:.4g} to {high:.4g}; their hearts are extrapolated"
             )
-    return found
+    return found or _extrapolated_together(hearts, population)
+
+
+def _extrapolated_together(hearts: pd.DataFrame, population: Population | None) -> list[str]:
+    """Covariates that the population has, but not together: a leverage above that of all its subjects."""
+    hearts = hearts[hearts["heart_plausibility"].notna()]
+    if population is None or hearts.empty:
+        return []
+    regression, table = population.reference.regression, population.reference.covariates
+    own, others = (regression.design(people, len(people)) for people in (hearts, table))
+    root = np.linalg.qr(others, mode="r")
+    leverage, usual = (np.sum(np.linalg.solve(root.T, x.T) ** 2, axis=0) for x in (own, others))
+    outside = int((leverage > usual.max() * (1.0 + 1e-9)).sum())
+    if not outside:
+        return []
+    return [
+        f"the covariates of {outside} of {len(hearts)} subjects are together unlike those of anybody in the "
+        f"reference population ({', '.join(dict.fromkeys(r.covariate.column for r in regression.kept))}); "
+        "their hearts are extrapolated. Covariates that an arm leaves empty do not follow those that it gives"
+    ]
 
 
 def _unreachable(frame: pd.DataFrame, grid: Grid) -> list[str]:

@@ -4,7 +4,9 @@ Owned by the population stage. One row per subject and structure; docs/cohort-ta
 the columns. Positions are in the heart frame.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,15 @@ import pandas as pd
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
 from ..anatomy.unions import select
-from ..cohort.people import COVARIATES
-from ..cohort.table import CONDITION_NAME, LIMITS
+from ..cohort import covariates
+from ..cohort.covariates import Covariate
+from ..cohort.people import regression_of
+from ..cohort.regressors import Regression
 from ..runtime import tables
 from ..runtime.errors import InputError
 from .units import Usual, check_units
 
 COLUMNS = {"subject": "str", "structure": "str"} | dict.fromkeys(MOMENT_COLUMNS, "float64")
-SEXES = ("female", "male")
 MAX_OFFSET_MM = 10.0  # of the heart's centre from the origin; voxel rounding makes less than 1
 
 
@@ -28,30 +31,40 @@ MAX_OFFSET_MM = 10.0  # of the heart's centre from the origin; voxel rounding ma
 class Reference:
     """N subjects with K structures each, in the anatomy's order; `moments` are (N, K).
 
-    `covariates` has one row per subject and those columns of COVARIATES that the table has.
+    `covariates` has one row per subject and those columns of the `known` covariates that the table has.
     """
 
     structures: tuple[str, ...]
     moments: Moments
     covariates: pd.DataFrame
+    known: Mapping[str, Covariate] = field(default_factory=covariates.known)
+
+    @cached_property
+    def regression(self) -> Regression:
+        """What hearts are regressed on."""
+        return regression_of(self.covariates, self.known)
 
 
-def read_reference(path: str | Path, anatomy: Anatomy, usual: Usual | None = None) -> Reference:
+def read_reference(
+    path: str | Path,
+    anatomy: Anatomy,
+    usual: Usual | None = None,
+    known: Mapping[str, Covariate] | None = None,
+) -> Reference:
     """Read a reference table (Parquet or TSV); `usual`: of the bundle's hearts, to recognise other units.
 
+    `known`: the covariates that columns can be; None for those of every run.
     Subjects are sorted by name, so that the order of rows means nothing. Raises InputError naming
     file, row and column for all that cannot be moments or covariates of whole hearts.
     """
-    frame = tables.read_table(path, COLUMNS)
+    known = covariates.known() if known is None else known
+    frame = covariates.read_table(path, COLUMNS, known)
     if frame.empty:
         raise InputError(f"{path}: the reference table has no rows")
-    present = [name for name in COVARIATES if name in frame.columns]
-    frame = frame[[*COLUMNS, *present]]
+    present = [name for name in known if name in frame.columns]
     frame = frame.assign(structure=check_structures(path, frame, anatomy, unions=False))
     check_moments(path, frame)
     check_units(path, frame, usual)
-    for name in present:
-        frame[name] = _covariate(path, frame, name)
     structures = tuple(name for name in anatomy.structures if name in set(frame["structure"]))
     _check_complete(path, frame, structures)
 
@@ -60,8 +73,8 @@ def read_reference(path: str | Path, anatomy: Anatomy, usual: Usual | None = Non
     shape = (frame["subject"].nunique(), len(structures))
     moments = from_columns({name: frame[name].to_numpy().reshape(shape) for name in MOMENT_COLUMNS})
     _check_frame(path, moments, structures, anatomy)
-    covariates = frame.iloc[:: len(structures)][present].reset_index(drop=True)
-    return Reference(structures, moments, covariates)
+    people = frame.iloc[:: len(structures)][present].reset_index(drop=True)
+    return Reference(structures, moments, people, known)
 
 
 def check_structures(path, frame: pd.DataFrame, anatomy: Anatomy, unions: bool) -> pd.Series:
@@ -95,29 +108,6 @@ def check_moments(path, frame: pd.DataFrame) -> None:
             f"{tables.where(path, row)}, columns 'covariance_*_mm2': not a positive definite matrix "
             f"(eigenvalues {', '.join(f'{v:.4g}' for v in values[np.argmax(flat)])} mm^2)"
         )
-
-
-def _covariate(path, frame: pd.DataFrame, name: str) -> pd.Series:
-    try:
-        column = (
-            frame[name].fillna("").astype(str) if COVARIATES[name] == "str" else frame[name].astype(float)
-        )
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: column {name!r} does not hold numbers ({error})") from error
-    frame = frame.assign(**{name: column})
-    if name == "sex":
-        tables.first_bad(path, frame, name, ~column.isin(SEXES), f"a sex; allowed: {', '.join(SEXES)}")
-    elif name == "condition":
-        bad = ~column.map(lambda text: bool(CONDITION_NAME.fullmatch(text)))
-        tables.first_bad(path, frame, name, bad, "a condition; allowed: letters, digits and underscores")
-    else:
-        low, high = LIMITS[name.split("_")[0]]
-        unit = {"age_years": "years", "bsa_m2": "m2"}[name]
-        allowed = f"in the range {low:g} to {high:g} {unit} (a column of unknown values is best left out)"
-        tables.first_bad(path, frame, name, ~column.between(low, high), allowed)
-    differs = column != column.groupby(frame["subject"]).transform("first")
-    tables.first_bad(path, frame, name, differs, "what the subject's first row says; a subject has one value")
-    return column
 
 
 def _check_complete(path, frame: pd.DataFrame, structures: tuple[str, ...]) -> None:

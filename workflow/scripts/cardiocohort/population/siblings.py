@@ -13,13 +13,14 @@ import pandas as pd
 
 from ..anatomy.labels import ATTRIBUTES
 from ..anatomy.moments import Moments, from_columns
+from ..cohort.covariates import AREA, Person
 from ..cohort.grammar import Edit, for_person
+from ..cohort.stage_tables import covariate_columns
 from ..cohort.table import Arm, subject_name
 from ..runtime.errors import InputError
 from .edits import apply_edits
-from .model import Person
 from .plausibility import Population
-from .targets import UNKNOWN, Heart, tabulate
+from .targets import Heart, tabulate
 
 # what of an edited structure is constrained, by the edited quantity
 KEPT = {
@@ -47,7 +48,7 @@ def sibling_targets(
     arm: Arm,
     indices: Iterable[int],
     seed: int,
-    bases: dict[int, tuple[tuple[str, ...], Moments, Person]],
+    bases: dict[int, tuple[tuple[str, ...], Moments, Person | None]],
     population: Population | None,
 ) -> pd.DataFrame:
     """The targets (columns: `targets.tabulate`) of the siblings `indices` of `bases`, by index.
@@ -67,7 +68,7 @@ def sibling_targets(
 
     def heart(index: int, person: Person) -> Heart:
         own, moments, _ = bases[index]
-        return own, apply_edits(moments, own, for_person(arm.edits, person.bsa_m2))
+        return own, apply_edits(moments, own, for_person(arm.edits, person[AREA]))
 
     return tabulate(arm, indices, seed, population, heart, person_of=lambda index: bases[index][2])
 
@@ -95,11 +96,11 @@ def bases_of_tables(arm: Arm, indices: Iterable[int], targets: pd.DataFrame, ana
 
 def bases_of_map(indices: Iterable[int], names: tuple[str, ...], moments: Moments):
     """The same heart for every index, of a person of whom nothing is known."""
-    return dict.fromkeys(indices, (names, moments, UNKNOWN))
+    return dict.fromkeys(indices, (names, moments, None))
 
 
-def _person(rows: pd.DataFrame) -> Person:
+def _person(rows: pd.DataFrame) -> Person | None:
     first = rows.iloc[0]
     if np.isnan(first["heart_plausibility"]):  # whose base's base is a label map
-        return UNKNOWN
-    return Person(first["sex"], first["age_years"], first["bsa_m2"], first["condition"])
+        return None
+    return first[covariate_columns(rows)].to_dict()

@@ -11,15 +11,15 @@ import pandas as pd
 
 from ..anatomy.moments import Moments, from_vector, to_columns
 from ..anatomy.unions import select
+from ..cohort.covariates import AREA, Person
 from ..cohort.grammar import Edit, for_person
+from ..cohort.stage_tables import JUDGED
 from ..cohort.table import Arm, seed_sequence, subject_name
 from ..runtime.errors import InputError
-from .covariates import draw_person
+from .covariates import draw_person, unknown_person
 from .edits import apply_edits, given_values
-from .model import ENTRIES, Gaussian, Person, condition_on, draw
+from .model import ENTRIES, Gaussian, condition_on, draw
 from .plausibility import Population, judge
-
-UNKNOWN = Person("", np.nan, np.nan, "")
 
 Heart = tuple[tuple[str, ...], Moments]  # names and their moments (K,)
 
@@ -41,7 +41,7 @@ def drawn_targets(
         raise InputError(f"arm {arm.name!r}, {error}") from None
 
     def heart(index: int, person: Person) -> Heart:
-        edits = for_person(arm.edits, person.bsa_m2)
+        edits = for_person(arm.edits, person[AREA])
         vector = draw_vector(population, person, edits, truncation, _streams(arm, seed, index)[1])
         return names, apply_edits(from_vector(vector.reshape(-1, ENTRIES)), names, edits)
 
@@ -54,15 +54,16 @@ def tabulate(
     seed: int,
     population: Population | None,
     heart: Callable[[int, Person], Heart],
-    person_of: Callable[[int], Person] | None = None,
+    person_of: Callable[[int], Person | None] | None = None,
 ) -> pd.DataFrame:
     """One row per subject and structure of `heart(index, person)`, and of the unions the arm constrains.
 
-    Columns: `stage_tables.TARGETS`, then mahalanobis, heart_plausibility, sex, age_years, bsa_m2 and
-    condition, which are NaN or "" where there is no reference population to know them. People are drawn
-    as the arm says, unless `person_of` knows them.
+    Columns: `stage_tables.TARGETS`, then JUDGED, then the standard covariates and those of the population,
+    which are NaN or "" where they are not known. People are drawn as the arm says, unless `person_of` knows
+    them; it gives None for somebody of whom nothing is known.
     """
     constrained = {name: ",".join(attributes) for name, attributes in arm.asked().items()}
+    nobody = unknown_person(population and population.reference)
     frames = []
     for index in indices:
         if person_of:
@@ -70,7 +71,9 @@ def tabulate(
         elif population:
             person = draw_person(arm, population.reference, _streams(arm, seed, index)[0])
         else:
-            person = UNKNOWN
+            person = None
+        known = population is not None and person is not None
+        person = person or nobody
         own, moments = heart(index, person)
         for name in constrained:
             _check_names(arm, "constraints", [name] if name in own else name.split("+"), own)
@@ -78,10 +81,9 @@ def tabulate(
         moments = select(moments, own, names)
         table = {"subject": subject_name(arm.name, index), "arm": arm.name, "structure": list(names)}
         table |= to_columns(moments) | {"constrained": [constrained.get(name, "") for name in names]}
-        unjudged = dict.fromkeys(("plausibility", "mahalanobis", "heart_plausibility"), np.nan)
-        known = population and person is not UNKNOWN
+        unjudged = dict.fromkeys(("plausibility", *JUDGED), np.nan)
         table |= judge(population, person, names, moments) if known else unjudged
-        frames.append(pd.DataFrame(table | vars(person)))
+        frames.append(pd.DataFrame(table | person))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -17,6 +17,7 @@ from ..anatomy import moments
 from ..anatomy.label_map import read_label_map, to_grid, write_label_map
 from ..anatomy.labels import Anatomy, Grid
 from ..atlas import model as atlas_model
+from ..cohort.covariates import known
 from ..label_maps.on_grid import read_on_grid
 from ..label_maps.reading import Convention
 from ..runtime import artifacts
@@ -28,7 +29,7 @@ from . import virtual_patients
 from .deformation import OF_ONE_HEART, DeformationSettings, Growth, Template, deform, make_template
 
 MAX_ATTEMPTS = 8
-COVARIATES = ("sex", "age_years", "bsa_m2", "condition")
+COVARIATES = tuple(known())
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
         except SubjectError as error:
             refused.append(f"{template.name}: {error.reason}")
             continue
-        covariates = {name: getattr(patient, name) for name in COVARIATES}
+        covariates = {name: getattr(patient, name) for name in COVARIATES if hasattr(patient, name)}
         return record | covariates | {"origin": template.name, "refused": refused}
     raise SubjectError("no deformation passed the topology gate", "; ".join(refused))
 
@@ -143,14 +144,14 @@ def _accept(s: Source, path: Path, labels: np.ndarray) -> dict:
 def with_covariates(reference: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """`reference` with the covariates of a table by subject; InputError for a subject that it lacks."""
     covariates = read_table(path, {"subject": "str"}).drop_duplicates("subject")
-    known = ["subject", *(name for name in COVARIATES if name in covariates)]
+    columns = ["subject", *(name for name in COVARIATES if name in covariates)]
     lacking = sorted(set(reference["subject"]) - set(covariates["subject"]))
     if lacking:
         raise InputError(
             f"{path}, column 'subject': no row of {', '.join(lacking[:5])} ({len(lacking)} are missing); "
             "every label map that is trained on needs one, or take these maps out of the folder"
         )
-    return reference.merge(covariates[known], on="subject", how="left")
+    return reference.merge(covariates[columns], on="subject", how="left")
 
 
 def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -51,7 +51,17 @@ def html(
     )
 
 
-_FRAMES = ("arms", "reasons", "error_table", "further", "selection", "comparison", "meshes", "wall_table")
+_FRAMES = (
+    "arms",
+    "reasons",
+    "error_table",
+    "further",
+    "selection",
+    "people",
+    "comparison",
+    "meshes",
+    "wall_table",
+)
 
 
 def _records(frame) -> list[dict]:

@@ -10,7 +10,7 @@ from ..runtime.outcomes import Outcome
 from . import acceptance, bullseye
 from .cohort_tables import CohortTables
 from .further_attributes import further_attributes
-from .reference_values import compare
+from .reference_values import compare, people
 
 MESH_SUMMARY = {
     "n_tets": "median",
@@ -40,6 +40,7 @@ class Summary:
     errors: dict[str, float]
     selection: pd.DataFrame
     volumes: pd.DataFrame
+    people: pd.DataFrame
     comparison: pd.DataFrame
     meshes: pd.DataFrame
     walls: pd.DataFrame
@@ -73,6 +74,7 @@ def summarise(
         errors=_medians(rows) if generated else {},
         selection=shifts,
         volumes=volumes,
+        people=people(tables.targets),
         comparison=compare(volumes, tables.targets, reference_values),
         meshes=_mesh_summary(tables.meshes, manifest),
         walls=walls,
