@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from vtkmodules.util.numpy_support import vtk_to_numpy
+from vtkmodules.vtkCommonCore import vtkOutputWindow, vtkStringOutputWindow
 from vtkmodules.vtkCommonDataModel import VTK_TETRA, VTK_TRIANGLE, vtkUnstructuredGrid
 from vtkmodules.vtkIOLegacy import vtkUnstructuredGridReader
 from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader
@@ -154,25 +155,28 @@ def _vtk(path: Path, arrays: list[str]) -> TaggedMesh:
             )
     xml = content.lstrip()[:1] == b"<"
     reader = vtkXMLUnstructuredGridReader() if xml else vtkUnstructuredGridReader()
-    faults: list[str] = []
-    sources = [reader, reader.GetReaderErrorObserver()] if xml else [reader]
-    for source in filter(None, sources):
-        source.AddObserver("ErrorEvent", lambda *_: faults.append("it is damaged or ends early"))
-        source.AddObserver("WarningEvent", lambda *_: faults.append("it is damaged or ends early"))
     if not xml:
         reader.ReadAllScalarsOn()
         reader.ReadAllVectorsOn()
         reader.ReadAllFieldsOn()
     reader.SetFileName(str(path))
-    reader.Update()
+    # some faults are reported there alone, and what was read so far is returned
+    before, said = vtkOutputWindow.GetInstance(), vtkStringOutputWindow()
+    vtkOutputWindow.SetInstance(said)
+    try:
+        reader.Update()
+    finally:
+        vtkOutputWindow.SetInstance(before)
     grid = reader.GetOutput()
-    if faults or grid is None or not grid.GetNumberOfCells() or not grid.GetNumberOfPoints():
-        raise InputError(f"{path}: {(faults or ['no unstructured grid of VTK'])[0]}; download it again")
+    if said.GetOutput():
+        raise InputError(f"{path}: it is damaged or ends early; download it again")
+    if grid is None or not grid.GetNumberOfCells() or not grid.GetNumberOfPoints():
+        raise InputError(f"{path}: it is no unstructured grid of VTK, or an empty one")
     return _of_grid(path, grid, arrays)
 
 
 def _of_grid(path: Path, grid: vtkUnstructuredGrid, arrays: list[str]) -> TaggedMesh:
-    kinds = vtk_to_numpy(grid.GetCellTypesArray() or grid.GetCellTypes())
+    kinds = vtk_to_numpy(grid.GetCellTypes())
     offsets = vtk_to_numpy(grid.GetCells().GetOffsetsArray()).astype(np.int64)
     nodes = vtk_to_numpy(grid.GetCells().GetConnectivityArray()).astype(np.int64)
     found = []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 from ..anatomy.labels import Anatomy
 from ..runtime.errors import InputError
@@ -21,6 +22,9 @@ from .volumes import Mask
 
 STEP_MM = 0.5  # walls of public meshes are 1.5 mm thick at least
 PAD = 3
+OFF_PLANES = (
+    0.37  # of a voxel: no centre lies on the faces of a mesh that is made of voxels, which are tissue
+)
 CHUNK = 4_000_000  # points tested at a time
 SAMPLES = 3  # per voxel along a triangle's edge; two leave no way through
 LEAST_POOL_ML = 0.5
@@ -32,6 +36,7 @@ HALF = 0.5 - 1e-6
 # Lebedev's quadrature of 26 points on the sphere (exact to degree 7): weight by number of nonzero components
 WEIGHTS = {1: 1 / 21, 2: 4 / 105, 3: 9 / 280}
 DIRECTIONS = [d for d in product((-1, 0, 1), repeat=3) if any(d)]
+ENDS = (slice(None, -1), slice(1, None))
 CUBE = np.ones((3, 3, 3), bool)
 
 
@@ -73,7 +78,8 @@ def masks_of_mesh(
     if unknown:
         raise InputError(
             f"{path}: the tag {unknown[0]} of {np.count_nonzero(mesh.tags == unknown[0])} tetrahedra is not "
-            f"in the table of tags; allowed: {', '.join(map(str, known))} (config key 'segmentations.mesh.tags')"
+            f"in the table of tags; allowed: {', '.join(map(str, known))} "
+            "(config key 'segmentations.mesh.tags')"
         )
     points, unit = points_mm(mesh, path, route.unit, route.axes)
     solid, origin = voxelised(points, mesh, known, {t.tag for t in route.tags if t.role == "lid"})
@@ -105,7 +111,7 @@ def voxelised(
     points (N, 3) in mm. Triangles are used where their tag is one of `lids`, and are one voxel thick.
     """
     used = points[np.unique(mesh.tets)]
-    origin = used.min(axis=0) - PAD * STEP_MM
+    origin = used.min(axis=0) - (PAD + OFF_PLANES) * STEP_MM
     shape = np.ceil((used.max(axis=0) - origin) / STEP_MM).astype(int) + PAD + 1
     solid = np.zeros(shape, np.int16)
     scaled = (points - origin) / STEP_MM
@@ -175,13 +181,14 @@ def _pools(
     homeless = [k for k in range(len(rows)) if not (contact[k, owner == k] > 0).any()]
     shared = (contact[homeless] > SHARED * np.maximum(contact.sum(axis=0), 1)).any(axis=0)
     pools, notes, reasons = np.zeros(solid.shape, np.uint8), [], []
+    claimed_twice = np.zeros(solid.shape, bool)
     for k, (name, tags) in enumerate(rows.items()):
         own = np.flatnonzero((owner == k) & (contact[k] > 0) & ~shared)
         if own.size:
             pools[np.isin(spaces, own) & (pools == 0)] = anatomy.label(name)
             continue
         barrier = walls[name] | _where(solid, tags, route, ("lid",))
-        pool, openings, open_share = capped(barrier, empty & (pools == 0))
+        pool, openings, open_share = capped(barrier, empty)
         places = ", ".join(map(str, _placed(openings, origin)))
         lids = [str(tag) for tag in tags if tag.role == "lid"]
         tube = any(tag.role == "tube" for tag in tags)
@@ -194,13 +201,27 @@ def _pools(
         elif not closable:
             reasons.append(f"open: {name} has no closed space; open in {places or 'many places'}")
         else:
+            claimed_twice |= pool & (pools > 0)
             pools[pool] = anatomy.label(name)
             notes.append(f"{name} closed by planes: {places}")
+    pools[claimed_twice] = 0
+    _share_out(pools, claimed_twice, pools > 0)
     # a lid is half of each side's: of a pool, or of what lies outside
     lid = (solid == 0) & shut | _where(solid, list(route.tags), route, ("lid",))
-    nearest = ndimage.distance_transform_edt(lid | (solid > 0), return_distances=False, return_indices=True)
-    pools[lid] = pools[tuple(axis[lid] for axis in nearest)]
+    _share_out(pools, lid & (pools == 0), ~lid & (solid == 0))
     return pools, notes, (*reasons, *_lids_elsewhere(solid, pools, route, anatomy))
+
+
+def _share_out(pools: np.ndarray, where: np.ndarray, sides: np.ndarray) -> None:
+    """Give the voxels `where` to what is beside them in `sides`, both (X, Y, Z) bool, in place.
+
+    Step by step from all sides: the nearest voxel may lie behind a wall.
+    """
+    if not where.any():
+        return
+    beside = ndimage.binary_dilation(where) & ~where & sides
+    grown = watershed(np.zeros(where.shape, np.uint8), np.where(beside, pools + 1, 0), mask=where | beside)
+    pools[where] = np.maximum(grown[where], 1) - 1
 
 
 def _small(pool: np.ndarray) -> bool:
@@ -215,15 +236,10 @@ def _contacts(spaces: np.ndarray, wall: np.ndarray, count: int) -> np.ndarray:
     """How many faces each of the spaces 0 to `count` shares with a wall."""
     faces = np.zeros(count + 1, np.int64)
     for axis in range(3):
-        lower, upper = (np.take(spaces, r, axis) for r in _shifted(spaces.shape[axis]))
-        wall_lower, wall_upper = (np.take(wall, r, axis) for r in _shifted(spaces.shape[axis]))
-        for space, beside in ((lower, wall_upper), (upper, wall_lower)):
-            faces += np.bincount(space[beside], minlength=count + 1)
+        lower, upper = (tuple(part if a == axis else slice(None) for a in range(3)) for part in ENDS)
+        for space, beside in ((lower, upper), (upper, lower)):
+            faces += np.bincount(spaces[space][wall[beside]], minlength=count + 1)
     return faces
-
-
-def _shifted(n: int) -> tuple[range, range]:
-    return range(n - 1), range(1, n)
 
 
 def blocked(barrier: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Which element tag of a four-chamber mesh is which tissue. Owned by the segmentations stage."""
+"""Which element tag of a four-chamber mesh is which tissue. Owned by the segmentations stage.
+
+Tables for public cohorts are in resources/segmentations (sources in docs/own-data.md).
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
