@@ -5,21 +5,22 @@ formats"). Counts are checked against the file's size before anything is allocat
 """
 
 import re
+import signal
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from vtkmodules.util.numpy_support import vtk_to_numpy
-from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow, vtkStringOutputWindow
-from vtkmodules.vtkCommonDataModel import VTK_TETRA, VTK_TRIANGLE, vtkUnstructuredGrid
-from vtkmodules.vtkIOLegacy import vtkUnstructuredGridReader
-from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader
 
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, KilledError
+from . import vtk_child
 
 UNITS_MM = {"um": 1e-3, "mm": 1.0, "cm": 10.0, "m": 1e3}
 HEART_MM = (100.0, 450.0)  # diagonal of the box around all walls; decades do not overlap
 HEAD_BYTES = 65536
+TETRA, TRIANGLE = 10, 5  # cell types of VTK
 PACKING = 1100  # no zlib stream grows by more
 AXES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 _COUNT = re.compile(rb'(?:\n(?:POINTS|CELLS)[ \t]+|NumberOf(?:Points|Cells)=")(\d+)')
@@ -153,37 +154,27 @@ def _vtk(path: Path, arrays: list[str]) -> TaggedMesh:
             raise InputError(
                 f"{path}, line {line}: {int(found[1])} points or cells in a file of {size} bytes"
             )
-    xml = content.lstrip()[:1] == b"<"
-    reader = vtkXMLUnstructuredGridReader() if xml else vtkUnstructuredGridReader()
-    if not xml:
-        reader.ReadAllScalarsOn()
-        reader.ReadAllVectorsOn()
-        reader.ReadAllFieldsOn()
-    reader.SetFileName(str(path))
-    # some faults are reported there alone, and what was read so far is returned
-    before, said = vtkOutputWindow.GetInstance(), vtkStringOutputWindow()
-    verbosity = vtkLogger.GetCurrentVerbosityCutoff()
-    vtkOutputWindow.SetInstance(said)
-    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
-    try:
-        reader.Update()
-    finally:
-        vtkOutputWindow.SetInstance(before)
-        vtkLogger.SetStderrVerbosity(verbosity)
-    grid = reader.GetOutput()
-    if said.GetOutput():
-        raise InputError(f"{path}: it is damaged or ends early; download it again")
-    if grid is None or not grid.GetNumberOfCells() or not grid.GetNumberOfPoints():
-        raise InputError(f"{path}: it is no unstructured grid of VTK, or an empty one")
-    return _of_grid(path, grid, arrays)
+    with tempfile.TemporaryDirectory(prefix="cardiocohort-") as folder:
+        target = Path(folder) / "mesh.npz"
+        done = subprocess.run(
+            [sys.executable, vtk_child.__file__, str(path), str(target)], capture_output=True, check=False
+        )
+        if -done.returncode == signal.SIGKILL:
+            raise KilledError(f"{path}: reading it was ended from outside, often for lack of memory (mem_mb)")
+        if done.returncode > 0 and done.returncode != vtk_child.REFUSED:
+            raise RuntimeError(done.stderr.decode("utf-8", "replace"))
+        if done.returncode:
+            raise InputError(f"{path}: VTK reads no whole unstructured grid in it; download it again")
+        with np.load(target) as read:
+            return _of_grid(path, dict(read), arrays)
 
 
-def _of_grid(path: Path, grid: vtkUnstructuredGrid, arrays: list[str]) -> TaggedMesh:
-    kinds = vtk_to_numpy(grid.GetCellTypes())
-    offsets = vtk_to_numpy(grid.GetCells().GetOffsetsArray()).astype(np.int64)
-    nodes = vtk_to_numpy(grid.GetCells().GetConnectivityArray()).astype(np.int64)
+def _of_grid(path: Path, grid: dict[str, np.ndarray], arrays: list[str]) -> TaggedMesh:
+    """`grid`: what `vtk_child` writes."""
+    kinds, offsets = grid["types"], grid["offsets"].astype(np.int64)
+    nodes = grid["nodes"].astype(np.int64)
     found = []
-    for k, (kind, corners) in enumerate(((VTK_TETRA, 4), (VTK_TRIANGLE, 3))):
+    for k, (kind, corners) in enumerate(((TETRA, 4), (TRIANGLE, 3))):
         of_kind = np.flatnonzero(kinds == kind)
         starts = offsets[of_kind]
         if (offsets[of_kind + 1] - starts != corners).any() or (starts + corners > nodes.size).any():
@@ -197,15 +188,12 @@ def _of_grid(path: Path, grid: vtkUnstructuredGrid, arrays: list[str]) -> Tagged
             raise InputError(f"{path}: cell {of_kind[np.argmin(known)]} has no tag")
         cells = nodes[starts[:, None] + np.arange(corners)]
         found += [cells[known], np.rint(values[known]).astype(np.int64)]
-    points = vtk_to_numpy(grid.GetPoints().GetData()).astype(np.float64)
-    return TaggedMesh(points, *found)
+    return TaggedMesh(grid["points"].astype(np.float64), *found)
 
 
-def _tags(path: Path, grid: vtkUnstructuredGrid, name: str | None) -> np.ndarray:
+def _tags(path: Path, grid: dict[str, np.ndarray], name: str | None) -> np.ndarray:
     """(cells,) values of the cell array `name`, or of the one that there is."""
-    data = grid.GetCellData()
-    arrays = [data.GetArray(k) for k in range(data.GetNumberOfArrays())]
-    scalars = {a.GetName(): a for a in arrays if a is not None and a.GetNumberOfComponents() == 1}
+    scalars = {key.removeprefix("array:"): values for key, values in grid.items() if key.startswith("array:")}
     if name is None and len(scalars) == 1:
         name = next(iter(scalars))
     if name not in scalars:
@@ -214,10 +202,10 @@ def _tags(path: Path, grid: vtkUnstructuredGrid, name: str | None) -> np.ndarray
             f"{path}: {wrong}; name one of {', '.join(map(repr, scalars)) or 'none'} "
             "(config key 'segmentations.mesh.arrays')"
         )
-    values = vtk_to_numpy(scalars[name]).astype(np.float64)
-    if len(values) != grid.GetNumberOfCells():
+    values = scalars[name].astype(np.float64)
+    if len(values) != len(grid["types"]):
         raise InputError(
-            f"{path}: the array {name!r} has {len(values)} values for {grid.GetNumberOfCells()} cells"
+            f"{path}: the array {name!r} has {len(values)} values for {len(grid['types'])} cells"
         )
     broken = np.isfinite(values) & (values != np.rint(values))
     if broken.any():
