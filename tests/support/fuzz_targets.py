@@ -31,6 +31,7 @@ from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.config.check import check_together, complete
 from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.label_maps.covariates import read_covariates
+from cardiocohort.label_maps.mesh_files import read_mesh
 from cardiocohort.label_maps.positions import load_positions
 from cardiocohort.label_maps.vessels import load_vessels
 from cardiocohort.label_maps.volumes import read_volume
@@ -40,6 +41,8 @@ from cardiocohort.runtime import artifacts, tables
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.topology import load_rules
 from heart_anatomy import HEART
+from tagged_meshes import cup, joined
+from tagged_meshes import write as write_mesh
 from tiny_prior import ANATOMY, write_tiny_bundle
 from workflow_runs import COLUMNS, REPOSITORY
 
@@ -97,6 +100,15 @@ def small_nifti(name: str = "x.nii", dtype=np.uint8) -> bytes:
 
 def copied(source: Path):
     return lambda folder: hostile.write(folder / f"x{source.suffix}", source.read_bytes())
+
+
+def tagged_mesh(name: str):
+    return lambda folder: write_mesh(folder / name, *joined([(1, cup((0.0, 0, 0), 30, 1))]))
+
+
+def is_mesh(mesh) -> bool:
+    inside = (mesh.tets >= 0).all() and (mesh.tets < len(mesh.points)).all()
+    return bool(inside and np.isfinite(mesh.points).all() and len(mesh.tags) == len(mesh.tets))
 
 
 def bundle_file(name: str):
@@ -299,6 +311,10 @@ TARGETS: dict[str, Target] = {
             ("pynrrd_gzip.nrrd", NRRD_WORDS, b"\n\n"),
             ("simpleitk.mha", METAIMAGE_WORDS, b"\nElementDataFile"),
         )
+    },
+    **{
+        name: Target(tagged_mesh(name), hostile.damaged, lambda p: read_mesh(p, []), is_mesh)
+        for name in ("mesh.vtk", "mesh.vtu", "mesh.elem")
     },
     "bundle_card": Target(
         bundle_file("bundle.json"), one_of(json_parts, hostile.damaged), read_anatomy, is_anatomy

@@ -132,6 +132,13 @@ def with_scans(folder: Path) -> None:
     (folder / "scans/p1").mkdir(parents=True)
 
 
+def with_meshes(folder: Path) -> None:
+    TWO(folder)
+    (folder / "meshes").mkdir()
+    for name in ("p1.elem", "p1.pts"):
+        (folder / "meshes" / name).touch()
+
+
 @dataclass(frozen=True)
 class Plan:
     """A config, a target, and the jobs that it takes."""
@@ -223,6 +230,12 @@ MATRIX = {
         {"segmentations": {"folder": "scans"}},
         ("label_maps",),
         with_scans,
+    ),
+    "tagged meshes": Plan(
+        {"make_label_maps": 1, "label_maps": 1},
+        {"segmentations": {"folder": "meshes", "mesh": {"file": "{case}.elem"}}},
+        ("label_maps",),
+        with_meshes,
     ),
     "prior": Plan(PRIOR, {"bundle": "nowhere"}, ("prior",)),
     "prior without a left-out template": Plan(

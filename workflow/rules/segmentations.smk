@@ -1,5 +1,5 @@
 # Label maps from a data set of segmented scans (target `label_maps`, docs/own-data.md).
-# in  the masks and label files of every case, a folder each in the folder `segmentations.folder`
+# in  the masks and label files of every case, or its tagged mesh, a folder each in the folder `segmentations.folder`
 # out results/label_maps/<name>/: a label map (.nii.gz) per accepted case, cases.tsv with every case's verdict,
 #     pictures/ of all cases, covariates.tsv (of the accepted cases, if a covariates table is given)
 
@@ -22,6 +22,11 @@ SEGMENTATION_TABLES = {
     if key in ("anatomy", "vessels", "covariates")
 }
 SEGMENTATION_TABLES["rules"] = located("topology_rules")
+SEGMENTATION_TABLES["mesh_tags"] = (
+    place(SEGMENTATIONS["mesh"]["tags"], "segmentations.mesh.tags")
+    if SEGMENTATIONS["mesh"]["file"]
+    else []
+)
 
 
 if requested("label_maps"):
@@ -58,6 +63,7 @@ rule make_label_maps:
         folder=lambda wildcards: place(SEGMENTATIONS["folder"], "segmentations.folder"),
         sources_sha256=lambda wildcards: content_of(segmented_files()),
         sources=SEGMENTATIONS["sources"],
+        mesh=SEGMENTATIONS["mesh"],
         whole_heart=SEGMENTATIONS["whole_heart"],
         tables_sha256={
             key: artifacts.sha256(path)

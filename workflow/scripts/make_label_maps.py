@@ -6,6 +6,8 @@ from pathlib import Path
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.cohort import covariates as covariate_table
 from cardiocohort.label_maps import cases, covariates, scans
+from cardiocohort.label_maps.mesh_masks import MeshRoute
+from cardiocohort.label_maps.mesh_tags import load_tags
 from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
 from cardiocohort.runtime.outcomes import Outcome
@@ -16,14 +18,21 @@ def main(snakemake):
     anatomy, grid = bundle_metadata.read_anatomy(inputs.anatomy)
     known = covariate_table.known(inputs.get("covariates_table"))
     people = covariates.read_covariates(inputs.covariates, known) if inputs.covariates else None
-    sources = cases.parse_sources(p.sources, anatomy.structures, cases.optional_structures(inputs.rules))
+    sources = cases.sources_of({"sources": p.sources, "mesh": p.mesh}, anatomy.structures, inputs.rules)
+    mesh = (
+        MeshRoute(
+            tags=load_tags(inputs.mesh_tags, anatomy), **{k: v for k, v in p.mesh.items() if k != "tags"}
+        )
+        if inputs.mesh_tags
+        else None
+    )
     whole_heart = tuple(cases.parse_source(text) for text in p.whole_heart)
-    shared = [p.library, p.tables_sha256, p.convention_sha256, p.nifti_geometry]
+    shared = [p.library, p.tables_sha256, p.convention_sha256, p.nifti_geometry, p.mesh]
     tasks = scans.case_tasks(
         cases.find_cases(p.folder, sources.values()), sources, whole_heart, artifacts.digest(shared)
     )
     convention = open_convention(inputs.convention, anatomy, p.nifti_geometry)
-    initargs = (anatomy, grid, inputs.rules, inputs.vessels or None, convention)
+    initargs = (anatomy, grid, inputs.rules, inputs.vessels or None, convention, mesh)
     records = batch_runner.run_batch(
         Path(out.cases).parent, tasks, scans.make_label_map, snakemake.threads,
         initializer=scans.open_standard, initargs=initargs,

@@ -57,6 +57,39 @@ SOURCE = {
 
 
 @dataclass(frozen=True)
+class MeshSource:
+    """The config section `segmentations.mesh`: cases that are four-chamber meshes with a tag per tissue."""
+
+    file: str | None = key(
+        None,
+        "Mesh (.vtk, .vtu, or .elem with the .pts beside it) below a case's folder, the source of every "
+        "structure; `{case}` stands for the case. null reads `sources`.",
+        minLength=1,
+    )
+    tags: str = key(
+        "resources/segmentations/tags_rodero2021.tsv",
+        "Table of tags (TSV): tag, part, role (wall, tube, lid), structures, tissue.",
+        minLength=1,
+    )
+    arrays: list = key(
+        [],
+        "Cell arrays of a VTK file with the tags: of tetrahedra, and of triangles that are lids if there are "
+        "any. Empty takes the only array.",
+        minItems=0,
+        maxItems=2,
+        items={"description": "name of a cell array", "type": "string", "minLength": 1},
+    )
+    unit: str = key(
+        "auto", "Unit of the coordinates; auto: by the heart's size.", enum=["auto", "um", "mm", "cm", "m"]
+    )
+    axes: str = key(
+        "RAS",
+        "Where x, y and z point: one of R L, one of A P, one of S I, in any order.",
+        pattern="^(?=.*[RL])(?=.*[AP])(?=.*[SI])[RLAPSI]{3}(?!\\n)$",
+    )
+
+
+@dataclass(frozen=True)
 class Segmentations:
     """The config section `segmentations`."""
 
@@ -94,6 +127,7 @@ class Segmentations:
             "items": SOURCE,
         },
     )
+    mesh: MeshSource = section(MeshSource, "Cases that are four-chamber meshes with a tag per tissue.")
     whole_heart: list = key(
         ["heart.nii.gz"],
         "Sources of a mask of the whole heart, looked at only to see whether the field cuts it.",

@@ -17,6 +17,7 @@ from .folder import SUBJECT_NAME
 from .text_headers import NRRD_SUFFIXES, TWO_FILES, read_text_header
 
 SUFFIXES = (*MAP_SUFFIXES, *TWO_FILES)
+MESH_SUFFIXES = (".vtk", ".vtu", ".elem")
 _SOURCE = re.compile(r"(?P<file>[^:\\]+)(?::(?P<named>.+))?")
 
 
@@ -99,6 +100,29 @@ def parse_sources(
     return parsed
 
 
+def mesh_sources(file: str, structures: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
+    """The one mesh of a case as the source of every structure (config key `segmentations.mesh.file`).
+
+    InputError where the file is no mesh.
+    """
+    parts = file.split("/")
+    if ".." in parts or "" in parts or ":" in file or not file.lower().endswith(MESH_SUFFIXES):
+        raise InputError(
+            f"config key 'segmentations.mesh.file': {file!r} is no mesh; allowed: a file "
+            f"({', '.join(MESH_SUFFIXES)}) below the case's folder, as '{{case}}.vtk'"
+        )
+    return dict.fromkeys(structures, (Source(file),))
+
+
+def sources_of(
+    settings: dict, structures: tuple[str, ...], rules: str | Path
+) -> dict[str, tuple[Source, ...]]:
+    """The sources of the config section `segmentations`: its mesh if it names one, else the files."""
+    if settings["mesh"]["file"]:
+        return mesh_sources(settings["mesh"]["file"], structures)
+    return parse_sources(settings["sources"], structures, optional_structures(rules))
+
+
 def find_cases(folder: str | Path, sources: Iterable[tuple[Source, ...]] = ()) -> list[Path]:
     """The cases in `folder` as paths, sorted by name; hidden files and folders are left alone.
 
@@ -112,7 +136,7 @@ def find_cases(folder: str | Path, sources: Iterable[tuple[Source, ...]] = ()) -
     suffix = files.pop().removeprefix("{case}") if len(files) == 1 else ""
     visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     for path in visible:
-        if suffix in SUFFIXES and path.is_file() and path.name.endswith(suffix):
+        if suffix in SUFFIXES + MESH_SUFFIXES and path.is_file() and path.name.endswith(suffix):
             path = path.with_name(path.name.removesuffix(suffix))
         elif not path.is_dir():
             continue
@@ -138,7 +162,7 @@ def ignored(folder: str | Path, used: Iterable[str | Path]) -> str:
     names = sorted(
         p.name
         for p in Path(folder).iterdir()
-        if p.is_file() and p.name.lower().endswith(SUFFIXES) and p.name not in used
+        if p.is_file() and p.name.lower().endswith(SUFFIXES + MESH_SUFFIXES) and p.name not in used
     )
     if not names:
         return ""
@@ -151,12 +175,13 @@ def ignored(folder: str | Path, used: Iterable[str | Path]) -> str:
 def source_files(case: Path, sources: dict[str, tuple[Source, ...]]) -> list[Path]:
     """The files of a case that its sources name and that are there, each once.
 
-    With the files that hold the voxels of a header.
+    With the files that hold the voxels of a header or the points of elements.
     """
     paths = dict.fromkeys(source.path(case) for several in sources.values() for source in several)
     there = [path for path in paths if path.is_file()]
     beside = [data for path in there if path.name.lower().endswith(TWO_FILES) for data in _data_file(path)]
-    return [*there, *beside]
+    points = [path.with_suffix(".pts") for path in there if path.name.lower().endswith(".elem")]
+    return [*there, *beside, *(path for path in points if path.is_file())]
 
 
 def _data_file(path: Path) -> list[Path]:
@@ -179,7 +204,7 @@ def files_of_data_set(
         raise InputError(
             "config key 'segmentations.folder' is null; name the folder that holds one folder per case"
         )
-    parsed = parse_sources(settings["sources"], structures, optional_structures(rules))
+    parsed = sources_of(settings, structures, rules)
     cases = find_cases(folder, parsed.values())
     parsed[""] = tuple(parse_source(text) for text in settings["whole_heart"])
     return [str(path) for case in cases for path in source_files(case, parsed)]

@@ -27,6 +27,7 @@ from ..runtime.tables import FILE_COLUMNS
 from . import reading
 from .cases import Source, folder_of, source_files
 from .importing import ORIGIN_COLUMNS, repaired
+from .mesh_masks import MeshRoute, masks_of_mesh
 from .picture import write_picture
 from .resample import occupancy, overlaps, to_labels
 from .vessels import Vessel, load_vessels, shorten
@@ -39,6 +40,7 @@ STRUCTURE_ML = (0.1, 2000.0)  # a whole heart has some 800 mL, the largest atria
 LISTED_OVERLAP_ML = 0.5  # smaller ones, as where masks of two networks meet, are given as a sum
 LEAST_OVERLAP_ML = 0.05
 WHOLE_HEART = "whole heart"
+AXES_KEY = " (for a mesh: config key 'segmentations.mesh.axes')"
 CASES = dict.fromkeys(("case", "verdict", "reason", "sources", "changes"), "str") | FILE_COLUMNS
 
 
@@ -51,9 +53,12 @@ class Standard:
     rules: topology.Rules
     vessels: tuple[Vessel, ...]
     convention: reading.Convention
+    mesh: MeshRoute | None = None
 
 
-def open_standard(anatomy: Anatomy, grid: Grid, rules_path, vessels_path, convention) -> Standard:
+def open_standard(
+    anatomy: Anatomy, grid: Grid, rules_path, vessels_path, convention, mesh: MeshRoute | None = None
+) -> Standard:
     """Initializer of a worker process; the table of vessels may be None."""
     return Standard(
         anatomy,
@@ -61,6 +66,7 @@ def open_standard(anatomy: Anatomy, grid: Grid, rules_path, vessels_path, conven
         topology.load_rules(rules_path, anatomy),
         load_vessels(vessels_path, anatomy) if vessels_path else (),
         convention,
+        mesh,
     )
 
 
@@ -100,20 +106,27 @@ def make_label_map(c: Standard, path: Path, payload: tuple) -> dict:
     map_path = path.parents[1] / f"{case.name}.nii.gz"
     map_path.unlink(missing_ok=True)  # of an earlier run with other settings
     geometry = c.convention.geometry
-    sourced_masks = find_masks(case, sources, geometry)
+    remarks, unclosed = (), ()
+    if c.mesh:
+        sourced_masks, remarks, unclosed = mesh_masks(case, sources, c)
+    else:
+        sourced_masks = find_masks(case, sources, geometry)
     if not sourced_masks:
         raise SubjectError(f"no structure found in any of its sources; the folder holds {_files_of(case)}")
     masks = {name: mask for name, (_, mask) in sourced_masks.items()}
     heart = find_masks(case, {WHOLE_HEART: whole_heart}, geometry)
     absent = [name for name in c.anatomy.structures if name not in masks]
     lacking = [name for name in absent if c.anatomy.label(name) not in c.rules.optional()]
-    reasons = [f"missing: {', '.join(lacking)}"] if lacking else []
+    reasons = list(unclosed)
+    reasons += [f"missing: {', '.join(lacking)}"] if lacking and not unclosed else []
     reasons += cuts({name: masks[name] for name in c.anatomy.centred_on if name in masks})
     reasons += cuts({name: mask for name, (_, mask) in heart.items()})
     reasons += wrong_sizes({name: mask.volume_ml for name, mask in masks.items()})
     labels, origin_mm, changes = resample(masks, c.anatomy, c.grid, c.rules)
-    reasons += reading.wrong_look(labels, c.grid.axes_mm(), c.anatomy, c.convention)
-    changes = _remarks(sourced_masks) + changes
+    if not unclosed:
+        look = reading.wrong_look(labels, c.grid.axes_mm(), c.anatomy, c.convention)
+        reasons += [f"{line}{AXES_KEY if c.mesh else ''}" for line in look]
+    changes = remarks + _remarks(sourced_masks) + changes
     if absent and not lacking:
         changes = (f"without {', '.join(absent)}", *changes)
     if not reasons:
@@ -173,6 +186,30 @@ def find_masks(
         if without_segment and name not in sourced_masks:
             raise SubjectError(without_segment)
     return sourced_masks
+
+
+def mesh_masks(
+    case: Path, sources: dict[str, tuple[Source, ...]], c: Standard
+) -> tuple[dict[str, tuple[Source, Mask]], tuple[str, ...], tuple[str, ...]]:
+    """As `find_masks`, of the case's mesh; remarks; and the reasons why a chamber has no mask.
+
+    A vessel of which the mesh has less than the gate's least volume is left out, as one that it lacks.
+    """
+    source = next(iter(sources.values()))[0]
+    if not source.path(case).is_file():
+        return {}, (), ()
+    try:
+        masks, remarks, reasons = masks_of_mesh(source.path(case), c.mesh, c.anatomy)
+    except InputError as error:
+        raise SubjectError(str(error)) from None
+    tubes = {name for tag in c.mesh.tags if tag.role == "tube" for name in tag.structures}
+    least = {k: rule.minimum for rule in c.rules.checks if rule.kind == "volume" for k in rule.structure}
+    for name in sorted(tubes & masks.keys()):
+        lowest, ml = least.get(c.anatomy.label(name)), masks[name].volume_ml
+        if lowest is not None and ml < lowest:
+            del masks[name]
+            remarks += (f"{name} left out: the mesh has {ml:.1f} mL of it",)
+    return {name: (source, mask) for name, mask in masks.items()}, remarks, reasons
 
 
 def cuts(masks: dict[str, Mask]) -> list[str]:
