@@ -90,9 +90,14 @@ def test_the_model_has_the_tubes_modes_and_its_examples_are_tubes(made):
 
 def test_the_page_shows_the_figures_and_who_is_missing(made):
     page = (made / "atlas.html").read_text()
-    for words in ("Compactness", "mode 1, −2 SD", "lacks spine", "no fold", "ring"):
+    for words in ("Quality", "mode 1, −2 SD", "lacks spine", "no fold", "ring"):
         assert words in page, words
     assert page.count("<img") >= 1 + 1 + 8 + 8
+
+
+def test_nothing_is_left_to_do(project, made):
+    run = snakemake(project, "atlas", "--dry-run")
+    assert job_counts(run.stdout).keys() <= {"atlas"} or "Nothing to be done" in run.stdout
 
 
 def test_a_new_heart_is_registered_alone(project, made):
@@ -133,8 +138,3 @@ def test_a_wrong_atlas_is_refused_before_any_job(project, changes, says):
     assert run.returncode != 0
     assert says in run.stdout.replace("\n", " ")
     assert "Traceback" not in run.stdout
-
-
-def test_nothing_is_left_to_do(project, made):
-    run = snakemake(project, "atlas", "--dry-run")
-    assert job_counts(run.stdout).keys() <= {"atlas"} or "Nothing to be done" in run.stdout

@@ -27,7 +27,9 @@ with plain_errors():
         )
 
 ATLAS_ANATOMY_SHA256 = artifacts.sha256(ATLAS_ANATOMY)
-REGISTRATION = {key: ATLAS[key] for key in ("weights", "vessel_reach_mm")}
+REGISTRATION = {
+    key: ATLAS[key] for key in ("weights", "vessel_reach_mm", "least_overlap")
+}
 
 
 rule atlas:
@@ -113,7 +115,6 @@ rule register_atlas_hearts:
         runtime=1440,
     params:
         **REGISTRATION,
-        least_overlap=ATLAS["least_overlap"],
         anatomy_sha256=ATLAS_ANATOMY_SHA256,
         library=library("register_atlas_hearts.py"),
     message:

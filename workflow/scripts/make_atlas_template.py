@@ -8,7 +8,8 @@ from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.anatomy.label_map import write_label_map
 from cardiocohort.atlas import hearts, registering
 from cardiocohort.runtime import artifacts, script
-from cardiocohort.runtime.outcomes import Outcome
+from cardiocohort.runtime.errors import InputError
+from cardiocohort.runtime.outcomes import Outcome, ending_of
 
 
 def main(snakemake):
@@ -22,13 +23,19 @@ def main(snakemake):
     rotations = hearts.poses(centroids_mm, centroids_mm[lender.name], anatomy)
     records = registering.run(
         out.parent / "rough", lender["path"], table, rotations, anatomy, grid,
-        registering.FIRST_ROUND, p.weights, p.vessel_reach_mm, 0.0, p.library, snakemake.threads,
+        registering.FIRST_ROUND, p.weights, p.vessel_reach_mm, p.least_overlap, p.library, snakemake.threads,
     )  # fmt: skip
     velocities = [
         registering.read_velocity(out.parent / "rough" / record["file"])
         for record in records
         if record["verdict"] == Outcome.ACCEPTED
     ]
+    if len(velocities) < hearts.FEWEST:
+        first = next(record for record in records if record["verdict"] != Outcome.ACCEPTED)
+        raise InputError(
+            f"{len(velocities)} of {len(table)} hearts register to {lender['subject']}; an atlas needs "
+            f"{hearts.FEWEST} or more. Of the first that does not: {ending_of(first).text}"
+        )
     mean = np.mean(velocities, axis=0)
     labels = hearts.read_prepared(lender["path"], anatomy)
     template = registering.moved(labels, mean, anatomy, grid)
