@@ -331,7 +331,7 @@ class Prior:
             "resources/templates/T3_cemrg_healthy.nii.gz": 0.12,
             "resources/templates/T4_cemrg_afib.nii.gz": 0.28,
         },
-        "Template label maps and the share of the population deformed from each.",
+        "Atlases (.safetensors) or template label maps, and the share of the population drawn from each.",
         additionalProperties={"type": "number", "exclusiveMinimum": 0, "description": "share"},
     )
     n: int = key(1000, "Hearts in the deformed population.", minimum=10, maximum=100000)

@@ -218,9 +218,11 @@ def _labels(template: Template, offset: torch.Tensor, occupancy: torch.Tensor, c
     grid, voxels, factor = template.grid, Lattice.of(template.grid, 1), registration.CELL
     # beyond the template every channel is zero: background
     occupancy = occupancy[:SEPTUM]
-    structures, of_cell = occupancy[1:].amax(0), occupancy.argmax(0)
-    mixed = ~((structures < 1 - CERTAIN) | (structures > CERTAIN))
-    labels = np.where(structures > 0.5, of_cell, 0).astype(np.uint8)
+    structures = occupancy[1:].amax(0)
+    mixed = (structures > 1 - CERTAIN) & (structures < CERTAIN)
+    # where a cell is certain, one channel is above a half; argmax over so few channels is slow
+    of_cell = sum(k * (channel > 0.5) for k, channel in enumerate(occupancy))
+    labels = of_cell.to(torch.uint8).numpy()
     labels = labels.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
     fine = torch.zeros(grid.shape, dtype=torch.bool)
     blocks = fine.reshape(*(n for edge in cells.shape for n in (edge, factor)))
