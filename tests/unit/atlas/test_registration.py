@@ -11,6 +11,7 @@ from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.atlas import flow, registering, registration
 from cardiocohort.atlas.flow import Lattice
 from cardiocohort.atlas.registration import CELL, Level
+from cardiocohort.atlas.template import SoftTemplate
 from cardiocohort.metrics.overlap import dice, surface_distance_mm
 from cardiocohort.runtime.errors import SubjectError
 
@@ -35,9 +36,7 @@ def registered(template: np.ndarray, other: np.ndarray, cared=None) -> tuple[np.
     soft = (registration.soft_labels(labels, ANATOMY, LEVELS) for labels in (template, other))
     velocity = registration.register(*soft, GRID, WEIGHTS, LEVELS, cared)
     displacement = flow.exponential(velocity, CELLS)
-    return registration.warped(
-        flow.one_hot(template, 4, flow.TEMPLATE_SIGMA), displacement, GRID
-    ), displacement
+    return SoftTemplate.of(template, ANATOMY, GRID).labels(displacement), displacement
 
 
 @pytest.mark.parametrize("radii", [(52.0, 36.0, 34.0), (36.0, 42.0, 48.0)])
@@ -55,7 +54,7 @@ def test_a_heart_that_a_random_flow_has_moved_is_matched():
     noise = torch.from_numpy(rng.standard_normal((3, *CELLS.shape))).float() * 120
     true = flow.exponential(flow.smoothed(noise, 3.0), CELLS)
     template = heart()
-    other = registration.warped(flow.one_hot(template, 4, flow.TEMPLATE_SIGMA), true, GRID)
+    other = SoftTemplate.of(template, ANATOMY, GRID).labels(true)
     assert dice(template, other, ANATOMY).min() < 0.85
     warped, displacement = registered(template, other)
     assert dice(warped, other, ANATOMY).min() > 0.93
@@ -139,3 +138,16 @@ def test_surface_distance_of_concentric_spheres_is_that_of_their_radii():
     distance = surface_distance_mm(small, large, one, 0.5)
     assert distance[0] == pytest.approx(2.0, abs=0.15)
     assert np.isnan(distance[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_only_mixed_cells_are_looked_up_and_the_labels_are_the_same(seed):
+    """Against the pull of every voxel."""
+    rng = np.random.default_rng(seed)
+    noise = torch.from_numpy(rng.standard_normal((3, *CELLS.shape))).float() * 80
+    offset = flow.exponential(flow.smoothed(noise, 2.0), CELLS)
+    template, voxels = SoftTemplate.of(heart(), ANATOMY, GRID), Lattice.of(GRID, 1)
+    every = voxels.centres_mm + flow.upsampled(offset, voxels.shape)
+    values = flow.sample(template.one_hot, every, voxels)
+    whole = torch.where(values.amax(0) > 0, values.argmax(0), 0).numpy()
+    np.testing.assert_array_equal(template.labels(offset), whole)

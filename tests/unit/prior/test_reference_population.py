@@ -146,17 +146,6 @@ def test_a_folding_map_is_refused(template):
         deformation.deform(heart, growth, HEART, np.random.default_rng(0), wild)
 
 
-def test_only_mixed_cells_are_looked_up_and_the_labels_are_the_same(template):
-    """The short cut of `deform` against the pull of every voxel."""
-    heart, _ = template
-    cells = flow.Lattice.of(HEART_GRID, registration.CELL)
-    velocity = deformation._random_velocity(cells, np.random.default_rng(5), deformation.OF_ONE_HEART)
-    offset = flow.exponential(velocity, cells)
-    occupancy = flow.sample(heart.coarse, cells.centres_mm + offset, cells)
-    quick = deformation._labels(heart, offset, occupancy, cells)
-    np.testing.assert_array_equal(quick, registration.warped(heart.one_hot, offset, HEART_GRID))
-
-
 def test_a_heart_without_modes_is_the_template_of_its_atlas(template):
     """An atlas whose hearts are all the same draws its template, sealed or not."""
     heart, labels = template

@@ -22,6 +22,7 @@ from ..runtime import artifacts
 from ..runtime.errors import InputError
 from . import flow, registration
 from .flow import Lattice
+from .template import SoftTemplate
 
 MAX_SD = 2.5  # of a mode, in draws
 AROUND_MM = 8.0  # voxels farther from every structure do not count in the analysis
@@ -93,12 +94,12 @@ class Drawer:
     grid: Grid
 
     @cached_property
-    def soft(self) -> torch.Tensor:
-        return flow.one_hot(self.model.template, self.anatomy.n_channels, flow.TEMPLATE_SIGMA)
+    def template(self) -> SoftTemplate:
+        return SoftTemplate.of(self.model.template, self.anatomy, self.grid)
 
     def labels(self, coefficients: np.ndarray) -> np.ndarray:
         """Labels (X, Y, Z) uint8 of the heart with coefficients (m,), in the template's pose."""
-        return registration.warped(self.soft, self.model.displacement(coefficients, self.grid), self.grid)
+        return self.template.labels(self.model.displacement(coefficients, self.grid))
 
 
 def fit(

@@ -83,7 +83,7 @@ def specificity(
         coefficients = model.draw(np.random.default_rng(np.random.SeedSequence([seed, sample])))
         for count in _counts(len(coefficients))[1:]:
             displacement = model.displacement(coefficients[:count], grid)
-            labels = registration.warped(drawer.soft, displacement, grid)
+            labels = drawer.template.labels(displacement)
             surfaces = [_surface(labels == k) for k in chambers]
             means = [
                 np.mean([d[*at].mean() for d, at in zip(each, surfaces, strict=True) if len(at[0])])

@@ -25,6 +25,7 @@ from . import flow, registration
 from .flow import Lattice
 from .hearts import near_chambers, read_prepared, turned_labels
 from .registration import LEVELS, Level
+from .template import SoftTemplate
 
 FIRST_ROUND = LEVELS[:3]  # the mean place needs no finer levels
 BLURRED_VOXELS = 4
@@ -37,7 +38,7 @@ class Target:
 
     labels: np.ndarray
     soft: registration.Heart
-    one_hot: torch.Tensor
+    template: SoftTemplate
     anatomy: Anatomy
     grid: Grid
     levels: tuple[Level, ...]
@@ -56,7 +57,7 @@ def open_target(
     return Target(
         labels,
         registration.soft_labels(labels, anatomy, levels),
-        flow.one_hot(labels, anatomy.n_channels, flow.TEMPLATE_SIGMA),
+        SoftTemplate.of(labels, anatomy, grid),
         anatomy,
         grid,
         levels,
@@ -86,7 +87,7 @@ def work(t: Target, path: Path, payload: tuple[str, list, bool]) -> dict:
     velocity = registration.register(t.soft, heart, grid, t.weights, t.levels, cared)
     cells = Lattice.of(grid, registration.CELL)
     displacement = flow.exponential(velocity, cells)
-    warped = registration.warped(t.one_hot, displacement, grid)
+    warped = t.template.labels(displacement)
     seen = [np.where(cared, one, 0) for one in (warped, labels)]
     overlap, distance = dice(*seen, anatomy), surface_distance_mm(*seen, anatomy, grid.spacing_mm)
     for k in apart:
@@ -160,13 +161,13 @@ def moved(labels: np.ndarray, velocity: np.ndarray, anatomy: Anatomy, grid: Grid
     """
     cells = Lattice.of(grid, registration.CELL)
     displacement = flow.exponential(torch.from_numpy(velocity), cells)
-    soft = flow.one_hot(labels, anatomy.n_channels, flow.TEMPLATE_SIGMA)
-    warped = registration.warped(soft, displacement, grid)
+    soft = SoftTemplate.of(labels, anatomy, grid)
+    warped = soft.labels(displacement)
     heart = tuple(anatomy.label(name) for name in anatomy.centred_on)
     centre_mm = measure_labels(warped, [heart], grid.axes_mm()).centroid_mm[0]
     shift = torch.from_numpy(centre_mm).float()[:, None, None, None]
     shifted = shift + flow.sample(displacement, cells.centres_mm + shift, cells, border=True)
-    return registration.warped(soft, shifted, grid)
+    return soft.labels(shifted)
 
 
 def cells_of(labels: np.ndarray) -> np.ndarray:

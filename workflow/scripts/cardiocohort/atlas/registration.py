@@ -145,13 +145,3 @@ def _step(moved, fixed, weights, matched: torch.Tensor, force: Lattice, window_m
     )
     length = step.norm(dim=0).clamp_min(1e-6)
     return step * (MAX_STEP_MM / length).clamp_max(1.0)
-
-
-def warped(template: torch.Tensor, displacement: torch.Tensor, grid: Grid) -> np.ndarray:
-    """Labels (X, Y, Z) uint8 of soft template labels (K + 1, X, Y, Z) pulled back through a displacement
-    (3, x, y, z) mm on a lattice that spans the grid's field.
-    """
-    voxels = Lattice.of(grid, 1)
-    values = flow.sample(template, voxels.centres_mm + flow.upsampled(displacement, voxels.shape), voxels)
-    values[0] += 1.0 - values.sum(0)
-    return values.argmax(0).to(torch.uint8).numpy()

@@ -12,7 +12,7 @@ voxels and composed of flows, each invertible:
 det(dX) > 0 is checked on every cell.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,11 +23,11 @@ from ..anatomy.labels import Anatomy, Grid
 from ..atlas import flow, registration
 from ..atlas.flow import Lattice
 from ..atlas.model import ShapeModel
+from ..atlas.template import SoftTemplate
 from ..runtime.errors import SubjectError
 from .virtual_patients import wall_growth
 
 HARD_STEPS = 3
-CERTAIN = 0.9999  # occupancy of a cell from which all its voxels have one label
 WALL = "myocardium"
 SEPTUM = -1  # channel of a template's cells
 BORDER_VOXELS = 2  # vessels end here, as the scans that they come from cut them somewhere
@@ -66,25 +66,21 @@ class Growth:
 
 @dataclass(frozen=True)
 class Template:
-    """Soft labels (K + 1, X, Y, Z) on `grid`, and on cells of two voxels (K + 2, x, y, z) with the septum as
-    the last; the modes of an atlas, if there is one.
-    """
+    """Soft labels of a heart, on cells with the septum as the last channel; the modes of an atlas, if any."""
 
     name: str
     model: ShapeModel | None
-    one_hot: torch.Tensor
-    coarse: torch.Tensor
-    grid: Grid
+    soft: SoftTemplate
 
 
 def make_template(
     name: str, labels: np.ndarray, anatomy: Anatomy, grid: Grid, model: ShapeModel | None = None
 ) -> Template:
     """Template from labels (X, Y, Z) already on `grid`, those of an atlas or of one heart."""
-    one_hot = flow.one_hot(labels, anatomy.n_channels, flow.TEMPLATE_SIGMA)
-    septum = torch.from_numpy(septum_of(labels, anatomy)) * one_hot[anatomy.label(WALL)]
-    coarse = avg_pool3d(torch.cat([one_hot, septum[None]]), registration.CELL)
-    return Template(name, model, one_hot, coarse, grid)
+    soft = SoftTemplate.of(labels, anatomy, grid)
+    septum = torch.from_numpy(septum_of(labels, anatomy)) * soft.one_hot[anatomy.label(WALL)]
+    coarse = torch.cat([soft.coarse, avg_pool3d(septum[None], registration.CELL)])
+    return Template(name, model, replace(soft, coarse=coarse))
 
 
 def septum_of(labels: np.ndarray, anatomy: Anatomy) -> np.ndarray:
@@ -105,9 +101,9 @@ def deform(
 
     Raises SubjectError if the map folds anywhere (det <= 0) or a structure vanishes.
     """
-    grid = template.grid
-    cells = Lattice.of(grid, registration.CELL)
-    model, offset = template.model, torch.zeros(3, *cells.shape)
+    soft, model = template.soft, template.model
+    grid, cells = soft.grid, soft.cells
+    offset = torch.zeros(3, *cells.shape)
     if model is not None:
         offset = model.displacement(model.draw(rng), grid)
     offset = _composed(offset, _turned(cells, rng, settings), cells)
@@ -116,7 +112,7 @@ def deform(
     wall = anatomy.label(WALL)
     targets = growth.volumes_ml
     for remaining in range(settings.growth_steps, 0, -1):
-        occupancy = flow.sample(template.coarse, cells.centres_mm + offset, cells)
+        occupancy = soft.occupancy(offset)
         occupancy[wall] -= occupancy[SEPTUM]  # grown apart: this is the free wall
         volumes_ml = occupancy.sum((1, 2, 3)).numpy() * cell_ml
         if remaining == settings.growth_steps:
@@ -129,16 +125,15 @@ def deform(
         targets = targets | {wall: targets[wall] + targets[SEPTUM]}
     targets = {k: volume for k, volume in targets.items() if k != SEPTUM}
     for _ in range(HARD_STEPS):
-        occupancy = flow.sample(template.coarse, cells.centres_mm + offset, cells)
-        labels = _labels(template, offset, occupancy, cells)
+        occupancy = soft.occupancy(offset)
+        labels = soft.labels(offset, occupancy)
         voxels = np.bincount(labels.ravel(), minlength=anatomy.n_channels)
         offset = _grown(offset, occupancy, voxels * grid.voxel_volume_ml, targets, 1, cells)
-    offset = _centred(template, offset, cells, anatomy)
+    offset = _centred(soft, offset, anatomy)
     smallest = float(flow.jacobian(offset, cells).min())
     if smallest <= 0:
         raise SubjectError("deformation folds", f"smallest Jacobian determinant {smallest:.3g}")
-    occupancy = flow.sample(template.coarse, cells.centres_mm + offset, cells)
-    return _within_border(_labels(template, offset, occupancy, cells))
+    return _within_border(soft.labels(offset))
 
 
 def _turned(cells: Lattice, rng, settings) -> torch.Tensor:
@@ -200,37 +195,14 @@ def _composed(offset: torch.Tensor, displacement: torch.Tensor, cells: Lattice) 
     return displacement + flow.sample(offset, cells.centres_mm + displacement, cells, border=True)
 
 
-def _centred(template: Template, offset, cells: Lattice, anatomy: Anatomy) -> torch.Tensor:
+def _centred(soft: SoftTemplate, offset: torch.Tensor, anatomy: Anatomy) -> torch.Tensor:
     """Translate so that the centroid of the anatomy's `centred_on` structures is the origin."""
-    labels = [anatomy.label(name) for name in anatomy.centred_on]
+    labels, cells = [anatomy.label(name) for name in anatomy.centred_on], soft.cells
     for _ in range(2):
-        heart = flow.sample(template.coarse[labels], cells.centres_mm + offset, cells).sum(0)
+        heart = flow.sample(soft.coarse[labels], cells.centres_mm + offset, cells).sum(0)
         centroid = (heart * cells.centres_mm).sum((1, 2, 3)) / heart.sum()
         offset = _composed(offset, centroid[:, None, None, None].expand(3, *cells.shape), cells)
     return offset
-
-
-def _labels(template: Template, offset: torch.Tensor, occupancy: torch.Tensor, cells: Lattice) -> np.ndarray:
-    """Argmax over channels of the template pulled back at full resolution, (X, Y, Z) uint8.
-
-    occupancy (K + 2, x, y, z) is that of the cells; only cells that are not all of one label are looked up.
-    """
-    grid, voxels, factor = template.grid, Lattice.of(template.grid, 1), registration.CELL
-    # beyond the template every channel is zero: background
-    occupancy = occupancy[:SEPTUM]
-    structures = occupancy[1:].amax(0)
-    mixed = (structures > 1 - CERTAIN) & (structures < CERTAIN)
-    # where a cell is certain, one channel is above a half; argmax over so few channels is slow
-    of_cell = sum(k * (channel > 0.5) for k, channel in enumerate(occupancy))
-    labels = of_cell.to(torch.uint8).numpy()
-    labels = labels.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
-    fine = torch.zeros(grid.shape, dtype=torch.bool)
-    blocks = fine.reshape(*(n for edge in cells.shape for n in (edge, factor)))
-    blocks[...] = mixed[:, None, :, None, :, None]
-    where = (voxels.centres_mm + flow.upsampled(offset, grid.shape))[:, fine]
-    values = flow.sample(template.one_hot, where[:, :, None, None], voxels)[..., 0, 0]
-    labels[fine.numpy()] = torch.where(values.amax(0) > 0, values.argmax(0), 0).to(torch.uint8).numpy()
-    return labels
 
 
 def _within_border(labels: np.ndarray) -> np.ndarray:
