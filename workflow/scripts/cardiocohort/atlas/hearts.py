@@ -74,7 +74,7 @@ def lacking(volumes_ml: np.ndarray, anatomy: Anatomy) -> list[str]:
     volumes_ml (N, K). Empty for hearts that can.
     """
     there = np.asarray(volumes_ml) > 0
-    common = there.mean(axis=0) > 0.5
+    common = 2 * there.sum(axis=0) > len(there)
     reasons = []
     for has in there:
         names = [name for name, k in zip(anatomy.structures, common & ~has, strict=True) if k]
