@@ -32,7 +32,7 @@ def proofs(file: Path) -> dict[str, str]:
     """Package -> statement that fails without it, of all packages that the file lists."""
     modules = {name for script in rules_of(file).values() for name in third_party(script)}
     own = {pypi_name(name): f"import {name}" for name in modules - set(sys.stdlib_module_names)}
-    return {name: PROOFS.get(name) or own[name] for name in pinned(file)}
+    return {name: own.get(name) or PROOFS[name] for name in pinned(file)}
 
 
 def run_isolated(prefix: Path, statements) -> subprocess.CompletedProcess:

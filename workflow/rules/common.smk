@@ -119,6 +119,24 @@ def label_maps_of(section=None):
     return {name: str(path) for name, path in found.items()}
 
 
+def whole_hearts():
+    """Label maps by subject of real hearts that the prior has not seen; an error where there are none."""
+    with plain_errors():
+        folder = place(
+            EVALUATION["whole_hearts"]["label_maps"],
+            "evaluation.whole_hearts.label_maps",
+            "folder",
+        )
+        if not folder:
+            raise InputError(
+                "config key 'evaluation.whole_hearts.label_maps' is null: name a folder of label maps"
+            )
+        return {
+            name: str(path)
+            for name, path in label_map_folder.find_label_maps(folder).items()
+        }
+
+
 @cache
 def segmented_files():
     """The files of all cases of the data set that a source names, digested like label maps."""

@@ -43,11 +43,82 @@ ARM_TABLES = expand("<evaluation>/samples/{arm}.parquet", arm=ARMS)
 
 localrules:
     evaluate,
+    whole_hearts,
 
 
 rule evaluate:
     input:
         "<evaluation>/evaluation.html",
+
+
+rule whole_hearts:
+    input:
+        "<evaluation>/whole_hearts/summary.tsv",
+
+
+def training_hearts():
+    """Label maps of the training hearts, by subject, from hearts.tsv of a prior's population; none for null."""
+    path = place(
+        EVALUATION["whole_hearts"]["training"], "evaluation.whole_hearts.training"
+    )
+    return str(path) if path else []
+
+
+rule measure_whole_hearts:
+    input:
+        bundle=ancient(BUNDLE),
+        weights=ancient(WEIGHTS),
+        rules=ancient(RULES),
+        convention=ancient(CONVENTION),
+        label_maps=lambda wildcards: ancient(list(whole_hearts().values())),
+        atlas=lambda wildcards: ancient(
+            place(EVALUATION["whole_hearts"]["atlas"], "evaluation.whole_hearts.atlas")
+            or []
+        ),
+        training=lambda wildcards: ancient(training_hearts()),
+    output:
+        samples="<evaluation>/whole_hearts/samples.tsv",
+        summary="<evaluation>/whole_hearts/summary.tsv",
+    log:
+        "<evaluation>/logs/whole_hearts.log",
+    benchmark:
+        "<evaluation>/benchmarks/whole_hearts.tsv"
+    conda:
+        SAMPLING_ENV
+    threads: SETTINGS["threads"]["generation"]
+    resources:
+        gpu=int(WITH_GPU),
+        mem_mb=more_each_attempt(2000 + 2000 * SETTINGS["threads"]["generation"]),
+        runtime=480,
+    params:
+        subjects=lambda wildcards: list(whole_hearts()),
+        label_maps_sha256=lambda wildcards: content_of(whole_hearts().values()),
+        others_sha256=lambda wildcards: content_of(
+            [
+                path
+                for path in (
+                    place(
+                        EVALUATION["whole_hearts"]["atlas"],
+                        "evaluation.whole_hearts.atlas",
+                    ),
+                    training_hearts(),
+                )
+                if path
+            ]
+        ),
+        seeds=EVALUATION["whole_hearts"]["seeds"],
+        attempts=EVALUATION["whole_hearts"]["attempts"],
+        guidance=SETTINGS["guidance"],
+        device=SETTINGS["device"],
+        weights_sha256=WEIGHTS_SHA256,
+        rules_sha256=RULES_SHA256,
+        convention_sha256=CONVENTION_SHA256,
+        nifti_geometry=SETTINGS["nifti_geometry"],
+        library=library("measure_whole_hearts.py"),
+    message:
+        "Asking for real hearts by their own moments"
+    script:
+        "../scripts/measure_whole_hearts.py"
 
 
 rule make_evaluation_hearts:

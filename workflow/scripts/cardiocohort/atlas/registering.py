@@ -23,7 +23,7 @@ from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome, ending_of
 from . import flow, registration
 from .flow import Lattice
-from .hearts import near_chambers, read_prepared, turned_labels
+from .hearts import near_chambers, poses, read_prepared, turned_labels
 from .registration import LEVELS, Level
 from .template import SoftTemplate
 
@@ -148,6 +148,23 @@ def table(records: list[dict], hearts: pd.DataFrame, anatomy: Anatomy) -> pd.Dat
         row["rotation"] = ",".join(f"{value:.6g}" for value in np.ravel(record.get("rotation", [])))
         rows.append(row | artifacts.listed_in(record))
     return pd.DataFrame(rows)
+
+
+def onto(
+    template: np.ndarray, labels: np.ndarray, anatomy: Anatomy, grid: Grid, levels: tuple[Level, ...]
+) -> tuple[np.ndarray, torch.Tensor]:
+    """Rotation (3, 3) of a heart onto a template, labels (X, Y, Z) each, and the template's velocity onto it.
+
+    All structures weigh the same.
+    """
+    groups = [(k,) for k in range(1, anatomy.n_channels)]
+    own, reference = (measure_labels(one, groups, grid.axes_mm()).centroid_mm for one in (labels, template))
+    both = np.isfinite(own).all(axis=1) & np.isfinite(reference).all(axis=1)
+    own, reference = (np.where(both[:, None], one, 0.0) for one in (own, reference))
+    rotation = poses(own[None], reference, anatomy)[0]
+    turned = turned_labels(labels, rotation, grid, anatomy)
+    soft = (registration.soft_labels(one, anatomy, levels) for one in (template, turned))
+    return rotation, registration.register(*soft, grid, torch.ones(anatomy.n_channels), levels)
 
 
 def read_velocity(path: str | Path) -> np.ndarray:

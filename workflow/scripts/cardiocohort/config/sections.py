@@ -467,6 +467,31 @@ class EllipsoidBenchmark:
 
 
 @dataclass(frozen=True)
+class WholeHearts:
+    """The config section `evaluation.whole_hearts`."""
+
+    label_maps: str | None = key(
+        None,
+        "Folder of label maps of hearts that no atlas, population or training has seen (target "
+        "`whole_hearts`).",
+        minLength=1,
+    )
+    seeds: int = key(5, "Guided samples of each heart, from its own moments.", minimum=1, maximum=1000)
+    attempts: int = key(2, "Attempts of each sample.", minimum=1, maximum=100)
+    atlas: str | None = key(
+        None,
+        "An atlas (.safetensors) whose best fit stands beside the samples; null leaves it out.",
+        minLength=1,
+    )
+    training: str | None = key(
+        None,
+        "hearts.tsv of the prior's population: the nearest of its hearts, grown to the same volumes, stands "
+        "beside the samples; null leaves it out.",
+        minLength=1,
+    )
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The config section `evaluation`."""
 
@@ -498,6 +523,9 @@ class Evaluation:
             "uniqueItems": True,
             "items": {"type": "string", "minLength": 1, "description": "name of a structure"},
         },
+    )
+    whole_hearts: WholeHearts = section(
+        WholeHearts, "Real hearts that the prior has not seen, each asked for by its own moments."
     )
     samples: SampleCounts = section(SampleCounts, "Samples of an arm; 0 leaves its arms out.")
     hearts: HeartCounts = section(HeartCounts, "Deformed hearts that samples are compared with.")

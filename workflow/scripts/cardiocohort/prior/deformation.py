@@ -44,8 +44,8 @@ class DeformationSettings:
 
     turn_sd_deg: float = 6.0
     stretch: float = 0.03
-    coarse_mm: float = 2.5
-    fine_mm: float = 1.0
+    coarse_mm: float = 4.5
+    fine_mm: float = 3.0
     growth_steps: int = 5
 
 

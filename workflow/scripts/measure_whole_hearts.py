@@ -1,0 +1,46 @@
+"""Rule measure_whole_hearts: real hearts that the prior has not seen, each asked for by its own moments."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cardiocohort.anatomy.bundle_metadata import read_anatomy, read_card
+from cardiocohort.diffusion.bundle import check_weights
+from cardiocohort.diffusion.device import resolve_device
+from cardiocohort.evaluation import whole_hearts
+from cardiocohort.label_maps import reading
+from cardiocohort.runtime import artifacts, batch_runner, script
+from cardiocohort.runtime.outcomes import Outcome
+
+
+def main(snakemake):
+    i, p, out = snakemake.input, snakemake.params, Path(snakemake.output.samples)
+    bundle, device = Path(i.bundle).parent, resolve_device(p.device)
+    check_weights(bundle, read_card(i.bundle))
+    anatomy, _ = read_anatomy(i.bundle)
+    convention = reading.open_convention(i.convention, anatomy, p.nifti_geometry)
+    training, methods = {}, [whole_hearts.GUIDED, whole_hearts.AUTOENCODER]
+    if i.atlas:
+        methods.append(whole_hearts.ATLAS)
+    if i.training:
+        rows = pd.read_csv(i.training, sep="\t", keep_default_na=False)
+        rows = rows[(rows["split"] == "train") & (rows["verdict"] == Outcome.ACCEPTED)]
+        folder = Path(i.training).parent / "hearts"
+        training = {row.subject: str(folder / row.file) for row in rows.itertuples()}
+        methods.append(whole_hearts.NEAREST)
+    made_of = [p.library, p.weights_sha256, p.rules_sha256, p.guidance, p.attempts, p.others_sha256, device]
+    hearts = dict(zip(p.subjects, i.label_maps, strict=True))
+    tasks = whole_hearts.tasks(hearts, p.seeds, methods, artifacts.digest(made_of))
+    records = batch_runner.run_batch(
+        out.parent / "hearts", tasks, whole_hearts.work, snakemake.threads if device == "cpu" else 1,
+        whole_hearts.open_all,
+        (str(bundle), i.rules, p.guidance, p.attempts, device, convention, i.atlas or None, training),
+    )  # fmt: skip
+    samples = whole_hearts.table(records, tasks, anatomy)
+    for path, table in ((out, samples), (snakemake.output.summary, whole_hearts.summary(samples, anatomy))):
+        with artifacts.atomic_path(path) as temporary:
+            table.to_csv(temporary, sep="\t", index=False, float_format="%.4f")
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)
