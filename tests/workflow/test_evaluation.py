@@ -1,6 +1,7 @@
 """`snakemake evaluate`, whole, on a network with random weights: every table and figure is made, and kept."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -173,3 +174,44 @@ def test_a_structure_that_the_anatomy_lacks_is_an_error(evaluated):
     assert run.returncode != 0
     assert "'evaluation.constrained'" in run.stdout
     assert "'wal'" in run.stdout
+
+
+def test_whole_hearts_are_sampled_and_compared_with_other_ways(evaluated):
+    """Two hearts, each sampled twice, beside their reconstructions and the nearest training hearts."""
+    (evaluated / "pop/hearts").mkdir(parents=True)
+    (evaluated / "unseen").mkdir()
+    rows = []
+    for i, path in enumerate(sorted((evaluated / "maps").glob("*.nii.gz"))[:6]):
+        folder = evaluated / ("unseen" if i < 2 else "pop/hearts")
+        shutil.copy(path, folder / path.name)
+        rows.append({"subject": f"h{i}", "split": "train", "verdict": "accepted", "file": path.name})
+    pd.DataFrame(rows[2:]).to_csv(evaluated / "pop/hearts.tsv", sep="\t", index=False)
+    config = yaml.safe_load((evaluated / "config.yaml").read_text())
+    whole = {"label_maps": "unseen", "seeds": 2, "attempts": 1, "training": "pop/hearts.tsv"}
+    config["evaluation"]["whole_hearts"] = whole
+    (evaluated / "whole.yaml").write_text(yaml.safe_dump(config))
+    run = snakemake(evaluated, "whole_hearts", "--cores", "1", "--configfile", "whole.yaml")
+    assert run.returncode == 0, run.stdout
+    folder = next(evaluated.glob("results/prior/*/evaluation/whole_hearts"))
+    samples = pd.read_csv(folder / "samples.tsv", sep="\t")
+    assert samples.groupby(["heart", "method"]).size().to_dict() == {
+        (heart, method): n
+        for heart in ("heart00", "heart01")
+        for method, n in (("guided", 2), ("autoencoder", 1), ("nearest", 1))
+    }
+    nearest = samples[samples["method"] == "nearest"]
+    assert (nearest["verdict"] == "accepted").all()
+    # ellipsoids of one family: the nearest, grown to the same volumes, overlaps well
+    assert nearest["dice.cavity"].min() > 0.75
+    summary = pd.read_csv(folder / "summary.tsv", sep="\t").set_index(["heart", "method"])
+    assert summary.loc[("all", "nearest"), "dice.cavity"] == pytest.approx(
+        nearest["dice.cavity"].mean(), abs=1e-3
+    )
+    assert summary.loc[("all", "guided"), "n"] == 4
+
+
+def test_whole_hearts_need_a_folder(evaluated):
+    run = snakemake(evaluated, "whole_hearts", "--dry-run", "--configfile", "config.yaml")
+    assert run.returncode != 0
+    assert "'evaluation.whole_hearts.label_maps' is null" in run.stdout
+    assert "Traceback" not in run.stdout

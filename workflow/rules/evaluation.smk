@@ -51,6 +51,10 @@ rule evaluate:
         "<evaluation>/evaluation.html",
 
 
+if requested("whole_hearts"):
+    whole_hearts()
+
+
 rule whole_hearts:
     input:
         "<evaluation>/whole_hearts/summary.tsv",

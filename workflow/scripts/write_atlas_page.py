@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.plotting import pages
 from cardiocohort.report import atlas_page
 from cardiocohort.runtime import artifacts, script
 
@@ -15,11 +16,13 @@ def main(snakemake):
     anatomy, _ = read_anatomy(inputs.anatomy)
 
     def read(name: str) -> pd.DataFrame:
-        return pd.read_csv(inputs[name], sep="\t", dtype={"subject": str}).fillna(
-            {"not_matched": "", "use": "", "reason": ""}
-        )
+        words = ("subject", "use", "reason", "not_matched")
+        rows = pd.read_csv(inputs[name], sep="\t", dtype=dict.fromkeys(words, "str"))
+        return rows.fillna({word: "" for word in words if word in rows})
 
     examples = atlas_page.with_pictures(read("examples"), Path(inputs.examples).with_suffix(""), anatomy)
+    folder = Path(inputs.registrations).parent / "refused"
+    pictures = {path.stem: pages.data_uri(path.read_bytes(), "png") for path in folder.glob("*.png")}
     page = atlas_page.html(
         snakemake.params.name,
         anatomy,
@@ -28,6 +31,7 @@ def main(snakemake):
         read("registrations"),
         {name: read(name) for name in ("compactness", "generalisation", "specificity")},
         examples,
+        pictures,
     )
     artifacts.write_text(snakemake.output.page, page)
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from ..anatomy.labels import Anatomy, Grid
 from ..anatomy.moments import measure_labels
+from ..label_maps.picture import write_picture
 from ..metrics.overlap import dice, surface_distance_mm
 from ..runtime import artifacts, batch_runner
 from ..runtime.batch_runner import Task
@@ -29,7 +30,7 @@ from .template import SoftTemplate
 
 FIRST_ROUND = LEVELS[:3]  # the mean place needs no finer levels
 BLURRED_VOXELS = 4
-LEAST_START = 0.02  # Dice: a structure that overlaps less at the start cannot be matched
+LEAST_START, LEAST_END = 0.02, 0.4  # Dice of a vessel before and after, below which it is not matched
 
 
 @dataclass(frozen=True)
@@ -77,24 +78,35 @@ def work(t: Target, path: Path, payload: tuple[str, list, bool]) -> dict:
     grid, anatomy = t.grid, t.anatomy
     labels = turned_labels(read_prepared(source, anatomy), np.array(rotation), grid, anatomy)
     cared = near_chambers(labels, anatomy, grid, t.reach_mm) if cut else np.ones(labels.shape, dtype=bool)
-    start = dice(np.where(cared, t.labels, 0), np.where(cared, labels, 0), anatomy)
-    there = [bool((labels == k).any() and (t.labels == k).any()) for k in range(1, anatomy.n_channels)]
-    # what lies elsewhere would only push the template's away, as far as its blurred labels reach
-    apart = [k for k in range(1, anatomy.n_channels) if there[k - 1] and start[k - 1] < LEAST_START]
-    elsewhere = np.isin(labels, apart) | np.isin(t.labels, apart)
-    cared &= ~ndimage.binary_dilation(elsewhere, iterations=BLURRED_VOXELS)
     heart = registration.soft_labels(labels, anatomy, t.levels)
-    velocity = registration.register(t.soft, heart, grid, t.weights, t.levels, cared)
     cells = Lattice.of(grid, registration.CELL)
-    displacement = flow.exponential(velocity, cells)
-    warped = t.template.labels(displacement)
-    seen = [np.where(cared, one, 0) for one in (warped, labels)]
-    overlap, distance = dice(*seen, anatomy), surface_distance_mm(*seen, anatomy, grid.spacing_mm)
+    # What lies elsewhere would only push the template's away, as far as its blurred labels reach: a vessel
+    # that another data set cuts, or that goes another way. The chambers must match.
+    vessels = [k for k in range(1, anatomy.n_channels) if anatomy.structures[k - 1] not in anatomy.centred_on]
+    vessels = [k for k in vessels if (labels == k).any() and (t.labels == k).any()]
+    start = dice(np.where(cared, t.labels, 0), np.where(cared, labels, 0), anatomy)
+    apart, more = [], [k for k in vessels if start[k - 1] < LEAST_START]
+    while True:
+        apart += more
+        elsewhere = np.isin(labels, apart) | np.isin(t.labels, apart)
+        matched = cared & ~ndimage.binary_dilation(elsewhere, iterations=BLURRED_VOXELS)
+        velocity = registration.register(t.soft, heart, grid, t.weights, t.levels, matched)
+        displacement = flow.exponential(velocity, cells)
+        warped = t.template.labels(displacement)
+        seen = [np.where(matched, one, 0) for one in (warped, labels)]
+        overlap = dice(*seen, anatomy)
+        more = [k for k in vessels if k not in apart and overlap[k - 1] < LEAST_END]
+        if not more:
+            break
+    distance = surface_distance_mm(*seen, anatomy, grid.spacing_mm)
     for k in apart:
         overlap[k - 1] = distance[k - 1] = np.nan
     chambers = [anatomy.label(name) - 1 for name in anatomy.centred_on]
     if np.nanmean(overlap[chambers]) < t.least_overlap:
         worst = min(chambers, key=lambda k: overlap[k])
+        picture = refused_picture(path)
+        picture.parent.mkdir(exist_ok=True)
+        write_picture(picture, np.concatenate([labels, warped]), anatomy)
         raise SubjectError(
             "does not register",
             f"mean Dice of the chambers {np.nanmean(overlap[chambers]):.2f} after registration, least "
@@ -112,6 +124,11 @@ def work(t: Target, path: Path, payload: tuple[str, list, bool]) -> dict:
         "largest_velocity_mm": float(velocity.norm(dim=0).max()),
         "rotation": np.asarray(rotation).tolist(),
     }
+
+
+def refused_picture(path: Path) -> Path:
+    """Of a heart whose velocity would be at `path`: the heart beside the template moved onto it."""
+    return path.parent.with_name("refused") / f"{path.stem}.png"
 
 
 def run(

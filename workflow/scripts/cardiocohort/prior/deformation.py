@@ -78,13 +78,18 @@ def make_template(
 ) -> Template:
     """Template from labels (X, Y, Z) already on `grid`, those of an atlas or of one heart."""
     soft = SoftTemplate.of(labels, anatomy, grid)
-    septum = torch.from_numpy(septum_of(labels, anatomy)) * soft.one_hot[anatomy.label(WALL)]
+    septum = torch.from_numpy(septum_of(labels, anatomy)) * soft.one_hot[_wall(anatomy)]
     coarse = torch.cat([soft.coarse, avg_pool3d(septum[None], registration.CELL)])
     return Template(name, model, replace(soft, coarse=coarse))
 
 
 def septum_of(labels: np.ndarray, anatomy: Anatomy) -> np.ndarray:
-    """Where (X, Y, Z) bool the right ventricle is nearer than all else but wall and left ventricle."""
+    """Where (X, Y, Z) bool the right ventricle is nearer than all else but wall and left ventricle.
+
+    Nowhere in an anatomy that does not have these.
+    """
+    if not {WALL, "left_ventricle", "right_ventricle"} <= set(anatomy.structures):
+        return np.zeros(labels.shape, dtype=bool)
     left = [anatomy.label(name) for name in (WALL, "left_ventricle")]
     nearest = distance_transform_edt(np.isin(labels, left), return_distances=False, return_indices=True)
     return labels[tuple(nearest)] == anatomy.label("right_ventricle")
@@ -109,7 +114,7 @@ def deform(
     offset = _composed(offset, _turned(cells, rng, settings), cells)
     offset = _composed(offset, flow.exponential(-_random_velocity(cells, rng, settings), cells), cells)
     cell_ml = cells.spacing_mm**3 / 1000.0
-    wall = anatomy.label(WALL)
+    wall = _wall(anatomy)
     targets = growth.volumes_ml
     for remaining in range(settings.growth_steps, 0, -1):
         occupancy = soft.occupancy(offset)
@@ -134,6 +139,11 @@ def deform(
     if smallest <= 0:
         raise SubjectError("deformation folds", f"smallest Jacobian determinant {smallest:.3g}")
     return _within_border(soft.labels(offset))
+
+
+def _wall(anatomy: Anatomy) -> int:
+    """The wall's label; background in an anatomy without one."""
+    return anatomy.label(WALL) if WALL in anatomy.structures else 0
 
 
 def _turned(cells: Lattice, rng, settings) -> torch.Tensor:

@@ -25,9 +25,13 @@ PICTURE_PX = 250
 
 def html(
     name: str, anatomy: Anatomy, hearts: pd.DataFrame, template: dict, registrations: pd.DataFrame,
-    tables: dict[str, pd.DataFrame], examples: list[dict],
+    tables: dict[str, pd.DataFrame], examples: list[dict], pictures: dict[str, str],
 ) -> str:  # fmt: skip
-    """The whole page. template: of template.json; examples: rows of examples.tsv with their `picture`."""
+    """The whole page.
+
+    template: of template.json; examples: rows of examples.tsv with their `picture`; pictures: of hearts that
+    do not register, by subject.
+    """
     environment = pages.environment(TEMPLATE)
     environment.filters["number"] = pages.number
     used = registrations[registrations["verdict"] == "accepted"]
@@ -55,7 +59,10 @@ def html(
         template=template,
         overlap=overlap,
         registrations=used.assign(mean_dice=dice.mean(axis=1)).sort_values("mean_dice").to_dict("records"),
-        refused=registrations[registrations["verdict"] != "accepted"].to_dict("records"),
+        refused=[
+            row | {"picture": pictures.get(row["subject"])}
+            for row in registrations[registrations["verdict"] != "accepted"].to_dict("records")
+        ],
         least_jacobian=used["least_jacobian"].min(),
         specificity_jacobian=tables["specificity"]["least_jacobian"].min(),
         chart=pages.data_uri(pages.png(chart), "png"),
