@@ -106,7 +106,7 @@ def work(t: Target, path: Path, payload: tuple[str, list, bool]) -> dict:
         worst = min(chambers, key=lambda k: overlap[k])
         picture = refused_picture(path)
         picture.parent.mkdir(exist_ok=True)
-        write_picture(picture, np.concatenate([labels, warped]), anatomy)
+        write_picture(picture, labels, anatomy, warped)
         raise SubjectError(
             "does not register",
             f"mean Dice of the chambers {np.nanmean(overlap[chambers]):.2f} after registration, least "
@@ -127,7 +127,7 @@ def work(t: Target, path: Path, payload: tuple[str, list, bool]) -> dict:
 
 
 def refused_picture(path: Path) -> Path:
-    """Of a heart whose velocity would be at `path`: the heart beside the template moved onto it."""
+    """Of a heart whose velocity would be at `path`: the heart, and below it the template moved onto it."""
     return path.parent.with_name("refused") / f"{path.stem}.png"
 
 

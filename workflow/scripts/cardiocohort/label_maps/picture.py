@@ -13,23 +13,32 @@ PIXELS = 2  # of the picture, a voxel
 GAP = 4
 
 
-def write_picture(path: str | Path, labels: np.ndarray, anatomy: Anatomy) -> None:
+def write_picture(
+    path: str | Path, labels: np.ndarray, anatomy: Anatomy, below: np.ndarray | None = None
+) -> None:
     """Axial, coronal and sagittal slice through the origin, and the heart seen from the front, as PNG.
 
     As radiologists look: the patient's right is on the picture's left; in the sagittal slice front is left.
+    `below`: another label map on the same grid, whose pictures stand in a second row.
     """
+    rows = [_panels(one) for one in (labels, below) if one is not None]
+    shades = np.array([_rgb(c) for c in (BACKGROUND, *colours(anatomy.structures))], np.uint8)
+    image = shades[np.concatenate(rows)].repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)
+    with atomic_path(path) as temporary:
+        imsave(temporary, image, check_contrast=False)
+
+
+def _panels(labels: np.ndarray) -> np.ndarray:
+    """The four views of a label map (X, Y, Z) side by side, as labels (rows, columns)."""
     x, y, z = (n // 2 for n in labels.shape)
     views = [labels[::-1, :, z], labels[::-1, y, :], labels[x, ::-1, :], _from_the_front(labels)[::-1]]
-    shades = np.array([_rgb(c) for c in (BACKGROUND, *colours(anatomy.structures))], np.uint8)
     height = max(view.shape[1] for view in views)
     panels = []
     for view in views:
         panel = np.zeros((height, view.shape[0] + GAP), np.uint8)
         panel[: view.shape[1], : view.shape[0]] = view.T[::-1]
         panels.append(panel)
-    image = shades[np.concatenate(panels, axis=1)].repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)
-    with atomic_path(path) as temporary:
-        imsave(temporary, image, check_contrast=False)
+    return np.concatenate(panels, axis=1)
 
 
 def _from_the_front(labels: np.ndarray) -> np.ndarray:
