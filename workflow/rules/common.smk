@@ -137,6 +137,14 @@ def whole_hearts():
         }
 
 
+def training_hearts():
+    """hearts.tsv of the population that a prior was trained on; no file for null."""
+    path = place(
+        EVALUATION["whole_hearts"]["training"], "evaluation.whole_hearts.training"
+    )
+    return str(path) if path else []
+
+
 @cache
 def segmented_files():
     """The files of all cases of the data set that a source names, digested like label maps."""

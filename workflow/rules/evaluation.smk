@@ -60,14 +60,6 @@ rule whole_hearts:
         "<evaluation>/whole_hearts/summary.tsv",
 
 
-def training_hearts():
-    """Label maps of the training hearts, by subject, from hearts.tsv of a prior's population; none for null."""
-    path = place(
-        EVALUATION["whole_hearts"]["training"], "evaluation.whole_hearts.training"
-    )
-    return str(path) if path else []
-
-
 rule measure_whole_hearts:
     input:
         bundle=ancient(BUNDLE),
