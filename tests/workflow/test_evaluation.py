@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from cardiocohort.anatomy.label_map import write_label_map
+from cardiocohort.runtime import artifacts
 from tiny_prior import GRID, write_tiny_bundle
 from workflow_runs import job_counts, make_cohort_table, snakemake
 
@@ -184,7 +185,8 @@ def test_whole_hearts_are_sampled_and_compared_with_other_ways(evaluated):
     for i, path in enumerate(sorted((evaluated / "maps").glob("*.nii.gz"))[:6]):
         folder = evaluated / ("unseen" if i < 2 else "pop/hearts")
         shutil.copy(path, folder / path.name)
-        rows.append({"subject": f"h{i}", "split": "train", "verdict": "accepted", "file": path.name})
+        listed = artifacts.listing(folder, path.name)
+        rows.append({"subject": f"h{i}", "split": "train", "verdict": "accepted"} | listed)
     pd.DataFrame(rows[2:]).to_csv(evaluated / "pop/hearts.tsv", sep="\t", index=False)
     config = yaml.safe_load((evaluated / "config.yaml").read_text())
     whole = {"label_maps": "unseen", "seeds": 2, "attempts": 1, "training": "pop/hearts.tsv"}

@@ -23,7 +23,7 @@ with plain_errors():
         check_atlas(
             ATLAS,
             label_maps_of("atlas"),
-            bundle_metadata.read_anatomy(ATLAS_ANATOMY)[0],
+            *bundle_metadata.read_anatomy(ATLAS_ANATOMY),
         )
 
 ATLAS_ANATOMY_SHA256 = artifacts.sha256(ATLAS_ANATOMY)

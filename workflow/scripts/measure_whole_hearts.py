@@ -26,7 +26,10 @@ def main(snakemake):
         rows = pd.read_csv(i.training, sep="\t", keep_default_na=False)
         rows = rows[(rows["split"] == "train") & (rows["verdict"] == Outcome.ACCEPTED)]
         folder = Path(i.training).parent / "hearts"
-        training = {row.subject: str(folder / row.file) for row in rows.itertuples()}
+        training = {
+            row.subject: str(artifacts.check_file(folder / row.file, int(float(row.size)), row.sha256))
+            for row in rows.itertuples()
+        }
         methods.append(whole_hearts.NEAREST)
     made_of = [p.library, p.weights_sha256, p.rules_sha256, p.guidance, p.attempts, p.others_sha256, device]
     hearts = dict(zip(p.subjects, i.label_maps, strict=True))

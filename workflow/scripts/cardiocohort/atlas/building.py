@@ -15,7 +15,7 @@ from ..runtime import artifacts
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
 from . import registering
-from .hearts import ATLAS, read_prepared, turned_labels
+from .hearts import ATLAS, FEWEST, read_prepared, turned_labels
 from .model import Drawer, ShapeModel
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ def read_registered(table: str | Path, template: str | Path, anatomy: Anatomy, g
     folder = Path(table).parent
     rows = pd.read_csv(table, sep="\t", keep_default_na=False, dtype={"subject": str})
     used = rows[(rows["verdict"] == Outcome.ACCEPTED) & (rows["use"] == ATLAS)]
-    if len(used) < 3:
+    if len(used) < FEWEST:
         raise InputError(
-            f"{table}: {len(used)} of {len(rows)} hearts registered; an atlas needs 3 or more. Column "
-            "'reason' says why each did not"
+            f"{table}: {len(used)} of {len(rows)} hearts registered; an atlas needs {FEWEST} or more. "
+            "Column 'reason' says why each did not"
         )
     velocities, hearts, rotations = [], [], []
     for row in used.itertuples():

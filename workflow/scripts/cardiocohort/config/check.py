@@ -14,7 +14,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
-from ..anatomy.labels import Anatomy
+from ..anatomy.labels import Anatomy, Grid
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import MeshSettings
 from ..runtime.errors import InputError
@@ -238,7 +238,7 @@ def _filled(value, schema: dict):
     }
 
 
-def check_atlas(atlas: dict, hearts: dict[str, str], anatomy: Anatomy) -> None:
+def check_atlas(atlas: dict, hearts: dict[str, str], anatomy: Anatomy, grid: Grid) -> None:
     """Check the section `atlas` against the hearts of its folder (path by name) and the anatomy, before any
     work.
 
@@ -262,6 +262,13 @@ def check_atlas(atlas: dict, hearts: dict[str, str], anatomy: Anatomy) -> None:
         raise InputError(
             f"config key 'atlas.label_maps': {used} hearts are left of {len(hearts)}; an atlas needs "
             f"{FEWEST_HEARTS} or more"
+        )
+    cell = atlas["cell_voxels"]
+    if any(n % 2 or n % cell for n in grid.shape):
+        raise InputError(
+            f"config key 'atlas.cell_voxels': the grid of 'atlas.anatomy' has "
+            f"{' x '.join(map(str, grid.shape))} voxels, which cells of 2 (registration) and of {cell} "
+            "voxels (modes) must divide"
         )
     for name in atlas["weights"]:
         try:

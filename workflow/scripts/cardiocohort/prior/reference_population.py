@@ -5,6 +5,7 @@ in the bundle's convention and returns its record: moments, covariates, origin. 
 topology gate is never used.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from ..runtime.tables import read_table
 from . import virtual_patients
 from .deformation import OF_ONE_HEART, DeformationSettings, Growth, Template, deform, make_template
 
+log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 8
 COVARIATES = tuple(known())
 
@@ -151,6 +153,9 @@ def with_covariates(reference: pd.DataFrame, path: str | Path) -> pd.DataFrame:
             f"{path}, column 'subject': no row of {', '.join(lacking[:5])} ({len(lacking)} are missing); "
             "every label map that is trained on needs one, or take these maps out of the folder"
         )
+    unused = [name for name in covariates if name not in columns]
+    if unused:
+        log.warning("%s: columns that no shipped covariate has are not used: %s", path, ", ".join(unused))
     return reference.merge(covariates[columns], on="subject", how="left")
 
 
