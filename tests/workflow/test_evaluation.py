@@ -217,3 +217,23 @@ def test_whole_hearts_need_a_folder(evaluated):
     assert run.returncode != 0
     assert "'evaluation.whole_hearts.label_maps' is null" in run.stdout
     assert "Traceback" not in run.stdout
+
+
+def test_variety_is_compared_with_that_of_real_hearts(evaluated):
+    """The hearts of the bundle's own family: as many rows as structures and entries, and finite ratios."""
+    config = yaml.safe_load((evaluated / "config.yaml").read_text())
+    config["evaluation"]["real_hearts"] = "maps"
+    (evaluated / "variety.yaml").write_text(yaml.safe_dump(config))
+    run = snakemake(evaluated, "variety", "--cores", "1", "--configfile", "variety.yaml")
+    assert run.returncode == 0, run.stdout
+    rows = pd.read_csv(next(evaluated.glob("results/prior/*/evaluation/variety.tsv")), sep="\t")
+    assert rows.groupby("structure").size().eq(12).all()
+    assert np.isfinite(rows["ratio"]).all()
+    assert set(rows["n_real"]) == {len(list((evaluated / "maps").glob("*.nii.gz")))}
+
+
+def test_variety_needs_a_folder(evaluated):
+    run = snakemake(evaluated, "variety", "--dry-run", "--configfile", "config.yaml")
+    assert run.returncode != 0
+    assert "'evaluation.real_hearts' is null" in run.stdout
+    assert "Traceback" not in run.stdout

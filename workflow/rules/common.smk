@@ -119,22 +119,26 @@ def label_maps_of(section=None):
     return {name: str(path) for name, path in found.items()}
 
 
-def whole_hearts():
-    """Label maps by subject of real hearts that the prior has not seen; an error where there are none."""
+def real_hearts(section, key):
+    """Label maps by subject of the folder that a key of a section of the config names; an error for null."""
     with plain_errors():
-        folder = place(
-            EVALUATION["whole_hearts"]["label_maps"],
-            "evaluation.whole_hearts.label_maps",
-            "folder",
-        )
+        folder = place(section[key.rsplit(".", 1)[1]], key, "folder")
         if not folder:
-            raise InputError(
-                "config key 'evaluation.whole_hearts.label_maps' is null: name a folder of label maps"
-            )
+            raise InputError(f"config key '{key}' is null: name a folder of label maps")
         return {
             name: str(path)
             for name, path in label_map_folder.find_label_maps(folder).items()
         }
+
+
+def whole_hearts():
+    """Label maps of real hearts that the prior has not seen."""
+    return real_hearts(EVALUATION["whole_hearts"], "evaluation.whole_hearts.label_maps")
+
+
+def varied_hearts():
+    """Label maps of real hearts whose variety samples are compared with."""
+    return real_hearts(EVALUATION, "evaluation.real_hearts")
 
 
 def training_hearts():

@@ -43,6 +43,7 @@ ARM_TABLES = expand("<evaluation>/samples/{arm}.parquet", arm=ARMS)
 
 localrules:
     evaluate,
+    variety,
     whole_hearts,
 
 
@@ -58,6 +59,49 @@ if requested("whole_hearts"):
 rule whole_hearts:
     input:
         "<evaluation>/whole_hearts/summary.tsv",
+
+
+if requested("variety"):
+    varied_hearts()
+
+
+rule variety:
+    input:
+        "<evaluation>/variety.tsv",
+
+
+rule measure_variety:
+    input:
+        samples=f"<evaluation>/samples/{evaluation_arms.UNGUIDED}.parquet",
+        label_maps=lambda wildcards: ancient(list(varied_hearts().values())),
+        bundle=ancient(BUNDLE),
+        rules=ancient(RULES),
+        convention=ancient(CONVENTION),
+    output:
+        table="<evaluation>/variety.tsv",
+    log:
+        "<evaluation>/logs/variety.log",
+    benchmark:
+        "<evaluation>/benchmarks/variety.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=more_each_attempt(3000),
+        runtime=60,
+    params:
+        arm=PLAIN_ARMS[evaluation_arms.UNGUIDED],
+        label_maps_sha256=lambda wildcards: content_of(varied_hearts().values()),
+        resamples=EVALUATION["resamples"],
+        seed=EVALUATION["seed"],
+        anatomy=ANATOMY_DIGEST,
+        rules_sha256=RULES_SHA256,
+        convention_sha256=CONVENTION_SHA256,
+        nifti_geometry=SETTINGS["nifti_geometry"],
+        library=library("measure_variety.py"),
+    message:
+        "Comparing the variety of samples with that of real hearts"
+    script:
+        "../scripts/measure_variety.py"
 
 
 rule measure_whole_hearts:

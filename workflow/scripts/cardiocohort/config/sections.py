@@ -527,6 +527,12 @@ class Evaluation:
     whole_hearts: WholeHearts = section(
         WholeHearts, "Real hearts that the prior has not seen, each asked for by its own moments."
     )
+    real_hearts: str | None = key(
+        None,
+        "Folder of label maps of real hearts, whose variety unguided samples are compared with (target "
+        "`variety`).",
+        minLength=1,
+    )
     samples: SampleCounts = section(SampleCounts, "Samples of an arm; 0 leaves its arms out.")
     hearts: HeartCounts = section(HeartCounts, "Deformed hearts that samples are compared with.")
     strengths: list = key(

@@ -1,0 +1,102 @@
+"""variety.tsv: do samples vary as real hearts do? Spread of moments by structure (evaluation stage)."""
+
+import numpy as np
+import pandas as pd
+
+from ..anatomy.moments import Moments, to_vector
+from .intervals import LEVEL, bootstrap_rows
+
+BAR = 0.25  # a spread within 25 % of that of real hearts
+GROUPS = {
+    "centroid": ("x", "y", "z"),
+    "principal axes": ("shortest", "middle", "longest"),
+    "log covariance": ("l_xx", "l_yy", "l_xy", "l_xz", "l_yz"),
+    "volume": ("log_volume",),
+}
+COLUMNS = {
+    "structure": "str",
+    "entry": "str",
+    "group": "str",
+    "sd_samples": "float64",
+    "sd_real": "float64",
+    "ratio": "float64",
+    "low": "float64",
+    "high": "float64",
+    "within": "bool",
+    "n_samples": "int64",
+    "n_real": "int64",
+}
+
+
+def entries(moments: Moments) -> dict[str, np.ndarray]:
+    """By entry, (N,) of N hearts of one structure: centroid (mm), log lengths of the principal axes, entries
+    of the trace-free log covariance, log volume.
+    """
+    vector = to_vector(moments)
+    axes = np.log(np.linalg.eigvalsh(np.asarray(moments.covariance_mm2))) / 2
+    return {
+        "x": vector[:, 1],
+        "y": vector[:, 2],
+        "z": vector[:, 3],
+        "shortest": axes[:, 0],
+        "middle": axes[:, 1],
+        "longest": axes[:, 2],
+        **dict(zip(GROUPS["log covariance"], vector[:, 5:].T, strict=True)),
+        "log_volume": vector[:, 0],
+    }
+
+
+def table(
+    samples: Moments, real: Moments, structures: tuple[str, ...], resamples: int, seed: int
+) -> pd.DataFrame:
+    """One row per structure and entry: spread of samples (N, K) over that of real hearts (M, K).
+
+    Hearts without a structure are left out of its rows. low and high: 95 %, both sets resampled. within: the
+    ratio is within the bar; a structure that fewer than three hearts of a set have gets no row.
+    """
+    rows = []
+    for k, structure in enumerate(structures):
+        sets = [m[:, k] for m in (samples, real)]
+        sets = [entries(m[np.asarray(m.volume_ml) > 0]) for m in sets]
+        n, m = (len(values["x"]) for values in sets)
+        if min(n, m) < 3:
+            continue
+        drawn = [list(bootstrap_rows(size, resamples, seed)) for size in (n, m)]
+        for group, names in GROUPS.items():
+            for name in names:
+                mine, theirs = (values[name] for values in sets)
+                ratio = mine.std(ddof=1) / theirs.std(ddof=1)
+                spreads = (
+                    np.array([values[index].std(ddof=1) for index in some])
+                    for values, some in zip((mine, theirs), drawn, strict=True)
+                )
+                resampled = np.divide(*spreads)
+                tail = 100 * (1 - LEVEL) / 2
+                low, high = np.percentile(resampled, [tail, 100 - tail])
+                rows.append(
+                    {
+                        "structure": structure,
+                        "entry": name,
+                        "group": group,
+                        "sd_samples": mine.std(ddof=1),
+                        "sd_real": theirs.std(ddof=1),
+                        "ratio": ratio,
+                        "low": low,
+                        "high": high,
+                        "within": bool(abs(ratio - 1) <= BAR),
+                        "n_samples": n,
+                        "n_real": m,
+                    }
+                )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def by_group(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of `table`: per group the median ratio, its range over structures and entries, the share within."""
+    groups = rows.groupby("group", sort=False)
+    return groups.agg(
+        median=("ratio", "median"),
+        least=("ratio", "min"),
+        largest=("ratio", "max"),
+        within=("within", "mean"),
+    ).reset_index()
