@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..cohort.stage_tables import covariate_columns
+from ..cohort.subject_columns import MUSCLE_G_PER_ML
 from ..runtime.errors import InputError
 
-MUSCLE_G_PER_ML = 1.05
 VOLUMES = ("end_diastolic_volume", "maximal_volume")
 INDEXED = ("end_diastolic_volume_index", "maximal_volume_index")  # mL/m2
 COLUMNS = ("quantity", "structure", "group", "sex", "mean", "sd", "unit", "source")
