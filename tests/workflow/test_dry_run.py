@@ -54,6 +54,10 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
 
 
 BAD = {
+    "unknown endpoint": (
+        ["endpoints={primary: {left_ventricle_volume: {}}}"],
+        ["'endpoints.primary.left_ventricle_volume'", "did you mean", "left_ventricle_volume_ml"],
+    ),
     "unknown key": (["batchsize=3"], ["'batchsize'", "batch_size"]),
     "unknown format": (["formats=[stl]"], ["'formats'", "'stl'", "opencarp", "vtu"]),
     "no such bundle": (["bundle=nowhere"], ["'bundle'", "'nowhere'", "looked for"]),

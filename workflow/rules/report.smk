@@ -134,6 +134,7 @@ rule write_report:
         manifest="<cohort>/manifest.tsv",
         reference_values=ancient(REFERENCE_VALUES),
         bundle=ancient(BUNDLE),
+        trial=trial_results,
         provenance="<cohort>/provenance.json",
     output:
         **REPORT_FIGURES,

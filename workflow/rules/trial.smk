@@ -22,6 +22,14 @@ TRIAL_FIGURES = {
 }
 
 
+def trial_results(wildcards):
+    """Tables and figures of the trial, for the report: where the trial is run, or has run."""
+    folder = f"results/cohorts/{SETTINGS['cohort']}"
+    paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
+    there = all(Path(str(path).replace(plan.COHORT, folder)).exists() for path in paths)
+    return paths if requested("trial") or (WITH_ENDPOINTS and there) else []
+
+
 localrules:
     trial,
 
@@ -30,12 +38,13 @@ rule trial:
     input:
         TRIAL_TABLES.values(),
         TRIAL_FIGURES.values(),
+        "<cohort>/report/cohort.html",
 
 
 rule analyse_trial:
     input:
-        **OWN_COVARIATES,
         subjects="<cohort>/subjects.parquet",
+        dictionary="<cohort>/subjects.schema.json",
     output:
         **TRIAL_TABLES,
         **TRIAL_FIGURES,
@@ -50,9 +59,6 @@ rule analyse_trial:
         runtime=60,
     params:
         endpoints=SETTINGS["endpoints"],
-        arms=list(plan.arms_of(BATCHES).values()),
-        structures=ANATOMY.structures,
-        covariates_sha256=COVARIATES_SHA256,
         library=library("analyse_trial.py"),
     message:
         "Comparing the arms of the trial"

@@ -1,6 +1,9 @@
 """Rule analyse_trial: tables and figures of the endpoints, from the subject table."""
 
-from cardiocohort.cohort import covariates, subject_columns
+import json
+from pathlib import Path
+
+from cardiocohort.cohort import subject_columns
 from cardiocohort.plotting import pages
 from cardiocohort.runtime import artifacts, script, tables
 from cardiocohort.trial import baseline, contrasts, correlations, endpoints, figures, missing, pairing, power
@@ -9,12 +12,11 @@ from cardiocohort.trial import baseline, contrasts, correlations, endpoints, fig
 def main(snakemake):
     i, o, p = snakemake.input, snakemake.output, snakemake.params
     settings = p.endpoints
-    known = covariates.known(i.get("covariates_table"))
-    columns = subject_columns.columns(tuple(p.structures), known, subject_columns.relations(p.arms))
-    subjects = tables.read_table(i.subjects, {"subject": "str", "arm": "str", "base": "str", "status": "str"})
-    columns = {name: column for name, column in columns.items() if name in subjects.columns}
+    columns = subject_columns.from_dictionary(json.loads(Path(i.dictionary).read_text(encoding="utf-8")))
+    kinds = {name: subject_columns.DTYPES[column.kind] for name, column in columns.items()}
+    subjects = tables.read_table(i.subjects, kinds)
     wanted = endpoints.read(settings, columns)
-    reference = endpoints.reference_of(settings, [arm["name"] for arm in p.arms])
+    reference = endpoints.reference_of(settings, subjects["arm"].unique())
     compared = pairing.comparisons(subjects, wanted, reference)
     alpha, seed = settings["alpha"], settings["seed"]
     found = contrasts.contrasts(compared, subjects, settings["adjust_for"], alpha, seed)

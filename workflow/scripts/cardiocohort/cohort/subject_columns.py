@@ -245,6 +245,14 @@ def dictionary(known: Mapping[str, Column]) -> dict:
     }  # fmt: skip
 
 
+def from_dictionary(content: Mapping) -> dict[str, Column]:
+    """Columns by name from a data dictionary; inverse of `dictionary`."""
+    return {
+        e["name"]: Column(e["name"], e["unit"] or "", e["definition"], e["stage"], e["role"], e["type"])
+        for e in content["columns"]
+    }
+
+
 def check(path: object, frame: pd.DataFrame, known: Mapping[str, Column]) -> None:
     """InputError naming `path` where the frame's columns and `known` differ, or a number has no unit."""
     for name in frame.columns:

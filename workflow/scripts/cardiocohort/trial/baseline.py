@@ -1,5 +1,7 @@
 """Who was asked for and who came: covariates, targets and endpoints by arm. Owned by the trial stage."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -13,31 +15,40 @@ COLUMNS = (
 REQUESTED, ACCEPTED = "requested", "accepted"
 
 
-def baseline(subjects: pd.DataFrame, columns: dict[str, Column], names: list[str]) -> pd.DataFrame:
-    """One row per arm, column (a text column: per level) and `who`, requested or accepted hearts: COLUMNS.
+def baseline(subjects: pd.DataFrame, columns: Mapping[str, Column], names: list[str]) -> pd.DataFrame:
+    """Every column of `names` by arm, of requested and of accepted hearts: COLUMNS. subjects: the table."""
+    accepted = subjects[subjects["status"] == Outcome.ACCEPTED]
+    parts = [
+        describe(hearts, subjects, columns, names).assign(who=who)
+        for who, hearts in ((REQUESTED, subjects), (ACCEPTED, accepted))
+    ]
+    return pd.concat(parts, ignore_index=True).reindex(columns=list(COLUMNS))
 
-    subjects: the subject table. names: its columns to describe. Numbers have mean, standard deviation
-    (n - 1), median and quartiles, levels have count and percent of the known. A column without any value is
-    left out.
+
+def describe(
+    hearts: pd.DataFrame, everyone: pd.DataFrame, columns: Mapping[str, Column], names: list[str]
+) -> pd.DataFrame:
+    """One row per arm and column (a text column: per level of `everyone`): COLUMNS without `who`.
+
+    Numbers have mean, standard deviation (n - 1), median and quartiles, levels have count and percent of the
+    known. A column without any value is left out.
     """
     rows = []
-    levels = {name: sorted(subjects.loc[subjects[name].ne(""), name].dropna().unique()) for name in names
-              if columns[name].kind == "text"}  # fmt: skip
-    for arm, own in subjects.groupby("arm", sort=False):
-        for who in (REQUESTED, ACCEPTED):
-            hearts = own if who == REQUESTED else own[own["status"] == Outcome.ACCEPTED]
-            for name in names:
-                head = {"arm": arm, "who": who, "column": name, "unit": columns[name].unit}
-                if name in levels:
-                    rows += [
-                        head | {"level": level} | _of_level(hearts[name], level) for level in levels[name]
-                    ]
-                elif subjects[name].notna().any():
-                    rows.append(head | {"level": ""} | _of_numbers(hearts[name]))
-    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    for arm in everyone["arm"].unique():
+        own = hearts[hearts["arm"] == arm]
+        for name in names:
+            head = {"arm": arm, "column": name, "unit": columns[name].unit}
+            known = everyone.loc[everyone[name].notna() & everyone[name].ne(""), name]
+            if columns[name].kind == "text":
+                rows += [
+                    head | {"level": level} | _of_level(own[name], level) for level in sorted(set(known))
+                ]
+            elif len(known):
+                rows.append(head | {"level": ""} | _of_numbers(own[name]))
+    return pd.DataFrame(rows).reindex(columns=[name for name in COLUMNS if name != "who"])
 
 
-def names_of(columns: dict[str, Column], endpoints: list[str]) -> list[str]:
+def names_of(columns: Mapping[str, Column], endpoints: list[str]) -> list[str]:
     """The columns of the baseline table: covariates, target volumes, and the endpoints."""
     wanted = [name for name, c in columns.items() if c.role in ("covariate", "target")]
     return [*wanted, *(name for name in endpoints if name not in wanted)]

@@ -16,7 +16,6 @@ from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from ..runtime.errors import InputError
 from .pairing import Comparison
 
 COLUMNS = (
@@ -164,10 +163,3 @@ def _adjusted(c: Comparison, subjects: pd.DataFrame, adjust_for: list[str], alph
     row = _three("adjusted", (fit.params[ARM], low, high))
     row["adjusted_difference"] = row.pop("adjusted")
     return row | {"adjusted_p": fit.pvalues[ARM], "adjusted_for": ", ".join(used)}
-
-
-def check_columns(subjects: pd.DataFrame, path: object, names) -> None:
-    """InputError where the subject table lacks a column that the trial needs."""
-    for name in names:
-        if name not in subjects.columns:
-            raise InputError(f"{path}: column {name!r} is missing; the population does not know it")

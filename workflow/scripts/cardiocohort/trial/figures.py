@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from ..plotting.style import STYLE, plt
 from .pairing import Comparison
@@ -12,6 +13,7 @@ PRIMARY, SECONDARY = "#35638f", "#8b95a1"
 MOST_ROWS, MOST_PANELS, MOST_GEOMETRY = 40, 12, 30  # drawn; the tables have them all
 ALL_SHOWN = 60  # hearts of an arm drawn one by one
 COLUMNS = 3  # panels side by side
+TICKS = (3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)  # hearts per arm
 
 
 def words(name: str) -> str:
@@ -76,6 +78,9 @@ def power(curves: pd.DataFrame, wanted: float) -> Figure:
         ax.errorbar(rows["n_per_arm"], rows["power_resampled"], reach, fmt="o", ms=3.5, lw=1, color="#c4622d",
                     label="resampled")  # fmt: skip
         ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="hearts per arm", ylabel="power")
+        shown = [n for n in TICKS if rows["n_per_arm"].min() <= n <= rows["n_per_arm"].max()]
+        ax.set_xticks(shown, [str(n) for n in shown])
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.set_title(f"{words(endpoint)}\n{words(arm)}", size=9)
     if groups:
         axes[0].legend(frameon=False, loc="lower right")
