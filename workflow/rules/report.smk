@@ -1,6 +1,6 @@
 # Report: who came out of the trial and how well, for people; and how it was made.
 # in  the tables of all stages and batches
-# out <cohort>/manifest.tsv, <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort
+# out <cohort>/manifest.tsv, <cohort>/subjects.tsv (.parquet, .schema.json), <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort
 #     table, as it was), <cohort>/provenance.json, <cohort>/ro-crate-metadata.json
 
 
@@ -30,6 +30,27 @@ REPORT_FIGURES = {
 }
 PAGE_TEMPLATE = WORKFLOW / "scripts/cardiocohort/report/cohort.html.j2"
 ENVIRONMENTS = sorted(map(str, (REPOSITORY / "envs").glob("*.yaml")))
+SIMULATED_ENDPOINTS = [
+    column
+    for kind in ("primary", "secondary")
+    for column in SETTINGS["endpoints"][kind]
+    if column.startswith(subject_columns.SIMULATION)
+]
+
+
+def simulated_tables(wildcards):
+    """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
+
+    All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
+    """
+    if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
+        return plan.stage_tables("simulations", simulation_batches())
+    folder = f"results/cohorts/{SETTINGS['cohort']}"
+    return [
+        path
+        for path in plan.stage_tables("simulations", simulation_batches())
+        if Path(path.replace(plan.COHORT, folder)).exists()
+    ]
 
 
 localrules:
@@ -78,12 +99,42 @@ rule write_manifest:
         "../scripts/write_manifest.py"
 
 
+rule write_subjects:
+    input:
+        **STAGE_TABLES,
+        **OWN_COVARIATES,
+        simulations=simulated_tables,
+        manifest="<cohort>/manifest.tsv",
+        bundle=ancient(BUNDLE),
+    output:
+        table="<cohort>/subjects.tsv",
+        parquet="<cohort>/subjects.parquet",
+        dictionary="<cohort>/subjects.schema.json",
+    log:
+        "<cohort>/logs/report/subjects.log",
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=more_each_attempt(2000),
+        runtime=60,
+    params:
+        arms=list(plan.arms_of(BATCHES).values()),
+        anatomy=ANATOMY_DIGEST,
+        covariates_sha256=COVARIATES_SHA256,
+        library=library("write_subjects.py"),
+    message:
+        "Writing the table of subjects"
+    script:
+        "../scripts/write_subjects.py"
+
+
 rule write_report:
     input:
         **STAGE_TABLES,
         manifest="<cohort>/manifest.tsv",
         reference_values=ancient(REFERENCE_VALUES),
         bundle=ancient(BUNDLE),
+        trial=trial_results,
         provenance="<cohort>/provenance.json",
     output:
         **REPORT_FIGURES,
@@ -117,6 +168,7 @@ rule write_provenance:
         **STAGE_TABLES,
         **COHORT_TABLE_COPY,
         manifest="<cohort>/manifest.tsv",
+        subjects="<cohort>/subjects.tsv",
         config="<cohort>/config.resolved.yaml",
         bundle=ancient(BUNDLE),
         environments=ancient(ENVIRONMENTS),

@@ -11,6 +11,7 @@ from cardiocohort.report.cohort_tables import read_cohort_tables
 from cardiocohort.report.manifest import COLUMNS
 from cardiocohort.report.reference_values import read_reference_values
 from cardiocohort.report.summary import summarise
+from cardiocohort.report.trial_section import read_trial
 from cardiocohort.runtime import artifacts, script, tables
 
 
@@ -35,7 +36,9 @@ def main(snakemake):
     for name, content in pictures.items():
         with artifacts.atomic_path(o[name]) as path:
             path.write_bytes(content)
-    artifacts.write_text(o.page, page.html(p.config["cohort"], summary, drawn, portraits, anatomy, made))
+    trial = read_trial(i.get("trial", []))
+    content = page.html(p.config["cohort"], summary, drawn, portraits, anatomy, made, trial)
+    artifacts.write_text(o.page, content)
 
 
 if __name__ == "__main__":

@@ -135,6 +135,14 @@ def arms_of(planned: Mapping[str, dict]) -> dict[str, dict]:
     return {batch["arm"]["name"]: batch["arm"] for batch in planned.values() if "arm" in batch}
 
 
+def sizes_of(planned: Mapping[str, dict]) -> dict[str, int]:
+    """Requested subjects of each arm."""
+    sizes: dict[str, int] = {}
+    for name, batch in planned.items():
+        sizes[arm_of(name)] = sizes.get(arm_of(name), 0) + len(subjects_of(batch))
+    return sizes
+
+
 def arms_without_base(planned: Mapping[str, dict]) -> list[str]:
     """Names of the arms that explicit targets can be for: siblings have the moments of their base."""
     return [name for name, arm in arms_of(planned).items() if not arm["base"]]

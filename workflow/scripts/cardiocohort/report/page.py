@@ -1,6 +1,7 @@
 """The page `cohort.html`: one file with all it shows, readable without scripts. Owned by the report stage."""
 
 import io
+import math
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ from ..plotting import pages, palette
 from .charts import words
 from .gallery import Portrait
 from .summary import Summary
+from .trial_section import Trial
 
 TEMPLATE = Path(__file__).with_name("cohort.html.j2")
 MAIN_PACKAGES = ("snakemake", "numpy", "scipy", "torch", "nibabel", "pyvista", "vtk", "tetgen", "scikit-fem")
@@ -26,10 +28,11 @@ def html(
     portraits: list[Portrait],
     anatomy: Anatomy,
     made: dict,
+    trial: Trial | None = None,
 ) -> str:
     """The whole page; `made`: bundle (card), config (settings), provenance (record), seeds."""
     environment = pages.environment(TEMPLATE)
-    environment.filters |= {"number": pages.number, "words": words}
+    environment.filters |= {"number": pages.number, "figures": figures, "words": words}
     colours = palette.colours(anatomy.structures)
     return environment.get_template(TEMPLATE.name).render(
         title=title,
@@ -48,6 +51,8 @@ def html(
         provenance=made["provenance"],
         packages={name: made["provenance"]["packages"].get(name) for name in MAIN_PACKAGES},
         seeds=made["seeds"],
+        trial=trial and {name: _records(frame) for name, frame in trial.tables.items()},
+        trial_charts=trial and {name: pages.data_uri(png, "png") for name, png in trial.figures.items()},
     )
 
 
@@ -66,6 +71,11 @@ _FRAMES = (
 
 def _records(frame) -> list[dict]:
     return frame.head(MOST_ROWS).to_dict("records")
+
+
+def figures(value: float) -> str:
+    """A number with three significant figures; a dash where there is none."""
+    return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else "–"
 
 
 def jpeg(image: Image.Image) -> bytes:
