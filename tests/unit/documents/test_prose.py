@@ -116,6 +116,21 @@ def test_a_long_line_is_a_fault_except_in_tables_code_and_pictures():
     ] == [1]
 
 
+def test_links_to_files_and_headings_are_followed(tmp_path):
+    (tmp_path / "b.md").write_text("# The RV wall, in `mm`\n")
+    page = tmp_path / "a.md"
+    page.write_text(
+        "# Here it is\n\n[1](b.md#the-rv-wall-in-mm) [2](#here-it-is) [3](https://x.org/y)\n\n"
+        "[4](c.md)\n\n| [5](b.md#rv) |\n|---|\n\n![6](x.png) [7](#there)\n"
+    )
+    assert prose.broken_links(page) == [
+        (5, "c.md", "there is no c.md"),
+        (7, "b.md#rv", "b.md has no heading 'rv'"),
+        (10, "x.png", "there is no x.png"),
+        (10, "#there", "a.md has no heading 'there'"),
+    ]
+
+
 def test_the_documents_are_read():
     names = {str(page.relative_to(prose.REPOSITORY)) for page in prose.pages()}
     assert names >= {"README.md", "CONTRIBUTING.md", "docs/generation.md", "docs/validation/meshing.md"}
