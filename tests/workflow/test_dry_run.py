@@ -32,9 +32,7 @@ def dry(workdir, *config: str, target: str | None = None):
     return snakemake(workdir, *targets, *DRY, "--config", *pairs)
 
 
-@pytest.mark.parametrize(
-    "training", [{"label_maps": "maps"}, {"templates": {"gone.nii.gz": 1.0}, "focus": []}]
-)
+@pytest.mark.parametrize("training", [{"label_maps": "maps"}, {"templates": {"gone.nii.gz": 1.0}}])
 def test_a_bundle_without_its_hearts_cannot_be_evaluated(workdir, training):
     path = workdir / "bundle/bundle.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"training": training}))

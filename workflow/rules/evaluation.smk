@@ -7,7 +7,7 @@
 
 EVALUATION = SETTINGS["evaluation"]
 EVALUATED = bundle_metadata.read_card(BUNDLE)
-# record of the bundle's training: label maps or templates, shares, focus, left-out templates
+# record of the bundle's training: label maps or templates, shares, left-out templates
 TRAINED_ON = SETTINGS["prior"] | EVALUATED.get("training", {})
 ARMS = evaluation_arms.arms(EVALUATION)
 

@@ -5,8 +5,8 @@
 
 
 PRIOR = SETTINGS["prior"]
-if PRIOR["label_maps"]:  # these name templates, and there are none
-    PRIOR = PRIOR | {"leave_out": [], "focus": []}
+if PRIOR["label_maps"]:  # these are no templates
+    PRIOR = PRIOR | {"leave_out": []}
 
 
 pathvars:
@@ -18,8 +18,6 @@ localrules:
 
 
 with plain_errors():
-    # what is sampled in the end: the bundle's reference moments and the card's figures are of the like
-    PRIOR_FOCUS = PRIOR["focus"][-1] if PRIOR["focus"] else []
     PRIOR_ANATOMY = place(PRIOR["anatomy"], "prior.anatomy")
     PRIOR_RULES = located("topology_rules")
     PRIOR_TEMPLATES = {
@@ -42,7 +40,6 @@ PRIOR_LEFT_OUT = [
 PRIOR_START_SHA256 = PRIOR_START_CARD["weights_sha256"] if PRIOR_START_CARD else ""
 PRIOR_RECORD = (
     "n",
-    "focus",
     "leave_out",
     "conditioning",
     "seed",
@@ -206,7 +203,6 @@ rule train_denoiser:
     params:
         networks=NETWORKS,
         fit=PRIOR["denoiser"] | {"seed": PRIOR["seed"], "start": PRIOR_START_SHA256},
-        focus=PRIOR["focus"],
         device=SETTINGS["device"],
         processes=PRIOR["processes"],
         anatomy=PRIOR_ANATOMY_SHA256,
@@ -245,7 +241,6 @@ rule write_bundle:
         networks=NETWORKS,
         training={key: PRIOR[key] for key in PRIOR_RECORD},
         start=PRIOR_START_CARD,
-        focus=PRIOR_FOCUS,
         anatomy=PRIOR_ANATOMY_SHA256,
         repository=str(REPOSITORY),
         library=library("write_bundle.py"),
@@ -285,7 +280,6 @@ rule measure_prior:
     params:
         networks=NETWORKS,
         leave_out=PRIOR["leave_out"],
-        focus=PRIOR_FOCUS,
         samples=PRIOR["card_samples"],
         seed=PRIOR["seed"],
         rules_sha256=artifacts.sha256(PRIOR_RULES),

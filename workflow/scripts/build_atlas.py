@@ -12,9 +12,9 @@ def main(snakemake):
     anatomy, grid = read_anatomy(snakemake.input.anatomy)
     p, out = snakemake.params, snakemake.output
     cohort = building.read_registered(snakemake.input.registrations, snakemake.input.template, anatomy, grid)
-    template = building.sealed(
-        cohort.template, anatomy, grid, topology.load_rules(snakemake.input.rules, anatomy)
-    )
+    rules = topology.load_rules(snakemake.input.rules, anatomy)
+    template = building.sealed(cohort.template, anatomy, grid, rules)
+    template = building.parted(template, cohort.hearts, anatomy, grid, rules)
     shape = model.fit(cohort.velocities, template, cohort.rotations, grid, p.cell_voxels)
     model.save(shape, out.atlas, anatomy, grid, {"name": p.name, "hearts": cohort.subjects})
     tables = {

@@ -9,7 +9,7 @@ def main(snakemake):
     given, p = snakemake.input, snakemake.params
     job = {
         "anatomy": given.anatomy, "hearts": given.hearts, "autoencoder": given.autoencoder,
-        "start": given.get("start"), "networks": p.networks, "fit": p.fit, "focus": p.focus,
+        "start": given.get("start"), "networks": p.networks, "fit": p.fit,
         "device": resolve_device(p.device), "moments": given.get("moments"), **dict(snakemake.output.items()),
     }  # fmt: skip
     distributed.launch(1, snakemake.threads, None, train_jobs.cache_latents, job)

@@ -20,9 +20,6 @@ def main(snakemake):
     training.load_network(Path(inputs.autoencoder), autoencoder)
     scale = training.load_network(Path(inputs.denoiser), denoiser, ("mean", "spread"))
     reference = pd.read_parquet(inputs.reference)
-    if p.focus:
-        hearts = pd.read_csv(inputs.hearts, sep="\t", keep_default_na=False).set_index("subject")
-        reference = reference[reference["subject"].map(hearts["origin"]).isin(p.focus)]
     losses = zip(("autoencoder", "denoiser"), inputs.losses, strict=True)
     steps = {network: len(pd.read_csv(table, sep="\t")) for network, table in losses}
     start = {key: p.start[key] for key in ("name", "weights_sha256", "training")} if p.start else None

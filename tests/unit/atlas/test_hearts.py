@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from cardiocohort.anatomy.contacts import contact_areas
 from cardiocohort.anatomy.label_map import read_label_map, to_grid
 from cardiocohort.anatomy.labels import Anatomy
 from cardiocohort.atlas import building, hearts
@@ -105,3 +107,27 @@ def test_pores_beside_the_valves_are_closed_in_the_template():
     assert (labels[changed] == 0).all()
     assert changed.sum() * HEART_GRID.voxel_volume_ml < 5
     np.testing.assert_array_equal(building.sealed(sealed, HEART, HEART_GRID, rules), sealed)
+
+
+def test_neighbours_of_the_template_touch_no_more_than_they_usually_do():
+    """A heart whose left atrium was grown against the cava, among hearts in which they hardly touch."""
+    labels = to_grid(read_label_map(TEMPLATE, HEART), HEART_GRID).labels
+    rules = load_rules(RESOURCES / "topology/heart.tsv", HEART)
+    atrium, cava = HEART.label("left_atrium"), HEART.label("superior_vena_cava")
+    grown = labels.copy()
+    near = ndimage.binary_dilation(labels == cava, iterations=4) & (labels == 0)
+    grown[near & ndimage.binary_dilation(labels == atrium, iterations=8)] = atrium
+
+    def contact(of: np.ndarray) -> float:
+        return contact_areas(of, (2.0, 2.0, 2.0), HEART.n_channels)[atrium, cava]
+
+    usual = contact(labels)
+    assert contact(grown) > 3 * max(usual, 20)
+    parted = building.parted(grown, [labels] * 3, HEART, HEART_GRID, rules)
+    assert contact(parted) <= usual
+    changed = parted != grown
+    assert (parted[changed] == 0).all()
+    for label in np.unique(grown[changed]):  # two voxels deep where structures touch, nowhere else
+        others = ndimage.binary_dilation((grown > 0) & (grown != label), iterations=2)
+        assert others[changed & (grown == label)].all()
+    np.testing.assert_array_equal(building.parted(labels, [labels] * 3, HEART, HEART_GRID, rules), labels)

@@ -141,7 +141,6 @@ def test_an_unknown_batch_is_named_with_those_that_there_are(n):
 
 TRAINED = {
     "label_maps": None,
-    "focus": [["a"], []],
     "leave_out": ["b"],
     "templates": {"x/a.nii": 1, "b.nii": 2},
 }
@@ -153,7 +152,7 @@ TRAINED = {
         ({}, "alike", {"x/a.nii": 1, "b.nii": 2}),
         ({}, "left_out", {"b.nii": 2}),
         ({"focus": [[], ["a"]]}, "alike", {"x/a.nii": 1}),
-        ({"focus": []}, "alike", {"x/a.nii": 1, "b.nii": 2}),
+        ({"focus": [["a"], []]}, "alike", {"x/a.nii": 1, "b.nii": 2}),
         ({"leave_out": []}, "left_out", {}),
     ],
 )

@@ -105,7 +105,7 @@ def test_the_denoiser_learns_to_follow_its_heat_maps(tmp_path):
     latents = torch.randn(64, *CONDITIONED.latent_shape)
     latents[:, 0] = sign[:, None, None, None]
     fit = training.FitSettings(cycles=(300,), batch=16, learning_rate=3e-3, seed=1)
-    network, _ = training.train_denoiser(Denoiser(CONDITIONED), [latents], fit, tmp_path, "cpu", [maps])
+    network, _ = training.train_denoiser(Denoiser(CONDITIONED), latents, fit, tmp_path, "cpu", maps)
     card = {
         "name": "conditioned", "networks": CONDITIONED.to_dict(),
         "anatomy": {"structures": ANATOMY.structures, "centred_on": ANATOMY.centred_on},

@@ -139,7 +139,7 @@ def test_a_denoiser_is_validated_on_held_out_latents(tmp_path, monkeypatch):
     alike, unlike = (
         training.train_denoiser(
             make(Denoiser),
-            [latents[8:]],
+            latents[8:],
             fit(200, batch=8),
             tmp_path / name,
             "cpu",
@@ -205,14 +205,8 @@ def test_denoiser_learns_latents_better_than_their_mean(tmp_path):
     mean, spread = training.standardise(latents)
     scaled = (latents - mean) / spread
     np.testing.assert_allclose(scaled.transpose(0, 1).flatten(1).std(1), 1.0, rtol=1e-4)
-    _, history = training.train_denoiser(make(Denoiser), [scaled], fit(150, batch=8), tmp_path, "cpu")
+    _, history = training.train_denoiser(make(Denoiser), scaled, fit(150, batch=8), tmp_path, "cpu")
     assert np.mean(history.losses[-30:]) < 0.8
-
-
-def test_each_cycle_draws_from_its_own_latents(tmp_path):
-    pools = [SpiedLatents(torch.randn(6, 4, 4, 4, 4)), SpiedLatents(torch.randn(1, 4, 4, 4, 4))]
-    training.train_denoiser(make(Denoiser), pools, fit(0, cycles=(2, 3)), tmp_path, "cpu")
-    assert [pool.draws for pool in pools] == [2, 3]
 
 
 def test_a_finished_run_trained_on_is_the_run_of_both_cycles(blocks, tmp_path):
@@ -242,20 +236,6 @@ def test_time_that_is_up_ends_a_run_and_more_time_trains_it_on(blocks, tmp_path)
     assert again == losses
     for a, b in zip(whole.parameters(), on.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-class SpiedLatents:
-    """Latents that count how often a batch was taken from them."""
-
-    def __init__(self, latents):
-        self.latents, self.draws = latents, 0
-
-    def __len__(self):
-        return len(self.latents)
-
-    def __getitem__(self, index):
-        self.draws += 1
-        return self.latents[index]
 
 
 def test_learning_rate_warms_up_falls_and_restarts():
@@ -329,7 +309,7 @@ def test_two_processes_train_as_one_and_take_up_each_others_run(blocks, tmp_path
 
     second = job | {"autoencoder": made[1]["weights"], "moments": None}
     for name, n, cycles in (("whole", 1, [3, 3]), ("on", 1, [3]), ("on", 2, [3, 3])):
-        made[name] = second | {"fit": fit_of | {"cycles": cycles}, "focus": [[], ["a"]][: len(cycles)]}
+        made[name] = second | {"fit": fit_of | {"cycles": cycles}}
         made[name] |= outputs(tmp_path / name)
         distributed.launch(n, n, None, train_jobs.fit_denoiser, made[name])
     assert_same_run(made["whole"], made["on"], Denoiser)

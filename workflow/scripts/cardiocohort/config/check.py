@@ -101,14 +101,7 @@ def check_together(settings: dict, formats: list[str]) -> None:
 
 
 def _check_prior(prior: dict) -> None:
-    focus, cycles = prior["focus"], prior["denoiser"]["cycles"]
-    # label maps replace the templates that `focus` names
-    if focus and not prior["label_maps"] and len(focus) != len(cycles):
-        raise InputError(
-            "config key 'prior.focus' has a list of templates for each cycle of the denoiser, or is empty: "
-            f"it has {len(focus)}, 'prior.denoiser.cycles' {len(cycles)}"
-        )
-    if not prior["warm_start"] and not (prior["autoencoder"]["cycles"] and cycles):
+    if not prior["warm_start"] and not (prior["autoencoder"]["cycles"] and prior["denoiser"]["cycles"]):
         raise InputError(
             "config key 'prior': 'cycles' is empty for the autoencoder or the denoiser, which keeps the "
             "network of 'warm_start'; name a bundle there, or at least one cycle"

@@ -325,29 +325,12 @@ class Prior:
         minLength=1,
     )
     templates: dict = key(
-        {
-            "resources/templates/T1_totalsegmentator_s0327.nii.gz": 0.32,
-            "resources/templates/T2_rodero2021_case01.nii.gz": 0.28,
-            "resources/templates/T3_cemrg_healthy.nii.gz": 0.12,
-            "resources/templates/T4_cemrg_afib.nii.gz": 0.28,
-        },
+        {"resources/atlas/heart.safetensors": 1.0},
         "Atlases (.safetensors) or template label maps, and the share of the population drawn from each.",
         additionalProperties={"type": "number", "exclusiveMinimum": 0, "description": "share"},
     )
     n: int = key(1000, "Hearts in the deformed population.", minimum=10, maximum=100000)
     seed: int = key(1, "Seed of deformations and training.", minimum=0, maximum=9007199254740991)
-    focus: list = key(
-        [["T2_rodero2021_case01", "T3_cemrg_healthy", "T4_cemrg_afib"], ["T4_cemrg_afib"]],
-        "For each cycle of the denoiser, the templates (names) whose deformations it takes; an "
-        "empty list takes all of them, and so does an empty `focus`. The bundle's reference "
-        "moments are of the last cycle's. One layout of the great vessels is learnt far sooner "
-        "than several.",
-        items={
-            "description": "templates of a cycle",
-            "type": "array",
-            "items": {"type": "string", "minLength": 1, "description": "name of a template"},
-        },
-    )
     held_out_share: float = key(
         0.05,
         "Share of the hearts kept from training for the card's figures.",
@@ -355,7 +338,7 @@ class Prior:
         maximum=0.5,
     )
     leave_out: list = key(
-        ["T2_rodero2021_case01"],
+        [],
         "Templates (names) that the second autoencoder does not see, for the card.",
         items={"type": "string", "minLength": 1, "description": "name of a template"},
     )

@@ -99,5 +99,6 @@ def template_shares(label_maps: str | None, training: dict, which: str, bundle: 
     if which == "left_out":
         chosen = set(training["leave_out"])
     else:
-        chosen = set(training["focus"][-1] if training["focus"] else names.values()) or set(names.values())
+        # bundles of version 1 name the templates that the denoiser took last
+        chosen = set(*training.get("focus", [])[-1:]) or set(names.values())
     return {path: share for path, share in training["templates"].items() if names[path] in chosen}

@@ -80,16 +80,6 @@ def markdown(figures: dict, card: dict) -> str:
         )
     rows = [f"| {name} | " + " | ".join(f"{c[name]:.3f}" for c in columns.values()) + " |" for name in names]
     table = "\n".join([f"| structure | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|", *rows])
-    focuses, past = list(training["focus"]), training.get("warm_start")
-    while past:
-        focuses, past = past["training"]["focus"] + focuses, past["training"].get("warm_start")
-    cycles = [", ".join(names) or "all" for names in focuses]
-    focus = (
-        f"Deformations that the denoiser's cycles took: {'; then '.join(cycles)}. What is sampled resembles\n"
-        "the last, and the reference moments are of those.\n\n"
-        if cycles
-        else ""
-    )
     near, held = (figures[f"nearest_training_dice_{k}"] for k in ("samples", "held_out"))
     return f"""# Card of the prior `{card["name"]}`
 
@@ -98,7 +88,7 @@ Trained on {source}:
 **Not a clinical population**: shapes vary as random smooth deformations do, volumes as published
 distributions do. Not for clinical use. Weights sha256 `{figures["weights_sha256"]}`.
 
-{focus}{_history(card)}
+{_history(card)}
 
 ## Reconstruction, Dice at full resolution
 
@@ -106,7 +96,7 @@ distributions do. Not for clinical use. Weights sha256 `{figures["weights_sha256
 
 {table}
 
-Of the reconstructions of held-out hearts like those that are sampled,
+Of the reconstructions of held-out hearts,
 {100 * figures["reconstruction_pass_share"]:.0f} % pass the topology gate after its repairs.
 
 ## Unguided samples

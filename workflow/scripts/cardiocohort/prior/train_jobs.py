@@ -58,11 +58,10 @@ def fit_autoencoder(
 
 
 def fit_denoiser(
-    *, anatomy, hearts, autoencoder, start, focus, networks, fit, device, weights, losses, figure, moments
+    *, anatomy, hearts, autoencoder, start, networks, fit, device, weights, losses, figure, moments
 ):
     """Train the denoiser on the autoencoder's standardised latents; writes weights, losses and their figure.
 
-    focus: for each cycle the origins whose hearts it takes, all of them where a list is empty.
     moments: table of the hearts' moments, for a network that takes heat maps of them (`conditioning`).
     """
     networks = NetworkSettings(**networks)
@@ -73,22 +72,18 @@ def fit_denoiser(
     mean, spread = (begun.mean, begun.spread) if begun else training.standardise(latents[~held_out])
     torch.manual_seed(fit["seed"])
     network = (begun.denoiser if begun else Denoiser(networks)).to(device).requires_grad_()
-    scaled, settings = (latents - mean) / spread, _settings(fit)
-    origins = focus or [[]] * len(settings.cycles)
-    of_cycles = [np.flatnonzero(~held_out & (known["origin"].isin(some) | (not some))) for some in origins]
-    # hearts like those that are sampled in the end, if any of these are held out
-    validation = held_out & known["origin"].isin(origins[-1] if origins else []).to_numpy()
-    validation = np.flatnonzero(validation if validation.any() else held_out)[: training.VALIDATION_HEARTS]
+    scaled = (latents - mean) / spread
+    train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)[: training.VALIDATION_HEARTS]
     maps = None
     if networks.condition_channels:
         maps = _heat_maps(moments, known["subject"], *read_anatomy(anatomy))
     ema, history = training.train_denoiser(
         network,
-        [scaled[rows] for rows in of_cycles],
-        settings,
+        scaled[train],
+        _settings(fit),
         Path(weights).parent,
         device,
-        None if maps is None else [maps[rows] for rows in of_cycles],
+        None if maps is None else maps[train],
         (scaled[validation], None if maps is None else maps[validation]),
         lambda _, history: figures.write_losses(history, losses, figure, "denoiser"),
     )

@@ -221,18 +221,17 @@ def _draw(eligible: torch.Tensor, uniform: np.ndarray) -> tuple[torch.Tensor, ..
 
 def train_denoiser(
     network: Denoiser,
-    pools: list[torch.Tensor],
+    latents: torch.Tensor,
     s: FitSettings,
     folder: Path,
     device: str,
-    heat_maps: list[torch.Tensor] | None = None,
+    heat_maps: torch.Tensor | None = None,
     held_out: tuple[torch.Tensor, torch.Tensor | None] | None = None,
     watch: Watch | None = None,
 ) -> tuple[Denoiser, History]:
     """EDM training on standardised latents; returns the EMA network.
 
-    `pools` are the latents (N, L, m, m, m) of each cycle: a prior can first be trained on all hearts, then on
-    those that it is to resemble. `heat_maps` (N, K, m, m, m) of each cycle are for a conditioned network
+    latents (N, L, m, m, m); heat_maps (N, K, m, m, m) of the same hearts, for a conditioned network
     (`conditioning`). held_out: latents to validate by, if any, and their heat maps.
     """
     mine = share().of(s.batch)
@@ -250,21 +249,20 @@ def train_denoiser(
 
     def objective(step: int) -> torch.Tensor:
         rng = np.random.default_rng([s.seed, step])
-        seen = pools[s.cycle(step)]
-        drawn = rng.choice(len(seen), s.batch)
-        clean = seen[drawn[mine]]
+        drawn = rng.choice(len(latents), s.batch)
+        clean = latents[drawn[mine]]
         sigma, noise = randomness(rng, s.batch, clean.shape[1:])
         maps = None
-        if heat_maps:
-            maps = heat_maps[s.cycle(step)]
-            maps = maps[drawn[mine]] * conditioning.draw_kept(rng, s.batch, maps.shape[1])[mine]
+        if heat_maps is not None:
+            kept = conditioning.draw_kept(rng, s.batch, heat_maps.shape[1])
+            maps = heat_maps[drawn[mine]] * kept[mine]
         return loss_of(network, clean, maps, sigma[mine], noise[mine]).mean()
 
     def validate(averaged: Denoiser) -> float:
         rng, losses = np.random.default_rng([s.seed, 0, 1]), []
-        latents, maps = held_out
-        for i in range(len(latents)):
-            clean = latents[i : i + 1].expand(VALIDATION_DRAWS, *[-1] * 4)
+        unseen, maps = held_out
+        for i in range(len(unseen)):
+            clean = unseen[i : i + 1].expand(VALIDATION_DRAWS, *[-1] * 4)
             of_heart = None if maps is None else maps[i : i + 1].expand(VALIDATION_DRAWS, *[-1] * 4)
             losses.append(loss_of(averaged, clean, of_heart, *randomness(rng, len(clean), clean.shape[1:])))
         return float(torch.cat(losses).mean())

@@ -67,7 +67,7 @@ def train(folder: Path, n: int, steps: dict[str, int], seed: int, device: str) -
     mean, spread = training.standardise(latents)
     denoiser, _ = training.train_denoiser(
         Denoiser(NETWORKS).to(device),
-        [(latents - mean) / spread],
+        (latents - mean) / spread,
         fits["denoiser"],
         folder / "denoiser",
         device,
