@@ -2,6 +2,27 @@
 
 Units everywhere: mL, mm, mm^2, degrees, kPa. World axes are RAS+ (x grows to the patient's right,
 y to the front, z to the head). docs/architecture.md lists every module.
+
+The public functions (`__all__`) are in `api`. The first use of one loads it, because the Snakefile imports
+this package.
 """
 
+from importlib import import_module
+
 __version__ = "0.2.0"
+
+__all__ = [
+    "check_heart",
+    "draw_targets",
+    "heart_grid",
+    "load_prior",
+    "measure_heart",
+    "mesh_heart",
+    "sample_heart",
+]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,8 +23,8 @@ PROVENANCE = "provenance"
 WORLD_FROM_HEART, IN_SCANNER_FRAME = "world_from_heart", "in_scanner_frame"
 
 
-def write_volume(path: str | Path, model: BiventricularModel) -> None:
-    """Tets with cell array region, directions and coordinates as cell and point arrays; mm; atomically."""
+def volume_grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
+    """Tets with cell array region, directions and coordinates as cell and point arrays; mm."""
     grid = pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
     grid.cell_data["region"] = model.region.astype(np.int32)
     if model.microstructure is not None:
@@ -40,7 +40,12 @@ def write_volume(path: str | Path, model: BiventricularModel) -> None:
     # as UTF-8 bytes: not every reader of VTK files knows its strings
     grid.field_data[PROVENANCE] = np.frombuffer(text.encode(), dtype=np.uint8)
     _add_frame(grid, model)
-    write_dataset(path, grid)
+    return grid
+
+
+def write_volume(path: str | Path, model: BiventricularModel) -> None:
+    """`volume_grid` as `.vtu`, atomically."""
+    write_dataset(path, volume_grid(model))
 
 
 def write_surface(path: str | Path, model: BiventricularModel) -> None:

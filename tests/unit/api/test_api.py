@@ -1,0 +1,135 @@
+"""The library from Python: the public names, the page that shows them, and the same hearts as a cohort's."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import cardiocohort
+from cardiocohort.anatomy.label_map import LabelMap, read_label_map
+from cardiocohort.cohort.table import read_cohort
+from cardiocohort.generation import anatomies
+from cardiocohort.population.plausibility import population_for
+from cardiocohort.population.reference import read_reference
+from cardiocohort.population.targets import drawn_targets
+from cardiocohort.runtime.errors import InputError, SubjectError
+from heart_anatomy import HEART
+from tiny_prior import write_tiny_bundle
+
+ROOT = Path(__file__).resolve().parents[3]
+BUNDLE = ROOT / "resources/priors/small"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    rules = folder / "rules.tsv"
+    rules.write_text(
+        "rule\tkind\tscope\tstructure\tother\topenings\topenings_mm\tpercentile\tmin\tmax\tunit\treason\n"
+        "volume\tvolume\tany\twall\t\t\t\t\t1e9\t\tmL\tno heart is that large\n"
+    )
+    guidance = {"steps": 3, "max_miss": 1000}
+    write_tiny_bundle(folder / "bundle")
+    return cardiocohort.load_prior(folder / "bundle", rules, "cpu", max_attempts=2, guidance=guidance)
+
+
+def test_every_public_function_is_described():
+    assert len(cardiocohort.__all__) == 7
+    for name in cardiocohort.__all__:
+        function = getattr(cardiocohort, name)
+        text = inspect.getdoc(function)
+        assert "Returns\n-------" in text
+        own = [p for p in inspect.signature(function).parameters if p not in ("prior", "heart", "model")]
+        for parameter in own:
+            assert re.search(rf"^(.*, )?(\*\*)?{parameter}(, .*)?$", text, re.MULTILINE), (name, parameter)
+    with pytest.raises(AttributeError, match="no attribute 'sample'"):
+        _ = cardiocohort.sample
+
+
+def test_the_package_stays_light_until_a_function_is_used():
+    code = "import sys, cardiocohort; print([m for m in ('torch', 'pyvista', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_documented_example_makes_a_heart():
+    """The first block of docs/python.md: the targets are met, the gate accepts, the mesh has what it says."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)[1]
+    found = {}
+    exec(code, found)
+    assert found["volumes"]["left_ventricle"] == pytest.approx(140, rel=0.03)
+    assert found["verdict"].accepted
+    grid = found["grid"]
+    assert {"region", "f0", "s0", "n0", "aha", "wall_mm", "apicobasal"} <= set(grid.cell_data.keys())
+    assert np.median(grid["wall_mm"][grid["region"] == 2]) == pytest.approx(5, rel=0.15)
+    assert grid.n_cells == len(found["model"].tets) > 5000
+
+
+def test_targets_are_those_of_the_cohort_table():
+    (arm, _) = read_cohort(ROOT / "config/cohort.tsv", HEART)
+    reference = read_reference(BUNDLE / "reference_moments.parquet", HEART)
+    expected = drawn_targets(arm, range(2), 1, population_for(arm, reference), 0.95)
+    row = pd.read_csv(ROOT / "config/cohort.tsv", sep="\t", keep_default_na=False, dtype=str).iloc[0]
+    cells = {name: row[name] for name in ("constraints", "sex", "condition", "age", "bsa")}
+    prior = cardiocohort.load_prior(device="cpu")
+    pd.testing.assert_frame_equal(cardiocohort.draw_targets(prior, n=2, arm=arm.name, **cells), expected)
+
+
+def test_a_heart_is_that_of_the_generation_stage(tiny, tmp_path):
+    """Also one of which the gate accepts no attempt; and another seed gives another heart."""
+    targets = cardiocohort.draw_targets(tiny, "wall: size", n=2, arm="a")
+    rows = targets[targets["subject"] == "a-00001"]
+    heart = cardiocohort.sample_heart(tiny, rows, seed=3)
+    anatomies.work(tiny, [tmp_path / "x.nii.gz"], [(rows.to_dict("records"), 3, "a", 1, None)])
+    written = read_label_map(tmp_path / "x.nii.gz", tiny.prior.anatomy)
+    np.testing.assert_array_equal(heart.labels, written.labels)
+    np.testing.assert_array_equal(heart.affine, tiny.prior.grid.affine())
+    assert cardiocohort.check_heart(tiny, heart).failed_rules == ("volume.wall",)
+    other = cardiocohort.sample_heart(tiny, rows, seed=4)
+    assert (other.labels != heart.labels).any()
+
+
+def test_measures_are_in_the_coordinates_of_the_map(tiny):
+    labels = np.zeros((12, 10, 8), np.uint8)
+    labels[2:6, 3:5, 1:7] = 1
+    labels[8:10, 3:5, 1:3] = 2
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = 100, 0, -50
+    wall, cavity = cardiocohort.measure_heart(tiny, LabelMap(labels, affine)).to_dict("records")
+    assert (wall["structure"], cavity["structure"]) == tiny.prior.anatomy.structures
+    assert (wall["volume_ml"], cavity["volume_ml"]) == pytest.approx((48 * 8e-3, 8 * 8e-3))
+    assert [wall[f"centroid_{x}_mm"] for x in "xyz"] == pytest.approx([107, 7, -43])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight": 3}, "there is no covariate 'weight'; allowed: sex, age, bsa, condition, "),
+        ({"sex": "woman"}, "female"),
+        ({"constraints": "ventricle: size"}, "ventricle"),
+        ({"arm": "a b"}, "arm 'a b', n 1: an arm is a word"),
+        ({"n": 0}, "n at least 1"),
+    ],
+)
+def test_a_wrong_argument_says_what_is_allowed(tiny, arguments, message):
+    with pytest.raises(InputError, match=message):
+        cardiocohort.draw_targets(tiny, **arguments)
+
+
+def test_rows_of_several_hearts_and_missing_columns_are_refused(tiny):
+    targets = cardiocohort.draw_targets(tiny, "wall: size", n=2)
+    with pytest.raises(InputError, match="targets of 2 subjects; give the rows of one"):
+        cardiocohort.sample_heart(tiny, targets)
+    with pytest.raises(InputError, match="the targets lack the columns volume_ml"):
+        cardiocohort.sample_heart(tiny, targets.drop(columns="volume_ml"))
+
+
+def test_a_target_beyond_the_field_is_an_error_with_its_reason(tiny):
+    targets = cardiocohort.draw_targets(tiny, "wall: position").assign(centroid_x_mm=500.0)
+    with pytest.raises(SubjectError) as error:
+        cardiocohort.sample_heart(tiny, targets)
+    assert error.value.reason == "target outside the prior"
