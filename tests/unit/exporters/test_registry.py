@@ -201,9 +201,44 @@ def test_opencarp_has_coordinates_on_nodes_segments_on_elements(model, tmp_path_
         assert np.allclose([float(value) for (value,) in lines], values, atol=1e-6)
 
 
-def test_opencarp_without_fibres_has_no_lon_and_no_fields(tmp_path_factory):
+def test_opencarp_without_fibres_has_no_lon_fields_and_run(tmp_path_factory):
     folder, _ = export("opencarp", replace(box(), microstructure=None, coordinates=None), tmp_path_factory)
-    assert not list(folder.glob("*.lon")) + list(folder.glob("*.dat"))
+    left = [path.name for ending in ("lon", "dat", "par") for path in folder.glob(f"*.{ending}")]
+    assert not left + list(folder.glob("*stimulus*"))
+
+
+@many
+@given(model=models)
+def test_opencarp_activates_small_patches_of_the_named_endocardium(model, tmp_path_factory):
+    folder, _ = export("opencarp", model, tmp_path_factory)
+    lines = [line for line in (folder / "activation.par").read_text().splitlines() if line[0] != "#"]
+    run = dict(line.split(" = ") for line in lines)
+    assert len(run) == len(lines)
+    assert run["meshname"] == "heart"
+    for owner in ("phys_region[0]", "imp_region[0]", "gregion[0]"):
+        tags = {int(run[f"{owner}.ID[{i}]"]) for i in range(int(run[f"{owner}.num_IDs"]))}
+        assert tags >= set(model.region.tolist())
+    stimuli = int(run["num_stim"])
+    assert stimuli > 0
+    for i in range(stimuli):
+        name, file = run[f"stim[{i}].name"], run[f"stim[{i}].elec.vtx_file"]
+        (count, domain), nodes = rows(folder / file, 2)
+        nodes = np.array([int(n) for (n,) in nodes])
+        assert (int(count), domain) == (len(nodes), "intra")
+        surface = "rvendo_nosept" if name.startswith("rv") else "lvendo"
+        on_surface = read_counted(folder / f"heart.{surface}.surf", "Tr", 3).astype(int)
+        assert set(nodes.tolist()) <= set(on_surface.ravel().tolist())
+        spread = np.linalg.norm(model.points_mm[nodes] - model.points_mm[nodes].mean(axis=0), axis=1)
+        assert spread.max() <= 5.0
+
+
+def test_the_volumes_at_rest_are_in_the_readme(tmp_path_factory):
+    model = box()
+    for name in ("febio", "fenicsx", "svmultiphysics", "calculix"):
+        text = (export(name, model, tmp_path_factory)[0] / "README.txt").read_text()
+        for ventricle in ("lv", "rv"):
+            assert f"{ventricle.upper()} {model.cavity_volume_ml(ventricle):.2f} mL" in text
+        assert ("neo_hooke writes" if name == "calculix" else "holzapfel_ogden writes") in text
 
 
 def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):

@@ -16,7 +16,8 @@ from ..mechanics.settings import Mechanics
 from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
-from ._deck import ENDOCARDIA, behind_facets, mesh_of_order, patches, pressures_kpa, text_rows
+from ._checks import checked
+from ._deck import ENDOCARDIA, behind_facets, expected, mesh_of_order, patches, pressures_kpa, text_rows
 
 NAME = "heart"
 MPA_PER_KPA = 1e-3
@@ -39,7 +40,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
         write_text(files[-1], _fibres(model))
     files += [folder / f"{NAME}.inp", folder / "README.txt"]
     write_text(files[-2], _deck(model, mechanics, points, surfaces))
-    write_text(files[-1], _readme(mechanics))
+    write_text(files[-1], _readme(model, mechanics))
     return files
 
 
@@ -160,7 +161,7 @@ def _springs(points: np.ndarray, facets: np.ndarray, stiffness: float, last_id: 
     )
 
 
-def _readme(mechanics: Mechanics) -> str:
+def _readme(model: BiventricularModel, mechanics: Mechanics) -> str:
     instead = (
         ""
         if mechanics.material == "neo_hooke"
@@ -174,4 +175,5 @@ def _readme(mechanics: Mechanics) -> str:
         f"{', '.join(map(str.upper, FACETS))} and the same with _SURFACE. {NAME}_fibres.inp: fibre and\n"
         "sheet direction an element, as a distribution with an orientation; CalculiX warns that it cannot\n"
         "interpret the line COORD3D, which is Abaqus' alone.\n"
+        f"{expected(model, mechanics, 'neo_hooke')}{checked('calculix')}"
     )
