@@ -15,6 +15,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..mechanics.settings import Mechanics
 from ..mesh.frames import CONVENTION
 from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
-from ..runtime.artifacts import check_file, listed_in, remove, write_text
+from ..runtime.artifacts import check_file, link_to, listed_in, remove, sha256, write_text
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
 
@@ -79,15 +80,24 @@ def _write_frame(readme: Path, model: BiventricularModel) -> Path:
     return file
 
 
+@lru_cache(maxsize=1)
+def _model(volume: tuple[str, int, str], surface: tuple[str, int, str]) -> BiventricularModel:
+    """The mesh of two files, kept for the subject's next format."""
+    return read_model(volume[0], surface[0])
+
+
 def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict:
     """Write one subject's deck of one format into the folder of `path`, its README.txt, which comes last.
 
     payload: format, path, size and sha256 of the mesh's volume and of its surface file, and the passive
-    inflation that the deck describes. The record's `files` are all but the README, relative to the batch
+    inflation that the deck describes. What is the mesh's own file to the byte becomes a second name of it
+    (hard link), where the disk has them. The record's `files` are all but the README, relative to the batch
     folder <batch>/<subject>/<format>/README.txt.
     """
     name, volume, surface, mechanics = payload
-    model = read_model(check_file(*volume), check_file(*surface))
+    for file in (volume, surface):
+        check_file(*file)
+    model = _model(volume, surface)
     remove(path.parent)
     path.parent.mkdir(parents=True)
     written = writer(name)(model, path.parent, mechanics)
@@ -96,6 +106,10 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
     if model.world_from_heart is not None:
         written.append(_write_frame(path, model))
+    for file in written:
+        for source, size, digest in (volume, surface):
+            if file.stat().st_size == size and sha256(file) == digest:
+                link_to(source, file)
     batch = path.parents[2]
     return {
         "verdict": Outcome.ACCEPTED,

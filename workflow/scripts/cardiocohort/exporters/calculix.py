@@ -4,8 +4,11 @@ Format: CalculiX CrunchiX manual, "Input deck format" and "Ten-node tetrahedral 
 tetrahedron are S1 = 123, S2 = 142, S3 = 243, S4 = 341, a positive pressure Pn pushes on face n. Nodes and
 elements count from 1. Units are mm and N, in which a stress is in MPa.
 
-The material is always the neo-Hookean one: CalculiX has neither of the fibre laws. Fibres are there as an
-orientation an element, in which stresses can be printed and from which a user material can start.
+The material is always the neo-Hookean one. CalculiX' own fibre law (ELASTIC_FIBER) has the fibre and sheet
+terms of Holzapfel and Ogden, but a neo-Hookean matrix and no shear term. It also ends the process where an
+iterate stretches a fibre too far, instead of halving the step: with the default parameters at 3 % of the
+load. Fibres are there as an orientation per element, in which stresses can be printed and from which a user
+material can start.
 """
 
 from pathlib import Path

@@ -11,7 +11,9 @@ stays linear, displacements are quadratic and pressures linear.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -40,12 +42,12 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
     """mesh.xdmf, .h5, markers, microstructure, settings, inflate.py and README.txt in `folder`."""
     need_fibres(model, mechanics)
     files = [folder / name for name in ("mesh.h5", "mesh.xdmf", "markers.json")]
-    _write_hdf5(files[0], _mesh_arrays(model))
+    _write_hdf5(files[0], partial(_fill_mesh, model=model))
     write_text(files[1], _xdmf(model))
     write_text(files[2], readable_json(_markers()))
     if model.microstructure is not None:
         files += [folder / "microstructure.bp", folder / "microstructure.json"]
-        _write_hdf5(files[-2], _microstructure_arrays(model))
+        _write_hdf5(files[-2], partial(_fill_microstructure, model=model))
         write_text(files[-1], readable_json(dict.fromkeys(DIRECTIONS, CELLWISE)))
     files += [folder / name for name in ("mechanics.json", "inflation.toml", "inflate.py", "README.txt")]
     write_text(files[-4], readable_json(asdict(mechanics)))
@@ -55,40 +57,46 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
     return files
 
 
-def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
     """Through memory: on a full disk HDF5 leaves half a file behind, or ends the process."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as store:
-        for name, values in arrays.items():
-            # without times, so that the same mesh gives the same bytes
-            store.create_dataset(name, data=values, track_times=False)
-        for function in store.get("mesh/functions", {}).values():
-            function.attrs["timestamps"] = np.zeros(1)
+        fill(store)
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
 
-def _mesh_arrays(model: BiventricularModel) -> dict[str, np.ndarray]:
-    return {
-        "Mesh/Mesh/topology": model.tets.astype(np.int64),
+def _fill_mesh(store: h5py.File, model: BiventricularModel) -> None:
+    """Points, tets, facets and tags; not compressed, since parallel HDF5 reads that in its own ways."""
+    arrays = {
+        "Mesh/Mesh/topology": model.tets.astype(np.int32),
         "Mesh/Mesh/geometry": model.points_mm.astype(np.float64),
-        "MeshTags/Cell tags/topology": model.tets.astype(np.int64),
         "MeshTags/Cell tags/Values": model.region.astype(np.int32)[:, None],
-        "MeshTags/Facet tags/topology": model.facets.astype(np.int64),
+        "MeshTags/Facet tags/topology": model.facets.astype(np.int32),
         "MeshTags/Facet tags/Values": model.facet_tag.astype(np.int32)[:, None],
     }
+    for name, values in arrays.items():
+        # without times, so that the same mesh gives the same bytes
+        store.create_dataset(name, data=values, track_times=False)
 
 
-def _microstructure_arrays(model: BiventricularModel) -> dict[str, np.ndarray]:
+def _fill_microstructure(store: h5py.File, model: BiventricularModel) -> None:
     """Functions as io4dolfinx's h5py backend keeps them: three values a cell, in the order of mesh.h5."""
+    packed = {"compression": "gzip", "shuffle": True, "track_times": False}
     offsets = 3 * np.arange(len(model.tets) + 1, dtype=np.int64)
-    arrays = {"mesh/CellPermutations": np.zeros(len(model.tets), dtype=np.uint32)}
+    shared = {"dofmap": np.arange(offsets[-1]), "dofmap_offsets": offsets}
+    store.create_dataset("mesh/CellPermutations", data=np.zeros(len(model.tets), np.uint32), **packed)
+    functions = store.create_group("mesh/functions")
     for name in DIRECTIONS:
-        place = f"mesh/functions/{name}"
-        arrays[f"{place}/dofmap"] = np.arange(offsets[-1])
-        arrays[f"{place}/dofmap_offsets"] = offsets
-        arrays[f"{place}/0/array"] = getattr(model.microstructure, name).astype(float).ravel()
-    return arrays
+        function = functions.create_group(name)
+        function.attrs["timestamps"] = np.zeros(1)
+        values = getattr(model.microstructure, name).astype(float).ravel()
+        function.create_dataset("0/array", data=values, **packed)
+        for part, numbers in shared.items():
+            if name == DIRECTIONS[0]:
+                function.create_dataset(part, data=numbers, **packed)
+            else:  # a second name of the same data
+                function[part] = functions[f"{DIRECTIONS[0]}/{part}"]
 
 
 def _markers() -> dict[str, list[int]]:
@@ -108,7 +116,7 @@ def _xdmf(model: BiventricularModel) -> str:
         f"<!-- Both ventricles, mm; tags are named in markers.json. Run: {RUN} -->\n"
         '<Xdmf Version="3.0" xmlns:xi="https://www.w3.org/2001/XInclude">\n<Domain>\n'
         f"{_grid('Mesh', geometry, 'Tetrahedron', n_tets, 4, 'Mesh/Mesh')}</Grid>\n"
-        f"{_grid('Cell tags', same, 'Tetrahedron', n_tets, 4, 'MeshTags/Cell tags')}"
+        f"{_grid('Cell tags', same, 'Tetrahedron', n_tets, 4, 'Mesh/Mesh')}"
         f"{_values('Cell tags', n_tets)}</Grid>\n"
         f"{_grid('Facet tags', same, 'Triangle', n_facets, 3, 'MeshTags/Facet tags')}"
         f"{_values('Facet tags', n_facets)}</Grid>\n"

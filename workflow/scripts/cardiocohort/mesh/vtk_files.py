@@ -20,10 +20,13 @@ def write_dataset(path: str | Path, data: pyvista.DataSet) -> None:
     path = Path(path)
     writer = WRITERS[path.suffix]()
     writer.SetInputData(data)
-    writer.SetDataModeToBinary()
+    # raw bytes behind the header: three quarters of what base64 takes
+    writer.SetDataModeToAppended()
+    writer.SetEncodeAppendedData(False)
     writer.SetCompressionLevel(COMPRESSION_LEVEL)
     writer.SetWriteToOutputString(True)
     if not writer.Write():
         raise OSError(f"{path}: VTK could not make the file's content")
+    content = writer.GetOutputString()  # bytes, or a string if they happen to be text
     with atomic_path(path) as temporary:
-        temporary.write_text(writer.GetOutputString(), encoding="utf-8")
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
