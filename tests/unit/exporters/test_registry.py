@@ -1,5 +1,6 @@
 """Exporters: what is written reads back, by readers that are not ours or follow the format's rules alone."""
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyvista
 from hypothesis import given
 
 from cardiocohort import exporters
+from cardiocohort.exporters import _checks
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.mesh.model import FACETS
 from cardiocohort.mesh.storage import read_model, write_surface, write_volume
@@ -18,6 +20,7 @@ from cardiocohort.runtime.errors import InputError, SubjectError
 from decks import many, models
 from small_meshes import box
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 FORMATS = ["calculix", "febio", "fenicsx", "opencarp", "svmultiphysics", "vtu"]
 
 
@@ -36,6 +39,26 @@ def stored(folder: Path, model) -> list[tuple[str, int, str]]:
 
 def test_the_formats_there_are():
     assert list(exporters.available()) == FORMATS
+
+
+def test_each_format_says_how_far_it_was_checked():
+    assert sorted(_checks.CHECKS) == FORMATS
+    docs = (REPOSITORY / "docs/solvers.md").read_text(encoding="utf-8")
+    assert f"_checks -->\n{_checks.table()}<!-- end" in docs, "python -m cardiocohort.exporters._checks"
+    for check in _checks.CHECKS.values():
+        assert bool(check.run) == bool(check.version) == bool(check.agreement)
+
+
+def test_the_versions_that_ran_are_the_pinned_ones():
+    pins = (REPOSITORY / "envs/fenicsx.txt").read_text(encoding="utf-8")
+    stated = _checks.CHECKS["fenicsx"].version
+    for package, name in (
+        ("dolfinx-solver-real", "DOLFINx"),
+        ("fenicsx-pulse", "fenicsx-pulse"),
+        ("cardiac-geometriesx", "cardiac-geometriesx"),
+    ):
+        major, minor = re.search(rf"^{package}==(\d+)\.(\d+)", pins, re.MULTILINE).groups()
+        assert f"{name} {major}.{minor}" in stated
 
 
 def test_an_unknown_format_is_named_with_those_there_are():
@@ -249,6 +272,8 @@ def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
     record = exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
     assert record["files"] == ["s/vtu/mesh.vtu", "s/vtu/surface.vtp"]
     assert sorted(p.name for p in deck.iterdir()) == ["README.txt", "mesh.vtu", "surface.vtp"]
+    for name, (path, *_) in zip(("mesh.vtu", "surface.vtp"), listed, strict=True):
+        assert (deck / name).samefile(path), "the mesh lies on the disk twice"
     nested = exporters.write_deck(
         batch / "s" / "svmultiphysics" / "README.txt", ("svmultiphysics", *listed, Mechanics())
     )

@@ -12,9 +12,10 @@ import numpy as np
 
 from ..mechanics.settings import Mechanics
 from ..mesh.model import FACETS, REGIONS, BiventricularModel
-from ..runtime.artifacts import atomic_path, write_text
+from ..runtime.artifacts import write_text
 from . import register
 from ._checks import checked
+from ._deck import text_rows
 
 UM_PER_MM = 1000.0
 NAME = "heart"
@@ -132,8 +133,7 @@ def _septal_keys(model: BiventricularModel) -> np.ndarray:
 
 
 def _write_rows(path: Path, head: str, rows: np.ndarray, form: str) -> None:
-    with atomic_path(path) as temporary:
-        np.savetxt(temporary, rows, fmt=form, header=head, comments="", encoding="ascii")
+    write_text(path, head + "\n" + text_rows(form + "\n", rows))
 
 
 def _write_values(path: Path, values: np.ndarray) -> None:

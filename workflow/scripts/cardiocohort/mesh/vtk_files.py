@@ -12,7 +12,7 @@ from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter, vtkXMLUnstructuredGridWrit
 from ..runtime.artifacts import atomic_path
 
 WRITERS = {".vtu": vtkXMLUnstructuredGridWriter, ".vtp": vtkXMLPolyDataWriter}
-COMPRESSION_LEVEL = 5  # of zlib, as pyvista's
+COMPRESSION_LEVEL = 1  # of zlib; 5 takes nearly twice the time for files 1.5 % smaller
 
 
 def write_dataset(path: str | Path, data: pyvista.DataSet) -> None:
