@@ -12,7 +12,7 @@ from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter, vtkXMLUnstructuredGridWrit
 from ..runtime.artifacts import atomic_path
 
 WRITERS = {".vtu": vtkXMLUnstructuredGridWriter, ".vtp": vtkXMLPolyDataWriter}
-COMPRESSION_LEVEL = 1  # of zlib; 5 takes nearly twice the time for files 1.5 % smaller
+COMPRESSION_LEVEL = 5  # of zlib, as pyvista's
 
 
 def write_dataset(path: str | Path, data: pyvista.DataSet) -> None:
@@ -20,13 +20,10 @@ def write_dataset(path: str | Path, data: pyvista.DataSet) -> None:
     path = Path(path)
     writer = WRITERS[path.suffix]()
     writer.SetInputData(data)
-    # raw bytes behind the header: three quarters of what base64 takes
-    writer.SetDataModeToAppended()
-    writer.SetEncodeAppendedData(False)
+    writer.SetDataModeToBinary()
     writer.SetCompressionLevel(COMPRESSION_LEVEL)
     writer.SetWriteToOutputString(True)
     if not writer.Write():
         raise OSError(f"{path}: VTK could not make the file's content")
-    content = writer.GetOutputString()  # bytes, or a string if they happen to be text
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.write_text(writer.GetOutputString(), encoding="utf-8")
