@@ -40,14 +40,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def link_to(source: str | Path, path: str | Path) -> None:
-    """Make `path` a second name of `source`, which has the same content; leave it where that cannot be."""
+    """Make `path` a second name of `source` (hard link), or a copy on another disk; atomically."""
     path = Path(path)
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
     try:
-        os.link(source, temporary)
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or one without hard links
+            shutil.copyfile(source, temporary)
         os.replace(temporary, path)
-    except OSError:  # another disk, or one without hard links
-        pass
     finally:
         temporary.unlink(missing_ok=True)
 
