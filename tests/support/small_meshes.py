@@ -84,6 +84,31 @@ def truncated_ellipsoid(
     return BiventricularModel(points, tets, np.ones(len(tets), int), facets[tag > 0], tag[tag > 0])
 
 
+def without_pinhole(model: BiventricularModel, radius_mm=3.0):
+    """The model with the nodes around the apical pinhole drawn together, one per layer; its rim is gone."""
+    points = model.points_mm
+    near = np.hypot(points[:, 0], points[:, 1]) < radius_mm
+    layer = np.where(near, np.round(points[:, 2], 6), np.inf)
+    first = np.arange(len(points))
+    for depth in np.unique(layer[near]):
+        first[layer == depth] = np.flatnonzero(layer == depth)[0]
+    used, node = np.unique(first, return_inverse=True)
+    moved = np.where(near[:, None], points * [0, 0, 1], points)[used]
+
+    def kept(cells):
+        cells = node[cells]
+        whole = np.array([len(set(cell)) == len(cell) for cell in cells.tolist()])
+        return cells[whole], whole
+
+    (tets, of_tets), (facets, of_facets) = kept(model.tets), kept(model.facets)
+    micro = model.microstructure
+    rows = {name: getattr(micro, name)[of_tets] for name in ("f0", "s0", "n0")}
+    rows |= {name: getattr(micro, name)[used] for name in ("node_f0", "node_s0", "node_n0")}
+    return BiventricularModel(
+        moved, tets, model.region[of_tets], facets, model.facet_tag[of_facets], Microstructure(**rows)
+    )
+
+
 # layers of nodes of `biventricle`: LV endocardium, RV side of the septum, RV endocardium, epicardium
 SEPTUM_LAYER, RV_LAYER, OUTER_LAYER = 4, 6, 8
 RV_DEG = 50.0
