@@ -28,7 +28,12 @@ REPORT_FIGURES = {
         dict.fromkeys(REPORT_CHARTS, "png") | {"gallery": "jpg"}
     ).items()
 }
-PAGE_TEMPLATE = WORKFLOW / "scripts/cardiocohort/report/cohort.html.j2"
+VIEWER_LIBRARY = str(REPOSITORY / "resources/viewer/three.min.js")
+PAGE_PARTS = [
+    path
+    for pattern in ("cohort*.j2", "viewer.js")
+    for path in sorted((WORKFLOW / "scripts/cardiocohort/report").glob(pattern))
+]
 ENVIRONMENTS = sorted(map(str, (REPOSITORY / "envs").glob("*.yaml")))
 SIMULATED_ENDPOINTS = [
     column
@@ -136,6 +141,7 @@ rule write_report:
         bundle=ancient(BUNDLE),
         trial=trial_results,
         provenance="<cohort>/provenance.json",
+        viewer=ancient(VIEWER_LIBRARY),
     output:
         **REPORT_FIGURES,
         page=report(
@@ -154,7 +160,8 @@ rule write_report:
         config=SETTINGS,
         arms=list(plan.arms_of(BATCHES).values()),
         reference_values_sha256=artifacts.sha256(REFERENCE_VALUES),
-        template=artifacts.sha256(PAGE_TEMPLATE),
+        page_parts=[artifacts.sha256(path) for path in PAGE_PARTS],
+        viewer_sha256=artifacts.sha256(VIEWER_LIBRARY),
         card_sha256=artifacts.sha256(BUNDLE),
         library=library("write_report.py"),
     message:

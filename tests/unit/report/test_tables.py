@@ -30,8 +30,11 @@ from cardiocohort.report.summary import summarise
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import sha256
 from cardiocohort.runtime.errors import InputError
+from headless_chromium import MISSING, PROGRAM, SOFTWARE_GL, Chromium
 from workflow_runs import REPOSITORY, make_bundle
 
+VIEWER_LIBRARY = REPOSITORY / "resources/viewer/three.min.js"
+needs_chromium = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 REFERENCE = REPOSITORY / "resources/reference/reference_values.tsv"
 HEALTHY, DILATED = report_cohort.ARMS
 TRIAL_TABLES = ("baseline", "contrasts", "power", "sample_sizes", "missing", "correlations")
@@ -234,7 +237,7 @@ def test_the_gallery_is_bounded_and_shares_places_fairly():
 class Checked(HTMLParser):
     """Collects what a page is made of; fails at a tag that closes what is not open."""
 
-    VOID = frozenset({"meta", "img", "br", "link"})
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
 
     def __init__(self, text):
         super().__init__()
@@ -252,7 +255,8 @@ class Checked(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text.append(data)
+        if "script" not in self.open:
+            self.text.append(data)
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
@@ -313,7 +317,7 @@ def write_page(folder: Path, paths: dict, seeds: dict, **further) -> Checked:
     )
     extra = {
         "manifest": table, "reference_values": str(REFERENCE), "bundle": str(bundle / "bundle.json"),
-        "provenance": str(folder / "provenance.json"),
+        "provenance": str(folder / "provenance.json"), "viewer": str(VIEWER_LIBRARY),
     } | further  # fmt: skip
     names = [
         "acceptance",
@@ -353,7 +357,7 @@ def page(folder, paths):
 
 
 def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
-    assert not page.all("script")
+    assert not any("src" in script for script in page.all("script"))
     assert not page.all("link")
     images = page.all("img")
     # charts, of the trial too, views of anatomies, bull's-eyes of meshed hearts
@@ -390,6 +394,50 @@ def test_the_page_has_a_section_for_a_trial_that_was_run(page):
     assert (
         "left ventricle volume ml (primary) dilated cardiomyopathy healthy women unpaired 5, 6 1, 0" in text
     )
+
+
+@needs_chromium
+def test_a_browser_shows_the_page_on_a_phone_and_on_paper(page, folder, tmp_path):
+    """Light, dark and printed: nothing is wider than the window, nothing is loaded, no error is logged."""
+    file = folder / "report/cohort.html"
+    with Chromium(tmp_path, *SOFTWARE_GL) as browser:
+        for scheme in ("light", "dark"):
+            browser.open(file, 390, 844, scheme=scheme)
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+            assert contrast(browser) > 4.5
+            seen = browser.picture("#viewer-canvas").reshape(-1, 3).astype(int)
+            assert (np.ptp(seen, axis=1) > 60).mean() > 0.15  # hearts have colours, the background none
+        browser.call("Emulation.setEmulatedMedia", media="print")
+        for selector in ("#viewer", "nav", "button"):
+            assert browser.run(f"getComputedStyle(document.querySelector('{selector}')).display") == "none"
+        assert contrast(browser) > 4.5
+        assert len(browser.call("Page.printToPDF")["data"]) > 100_000
+        assert browser.errors == []
+        assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
+
+
+def contrast(browser) -> float:
+    """The least contrast ratio (WCAG 2) of a text in the page against what it stands on."""
+    return browser.run("""(() => {
+      const parts = (text) => text.match(/[\\d.]+/g).map(Number);
+      const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, w, i) => {
+        const v = c[i] / 255;
+        return sum + w * (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+      }, 0);
+      const ground = (e) => {
+        for (; e; e = e.parentElement) {
+          const c = parts(getComputedStyle(e).backgroundColor);
+          if (c.length === 3 || c[3] === 1) return c;
+        }
+        return matchMedia("(prefers-color-scheme: dark)").matches ? [18, 18, 18] : [255, 255, 255];
+      };
+      const texts = [...document.querySelectorAll("h1, h2, h3, p, li, th, td, caption, figcaption, dt, dd, "
+        + "a, button, label, legend, summary, code, strong, span, pre")];
+      return Math.min(...texts.filter((e) => e.textContent.trim() && e.checkVisibility()).map((e) => {
+        const [a, b] = [light(parts(getComputedStyle(e).color)), light(ground(e))];
+        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      }));
+    })()""")
 
 
 def test_the_page_tells_counts_errors_limits_and_refusals(page):

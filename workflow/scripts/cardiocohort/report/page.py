@@ -1,4 +1,7 @@
-"""The page `cohort.html`: one file with all it shows, readable without scripts. Owned by the report stage."""
+"""The page `cohort.html`: one file with all it shows. Owned by the report stage.
+
+Without scripts only the 3-D view is missing.
+"""
 
 import io
 import math
@@ -11,11 +14,12 @@ from PIL import Image
 from ..anatomy.labels import Anatomy
 from ..plotting import pages, palette
 from .charts import words
-from .gallery import Portrait
+from .gallery import Gallery
 from .summary import Summary
 from .trial_section import Trial
 
 TEMPLATE = Path(__file__).with_name("cohort.html.j2")
+VIEWER = TEMPLATE.with_name("viewer.js")
 MAIN_PACKAGES = ("snakemake", "numpy", "scipy", "torch", "nibabel", "pyvista", "vtk", "tetgen", "scikit-fem")
 QUALITY = 86  # of JPEGs: twice the usual size, no rings around lines
 MOST_ROWS = 400  # of a table: the rest is in the tables that the page links to
@@ -25,12 +29,17 @@ def html(
     title: str,
     summary: Summary,
     charts: dict[str, Figure],
-    portraits: list[Portrait],
+    gallery: Gallery,
     anatomy: Anatomy,
     made: dict,
+    viewer_library: str,
     trial: Trial | None = None,
 ) -> str:
-    """The whole page; `made`: bundle (card), config (settings), provenance (record), seeds."""
+    """The whole page.
+
+    `made`: bundle (card), config (settings), provenance (record), seeds; `viewer_library`: the script of
+    `resources/viewer` that the 3-D view draws with.
+    """
     environment = pages.environment(TEMPLATE)
     environment.filters |= {"number": pages.number, "figures": figures, "words": words}
     colours = palette.colours(anatomy.structures)
@@ -41,9 +50,14 @@ def html(
         most_rows=MOST_ROWS,
         charts={name: pages.data_uri(pages.png(chart), "png") for name, chart in charts.items()},
         portraits=[
-            {"row": p.row, "pictures": {n: pages.data_uri(jpeg(i), "jpeg") for n, i in p.pictures.items()}}
-            for p in portraits
+            {
+                "row": p.row,
+                "scene": p.scene,
+                "pictures": {n: pages.data_uri(jpeg(i), "jpeg") for n, i in p.pictures.items()},
+            }
+            for p in gallery.portraits
         ],
+        viewer={"shared": gallery.shared, "scripts": [viewer_library, VIEWER.read_text(encoding="utf-8")]},
         legend=list(zip(anatomy.structures, colours, strict=True)),
         bundle=made["bundle"],
         settings=made["config"],
