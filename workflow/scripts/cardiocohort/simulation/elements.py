@@ -126,7 +126,7 @@ class Surface:
 
     def forces(self, state: np.ndarray) -> np.ndarray:
         """(T, 18) residual of the full load, whose traction is -p cof(F) N: minus its force."""
-        moved = self._moved(state)
+        moved = self.moved(state)
         area = np.cross(moved[..., 0], moved[..., 1])
         weighted = self.pressure_kpa[:, None] * self.weights
         out = (area * weighted[..., None]).swapaxes(1, 2) @ self.shapes
@@ -134,7 +134,7 @@ class Surface:
 
     def stiffness(self, state: np.ndarray) -> np.ndarray:
         """(T, 18, 18): its derivative."""
-        moved = self._moved(state)
+        moved = self.moved(state)
         weighted = (self.pressure_kpa[:, None] * self.weights)[..., None, None]
         a, b = (_cross_matrix(moved[..., axis]) * weighted for axis in (0, 1))
         shapes = [self.shapes[:, :, None] * self.slopes[:, None, :, axis] for axis in (0, 1)]
@@ -142,7 +142,8 @@ class Surface:
         k -= np.einsum("tqij,qab->tiajb", b, shapes[0], optimize=True)
         return k.reshape(len(k), 18, 18)
 
-    def _moved(self, state: np.ndarray) -> np.ndarray:
+    def moved(self, state: np.ndarray) -> np.ndarray:
+        """(T, Q, 3, 2): tangents of the deformed surface."""
         nodes = state[self.dofs].reshape(-1, 1, 3, 6)
         return self.tangents + nodes @ self.slopes
 

@@ -121,7 +121,7 @@ class Mumps:
         return True
 
     def solve(self, rights: np.ndarray) -> np.ndarray:
-        found = np.array(rights, order="C")
+        found = np.array(rights, dtype=float, order="C")
         self._data.rhs, (self._data.nrhs, self._data.lrhs) = found.ctypes.data, found.shape
         if self._call(3) < 0:
             raise Singular(f"MUMPS error {self._data.infog[0]}")

@@ -15,6 +15,12 @@ class SimulationSettings:
         minimum=1,
         maximum=10000,
     )
+    reference: str = key(
+        "image",
+        "Which geometry is free of stress: `image`, the mesh itself, or `unloaded`, the one whose inflation "
+        "to the pressures of `mechanics` gives the mesh.",
+        enum=["image", "unloaded"],
+    )
     pericardium_kpa_per_mm: float = key(
         0.0,
         "Stiffness of springs on the epicardium along its normal, per area (kPa/mm); 0 leaves it "

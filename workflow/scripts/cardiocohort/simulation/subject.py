@@ -1,6 +1,8 @@
 """One heart's simulation, from its mesh to its files and row of the table. Owned by the simulation stage."""
 
 import time
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import ngsolve as ng
@@ -9,7 +11,7 @@ import numpy as np
 from ..cohort import stage_tables
 from ..mechanics.settings import Mechanics
 from ..mesh.model import BiventricularModel
-from ..mesh.storage import read_model
+from ..mesh.storage import read_model, write_volume
 from ..runtime.artifacts import NO_FILE, check_file, listed_in
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
@@ -19,13 +21,15 @@ from . import materials, measures, mesh, output
 from .continuation import Run, Step, inflate
 from .problem import Problem, Spring, problem
 from .settings import SimulationSettings
+from .unloading import Unloading, stress_free, unload
 
 UNFINISHED = "simulation did not converge"
+NOT_UNLOADED = "unloading did not converge"
 VENTRICLES = ("lv", "rv")
 FIGURES = (
     "load_share", "lv_pressure_kpa", "rv_pressure_kpa", "lv_unloaded_ml", "lv_loaded_ml", "rv_unloaded_ml",
-    "rv_loaded_ml", "max_displacement_mm", "min_j", "max_j", "steps", "halvings", "factorisations", "n_tets",
-    "n_unknowns", "seconds", "peak_mb",
+    "rv_loaded_ml", "image_residual_mm", "unloading_iterations", "max_displacement_mm", "min_j", "max_j",
+    "steps", "halvings", "factorisations", "n_tets", "n_unknowns", "seconds", "peak_mb",
 )  # fmt: skip
 
 
@@ -42,23 +46,30 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     """Write displacement.vtu at `path` and the tables beside it; the record holds the figures.
 
     A run that does not reach the full load is `failed` and keeps its last good state in the same files.
+    With an unloaded reference, unloaded.vtu is the stress-free mesh, whose inflation they describe.
     """
     start = time.perf_counter()
     volume, surface, mechanics, settings, threads = payload
-    model = read_model(check_file(*volume), check_file(*surface))
+    image = model = read_model(check_file(*volume), check_file(*surface))
     ng.SetNumThreads(threads)
+    folder, files, unloading = path.parent, [output.CURVE, output.REGIONAL], None
+    if settings.reference == "unloaded":
+        model, unloading = unloaded(image, mechanics, settings, threads)
+        mechanics = _share(mechanics, unloading.share)
+        write_volume(folder / output.UNLOADED, model)
+        files.append(output.UNLOADED)
     stated, order, axes = state_heart(model, mechanics, settings, threads)
     curve: list[dict] = []
     run = inflate(stated, settings, lambda step: curve.append(_point(stated, model, step)))
     moved = measures.ten_node_displacements(stated, model, order)
     cells = {name: _by_tet(values, order) for name, values in measures.strains(stated, axes).items()}
-    folder = path.parent
     output.write_rows(folder / output.CURVE, curve)
     output.write_rows(folder / output.REGIONAL, output.regional_displacements(model, moved))
     output.write_field(path, model, moved, cells)
-    return _outcome(run) | {
+    return _outcome(run, unloading) | {
         **_volumes(curve),
-        "load_share": run.share,
+        **({} if unloading is None else _unloading_figures(unloading, image, model, stated)),
+        "load_share": run.share if unloading is None else run.share * unloading.share,
         "max_displacement_mm": float(np.linalg.norm(moved, axis=1).max()),
         "min_j": float(cells["J"].min()),
         "max_j": float(cells["J"].max()),
@@ -67,8 +78,22 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
         "n_unknowns": int(stated.free.sum()),
         "seconds": round(time.perf_counter() - start, 1),
         "peak_mb": round(peak_mb()),
-        "files": [f"{folder.name}/{name}" for name in (output.CURVE, output.REGIONAL)],
+        "files": [f"{folder.name}/{name}" for name in files],
     }
+
+
+def unloaded(
+    image: BiventricularModel, mechanics: Mechanics, settings: SimulationSettings, threads: int = 1
+) -> tuple[BiventricularModel, Unloading]:
+    """The stress-free model whose inflation gives the image, and how it was found.
+
+    It may be that of a share of the load only. SubjectError where not even a small share can be taken off.
+    """
+    stated, _, _ = state_heart(image, mechanics, settings, threads)
+    found = unload(stated, settings)
+    if found.share == 0:
+        raise SubjectError(NOT_UNLOADED, found.reason)
+    return stress_free(image, found.shift), found
 
 
 def state_heart(
@@ -103,10 +128,10 @@ def state_heart(
 
 def table_row(record: dict) -> dict:
     """The table's row of a record, finished or not."""
-    beside = record.get("files") or [NO_FILE, NO_FILE]
+    beside = record.get("files") or []
     listed = {
         f"{part}_{name}": value
-        for part, file in zip(("curve", "regional"), beside, strict=True)
+        for part, file in zip_longest(("curve", "regional", "unloaded"), beside, fillvalue=NO_FILE)
         for name, value in file.items()
     }
     head = {name: record.get(name, "") for name in ("subject", "verdict", "reason", "detail")}
@@ -115,10 +140,30 @@ def table_row(record: dict) -> dict:
     return head | figures | listed_in(record) | listed
 
 
-def _outcome(run: Run) -> dict:
-    if run.complete:
-        return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": ""}
-    return {"verdict": Outcome.FAILED, "reason": UNFINISHED, "detail": run.reason}
+def _outcome(run: Run, unloading: Unloading | None) -> dict:
+    if not run.complete:
+        return {"verdict": Outcome.FAILED, "reason": UNFINISHED, "detail": run.reason}
+    if unloading is not None and not unloading.complete:
+        detail = (
+            f"{unloading.reason}; the files hold the geometry that unloads {unloading.share:.3g} of the load"
+        )
+        return {"verdict": Outcome.FAILED, "reason": NOT_UNLOADED, "detail": detail}
+    return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": ""}
+
+
+def _share(mechanics: Mechanics, share: float) -> Mechanics:
+    """With a share of the pressures."""
+    pressures = {f"{v}_pressure_kpa": share * getattr(mechanics, f"{v}_pressure_kpa") for v in VENTRICLES}
+    return replace(mechanics, **pressures)
+
+
+def _unloading_figures(
+    unloading: Unloading, image: BiventricularModel, model: BiventricularModel, stated: Problem
+) -> dict:
+    """Largest distance (mm) of a node of the inflated stress-free model from the image; iterations."""
+    away = model.points_mm + measures.corner_displacements(stated) - image.points_mm
+    largest = float(np.linalg.norm(away, axis=1).max())
+    return {"image_residual_mm": largest, "unloading_iterations": unloading.iterations}
 
 
 def _point(stated: Problem, model: BiventricularModel, step: Step) -> dict:
