@@ -337,3 +337,26 @@ if WITH_COHORT:
     BUNDLE_MOMENTS_SHA256 = artifacts.sha256(BUNDLE_MOMENTS)
     RULES_SHA256 = artifacts.sha256(RULES)
     TARGETS_SHA256 = artifacts.sha256(TARGETS_TABLE) if TARGETS_TABLE else None
+
+
+def trial_results(wildcards):
+    """Tables and figures of the trial, for the report: where the trial is run, or has run."""
+    folder = f"results/cohorts/{SETTINGS['cohort']}"
+    paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
+    there = all(Path(str(path).replace(plan.COHORT, folder)).exists() for path in paths)
+    return paths if requested("trial") or (WITH_ENDPOINTS and there) else []
+
+
+def simulated_tables(wildcards):
+    """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
+
+    All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
+    """
+    if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
+        return plan.stage_tables("simulations", simulation_batches())
+    folder = f"results/cohorts/{SETTINGS['cohort']}"
+    return [
+        path
+        for path in plan.stage_tables("simulations", simulation_batches())
+        if Path(path.replace(plan.COHORT, folder)).exists()
+    ]
