@@ -39,7 +39,6 @@ FROM_MESH = (
 RENAMED = {"wall_volume_ml": "mesh_wall_volume_ml"}  # an anatomy may have a structure `wall`
 ENDED = ("verdict", "reason", "detail")  # of a simulation, kept where it failed; so is the share of its load
 # of the simulation table: files, not quantities
-FILES = {f"{part}{name}" for part in ("", "curve_", "regional_") for name in FILE_COLUMNS}
 
 
 def subjects(
@@ -209,7 +208,7 @@ def _function(simulations: pd.DataFrame, accepted: pd.Index) -> pd.DataFrame:
     if simulations.empty:
         return pd.DataFrame(index=accepted)
     rows = simulations.set_index("subject").reindex(accepted)
-    rows = rows[[name for name in rows.columns if name not in FILES]]
+    rows = rows[[name for name in rows.columns if name.rpartition("_")[2] not in FILE_COLUMNS]]
     figures = [name for name in rows.columns if name not in (*ENDED, "load_share")]
     rows[figures] = rows[figures].where(rows["verdict"] == Outcome.ACCEPTED)
     return rows.add_prefix(SIMULATION)
