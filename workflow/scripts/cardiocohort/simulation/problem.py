@@ -129,7 +129,7 @@ class Problem:
         to = graph.indices
         of = np.repeat(np.arange(n_nodes), np.diff(graph.indptr))
         ahead = np.concatenate([[0], np.cumsum(sizes[to])])
-        blocks = ahead[graph.indptr]  # where the entries of a node's first row would start, if all had one row
+        blocks = ahead[graph.indptr]  # where a node would start if its unknowns had one row together
         offsets = ahead[:-1] - blocks[of]
         columns = np.repeat(first[to] - ahead[:-1], sizes[to]) + np.arange(ahead[-1])
         # a row lacks the columns of its node's earlier unknowns, which are below the diagonal
