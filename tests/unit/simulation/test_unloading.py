@@ -83,7 +83,7 @@ def test_files_and_figures_of_an_unloaded_subject(tmp_path):
     record = simulate(image, tmp_path, FIBRES, SETTINGS)
     assert (record["verdict"], record["load_share"]) == ("accepted", 1.0)
     assert record["image_residual_mm"] < 0.1
-    assert record["lv_loaded_ml"] == pytest.approx(image.cavity_volume_ml("lv"), rel=0.02)
+    assert record["lv_loaded_ml"] == pytest.approx(image.cavity_volume_ml("lv"), rel=0.03)
     row = subject.table_row(record)
     assert row["unloaded_file"] == "s/unloaded.vtu"
     stored = read_model(tmp_path / "out/s/unloaded.vtu", tmp_path / "s.surface.vtp")
