@@ -26,8 +26,8 @@ CHECKS = {
     "febio": Check("a reader after FEBio 4's source, pyfebio 0.3.0 in part"),
     "svmultiphysics": Check(
         "PyVista, meshio, rules of the solver's reader",
-        "by hand, neo_hooke, before its present stabilisation, hold and linear solver",
-        "its source of 2026, VTK and MPI of Debian",
+        "by hand, neo_hooke, an earlier form of the deck",
+        "built from source with Debian's VTK and MPI",
         "coarse mesh: 90 % (LV) and 73 to 76 % (RV) of the volume change",
     ),
     "fenicsx": Check(
