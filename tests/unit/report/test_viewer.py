@@ -105,6 +105,8 @@ def test_the_same_heart_has_the_same_data(solids, ventricles):
     some = {name: solids[name] for name in ("left_ventricle", "aorta")}
     first, again = (json.dumps(viewer.scene(some, [], ventricles, SCALE), allow_nan=False) for _ in range(2))
     assert first == again
+    most = viewer.MOST_FACETS / len(ventricles.facets) * len(first) + 10 * 1.34 * viewer.MOST * 9
+    assert 8 * most < 13e6  # meshes as fine and structures as large as can be: leaves two for the rest
 
 
 def test_ellipsoids_are_given_by_their_half_axes():
