@@ -38,7 +38,6 @@
   camera.add(light);
   scene.add(camera, new THREE.AmbientLight(0xffffff, 0.42 * Math.PI));
   camera.up.set(0, 0, 1);
-  camera.position.copy(centre).add(new THREE.Vector3(0, 2 * reach, 0));
   const controls = new THREE.OrbitControls(camera, canvas);
   controls.target.copy(centre);
   controls.minZoom = 0.5;
@@ -304,8 +303,9 @@
   // ---- controls
 
   const KEYS = {
-    ArrowLeft: () => turnBy(-10, 0), ArrowRight: () => turnBy(10, 0),
-    ArrowUp: () => turnBy(0, 10), ArrowDown: () => turnBy(0, -10),
+    // the heart follows the arrow, as it follows the mouse: the viewer goes the other way
+    ArrowLeft: () => turnBy(10, 0), ArrowRight: () => turnBy(-10, 0),
+    ArrowUp: () => turnBy(0, -10), ArrowDown: () => turnBy(0, 10),
     "+": () => zoomBy(1.15), "=": () => zoomBy(1.15), "-": () => zoomBy(1 / 1.15),
     0: reset, Home: reset,
   };
@@ -335,18 +335,22 @@
   });
   root.addEventListener("input", apply);
   root.addEventListener("change", apply);
-  for (const button of document.querySelectorAll("button[data-turn]")) {
-    button.hidden = false;
-    button.addEventListener("click", () => {
-      show(button.dataset.turn);
-      root.scrollIntoView({ block: "start" });
-      canvas.focus({ preventScroll: true });
-    });
-  }
+  // the hearts' own buttons stand below this script
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const button of document.querySelectorAll("button[data-turn]")) {
+      button.hidden = false;
+      button.addEventListener("click", () => {
+        show(button.dataset.turn);
+        root.scrollIntoView({ block: "start" });
+        canvas.focus({ preventScroll: true });
+      });
+    }
+  });
   dark.addEventListener("change", () => show(element("viewer-heart").value));
 
   element("viewer-without").hidden = true;
   element("viewer-parts").hidden = false;
   new ResizeObserver(fit).observe(canvas.parentElement);
   show([...hearts.keys()][0]);
+  reset();
 })();
