@@ -92,6 +92,7 @@ rule write_manifest:
         "../../envs/report.yaml"
     params:
         seeds={name: b["seed"] for name, b in BATCHES.items() if "seed" in b},
+        arms=SETTINGS["arms"],
         library=library("write_manifest.py"),
     message:
         "Writing the manifest"

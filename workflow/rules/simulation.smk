@@ -47,7 +47,7 @@ rule simulate_hearts:
         runtime=60 * SETTINGS["simulation"]["batch_size"],
     params:
         subjects=lambda wildcards: simulation_batches()[wildcards.batch]["subjects"],
-        mechanics=SETTINGS["mechanics"],
+        mechanics=of_arm("mechanics"),
         simulation=SETTINGS["simulation"],
         library=library("simulate_hearts.py"),
     message:

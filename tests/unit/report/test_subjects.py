@@ -49,7 +49,7 @@ def made(tmp_path_factory):
         for name in FROM_MESH:
             frame[name] = frame[name] if name in frame else np.where(meshed, 100.0, np.nan)
         frame.to_csv(path, sep="\t", index=False)
-    people = manifest(read_cohort_tables(**paths), {f"{HEALTHY}-0000": 7})
+    people = manifest(read_cohort_tables(**paths), {f"{HEALTHY}-0000": 7}, {})
     tables.write_table(folder / "manifest.tsv", people, COLUMNS)
     bundle = make_bundle(folder / "bundle") / "bundle.json"
     names = {"table": "subjects.tsv", "parquet": "subjects.parquet", "dictionary": "subjects.schema.json"}

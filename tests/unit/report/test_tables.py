@@ -37,6 +37,7 @@ HEALTHY, DILATED = report_cohort.ARMS
 TRIAL_TABLES = ("baseline", "contrasts", "power", "sample_sizes", "missing", "correlations")
 TRIAL_FIGURES = ("forest", "distributions", "power", "correlations")
 SEEDS = {f"{HEALTHY}-0000": 7, f"{DILATED}-0000": 8}
+ARM_SETTINGS = {DILATED: {"meshing": {"rv_wall_mm": 6.0}}}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def cohort(paths):
 
 @pytest.fixture(scope="module")
 def made(cohort):
-    return manifest(cohort, SEEDS)
+    return manifest(cohort, SEEDS, ARM_SETTINGS)
 
 
 def test_every_requested_subject_has_one_row_with_where_it_ended(made):
@@ -69,6 +70,11 @@ def test_every_requested_subject_has_one_row_with_where_it_ended(made):
     assert ended.loc[f"{HEALTHY}-00003", "reason"].startswith("lv_leak: 5 mm2")
     assert tuple(ended.loc[f"{HEALTHY}-00002"]) == ("rejected", "meshing", "surface not closed")
     assert tuple(ended.loc[f"{DILATED}-00002"]) == ("failed", "generation", "sampling diverged")
+
+
+def test_the_settings_of_an_arm_are_stated_for_its_subjects_alone(made):
+    stated = made.groupby("arm")["arm_settings"].unique().map(list).to_dict()
+    assert stated == {HEALTHY: [""], DILATED: ['{"meshing": {"rv_wall_mm": 6.0}}']}
 
 
 def test_seeds_attempts_and_paths(made, folder):
@@ -292,9 +298,8 @@ def write_trial(folder: Path) -> list[str]:
     output = {name: f"{folder}/trial/{name}.tsv" for name in TRIAL_TABLES}
     output |= {f"{name}_figure": f"{folder}/trial/{name}.png" for name in TRIAL_FIGURES}
     files = {"subjects": f"{folder}/subjects.parquet", "dictionary": f"{folder}/subjects.schema.json"}
-    analyse_trial.main(
-        SimpleNamespace(input=named(**files), output=named(**output), params=SimpleNamespace(**endpoints))
-    )
+    params = SimpleNamespace(endpoints=endpoints["endpoints"], reference=HEALTHY)
+    analyse_trial.main(SimpleNamespace(input=named(**files), output=named(**output), params=params))
     return list(output.values())
 
 
@@ -309,7 +314,11 @@ def write_page(folder: Path, paths: dict, seeds: dict, **further) -> Checked:
     (folder / "provenance.json").write_text(json.dumps(record))
     table = str(folder / "manifest.tsv")
     write_manifest.main(
-        SimpleNamespace(input=named(**paths), output=named(table=table), params=SimpleNamespace(seeds=seeds))
+        SimpleNamespace(
+            input=named(**paths),
+            output=named(table=table),
+            params=SimpleNamespace(seeds=seeds, arms=ARM_SETTINGS),
+        )
     )
     extra = {
         "manifest": table, "reference_values": str(REFERENCE), "bundle": str(bundle / "bundle.json"),
@@ -325,7 +334,7 @@ def write_page(folder: Path, paths: dict, seeds: dict, **further) -> Checked:
     names = names if paths["targets"] else names[:3]
     output = {name: str(folder / "report" / f"{name}.png") for name in names}
     output |= {"gallery": str(folder / "report/gallery.jpg"), "page": str(folder / "report/cohort.html")}
-    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1}, arms=[])
+    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1, "arms": ARM_SETTINGS}, arms=[])
     write_report.main(SimpleNamespace(input=named(**paths, **extra), output=named(**output), params=params))
     assert all(Path(path).stat().st_size > 3000 for path in output.values())
     return Checked(Path(output["page"]).read_text(encoding="utf-8"))
@@ -335,7 +344,7 @@ def test_who_was_not_accepted_is_named_with_the_place_of_the_reasons(paths, tmp_
     table = tmp_path / "manifest.tsv"
     write_manifest.main(
         SimpleNamespace(
-            input=named(**paths), output=named(table=str(table)), params=SimpleNamespace(seeds=SEEDS)
+            input=named(**paths), output=named(table=str(table)), params=SimpleNamespace(seeds=SEEDS, arms={})
         )
     )
     rows = pd.read_csv(table, sep="\t")
@@ -382,6 +391,7 @@ def test_the_page_says_who_was_asked_for_and_who_came(page, cohort, made):
     assert (volume["asked_n"], volume["came_n"]) == (4, 2)
     text = " ".join(" ".join(page.text).split())
     assert "Who was asked for and who came" in text
+    assert 'dilated cardiomyopathy meshing {"rv_wall_mm": 6.0}' in text
     assert "sex: female 4 (100 %) – 4 2 (100 %) – 2" in text
 
 
@@ -410,6 +420,7 @@ def test_the_page_of_the_users_own_label_maps(tmp_path):
     """No targets: the page says so by leaving out what needs them."""
     own = tmp_path / "own"
     page = write_page(own, report_cohort.write_cohort(own, n=2) | {"targets": []}, {})
+    assert "trial" not in page.ids
     text = " ".join(" ".join(page.text).split())
     assert "the user's own label maps" in text
     assert "targets" not in page.ids

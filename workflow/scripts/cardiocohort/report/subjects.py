@@ -31,7 +31,7 @@ from .cohort_tables import CohortTables
 CAVITY, BASAL = "left_ventricle", "left_atrium"  # conicity is of the first, whose base is at the second
 CONICITY = f"{CAVITY}_conicity"
 CURVATURES = ("septal_curvature_per_cm", "septal_curvature_ratio")
-FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes")
+FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes", "arm_settings")
 FROM_MESH = (
     "wall_volume_ml", "lv_cavity_ml", "rv_cavity_ml", "rv_wall_mm", *WALL_COLUMNS.values(), "n_nodes",
     "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian",
