@@ -117,7 +117,7 @@ rule write_subjects:
         "../../envs/report.yaml"
     resources:
         mem_mb=more_each_attempt(2000),
-        runtime=60,
+        runtime=240,
     params:
         arms=list(plan.arms_of(BATCHES).values()),
         anatomy=ANATOMY_DIGEST,

@@ -22,7 +22,7 @@ from cardiocohort.cohort.table import Arm
 from cardiocohort.config.check import complete
 from cardiocohort.metrics.agreement import agreement, error_table, errors_by_subject
 from cardiocohort.report import acceptance, gallery, reference_values
-from cardiocohort.report.asked_and_came import asked_and_came
+from cardiocohort.report.baseline_table import baseline_table
 from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
 from cardiocohort.report.further_attributes import further_attributes
 from cardiocohort.report.manifest import COLUMNS, manifest
@@ -376,21 +376,21 @@ def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
     assert (folder / "report/cohort.html").stat().st_size / len(images) * (4 + 24 * 5) < 10e6
 
 
-def test_the_page_says_who_was_asked_for_and_who_came(page, cohort, made):
-    table = asked_and_came(cohort, made).set_index(["arm", "column", "level"])
+def test_the_page_says_who_was_requested_and_who_was_accepted(page, cohort, made):
+    table = baseline_table(cohort, made).set_index(["arm", "column", "level"])
     women = table.loc[DILATED, "sex", "female"]
-    assert (women["asked_count"], women["came_count"]) == (4, 2)
+    assert (women["requested_count"], women["accepted_count"]) == (4, 2)
     volume = table.loc[HEALTHY, "left_ventricle", ""]
     rows = cohort.targets[
         (cohort.targets["arm"] == HEALTHY) & (cohort.targets["structure"] == "left_ventricle")
     ]
-    assert volume["asked_median"] == pytest.approx(rows["volume_ml"].median())
+    assert volume["requested_median"] == pytest.approx(rows["volume_ml"].median())
     accepted = made.loc[(made["arm"] == HEALTHY) & (made["status"] == "accepted"), "subject"]
     achieved = cohort.anatomies.set_index(["structure", "subject"]).loc["left_ventricle"].loc[accepted]
-    assert volume["came_mean"] == pytest.approx(achieved["volume_ml"].mean())
-    assert (volume["asked_n"], volume["came_n"]) == (4, 2)
+    assert volume["accepted_mean"] == pytest.approx(achieved["volume_ml"].mean())
+    assert (volume["requested_n"], volume["accepted_n"]) == (4, 2)
     text = " ".join(" ".join(page.text).split())
-    assert "Who was asked for and who came" in text
+    assert "Who was requested and who was accepted" in text
     assert 'dilated cardiomyopathy meshing {"rv_wall_mm": 6.0}' in text
     assert "sex: female 4 (100 %) – 4 2 (100 %) – 2" in text
 

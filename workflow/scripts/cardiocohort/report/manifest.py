@@ -81,7 +81,7 @@ def manifest(tables: CohortTables, seeds: dict[str, int], arms: dict[str, dict])
         figures[name] = figures[name].astype("Int64")
     frame = frame.join(figures).reset_index()
     stated = {arm: json.dumps(own, sort_keys=True) for arm, own in arms.items()}
-    frame[ARM_SETTINGS] = frame["arm"].map(stated).fillna("")
+    frame[ARM_SETTINGS] = [stated.get(arm, "") for arm in frame["arm"]]
     return frame.reindex(columns=[*COLUMNS, *MESH_FIGURES, CAUSES, ARM_SETTINGS])
 
 
