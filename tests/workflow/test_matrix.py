@@ -28,7 +28,7 @@ REQUESTS = {
     "build_meshes": (4000, 240, 1),
     "write_inputs": (2000, 60, 1),
     "write_report": (4000, 60, 1),
-    "write_subjects": (2000, 60, 1),
+    "write_subjects": (2000, 240, 1),
     "analyse_trial": (2000, 60, 1),
     "simulate_hearts": (8000, 60, 1),
     "compare_batch": (1000, 60, 1),

@@ -18,6 +18,7 @@ from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
+from cardiocohort.config.arms import check_arms, section_of
 from cardiocohort.config.check import check_atlas, check_refinement
 from cardiocohort.config.check import check_together, complete
 from cardiocohort.config.check import exporters, locate, with_edges
@@ -192,6 +193,11 @@ def of_batch(key):
     return lambda wildcards: batch_of(wildcards)[key]
 
 
+def of_arm(section):
+    """A params function: a section of the config as the arm of a job's batch has it."""
+    return lambda wildcards: section_of(SETTINGS, plan.arm_of(wildcards.batch), section)
+
+
 def reading_of_base(wildcards):
     """How the label map of a base is read, where there is one."""
     if not batch_of(wildcards)["base_map"]:
@@ -322,6 +328,7 @@ if WITH_COHORT:
                 COVARIATES,
                 subject_columns.relations(plan.arms_of(BATCHES).values()),
             )
+            check_arms(SETTINGS, plan.arms_of(BATCHES))
             if WITH_ENDPOINTS or requested("trial"):
                 endpoints.check(
                     SETTINGS["endpoints"],

@@ -19,7 +19,7 @@ rule write_inputs:
         runtime=60,
     params:
         formats=SETTINGS["formats"],
-        mechanics=SETTINGS["mechanics"],
+        mechanics=of_arm("mechanics"),
         library=library("write_inputs.py"),
     message:
         "Writing the solver inputs of {wildcards.batch}"

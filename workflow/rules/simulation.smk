@@ -58,7 +58,7 @@ rule simulate_hearts:
         * (1 + SETTINGS["simulation"]["cycle"]["beats"]),
     params:
         subjects=lambda wildcards: simulation_batches()[wildcards.batch]["subjects"],
-        mechanics=SETTINGS["mechanics"],
+        mechanics=of_arm("mechanics"),
         simulation=SETTINGS["simulation"],
         library=library("simulate_hearts.py"),
     message:

@@ -64,6 +64,7 @@ TEMPLATES = (
     _text("stage", "stage where the subject ended; inputs for accepted ones", "report"),
     _text("reason", "why the subject was not accepted; empty for accepted ones", "report"),
     _text("causes", "the reason by name, without figures", "report"),
+    _text("arm_settings", "settings of the arm that override the cohort's, JSON; empty for none", "plan"),
     Column("{covariate}", "",
         "covariate of the subject: {description}", "population", "covariate", over="covariate"),
     Column("heart_plausibility", NO_UNIT,

@@ -9,6 +9,7 @@ from ..microstructure.settings import FibreAngles
 from ..runtime.keys import key, section
 from ..simulation.settings import SimulationSettings
 from ..trial.settings import Endpoints
+from .arms import OF_AN_ARM
 
 
 @dataclass(frozen=True)
@@ -655,6 +656,12 @@ class Config:
     mechanics: Mechanics = section(
         Mechanics,
         "The passive inflation that solver decks describe; units mm and kPa (docs/solvers.md).",
+    )
+    arms: dict = key(
+        {},
+        "Settings of single arms by name, which override the cohort's: sections `meshing`, `mechanics`, "
+        "`microstructure` with the keys that differ, as in `ph: {meshing: {rv_wall_mm: 6}}`.",
+        additionalProperties=OF_AN_ARM,
     )
     simulation: SimulationSettings = section(
         SimulationSettings,

@@ -31,7 +31,7 @@ from .cohort_tables import CohortTables
 CAVITY, BASAL = "left_ventricle", "left_atrium"  # conicity is of the first, whose base is at the second
 CONICITY = f"{CAVITY}_conicity"
 CURVATURES = ("septal_curvature_per_cm", "septal_curvature_ratio")
-FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes")
+FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes", "arm_settings")
 FROM_MESH = (
     "wall_volume_ml", "lv_cavity_ml", "rv_cavity_ml", "rv_wall_mm", *WALL_COLUMNS.values(), "n_nodes",
     "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian",
@@ -160,6 +160,7 @@ def _volumes(tables: CohortTables, anatomy: Anatomy, accepted: pd.Index) -> pd.D
     names = anatomy.structures
     achieved = _moments(tables.anatomies, names, accepted)
     found = pd.DataFrame(index=tables.subjects["subject"])
+    error, away = (np.full(achieved.volume_ml.shape, np.nan) for _ in range(2))
     if not tables.targets.empty:
         target = _moments(tables.targets, names, found.index)
         for k, name in enumerate(names):
@@ -170,8 +171,8 @@ def _volumes(tables: CohortTables, anatomy: Anatomy, accepted: pd.Index) -> pd.D
     measured = {}
     for k, name in enumerate(names):
         measured[f"{name}_volume_ml"] = achieved.volume_ml[:, k]
-        if not tables.targets.empty:
-            measured |= {f"{name}_volume_error_percent": error[:, k], f"{name}_centroid_error_mm": away[:, k]}
+        measured[f"{name}_volume_error_percent"] = error[:, k]
+        measured[f"{name}_centroid_error_mm"] = away[:, k]
         if name in CHAMBERS:
             measured[f"{name}_sphericity"] = heart_shape.sphericity(achieved.covariance_mm2[:, k])
     return found.join(pd.DataFrame(measured, index=accepted))
