@@ -36,8 +36,8 @@ _MESH_FILES: dict[str, tuple[str, str]] = {}
 def register(name: str, mesh_files: tuple[str, str] | None = None) -> Callable[[Writer], Writer]:
     """Decorator that makes a writer known by `name`; ValueError if the name is taken.
 
-    mesh_files: the format's names of the mesh's own volume and surface file, of which a deck needs no second
-    copy (`write_deck`).
+    mesh_files: the format's names of the mesh's own volume and surface file. Where a deck is made from stored
+    files these are there before the writer begins, and it leaves them.
     """
 
     def keep(writer: Writer) -> Writer:
@@ -106,14 +106,15 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
     model = _model(volume, surface)
     remove(path.parent)
     path.parent.mkdir(parents=True)
-    written = writer(name)(model, path.parent, mechanics)
+    write = writer(name)  # known after this: its mesh files too
+    for file, (source, *_) in zip(_MESH_FILES.get(name, ()), (volume, surface), strict=False):
+        link_to(source, path.parent / file)
+    written = write(model, path.parent, mechanics)
     if not path.exists():
         listed = "\n".join(file.relative_to(path.parent).as_posix() for file in written)
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
     if model.world_from_heart is not None:
         written.append(_write_frame(path, model))
-    for file, (source, *_) in zip(_MESH_FILES.get(name, ()), (volume, surface), strict=False):
-        link_to(source, path.parent / file)
     batch = path.parents[2]
     return {
         "verdict": Outcome.ACCEPTED,
