@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import ngsolve as ng
 import numpy as np
+import pandas as pd
 import pytest
+import pyvista
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiocohort.mechanics.settings import Guccione, Mechanics
+from cardiocohort.mesh.second_order import second_order
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
 from cardiocohort.runtime.errors import InputError
-from cardiocohort.simulation import beats, materials, measures, subject
+from cardiocohort.simulation import beat_output, beats, materials, measures, subject
 from cardiocohort.simulation.active import Contracting, modified_tensors
 from cardiocohort.simulation.beat import Heart, Moment
 from cardiocohort.simulation.beats import next_loop, repeats
@@ -22,7 +25,7 @@ from cardiocohort.simulation.newton import TIGHT, Diverged, Tangent, equilibrium
 from cardiocohort.simulation.problem import problem
 from cardiocohort.simulation.settings import SimulationSettings
 from decks import block
-from small_meshes import biventricle
+from small_meshes import biventricle, box
 
 ng.SetNumThreads(1)
 
@@ -179,6 +182,26 @@ def test_a_beat_that_fails_is_named_with_the_last_good_state(small_heart, monkey
     ended = beats.beat_until_periodic(heart, state, np.array([1.5, 0.5]))
     assert "no equilibrium" in ended.reason
     assert len(ended.moments) == 1
+
+
+def test_strains_and_motion_of_a_uniform_deformation(tmp_path):
+    """Directions are orthonormal, so that a segment's three strains add up to the tensor's trace."""
+    model = box((3, 3, 4))
+    points, _, _ = second_order(model.points_mm, model.tets, model.facets)
+    rest, change = np.array([[0.1, 0, 0.2], [0, 0, 0.1], [0, 0.1, 0]]), np.diag([0.2, -0.1, 0.05])
+    start, end = np.eye(3) + rest, (np.eye(3) + change) @ (np.eye(3) + rest)
+    moved = [points @ (matrix - np.eye(3)).T for matrix in (start, end)]
+    rows = pd.DataFrame(beat_output.strains(model, moved, np.array([0.0, 0.3])))
+    names = ["longitudinal", "radial", "circumferential"]
+    assert np.abs(rows.query("time_s == 0")[names]).to_numpy().max() < 1e-9
+    trace = np.trace(((np.eye(3) + change).T @ (np.eye(3) + change) - np.eye(3)) / 2)
+    assert rows.query("time_s > 0")[names].sum(axis=1).to_numpy() == pytest.approx(trace)
+    assert set(rows["aha"]) == set(np.unique(model.coordinates.aha))
+    beat_output.write_motion(tmp_path / "motion.vtu", model, moved, np.array([0.0, 0.3]))
+    grid = pyvista.read(tmp_path / "motion.vtu")
+    assert grid.point_data["displacement_01"] == pytest.approx(moved[1], abs=1e-5)
+    assert grid.field_data["time_s"].tolist() == [0.0, 0.3]
+    assert beat_output.frames(np.linspace(0, 0.8, 101))[[0, -1]].tolist() == [0, 100]
 
 
 def test_a_beat_longer_than_its_period_is_refused():
