@@ -213,9 +213,9 @@ MATRIX = {
     ),
     "simulation in batches of its own": Plan(  # its job of three hearts may need two meshing batches of four
         of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 4},
-        {"simulation": {"batch_size": 3}},
+        {"simulation": {"batch_size": 3, "cycle": {"beats": 2}}},
         ("simulate",),
-        minutes={"simulate_hearts": 3 * 60},
+        minutes={"simulate_hearts": 3 * 60 * (1 + 2)},
     ),
     "refinement": Plan(
         of(3, *MADE, "check_topology")

@@ -47,12 +47,12 @@ class Chamber:
 class Circulation:
     """Parameters of the loop: kPa s/mL, mL/kPa, kPa s2/mL, in the order of the pressures of its state.
 
-    Those of Regazzoni et al. (2022), but for the pulmonary resistances: 0.05 mmHg s/mL each gives a healthy
-    mean pulmonary pressure, 0.1625 some 30 mmHg.
+    Those of Regazzoni et al. (2022), but for the pulmonary resistances: 0.07 mmHg s/mL each gives a healthy
+    mean pulmonary pressure; 0.1625 gives some 30 mmHg.
     """
 
     period: float = 0.8
-    resistances: tuple = (0.8 * MMHG, 0.26 * MMHG, 0.05 * MMHG, 0.05 * MMHG)
+    resistances: tuple = (0.8 * MMHG, 0.26 * MMHG, 0.07 * MMHG, 0.07 * MMHG)
     compliances: tuple = (1.2 / MMHG, 60.0 / MMHG, 10.0 / MMHG, 16.0 / MMHG)
     inertances: tuple = (5e-3 * MMHG, 5e-4 * MMHG, 5e-4 * MMHG, 5e-4 * MMHG)
     valve_open: float = 0.0075 * MMHG
