@@ -508,7 +508,7 @@ class Evaluation:
         },
     )
     whole_hearts: WholeHearts = section(
-        WholeHearts, "Real hearts that the prior has not seen, each asked for by its own moments."
+        WholeHearts, "Real hearts that the prior has not seen, each requested by its own moments."
     )
     real_hearts: str | None = key(
         None,
@@ -689,5 +689,5 @@ class Config:
     )
     evaluation: Evaluation = section(
         Evaluation,
-        "Target `evaluate`, whether the bundle's hearts are real and do what was asked (docs/evaluation.md).",
+        "Target `evaluate`, whether hearts are realistic and meet their targets (docs/evaluation.md).",
     )
