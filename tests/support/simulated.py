@@ -5,7 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.mesh import storage
 from cardiocohort.mesh.model import Microstructure
+from cardiocohort.runtime import artifacts, batch_runner
+from cardiocohort.simulation import subject
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.settings import SimulationSettings
 from cardiocohort.simulation.subject import state_heart
@@ -30,3 +33,20 @@ def run(model, mechanics=None, settings=None):
     steps = []
     ended = inflate(stated, settings, steps.append)
     return stated, order, ended, steps
+
+
+def listed(path):
+    return str(path), path.stat().st_size, artifacts.sha256(path)
+
+
+def simulate(model, folder, mechanics, settings=None):
+    """The record of one subject, as the rule's script makes it."""
+    storage.write_volume(folder / "s.vtu", model)
+    storage.write_surface(folder / "s.surface.vtp", model)
+    row = {"subject": "s"}
+    for part, name in (("", "s.vtu"), ("surface_", "s.surface.vtp")):
+        values = (name, *listed(folder / name)[1:])
+        row |= dict(zip([f"{part}file", f"{part}size", f"{part}sha256"], values, strict=True))
+    task = subject.task(row, folder, mechanics, settings or SimulationSettings(), 1, "inputs")
+    (record,) = batch_runner.run_batch(folder / "out", [task], subject.simulate_subject)
+    return record

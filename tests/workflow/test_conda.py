@@ -122,5 +122,5 @@ def test_every_rule_runs_in_its_own_environment(tmp_path):
 # of the two cohorts: one generated, one of label maps
 RULES = {
     "draw_targets", "generate_anatomies", "import_anatomies", "check_topology", "build_meshes",
-    "write_inputs", "write_config", "write_manifest", "write_provenance", "write_report",
+    "write_inputs", "write_config", "write_manifest", "write_subjects", "write_provenance", "write_report",
 }  # fmt: skip

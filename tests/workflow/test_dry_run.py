@@ -9,7 +9,8 @@ import pytest
 from workflow_runs import COLUMNS, command, environment, job_counts, make_bundle, make_cohort_table, snakemake
 
 DRY = ("--dry-run", "--quiet", "rules", "--cores", "1")
-ONCE = {"all": 1, "write_config": 1, "write_manifest": 1, "write_provenance": 1, "write_report": 1}
+RULES = ("all", "write_config", "write_manifest", "write_subjects", "write_provenance", "write_report")
+ONCE = dict.fromkeys(RULES, 1)
 
 
 def stages(n_batches: int) -> dict[str, int]:
@@ -51,6 +52,10 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
 
 
 BAD = {
+    "unknown endpoint": (
+        ["endpoints={primary: {left_ventricle_volume: {}}}"],
+        ["'endpoints.primary.left_ventricle_volume'", "did you mean", "left_ventricle_volume_ml"],
+    ),
     "unknown key": (["batchsize=3"], ["'batchsize'", "batch_size"]),
     "unknown format": (["formats=[stl]"], ["'formats'", "'stl'", "opencarp", "vtu"]),
     "no such bundle": (["bundle=nowhere"], ["'bundle'", "'nowhere'", "looked for"]),

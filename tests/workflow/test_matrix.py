@@ -28,6 +28,8 @@ REQUESTS = {
     "build_meshes": (4000, 240, 1),
     "write_inputs": (2000, 60, 1),
     "write_report": (4000, 60, 1),
+    "write_subjects": (2000, 60, 1),
+    "analyse_trial": (2000, 60, 1),
     "simulate_hearts": (8000, 60, 1),
     "compare_batch": (1000, 60, 1),
     "mesh_refined": (4000, 240, 1),
@@ -74,7 +76,9 @@ ON_A_GPU = {
 
 MADE = ("draw_targets", "generate_anatomies")
 USED = ("check_topology", "build_meshes", "write_inputs")
-ONCE = dict.fromkeys(("all", "write_config", "write_manifest", "write_provenance", "write_report"), 1)
+ONCE = dict.fromkeys(
+    ("all", "write_config", "write_manifest", "write_subjects", "write_provenance", "write_report"), 1
+)
 PRIOR = dict.fromkeys(
     ("make_reference_population", "train_autoencoder", "train_autoencoder_left_out", "train_denoiser",
      "write_bundle", "measure_prior", "prior"), 1,
@@ -191,6 +195,18 @@ MATRIX = {
     ),
     "10,000 subjects": Plan(
         of(200, *MADE, *USED) | ONCE, {"batch_size": 50}, prepare=arms("women\t5000", "men\t5000")
+    ),
+    "trial": Plan(
+        of(3, *MADE, *USED) | {rule: 1 for rule in ONCE if rule != "all"} | {"trial": 1, "analyse_trial": 1},
+        {"endpoints": {"primary": {"left_ventricle_volume_ml": {}}}},
+        ("trial",),
+    ),
+    "trial of a simulated endpoint": Plan(
+        of(3, *MADE, *USED)
+        | {rule: 1 for rule in ONCE if rule != "all"}
+        | {"trial": 1, "analyse_trial": 1, "simulate_hearts": 9},
+        {"endpoints": {"primary": {"simulation_lv_loaded_ml": {}}}},
+        ("trial",),
     ),
     "simulation": Plan(
         of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 9}, target=("simulate",)

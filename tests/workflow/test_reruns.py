@@ -11,7 +11,7 @@ DRY = ("--dry-run", "--quiet", "rules", "--cores", "1")
 STAGES = ("draw_targets", "generate_anatomies", "check_topology", "build_meshes", "write_inputs")
 LIBRARY = "workflow/scripts/cardiocohort"
 # what is about the whole cohort follows every change of a batch
-ABOUT_ALL = dict.fromkeys(("write_manifest", "write_report", "write_provenance", "all"), 1)
+ABOUT_ALL = dict.fromkeys(("write_manifest", "write_subjects", "write_report", "write_provenance", "all"), 1)
 pytestmark = pytest.mark.long
 
 

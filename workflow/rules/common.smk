@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from cardiocohort.anatomy import bundle_metadata
-from cardiocohort.cohort import covariates, people, plan, table
+from cardiocohort.cohort import covariates, people, plan, subject_columns, table
 from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
@@ -23,6 +23,7 @@ from cardiocohort.config.check import check_together, complete
 from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.typed_text import typed_text
 from cardiocohort.runtime.errors import InputError
+from cardiocohort.trial import endpoints
 
 # not workflow.basedir, which is that of a Snakefile that includes this workflow
 WORKFLOW = Path(workflow.current_basedir).parent
@@ -294,6 +295,9 @@ if WITH_COHORT:
     RULES = located("topology_rules")
     TARGETS_TABLE = located("targets_table")
     WITH_TABLE = not SETTINGS["label_maps"]
+    WITH_ENDPOINTS = bool(
+        SETTINGS["endpoints"]["primary"] or SETTINGS["endpoints"]["secondary"]
+    )
     with plain_errors():
         ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
         WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
@@ -312,6 +316,19 @@ if WITH_COHORT:
                 warn(sentence)
             if TARGETS_TABLE:
                 refuse_other_arms(TARGETS_TABLE, plan.arms_without_base(BATCHES))
+        if workflow.is_main_process:
+            subjects_have = subject_columns.columns(
+                ANATOMY.structures,
+                COVARIATES,
+                subject_columns.relations(plan.arms_of(BATCHES).values()),
+            )
+            if WITH_ENDPOINTS or requested("trial"):
+                endpoints.check(
+                    SETTINGS["endpoints"],
+                    subjects_have,
+                    plan.arms_of(BATCHES),
+                    plan.sizes_of(BATCHES),
+                )
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
@@ -320,3 +337,26 @@ if WITH_COHORT:
     BUNDLE_MOMENTS_SHA256 = artifacts.sha256(BUNDLE_MOMENTS)
     RULES_SHA256 = artifacts.sha256(RULES)
     TARGETS_SHA256 = artifacts.sha256(TARGETS_TABLE) if TARGETS_TABLE else None
+
+
+def trial_results(wildcards):
+    """Tables and figures of the trial, for the report: where the trial is run, or has run."""
+    folder = f"results/cohorts/{SETTINGS['cohort']}"
+    paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
+    there = all(Path(str(path).replace(plan.COHORT, folder)).exists() for path in paths)
+    return paths if requested("trial") or (WITH_ENDPOINTS and there) else []
+
+
+def simulated_tables(wildcards):
+    """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
+
+    All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
+    """
+    if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
+        return plan.stage_tables("simulations", simulation_batches())
+    folder = f"results/cohorts/{SETTINGS['cohort']}"
+    return [
+        path
+        for path in plan.stage_tables("simulations", simulation_batches())
+        if Path(path.replace(plan.COHORT, folder)).exists()
+    ]

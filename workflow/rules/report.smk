@@ -1,6 +1,6 @@
 # Report: who came out of the trial and how well, for people; and how it was made.
 # in  the tables of all stages and batches
-# out <cohort>/manifest.tsv, <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort
+# out <cohort>/manifest.tsv, <cohort>/subjects.tsv (.parquet, .schema.json), <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort
 #     table, as it was), <cohort>/provenance.json, <cohort>/ro-crate-metadata.json
 
 
@@ -28,8 +28,19 @@ REPORT_FIGURES = {
         dict.fromkeys(REPORT_CHARTS, "png") | {"gallery": "jpg"}
     ).items()
 }
-PAGE_TEMPLATE = WORKFLOW / "scripts/cardiocohort/report/cohort.html.j2"
+VIEWER_LIBRARY = str(REPOSITORY / "resources/viewer/three.min.js")
+PAGE_PARTS = [
+    path
+    for pattern in ("cohort*.j2", "viewer.js")
+    for path in sorted((WORKFLOW / "scripts/cardiocohort/report").glob(pattern))
+]
 ENVIRONMENTS = sorted(map(str, (REPOSITORY / "envs").glob("*.yaml")))
+SIMULATED_ENDPOINTS = [
+    column
+    for kind in ("primary", "secondary")
+    for column in SETTINGS["endpoints"][kind]
+    if column.startswith(subject_columns.SIMULATION)
+]
 
 
 localrules:
@@ -78,13 +89,44 @@ rule write_manifest:
         "../scripts/write_manifest.py"
 
 
+rule write_subjects:
+    input:
+        **STAGE_TABLES,
+        **OWN_COVARIATES,
+        simulations=simulated_tables,
+        manifest="<cohort>/manifest.tsv",
+        bundle=ancient(BUNDLE),
+    output:
+        table="<cohort>/subjects.tsv",
+        parquet="<cohort>/subjects.parquet",
+        dictionary="<cohort>/subjects.schema.json",
+    log:
+        "<cohort>/logs/report/subjects.log",
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=more_each_attempt(2000),
+        runtime=60,
+    params:
+        arms=list(plan.arms_of(BATCHES).values()),
+        anatomy=ANATOMY_DIGEST,
+        covariates_sha256=COVARIATES_SHA256,
+        library=library("write_subjects.py"),
+    message:
+        "Writing the table of subjects"
+    script:
+        "../scripts/write_subjects.py"
+
+
 rule write_report:
     input:
         **STAGE_TABLES,
         manifest="<cohort>/manifest.tsv",
         reference_values=ancient(REFERENCE_VALUES),
         bundle=ancient(BUNDLE),
+        trial=trial_results,
         provenance="<cohort>/provenance.json",
+        viewer=ancient(VIEWER_LIBRARY),
     output:
         **REPORT_FIGURES,
         page=report(
@@ -103,7 +145,8 @@ rule write_report:
         config=SETTINGS,
         arms=list(plan.arms_of(BATCHES).values()),
         reference_values_sha256=artifacts.sha256(REFERENCE_VALUES),
-        template=artifacts.sha256(PAGE_TEMPLATE),
+        page_parts=[artifacts.sha256(path) for path in PAGE_PARTS],
+        viewer_sha256=artifacts.sha256(VIEWER_LIBRARY),
         card_sha256=artifacts.sha256(BUNDLE),
         library=library("write_report.py"),
     message:
@@ -117,6 +160,7 @@ rule write_provenance:
         **STAGE_TABLES,
         **COHORT_TABLE_COPY,
         manifest="<cohort>/manifest.tsv",
+        subjects="<cohort>/subjects.tsv",
         config="<cohort>/config.resolved.yaml",
         bundle=ancient(BUNDLE),
         environments=ancient(ENVIRONMENTS),

@@ -10,6 +10,7 @@ from cardiocohort.runtime import artifacts, provenance, script
 
 HOLDS = {
     "manifest": "one row per requested subject: status, reason, errors, files",
+    "subjects": "one row per requested subject: covariates, targets, measurements, simulated quantities",
     "targets": "target moments",
     "anatomies": "label maps and their moments",
     "topology": "verdicts of the topology gate",

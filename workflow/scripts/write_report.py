@@ -11,6 +11,7 @@ from cardiocohort.report.cohort_tables import read_cohort_tables
 from cardiocohort.report.manifest import COLUMNS
 from cardiocohort.report.reference_values import read_reference_values
 from cardiocohort.report.summary import summarise
+from cardiocohort.report.trial_section import read_trial
 from cardiocohort.runtime import artifacts, script, tables
 
 
@@ -23,7 +24,7 @@ def main(snakemake):
     summary = summarise(found, manifest, read_reference_values(i.reference_values), arms)
     drawn = charts.all_charts(summary, found.targets, anatomy)
     chosen = gallery.chosen(manifest)
-    portraits = list(gallery.portray(chosen, Path(i.manifest).parent, found, manifest, anatomy))
+    shown = gallery.portray(chosen, Path(i.manifest).parent, found, manifest, anatomy)
     made = {
         "bundle": {"name": None, "weights_sha256": None, **read_card(i.bundle)},
         "config": p.config,
@@ -31,11 +32,14 @@ def main(snakemake):
         "seeds": sorted(manifest["seed"].dropna().unique()),
     }
     pictures = {name: pages.png(chart) for name, chart in drawn.items()}
-    pictures["gallery"] = page.jpeg(gallery.contact_sheet(portraits))
+    pictures["gallery"] = page.jpeg(gallery.contact_sheet(shown.portraits))
     for name, content in pictures.items():
         with artifacts.atomic_path(o[name]) as path:
             path.write_bytes(content)
-    artifacts.write_text(o.page, page.html(p.config["cohort"], summary, drawn, portraits, anatomy, made))
+    library = Path(i.viewer).read_text(encoding="utf-8")
+    trial = read_trial(i.get("trial", []))
+    content = page.html(p.config["cohort"], summary, drawn, shown, anatomy, made, library, trial)
+    artifacts.write_text(o.page, content)
 
 
 if __name__ == "__main__":

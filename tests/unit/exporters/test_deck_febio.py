@@ -222,3 +222,23 @@ def test_pyfebio_agrees_on_the_sections_it_models(tmp_path_factory):
         assert {e.tag for e in ours} <= {e.tag for e in theirs}
         for entry in ours:
             assert float(entry.text) == float(theirs.find(entry.tag).text)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_ten_node_tets_are_three_field_elements_by_name(order, tmp_path_factory):
+    """FEBio's own choice for tet10 is displacements alone (m_b3field_tet of its FEModelBuilder is false)."""
+    feb = Feb(export("febio", block(), Mechanics(element_order=order), tmp_path_factory) / "heart.feb")
+    kinds = {domain.get("type") for domain in feb.section["MeshDomains"]}
+    assert kinds == {"three-field-solid" if order == 2 else None}
+    for material in feb.material.values():
+        # which a three-field element demands
+        assert material.get("type") in ("uncoupled solid mixture", "Fung orthotropic", "Mooney-Rivlin")
+
+
+def test_springs_name_the_version_that_has_them(tmp_path_factory):
+    readme = {
+        base: (export("febio", block(), Mechanics(base=base), tmp_path_factory) / "README.txt").read_text()
+        for base in ("fixed", "robin")
+    }
+    assert "FEBio 4.10" in readme["robin"]
+    assert "4.10" not in readme["fixed"]

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import tomllib
+from dataclasses import asdict
 from xml.etree import ElementTree
 
 import h5py
@@ -77,10 +79,17 @@ def test_mesh_tags_and_fibres_survive(model, mechanics, tmp_path_factory):
         assert np.array_equal(xdmf.topology(name), entities)
         assert xdmf.tags(name).dtype == np.int32
         assert np.array_equal(xdmf.tags(name), tags)
-    with h5py.File(folder / "microstructure.h5") as store:
+    with h5py.File(folder / "microstructure.bp") as store:
         for name in ("f0", "s0", "n0"):
-            assert np.array_equal(store[f"cells/{name}"], getattr(model.microstructure, name))
-            assert np.array_equal(store[f"nodes/{name}"], getattr(model.microstructure, f"node_{name}"))
+            # as the h5py backend of io4dolfinx reads a function: values of a cell by dofmap and offsets
+            function = store[f"mesh/functions/{name}"]
+            assert function.attrs["timestamps"].tolist() == [0.0]
+            offsets, dofmap = function["dofmap_offsets"][:], function["dofmap"][:]
+            assert offsets.tolist() == list(range(0, 3 * len(model.tets) + 1, 3))
+            assert np.array_equal(
+                function["0/array"][:][dofmap].reshape(-1, 3), getattr(model.microstructure, name)
+            )
+        assert store["mesh/CellPermutations"].shape == (len(model.tets),)
 
 
 def test_markers_and_spaces_are_what_cardiac_geometries_keeps(tmp_path_factory):
@@ -111,3 +120,28 @@ def test_settings_reach_the_script_by_the_names_it_uses(material, tmp_path_facto
     }
     assert len(used) > 5
     assert used <= settings.keys()
+
+
+@many
+@given(mechanics=inflations)
+def test_the_command_line_of_pulse_gets_the_same_settings(mechanics, tmp_path_factory):
+    """Names and units as fenicsx-pulse's configuration has them; its own reader runs in the long tests."""
+    folder = export("fenicsx", block(), mechanics, tmp_path_factory)
+    config = tomllib.loads((folder / "inflation.toml").read_text())
+    assert config["geometry"]["unit"] == "mm"
+    loads = {load["marker"]: load["profile"]["to_value"].split() for load in config["load"]}
+    for marker, kpa in (("LV", mechanics.lv_pressure_kpa), ("RV", mechanics.rv_pressure_kpa)):
+        value, unit = loads[marker]
+        assert (float(value), unit) == (pytest.approx(kpa), "kPa")
+    assert config["time"]["num_steps"] == mechanics.load_steps
+    if mechanics.base == "fixed":
+        assert config["bcs"] == {"base_bc": "fixed"}
+    else:
+        along, across = config["bcs"]["robin"]
+        assert (along["perpendicular"], across["perpendicular"]) == (False, True)
+        assert along["value"] == across["value"] == f"{mechanics.base_stiffness_kpa_per_mm:g} kPa/mm"
+    law = config["material"]
+    kinds = {"holzapfel_ogden": "holzapfel_ogden", "guccione": "guccione", "neo_hooke": "neo_hookean"}
+    assert law.pop("type") == kinds[mechanics.material]
+    given_values = sorted(float(str(value).removesuffix(" kPa")) for value in law.values())
+    assert given_values == pytest.approx(sorted(asdict(getattr(mechanics, mechanics.material)).values()))

@@ -1,5 +1,6 @@
 """Exporters: what is written reads back, by readers that are not ours or follow the format's rules alone."""
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyvista
 from hypothesis import given
 
 from cardiocohort import exporters
+from cardiocohort.exporters import _checks
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.mesh.model import FACETS
 from cardiocohort.mesh.storage import read_model, write_surface, write_volume
@@ -18,6 +20,7 @@ from cardiocohort.runtime.errors import InputError, SubjectError
 from decks import many, models
 from small_meshes import box
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 FORMATS = ["calculix", "febio", "fenicsx", "opencarp", "svmultiphysics", "vtu"]
 
 
@@ -36,6 +39,26 @@ def stored(folder: Path, model) -> list[tuple[str, int, str]]:
 
 def test_the_formats_there_are():
     assert list(exporters.available()) == FORMATS
+
+
+def test_each_format_says_how_far_it_was_checked():
+    assert sorted(_checks.CHECKS) == FORMATS
+    docs = (REPOSITORY / "docs/solvers.md").read_text(encoding="utf-8")
+    assert f"_checks -->\n{_checks.table()}<!-- end" in docs, "python -m cardiocohort.exporters._checks"
+    for check in _checks.CHECKS.values():
+        assert bool(check.run) == bool(check.version) == bool(check.agreement)
+
+
+def test_the_versions_that_ran_are_the_pinned_ones():
+    pins = (REPOSITORY / "envs/fenicsx.txt").read_text(encoding="utf-8")
+    stated = _checks.CHECKS["fenicsx"].version
+    for package, name in (
+        ("dolfinx-solver-real", "DOLFINx"),
+        ("fenicsx-pulse", "fenicsx-pulse"),
+        ("cardiac-geometriesx", "cardiac-geometriesx"),
+    ):
+        major, minor = re.search(rf"^{package}==(\d+)\.(\d+)", pins, re.MULTILINE).groups()
+        assert f"{name} {major}.{minor}" in stated
 
 
 def test_an_unknown_format_is_named_with_those_there_are():
@@ -201,9 +224,44 @@ def test_opencarp_has_coordinates_on_nodes_segments_on_elements(model, tmp_path_
         assert np.allclose([float(value) for (value,) in lines], values, atol=1e-6)
 
 
-def test_opencarp_without_fibres_has_no_lon_and_no_fields(tmp_path_factory):
+def test_opencarp_without_fibres_has_no_lon_fields_and_run(tmp_path_factory):
     folder, _ = export("opencarp", replace(box(), microstructure=None, coordinates=None), tmp_path_factory)
-    assert not list(folder.glob("*.lon")) + list(folder.glob("*.dat"))
+    left = [path.name for ending in ("lon", "dat", "par") for path in folder.glob(f"*.{ending}")]
+    assert not left + list(folder.glob("*stimulus*"))
+
+
+@many
+@given(model=models)
+def test_opencarp_activates_small_patches_of_the_named_endocardium(model, tmp_path_factory):
+    folder, _ = export("opencarp", model, tmp_path_factory)
+    lines = [line for line in (folder / "activation.par").read_text().splitlines() if line[0] != "#"]
+    run = dict(line.split(" = ") for line in lines)
+    assert len(run) == len(lines)
+    assert run["meshname"] == "heart"
+    for owner in ("phys_region[0]", "imp_region[0]", "gregion[0]"):
+        tags = {int(run[f"{owner}.ID[{i}]"]) for i in range(int(run[f"{owner}.num_IDs"]))}
+        assert tags >= set(model.region.tolist())
+    stimuli = int(run["num_stim"])
+    assert stimuli > 0
+    for i in range(stimuli):
+        name, file = run[f"stim[{i}].name"], run[f"stim[{i}].elec.vtx_file"]
+        (count, domain), nodes = rows(folder / file, 2)
+        nodes = np.array([int(n) for (n,) in nodes])
+        assert (int(count), domain) == (len(nodes), "intra")
+        surface = "rvendo_nosept" if name.startswith("rv") else "lvendo"
+        on_surface = read_counted(folder / f"heart.{surface}.surf", "Tr", 3).astype(int)
+        assert set(nodes.tolist()) <= set(on_surface.ravel().tolist())
+        spread = np.linalg.norm(model.points_mm[nodes] - model.points_mm[nodes].mean(axis=0), axis=1)
+        assert spread.max() <= 5.0
+
+
+def test_the_volumes_at_rest_are_in_the_readme(tmp_path_factory):
+    model = box()
+    for name in ("febio", "fenicsx", "svmultiphysics", "calculix"):
+        text = (export(name, model, tmp_path_factory)[0] / "README.txt").read_text()
+        for ventricle in ("lv", "rv"):
+            assert f"{ventricle.upper()} {model.cavity_volume_ml(ventricle):.2f} mL" in text
+        assert ("neo_hooke writes" if name == "calculix" else "holzapfel_ogden writes") in text
 
 
 def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
@@ -214,6 +272,8 @@ def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
     record = exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
     assert record["files"] == ["s/vtu/mesh.vtu", "s/vtu/surface.vtp"]
     assert sorted(p.name for p in deck.iterdir()) == ["README.txt", "mesh.vtu", "surface.vtp"]
+    for name, (path, *_) in zip(("mesh.vtu", "surface.vtp"), listed, strict=True):
+        assert (deck / name).samefile(path), "the mesh lies on the disk twice"
     nested = exporters.write_deck(
         batch / "s" / "svmultiphysics" / "README.txt", ("svmultiphysics", *listed, Mechanics())
     )

@@ -77,6 +77,18 @@ def test_round_edges_removes_a_blade_and_keeps_a_ball():
     assert np.abs(rounded - ball)[np.abs(ball) < 3].mean() < 0.3
 
 
+@pytest.mark.parametrize("at", [(20, 24, 28), (3, 24, 45)])
+def test_offsets_in_a_box_around_the_inside_end_as_on_the_whole_grid(at):
+    """To the last bit; also where the box meets the border of the grid."""
+    places = np.moveaxis(np.indices((48, 50, 52)), 0, -1).astype(float)
+    halves = np.abs(places - at) / [6, 10, 14]
+    values = (halves.max(axis=-1) - 1) * 6
+    whole = signed_distance.redistance(values, 1.0)
+    for offset in (-2.0, 4.0, -2.0):
+        whole = signed_distance.redistance(whole + offset, 1.0)
+    assert np.array_equal(signed_distance.round_edges(values, 2.0, 1.0), whole)
+
+
 def test_field_gradient_of_a_linear_field():
     x, _ = grid((10, 10, 10), 1.5)
     field = signed_distance.Field(x @ [0.5, -1.0, 2.0], x[0, 0, 0], 1.5)

@@ -179,7 +179,9 @@ def test_sections_of_an_ellipsoid(seed, axis):
 def test_slices_show_the_voxels_on_the_side_where_they_are():
     label_map = ball((30, 0, 0), 12.0)  # to the patient's right
     window = portraits.Window((0.0, 0.0, 0.0), 120.0)
-    picture = np.asarray(portraits.label_map_pictures(label_map, HEART, [], window)["slices"], dtype=float)
+    solid = portraits.surfaces(label_map, HEART)
+    pictures = portraits.label_map_pictures(label_map, HEART, solid, [], window)
+    picture = np.asarray(pictures["slices"], dtype=float)
     n = portraits.SIZE_PX
     assert picture.shape == (n, 3 * n, 3)
     coloured = np.abs(picture - picture.mean(axis=-1, keepdims=True)).max(axis=-1) > 30

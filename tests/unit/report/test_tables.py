@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import analyse_trial
 import report_cohort
 import write_manifest
 import write_report
 from cardiocohort.anatomy import moments
-from cardiocohort.cohort import stage_tables
+from cardiocohort.cohort import stage_tables, subject_columns
 from cardiocohort.cohort.grammar import Edit
 from cardiocohort.cohort.table import Arm
+from cardiocohort.config.check import complete
 from cardiocohort.metrics.agreement import agreement, error_table, errors_by_subject
 from cardiocohort.report import acceptance, gallery, reference_values
+from cardiocohort.report.asked_and_came import asked_and_came
 from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
 from cardiocohort.report.further_attributes import further_attributes
 from cardiocohort.report.manifest import COLUMNS, manifest
@@ -27,10 +30,15 @@ from cardiocohort.report.summary import summarise
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import sha256
 from cardiocohort.runtime.errors import InputError
+from headless_chromium import MISSING, PROGRAM, SOFTWARE_GL, Chromium
 from workflow_runs import REPOSITORY, make_bundle
 
+VIEWER_LIBRARY = REPOSITORY / "resources/viewer/three.min.js"
+needs_chromium = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 REFERENCE = REPOSITORY / "resources/reference/reference_values.tsv"
 HEALTHY, DILATED = report_cohort.ARMS
+TRIAL_TABLES = ("baseline", "contrasts", "power", "sample_sizes", "missing", "correlations")
+TRIAL_FIGURES = ("forest", "distributions", "power", "correlations")
 SEEDS = {f"{HEALTHY}-0000": 7, f"{DILATED}-0000": 8}
 
 
@@ -203,24 +211,6 @@ def test_published_values_fit_the_people_and_the_units():
     assert "right_atrium" not in set(unknown["structure"])
 
 
-def test_the_people_of_an_arm_are_given_with_every_covariate():
-    targets = pd.DataFrame(
-        {
-            "subject": ["a-0", "a-0", "a-1", "b-0"],
-            "arm": ["a", "a", "a", "b"],
-            "heart_plausibility": 0.5,
-            "sex": ["female", "female", "male", ""],
-            "height_cm": [160.0, 160.0, 170.0, np.nan],
-            "nyha": ["II", "II", "II", ""],
-            "batch": "a-0000",
-        }
-    )
-    rows = reference_values.people(targets).itertuples(index=False, name=None)
-    assert list(rows) == [
-        ("a", "sex", "female: 1, male: 1"), ("a", "height_cm", "165 ± 5"), ("a", "nyha", "II: 2"),
-    ]  # fmt: skip
-
-
 def _manifest_of(statuses: dict[str, list[str]]) -> pd.DataFrame:
     rows = [
         {"subject": f"{arm}-{i}", "arm": arm, "status": status, "anatomy": "" if status == "failed" else "x"}
@@ -247,7 +237,7 @@ def test_the_gallery_is_bounded_and_shares_places_fairly():
 class Checked(HTMLParser):
     """Collects what a page is made of; fails at a tag that closes what is not open."""
 
-    VOID = frozenset({"meta", "img", "br", "link"})
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
 
     def __init__(self, text):
         super().__init__()
@@ -265,7 +255,8 @@ class Checked(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text.append(data)
+        if "script" not in self.open:
+            self.text.append(data)
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
@@ -290,8 +281,29 @@ def named(**entries):
     return found
 
 
-def write_page(folder: Path, paths: dict, seeds: dict) -> Checked:
-    """Run the two scripts as their rules do; the page, parsed."""
+def write_trial(folder: Path) -> list[str]:
+    """Tables and figures of a trial of two arms of six hearts, as its script writes them."""
+    hearts = pd.DataFrame({
+        "subject": [f"{arm}-{k}" for arm in (HEALTHY, DILATED) for k in range(6)],
+        "arm": np.repeat([HEALTHY, DILATED], 6), "base": "", "status": "accepted",
+        "left_ventricle_volume_ml": [100.0, 108, 111, 97, 104, 120, 190, 204, 180, 215, 220, np.nan],
+    })  # fmt: skip
+    hearts.to_parquet(folder / "subjects.parquet")
+    columns = subject_columns.columns(("left_ventricle",), {}, {})
+    columns = {name: columns[name] for name in hearts}
+    (folder / "subjects.schema.json").write_text(json.dumps(subject_columns.dictionary(columns)))
+    endpoints = complete({"endpoints": {"primary": {"left_ventricle_volume_ml": {}}, "resamples": 100}})
+    output = {name: f"{folder}/trial/{name}.tsv" for name in TRIAL_TABLES}
+    output |= {f"{name}_figure": f"{folder}/trial/{name}.png" for name in TRIAL_FIGURES}
+    files = {"subjects": f"{folder}/subjects.parquet", "dictionary": f"{folder}/subjects.schema.json"}
+    analyse_trial.main(
+        SimpleNamespace(input=named(**files), output=named(**output), params=SimpleNamespace(**endpoints))
+    )
+    return list(output.values())
+
+
+def write_page(folder: Path, paths: dict, seeds: dict, **further) -> Checked:
+    """Run the two scripts as their rules do; the page, parsed. further: input files of the page."""
     bundle = make_bundle(folder / "bundle")
     record = {
         "workflow": {"version": "1", "commit": None},
@@ -305,8 +317,8 @@ def write_page(folder: Path, paths: dict, seeds: dict) -> Checked:
     )
     extra = {
         "manifest": table, "reference_values": str(REFERENCE), "bundle": str(bundle / "bundle.json"),
-        "provenance": str(folder / "provenance.json"),
-    }  # fmt: skip
+        "provenance": str(folder / "provenance.json"), "viewer": str(VIEWER_LIBRARY),
+    } | further  # fmt: skip
     names = [
         "acceptance",
         "distributions",
@@ -341,20 +353,91 @@ def test_who_was_not_accepted_is_named_with_the_place_of_the_reasons(paths, tmp_
 
 @pytest.fixture(scope="module")
 def page(folder, paths):
-    return write_page(folder, paths, SEEDS)
+    return write_page(folder, paths, SEEDS, trial=write_trial(folder))
 
 
 def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
-    assert not page.all("script")
+    assert not any("src" in script for script in page.all("script"))
     assert not page.all("link")
     images = page.all("img")
-    assert len(images) == 5 + 7 * 4 + 4  # charts, views of anatomies, bull's-eyes of meshed hearts
+    # charts, of the trial too, views of anatomies, bull's-eyes of meshed hearts
+    assert len(images) == 5 + 4 + 7 * 4 + 4
     assert all(image["src"].startswith("data:image/") and image["alt"].strip() for image in images)
     links = {a["href"] for a in page.all("a")}
     assert {link[1:] for link in links if link.startswith("#")} <= page.ids
     beside = {link for link in links if not link.startswith("#")}
-    assert beside == {"../manifest.tsv", "../provenance.json", "../config.resolved.yaml"}
+    written = {"../manifest.tsv", "../provenance.json", "../config.resolved.yaml"}
+    assert beside == written | {"../trial/contrasts.tsv"}
     assert (folder / "report/cohort.html").stat().st_size / len(images) * (4 + 24 * 5) < 10e6
+
+
+def test_the_page_says_who_was_asked_for_and_who_came(page, cohort, made):
+    table = asked_and_came(cohort, made).set_index(["arm", "column", "level"])
+    women = table.loc[DILATED, "sex", "female"]
+    assert (women["asked_count"], women["came_count"]) == (4, 2)
+    volume = table.loc[HEALTHY, "left_ventricle", ""]
+    rows = cohort.targets[
+        (cohort.targets["arm"] == HEALTHY) & (cohort.targets["structure"] == "left_ventricle")
+    ]
+    assert volume["asked_median"] == pytest.approx(rows["volume_ml"].median())
+    accepted = made.loc[(made["arm"] == HEALTHY) & (made["status"] == "accepted"), "subject"]
+    achieved = cohort.anatomies.set_index(["structure", "subject"]).loc["left_ventricle"].loc[accepted]
+    assert volume["came_mean"] == pytest.approx(achieved["volume_ml"].mean())
+    assert (volume["asked_n"], volume["came_n"]) == (4, 2)
+    text = " ".join(" ".join(page.text).split())
+    assert "Who was asked for and who came" in text
+    assert "sex: female 4 (100 %) – 4 2 (100 %) – 2" in text
+
+
+def test_the_page_has_a_section_for_a_trial_that_was_run(page):
+    text = " ".join(" ".join(page.text).split())
+    assert (
+        "left ventricle volume ml (primary) dilated cardiomyopathy healthy women unpaired 5, 6 1, 0" in text
+    )
+
+
+@needs_chromium
+def test_a_browser_shows_the_page_on_a_phone_and_on_paper(page, folder, tmp_path):
+    """Light, dark and printed: nothing is wider than the window, nothing is loaded, no error is logged."""
+    file = folder / "report/cohort.html"
+    with Chromium(tmp_path, *SOFTWARE_GL) as browser:
+        for scheme in ("light", "dark"):
+            browser.open(file, 390, 844, scheme=scheme)
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+            assert contrast(browser) > 4.5
+            seen = browser.picture("#viewer-canvas").reshape(-1, 3).astype(int)
+            assert (np.ptp(seen, axis=1) > 60).mean() > 0.15  # hearts have colours, the background none
+        browser.call("Emulation.setEmulatedMedia", media="print")
+        for selector in ("#viewer", "nav", "button"):
+            assert browser.run(f"getComputedStyle(document.querySelector('{selector}')).display") == "none"
+        assert contrast(browser) > 4.5
+        assert len(browser.call("Page.printToPDF")["data"]) > 100_000
+        assert browser.errors == []
+        assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
+
+
+def contrast(browser) -> float:
+    """The least contrast ratio (WCAG 2) of a text in the page against what it stands on."""
+    return browser.run("""(() => {
+      const parts = (text) => text.match(/[\\d.]+/g).map(Number);
+      const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, w, i) => {
+        const v = c[i] / 255;
+        return sum + w * (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+      }, 0);
+      const ground = (e) => {
+        for (; e; e = e.parentElement) {
+          const c = parts(getComputedStyle(e).backgroundColor);
+          if (c.length === 3 || c[3] === 1) return c;
+        }
+        return matchMedia("(prefers-color-scheme: dark)").matches ? [18, 18, 18] : [255, 255, 255];
+      };
+      const texts = [...document.querySelectorAll("h1, h2, h3, p, li, th, td, caption, figcaption, dt, dd, "
+        + "a, button, label, legend, summary, code, strong, span, pre")];
+      return Math.min(...texts.filter((e) => e.textContent.trim() && e.checkVisibility()).map((e) => {
+        const [a, b] = [light(parts(getComputedStyle(e).color)), light(ground(e))];
+        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      }));
+    })()""")
 
 
 def test_the_page_tells_counts_errors_limits_and_refusals(page):

@@ -15,13 +15,11 @@ import pyvista
 
 from cardiocohort import exporters
 from cardiocohort.mechanics.settings import Mechanics, NeoHooke
-from cardiocohort.mesh import storage
 from cardiocohort.mesh.second_order import second_order
-from cardiocohort.runtime import artifacts, batch_runner
 from cardiocohort.simulation import land2015, measures, subject
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.settings import SimulationSettings
-from simulated import run, ventricle
+from simulated import run, simulate, ventricle
 
 PUBLISHED = pd.read_csv(Path(__file__).resolve().parents[3] / "resources/verification/land2015.tsv", sep="\t")
 # pressed gently, for a wall as thick as the test's with no right ventricle beside it
@@ -78,23 +76,6 @@ def test_springs_on_the_epicardium_hold_the_heart_back():
         assert ended.complete
         grown.append(measures.cavity_volume_ml(stated, model, "lv") - model.cavity_volume_ml("lv"))
     assert 0 < grown[1] < 0.9 * grown[0]
-
-
-def listed(path):
-    return str(path), path.stat().st_size, artifacts.sha256(path)
-
-
-def simulate(model, folder, mechanics, settings=None):
-    """The record of one subject, as the rule's script makes it."""
-    storage.write_volume(folder / "s.vtu", model)
-    storage.write_surface(folder / "s.surface.vtp", model)
-    row = {"subject": "s"}
-    for part, name in (("", "s.vtu"), ("surface_", "s.surface.vtp")):
-        values = (name, *listed(folder / name)[1:])
-        row |= dict(zip([f"{part}file", f"{part}size", f"{part}sha256"], values, strict=True))
-    task = subject.task(row, folder, mechanics, settings or SimulationSettings(), 1, "inputs")
-    (record,) = batch_runner.run_batch(folder / "out", [task], subject.simulate_subject)
-    return record
 
 
 def test_too_large_a_load_ends_with_the_last_good_state(tmp_path):

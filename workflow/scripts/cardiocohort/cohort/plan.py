@@ -135,6 +135,25 @@ def arms_of(planned: Mapping[str, dict]) -> dict[str, dict]:
     return {batch["arm"]["name"]: batch["arm"] for batch in planned.values() if "arm" in batch}
 
 
+def sizes_of(planned: Mapping[str, dict]) -> dict[str, int]:
+    """Requested subjects of each arm."""
+    sizes: dict[str, int] = {}
+    for name, batch in planned.items():
+        sizes[arm_of(name)] = sizes.get(arm_of(name), 0) + len(subjects_of(batch))
+    return sizes
+
+
+def check_arms(named: Iterable[str], planned: Mapping[str, dict], where: str) -> None:
+    """InputError for the first name that is no arm of the plan; where: the config key that has the names."""
+    arms = arms_of(planned)
+    for name in named:
+        if name not in arms:
+            allowed = ", ".join(arms) or "none, since hearts come from label maps"
+            raise InputError(
+                f"config key '{where}': {name!r} is no arm of the cohort table; allowed: {allowed}"
+            )
+
+
 def arms_without_base(planned: Mapping[str, dict]) -> list[str]:
     """Names of the arms that explicit targets can be for: siblings have the moments of their base."""
     return [name for name, arm in arms_of(planned).items() if not arm["base"]]

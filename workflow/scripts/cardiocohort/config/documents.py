@@ -1,12 +1,14 @@
 """Documents made from the config's keys: `python -m cardiocohort.config.documents` writes them anew.
 
-The JSON Schema serves editors and validators outside this workflow; docs/config.md is the reference page.
+The JSON Schema serves editors and validators outside this workflow; docs/config.md is the reference page. The
+columns of subjects.tsv in docs/results.md come from their definitions.
 """
 
 import json
 import re
 from pathlib import Path
 
+from ..cohort.subject_columns import reference
 from .check import SCHEMA
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -29,7 +31,17 @@ def documents() -> dict[Path, str]:
     return {
         REPOSITORY / "workflow/schemas/config.schema.json": json.dumps(schema, indent=1) + "\n",
         REPOSITORY / "docs/config.md": page(),
+        REPOSITORY / "docs/results.md": _with_table(REPOSITORY / "docs/results.md", "subjects", reference()),
     }
+
+
+def _with_table(path: Path, name: str, lines: list[str]) -> str:
+    """The text of a page with the lines between its marks `<!-- table: name -->` and `<!-- end -->`."""
+    before, mark, rest = path.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    if not (mark and end):
+        raise ValueError(f"{path}: the marks of table {name!r} are missing")
+    return before + mark + "\n".join(lines) + "\n" + end + after
 
 
 def page() -> str:

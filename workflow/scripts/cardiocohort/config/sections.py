@@ -8,6 +8,7 @@ from ..meshing.settings import MeshSettings
 from ..microstructure.settings import FibreAngles
 from ..runtime.keys import key, section
 from ..simulation.settings import SimulationSettings
+from ..trial.settings import Endpoints
 
 
 @dataclass(frozen=True)
@@ -662,6 +663,10 @@ class Config:
     refinement: Refinement = section(
         Refinement,
         "Target `refinement_study`, the same hearts at several edge lengths (docs/meshing.md).",
+    )
+    endpoints: Endpoints = section(
+        Endpoints,
+        "What a trial is about: endpoints, reference arm, tests (target `trial`, docs/trial.md).",
     )
     formats: list = key(
         ["vtu", "opencarp"],

@@ -15,6 +15,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +24,28 @@ from ..mechanics.settings import Mechanics
 from ..mesh.frames import CONVENTION
 from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
-from ..runtime.artifacts import check_file, listed_in, remove, write_text
+from ..runtime.artifacts import check_file, link_to, listed_in, remove, write_text
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
 
 Writer = Callable[[BiventricularModel, Path, Mechanics], list[Path]]
 _WRITERS: dict[str, Writer] = {}
+_MESH_FILES: dict[str, tuple[str, str]] = {}
 
 
-def register(name: str) -> Callable[[Writer], Writer]:
-    """Decorator that makes a writer known by `name`; ValueError if the name is taken."""
+def register(name: str, mesh_files: tuple[str, str] | None = None) -> Callable[[Writer], Writer]:
+    """Decorator that makes a writer known by `name`; ValueError if the name is taken.
+
+    mesh_files: the format's names of the mesh's own volume and surface file, of which a deck needs no second
+    copy (`write_deck`).
+    """
 
     def keep(writer: Writer) -> Writer:
         if name in _WRITERS:
             raise ValueError(f"two exporters are registered as {name!r}")
         _WRITERS[name] = writer
+        if mesh_files:
+            _MESH_FILES[name] = mesh_files
         return writer
 
     return keep
@@ -79,15 +87,23 @@ def _write_frame(readme: Path, model: BiventricularModel) -> Path:
     return file
 
 
+@lru_cache(maxsize=1)
+def _model(volume: tuple[str, int, str], surface: tuple[str, int, str]) -> BiventricularModel:
+    """The mesh of two files, kept for the subject's next format."""
+    return read_model(volume[0], surface[0])
+
+
 def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict:
     """Write one subject's deck of one format into the folder of `path`, its README.txt, which comes last.
 
     payload: format, path, size and sha256 of the mesh's volume and of its surface file, and the passive
-    inflation that the deck describes. The record's `files` are all but the README, relative to the batch
-    folder <batch>/<subject>/<format>/README.txt.
+    inflation that the deck describes. What is the mesh's own file becomes a second name of it. The record's
+    `files` are all but the README, relative to the batch folder <batch>/<subject>/<format>/README.txt.
     """
     name, volume, surface, mechanics = payload
-    model = read_model(check_file(*volume), check_file(*surface))
+    for file in (volume, surface):
+        check_file(*file)
+    model = _model(volume, surface)
     remove(path.parent)
     path.parent.mkdir(parents=True)
     written = writer(name)(model, path.parent, mechanics)
@@ -96,6 +112,8 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
     if model.world_from_heart is not None:
         written.append(_write_frame(path, model))
+    for file, (source, *_) in zip(_MESH_FILES.get(name, ()), (volume, surface), strict=False):
+        link_to(source, path.parent / file)
     batch = path.parents[2]
     return {
         "verdict": Outcome.ACCEPTED,

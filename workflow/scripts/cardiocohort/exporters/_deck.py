@@ -47,6 +47,27 @@ def patches(model: BiventricularModel, facets: np.ndarray) -> dict[str, np.ndarr
     return {name: part for name, part in by_tag.items() if len(part)}
 
 
+def expected(model: BiventricularModel, mechanics: Mechanics, material: str = "") -> str:
+    """The README's paragraph on cavity volumes, by which a run can be judged.
+
+    material: the deck's, if it is not the setting.
+    """
+    present = {
+        name[:2]: kpa
+        for name, kpa in pressures_kpa(mechanics).items()
+        if (model.facet_tag == FACETS[name]).any()
+    }
+    rest = ", ".join(f"{name.upper()} {model.cavity_volume_ml(name):.2f} mL" for name in present)
+    full = ", ".join(f"{name.upper()} {kpa:g} kPa" for name, kpa in present.items())
+    return (
+        f"Cavities at rest, closed by a fan from the middle of the rim: {rest}.\n"
+        "A plane lid over a curved rim may differ by 0.5 %; more means another mesh, unit or tag.\n"
+        f"Cavities at full load ({full}): the target `simulate` with the material\n"
+        f"{material or mechanics.material} writes them for this mesh in simulations/<batch>.tsv\n"
+        "(lv_loaded_ml, rv_loaded_ml), and as a curve in the pressure_volume.tsv of each subject.\n"
+    )
+
+
 def text_rows(form: str, *columns: np.ndarray) -> str:
     """One formatted row an entry of `columns`, arrays (n,) or (n, k); `%d` takes whole numbers."""
     table = np.column_stack(columns)

@@ -4,8 +4,11 @@ Format: CalculiX CrunchiX manual, "Input deck format" and "Ten-node tetrahedral 
 tetrahedron are S1 = 123, S2 = 142, S3 = 243, S4 = 341, a positive pressure Pn pushes on face n. Nodes and
 elements count from 1. Units are mm and N, in which a stress is in MPa.
 
-The material is always the neo-Hookean one: CalculiX has neither of the fibre laws. Fibres are there as an
-orientation an element, in which stresses can be printed and from which a user material can start.
+The material is always the neo-Hookean one. CalculiX' own fibre law (ELASTIC_FIBER) has the fibre and sheet
+terms of Holzapfel and Ogden, but a neo-Hookean matrix and no shear term. It also ends the process where an
+iterate stretches a fibre too far, instead of halving the step: with the default parameters at 3 % of the
+load. Fibres are there as an orientation per element, in which stresses can be printed and from which a user
+material can start.
 """
 
 from pathlib import Path
@@ -16,7 +19,8 @@ from ..mechanics.settings import Mechanics
 from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
-from ._deck import ENDOCARDIA, behind_facets, mesh_of_order, patches, pressures_kpa, text_rows
+from ._checks import checked
+from ._deck import ENDOCARDIA, behind_facets, expected, mesh_of_order, patches, pressures_kpa, text_rows
 
 NAME = "heart"
 MPA_PER_KPA = 1e-3
@@ -39,7 +43,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
         write_text(files[-1], _fibres(model))
     files += [folder / f"{NAME}.inp", folder / "README.txt"]
     write_text(files[-2], _deck(model, mechanics, points, surfaces))
-    write_text(files[-1], _readme(mechanics))
+    write_text(files[-1], _readme(model, mechanics))
     return files
 
 
@@ -160,7 +164,7 @@ def _springs(points: np.ndarray, facets: np.ndarray, stiffness: float, last_id: 
     )
 
 
-def _readme(mechanics: Mechanics) -> str:
+def _readme(model: BiventricularModel, mechanics: Mechanics) -> str:
     instead = (
         ""
         if mechanics.material == "neo_hooke"
@@ -174,4 +178,5 @@ def _readme(mechanics: Mechanics) -> str:
         f"{', '.join(map(str.upper, FACETS))} and the same with _SURFACE. {NAME}_fibres.inp: fibre and\n"
         "sheet direction an element, as a distribution with an orientation; CalculiX warns that it cannot\n"
         "interpret the line COORD3D, which is Abaqus' alone.\n"
+        f"{expected(model, mechanics, 'neo_hooke')}{checked('calculix')}"
     )

@@ -5,6 +5,9 @@ elements and nodes count from 1, MeshDomains stands behind Mesh, MeshData behind
 the elements of a part from 1. Units are mm, kg and s, in which a pressure is in kPa. One part and one
 material a region, so that regions can be given different ones.
 
+Ten-node tetrahedra need the type three-field-solid by name: without it FEBio takes displacements alone, which
+are stiffer in nearly incompressible muscle. Springs (traction Robin BC) exist from FEBio 4.10 on.
+
 What differs from the settings: FEBio has no term in I8fs, the shear between fibre and sheet of Holzapfel and
 Ogden's energy; it is left out.
 """
@@ -17,7 +20,8 @@ from ..mechanics.settings import Guccione, HolzapfelOgden, Mechanics, NeoHooke
 from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
-from ._deck import mesh_of_order, need_fibres, patches, pressures_kpa, text_rows
+from ._checks import checked
+from ._deck import expected, mesh_of_order, need_fibres, patches, pressures_kpa, text_rows
 
 NAME = "heart"
 TET_KINDS = {4: "tet4", 10: "tet10"}
@@ -31,7 +35,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
     need_fibres(model, mechanics)
     files = [folder / f"{NAME}.feb", folder / "README.txt"]
     write_text(files[0], _document(model, mechanics))
-    write_text(files[1], _readme(mechanics))
+    write_text(files[1], _readme(model, mechanics))
     return files
 
 
@@ -40,6 +44,7 @@ def _document(model: BiventricularModel, mechanics: Mechanics) -> str:
     surfaces = patches(model, facets)
     parts = {name: np.flatnonzero(model.region == tag) for name, tag in REGIONS.items()}
     parts = {name: rows for name, rows in parts.items() if len(rows)}
+    kind = ' type="three-field-solid"' if mechanics.element_order == 2 else ""
     sections = [
         '<?xml version="1.0" encoding="ISO-8859-1"?>\n'
         f"<!-- Passive inflation of both ventricles; mm, kg, s, kPa. Run: {RUN} -->\n"
@@ -58,7 +63,7 @@ def _document(model: BiventricularModel, mechanics: Mechanics) -> str:
         *(_node_set(name, rows) for name, rows in surfaces.items()),
         "</Mesh>\n",
         "<MeshDomains>\n",
-        *(f'<SolidDomain name="{name}" mat="{name}_muscle"/>\n' for name in parts),
+        *(f'<SolidDomain name="{name}" mat="{name}_muscle"{kind}/>\n' for name in parts),
         "</MeshDomains>\n",
     ]
     if model.microstructure is not None and mechanics.material != "neo_hooke":
@@ -203,11 +208,16 @@ def _output() -> str:
     )
 
 
-def _readme(mechanics: Mechanics) -> str:
+def _readme(model: BiventricularModel, mechanics: Mechanics) -> str:
     left_out = {
         "holzapfel_ogden": "FEBio has no shear term between fibre and sheet (a_fs, b_fs): it is left out.\n"
     }
-    springs = "The base's springs act on the deformed area.\n" if mechanics.base == "robin" else ""
+    springs = (
+        "The base's springs need FEBio 4.10 or newer, where they count as experimental; they act on the\n"
+        "deformed area.\n"
+        if mechanics.base == "robin"
+        else ""
+    )
     return (
         f"FEBio 4 model '{NAME}.feb': passive inflation, mm, kg, s, kPa.\n"
         f"Run with: {RUN}\n"
@@ -216,4 +226,6 @@ def _readme(mechanics: Mechanics) -> str:
         f"Surfaces: {', '.join(FACETS)}, normals outward; the same names with _nodes are node sets.\n"
         + left_out.get(mechanics.material, "")
         + springs
+        + expected(model, mechanics)
+        + checked("febio")
     )

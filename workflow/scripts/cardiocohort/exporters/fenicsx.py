@@ -2,15 +2,18 @@
 
 Layout: a folder that `cardiac_geometries.geometry.Geometry.from_folder` reads: mesh.xdmf (its data in
 mesh.h5) with the grids "Mesh", "Cell tags" and "Facet tags" that DOLFINx writes, markers.json (name -> tag,
-dimension), microstructure.json (name -> family, cell, degree, discontinuous of basix). That package keeps
-fields in ADIOS2 files that depend on how DOLFINx numbers a mesh in a run; here they are arrays by cell and by
-node of mesh.h5, in microstructure.h5, and inflate.py puts them into functions.
+dimension), microstructure.json (name -> family, cell, degree, discontinuous of basix), microstructure.bp
+(fibres, sheets, normals). io4dolfinx reads the last one by the numbering of the cells in mesh.h5. It is in
+the layout of its h5py backend, since ADIOS2, its default, cannot be written without its library.
 
-Units are mm and kPa; the mesh stays linear, displacements are quadratic.
+inflation.toml is the same inflation for the command line of fenicsx-pulse. Units are mm and kPa; the mesh
+stays linear, displacements are quadratic and pressures linear.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -20,7 +23,8 @@ from ..mechanics.settings import Mechanics
 from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import atomic_path, readable_json, write_text
 from . import register
-from ._deck import need_fibres
+from ._checks import checked
+from ._deck import expected, need_fibres
 from ._fenicsx_script import INFLATE
 
 # the names that fenicsx-pulse and fenicsx-ldrb look for
@@ -29,53 +33,70 @@ REGION_MARKERS = {"lv": "LV_MUSCLE", "rv": "RV_MUSCLE", "septum": "SEPTUM"}
 # basix: family P, cell tetrahedron, degree 0, discontinuous: one vector a cell
 CELLWISE = [1, 3, 0, 1]
 RUN = "mpirun -n 4 python3 inflate.py"
+RUN_PULSE = "python3 inflate.py pulse run inflation.toml"
+NO_FIBRES = '[geometry.fibers]\ntype = "none"\n'
 
 
 @register("fenicsx")
 def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
-    """mesh.xdmf and .h5, markers, microstructure, mechanics.json, inflate.py and README.txt in `folder`."""
+    """mesh.xdmf, .h5, markers, microstructure, settings, inflate.py and README.txt in `folder`."""
     need_fibres(model, mechanics)
     files = [folder / name for name in ("mesh.h5", "mesh.xdmf", "markers.json")]
-    _write_hdf5(files[0], _mesh_arrays(model))
+    _write_hdf5(files[0], partial(_fill_mesh, model=model))
     write_text(files[1], _xdmf(model))
     write_text(files[2], readable_json(_markers()))
     if model.microstructure is not None:
-        files += [folder / "microstructure.h5", folder / "microstructure.json"]
-        _write_hdf5(files[-2], _microstructure_arrays(model))
+        files += [folder / "microstructure.bp", folder / "microstructure.json"]
+        _write_hdf5(files[-2], partial(_fill_microstructure, model=model))
         write_text(files[-1], readable_json(dict.fromkeys(DIRECTIONS, CELLWISE)))
-    files += [folder / "mechanics.json", folder / "inflate.py", folder / "README.txt"]
-    write_text(files[-3], readable_json(asdict(mechanics)))
+    files += [folder / name for name in ("mechanics.json", "inflation.toml", "inflate.py", "README.txt")]
+    write_text(files[-4], readable_json(asdict(mechanics)))
+    write_text(files[-3], _command_line(mechanics))
     write_text(files[-2], INFLATE)
-    write_text(files[-1], _readme(mechanics))
+    write_text(files[-1], _readme(model, mechanics))
     return files
 
 
-def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
     """Through memory: on a full disk HDF5 leaves half a file behind, or ends the process."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as store:
-        for name, values in arrays.items():
-            # without times, so that the same mesh gives the same bytes
-            store.create_dataset(name, data=values, track_times=False)
+        fill(store)
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
 
-def _mesh_arrays(model: BiventricularModel) -> dict[str, np.ndarray]:
-    return {
-        "Mesh/Mesh/topology": model.tets.astype(np.int64),
+def _fill_mesh(store: h5py.File, model: BiventricularModel) -> None:
+    """Points, tets, facets and tags; not compressed, since parallel HDF5 reads that in its own ways."""
+    arrays = {
+        "Mesh/Mesh/topology": model.tets.astype(np.int32),
         "Mesh/Mesh/geometry": model.points_mm.astype(np.float64),
-        "MeshTags/Cell tags/topology": model.tets.astype(np.int64),
         "MeshTags/Cell tags/Values": model.region.astype(np.int32)[:, None],
-        "MeshTags/Facet tags/topology": model.facets.astype(np.int64),
+        "MeshTags/Facet tags/topology": model.facets.astype(np.int32),
         "MeshTags/Facet tags/Values": model.facet_tag.astype(np.int32)[:, None],
     }
+    for name, values in arrays.items():
+        # without times, so that the same mesh gives the same bytes
+        store.create_dataset(name, data=values, track_times=False)
 
 
-def _microstructure_arrays(model: BiventricularModel) -> dict[str, np.ndarray]:
-    micro = model.microstructure
-    cells = {f"cells/{name}": getattr(micro, name) for name in DIRECTIONS}
-    return cells | {f"nodes/{name}": getattr(micro, f"node_{name}") for name in DIRECTIONS}
+def _fill_microstructure(store: h5py.File, model: BiventricularModel) -> None:
+    """Functions as io4dolfinx's h5py backend keeps them: three values a cell, in the order of mesh.h5."""
+    packed = {"compression": "gzip", "shuffle": True, "track_times": False}
+    offsets = 3 * np.arange(len(model.tets) + 1, dtype=np.int64)
+    shared = {"dofmap": np.arange(offsets[-1]), "dofmap_offsets": offsets}
+    store.create_dataset("mesh/CellPermutations", data=np.zeros(len(model.tets), np.uint32), **packed)
+    functions = store.create_group("mesh/functions")
+    for name in DIRECTIONS:
+        function = functions.create_group(name)
+        function.attrs["timestamps"] = np.zeros(1)
+        values = getattr(model.microstructure, name).astype(float).ravel()
+        function.create_dataset("0/array", data=values, **packed)
+        for part, numbers in shared.items():
+            if name == DIRECTIONS[0]:
+                function.create_dataset(part, data=numbers, **packed)
+            else:  # a second name of the same data
+                function[part] = functions[f"{DIRECTIONS[0]}/{part}"]
 
 
 def _markers() -> dict[str, list[int]]:
@@ -95,7 +116,7 @@ def _xdmf(model: BiventricularModel) -> str:
         f"<!-- Both ventricles, mm; tags are named in markers.json. Run: {RUN} -->\n"
         '<Xdmf Version="3.0" xmlns:xi="https://www.w3.org/2001/XInclude">\n<Domain>\n'
         f"{_grid('Mesh', geometry, 'Tetrahedron', n_tets, 4, 'Mesh/Mesh')}</Grid>\n"
-        f"{_grid('Cell tags', same, 'Tetrahedron', n_tets, 4, 'MeshTags/Cell tags')}"
+        f"{_grid('Cell tags', same, 'Tetrahedron', n_tets, 4, 'Mesh/Mesh')}"
         f"{_values('Cell tags', n_tets)}</Grid>\n"
         f"{_grid('Facet tags', same, 'Triangle', n_facets, 3, 'MeshTags/Facet tags')}"
         f"{_values('Facet tags', n_facets)}</Grid>\n"
@@ -119,14 +140,74 @@ def _values(name: str, n: int) -> str:
     )
 
 
-def _readme(mechanics: Mechanics) -> str:
+def _command_line(mechanics: Mechanics) -> str:
+    """The configuration of fenicsx-pulse's command line, which knows incompressible mixed elements alone."""
+    law = _PULSE_LAWS[mechanics.material](mechanics)
+    rows = "".join(f"{name} = {value}\n" for name, value in law.items())
+    loads = "".join(
+        f'\n[[load]]\ntarget = "pressure"\nmarker = "{marker}"\n[load.profile]\ntype = "ramp"\n'
+        f'end = "1 s"\nto_value = "{kpa:.10g} kPa"\n'
+        for marker, kpa in (("LV", mechanics.lv_pressure_kpa), ("RV", mechanics.rv_pressure_kpa))
+    )
+    base = '[bcs]\nbase_bc = "fixed"\n'
+    if mechanics.base == "robin":
+        base = "[bcs]\n" + "".join(
+            f'[[bcs.robin]]\nmarker = "BASE"\nvalue = "{mechanics.base_stiffness_kpa_per_mm:.10g} kPa/mm"\n'
+            f'perpendicular = {across}\nnormal = "reference"\n'
+            for across in ("false", "true")
+        )
+    return (
+        f"# Passive inflation; run: {RUN_PULSE}\n"
+        '[geometry]\ntype = "folder"\nfolder = "."\nunit = "mm"\nquadrature_degree = 4\n'
+        f"{'' if mechanics.material != 'neo_hooke' else NO_FIBRES}\n"
+        f'[material]\n{rows}\n[compressibility]\ntype = "incompressible"\n\n{base}{loads}\n'
+        f'[time]\nend_time = "1 s"\nnum_steps = {mechanics.load_steps}\n\n'
+        # the law is slack at rest: the first step is halved until it converges
+        "[solver]\nmax_halvings = 10\n"
+    )
+
+
+def _pulse_holzapfel_ogden(mechanics: Mechanics) -> dict[str, str]:
+    law = mechanics.holzapfel_ogden
+    stresses = {"a": law.a_kpa, "a_f": law.a_f_kpa, "a_s": law.a_s_kpa, "a_fs": law.a_fs_kpa}
+    exponents = {"b": law.b, "b_f": law.b_f, "b_s": law.b_s, "b_fs": law.b_fs}
+    return (
+        {"type": '"holzapfel_ogden"'}
+        | {name: f'"{kpa:.10g} kPa"' for name, kpa in stresses.items()}
+        | {name: repr(float(value)) for name, value in exponents.items()}
+    )
+
+
+def _pulse_guccione(mechanics: Mechanics) -> dict[str, str]:
+    law = mechanics.guccione
+    exponents = {"bf": law.b_f, "bt": law.b_t, "bfs": law.b_fs}
+    head = {"type": '"guccione"', "C": f'"{law.c_kpa:.10g} kPa"'}
+    return head | {name: repr(float(value)) for name, value in exponents.items()}
+
+
+def _pulse_neo_hooke(mechanics: Mechanics) -> dict[str, str]:
+    return {"type": '"neo_hookean"', "mu": f'"{mechanics.neo_hooke.mu_kpa:.10g} kPa"'}
+
+
+_PULSE_LAWS = {
+    "holzapfel_ogden": _pulse_holzapfel_ogden,
+    "guccione": _pulse_guccione,
+    "neo_hooke": _pulse_neo_hooke,
+}
+
+
+def _readme(model: BiventricularModel, mechanics: Mechanics) -> str:
     return (
         "FEniCSx case: passive inflation, mm and kPa.\n"
-        f"Run with: {RUN}   (needs DOLFINx 0.11, fenicsx-pulse 0.12, cardiac-geometriesx, h5py)\n"
-        "mesh.xdmf, mesh.h5: mesh, cell tags, facet tags; markers.json names the tags. Read the folder with\n"
-        "cardiac_geometries.geometry.Geometry.from_folder. microstructure.h5: f0, s0, n0 by cell and by\n"
-        "node of mesh.h5, which inflate.py puts into functions; with --save-geometry (and ADIOS2's Python\n"
-        "module) it writes them as cardiac-geometries does.\n"
-        f"mechanics.json: material ({mechanics.material}), pressures, base. Volumetric energy:\n"
-        "fenicsx-pulse's kappa/4 (J^2 - 1 - 2 ln J) instead of kappa/2 (J - 1)^2.\n"
+        f"Run with: {RUN}\n"
+        f"or: {RUN_PULSE}   (fully incompressible)\n"
+        "Needs DOLFINx 0.11, fenicsx-pulse 0.12, cardiac-geometriesx 0.16, h5py.\n"
+        "mesh.xdmf, mesh.h5: mesh, cell tags, facet tags; markers.json names the tags. microstructure.bp:\n"
+        "f0, s0, n0 by cell. Read the folder with these two lines:\n"
+        '  io4dolfinx.set_default_backend("h5py")\n'
+        "  cardiac_geometries.geometry.Geometry.from_folder(comm, folder)\n"
+        f"mechanics.json: material ({mechanics.material}), pressures, base. Displacements are of second\n"
+        "order, pressures of first order. Load steps begin at 0.1 % of the load. They are halved where\n"
+        "Newton's iteration fails and doubled where it is quick, up to 1/load_steps.\n"
+        f"{expected(model, mechanics)}{checked('fenicsx')}"
     )

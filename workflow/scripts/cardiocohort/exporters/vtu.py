@@ -19,12 +19,13 @@ anterior one, then through the septum to 1 = 0; average rotational_sin and rotat
 transventricular (0 LV, 1 RV). Cell arrays: aha (AHA segments 1 to 17, 18 to 26 in the RV's free wall),
 wall_mm (thickness of the wall).
 """
+MESH_FILES = ("mesh.vtu", "surface.vtp")
 
 
-@register("vtu")
+@register("vtu", MESH_FILES)
 def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
     """mesh.vtu, surface.vtp and README.txt in `folder`."""
-    files = [folder / "mesh.vtu", folder / "surface.vtp", folder / "README.txt"]
+    files = [folder / name for name in (*MESH_FILES, "README.txt")]
     write_volume(files[0], model)
     write_surface(files[1], model)
     write_text(files[2], README)

@@ -5,6 +5,7 @@ import numpy as np
 # faces opposite to nodes 0..3, outward for a positively oriented tetrahedron
 FACES = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
 EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
+EDGES_AT = np.array([[0, 1, 2], [0, 3, 4], [1, 3, 5], [2, 4, 5]])  # the three edges that meet at each corner
 
 
 def signed_volumes(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
@@ -23,14 +24,10 @@ def scaled_jacobian(corners: np.ndarray) -> np.ndarray:
     sqrt(2) J over the largest product of the three edge lengths that meet at a corner (Knupp, Finite
     Elements in Analysis and Design 2003; the definition of the Verdict library).
     """
-    lengths = {
-        (i, j): np.linalg.norm(corners[..., i, :] - corners[..., j, :], axis=-1) for i, j in EDGES.tolist()
-    }
-    at = [
-        np.prod([lengths[min(i, j), max(i, j)] for j in range(4) if j != i], axis=0) for i in range(4)
-    ]  # fmt: skip
+    edges = np.linalg.norm(corners[..., EDGES[:, 0], :] - corners[..., EDGES[:, 1], :], axis=-1)
+    at = edges[..., EDGES_AT].prod(axis=-1)
     jacobian = _determinants(corners)
-    largest = np.maximum(np.max(at, axis=0), np.finfo(float).tiny)
+    largest = np.maximum(at.max(axis=-1), np.finfo(float).tiny)
     return np.sqrt(2.0) * jacobian / largest
 
 
@@ -39,8 +36,9 @@ def boundary_facets(tets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     faces = tets[:, FACES].reshape(-1, 3)
     owner = np.repeat(np.arange(len(tets)), 4)
     key = row_keys(np.sort(faces, axis=1), tets.max(initial=0) + 1)
-    _, first, count = np.unique(key, return_index=True, return_counts=True)
-    once = np.sort(first[count == 1])
+    order = np.argsort(key)
+    other = np.diff(key[order], prepend=-1, append=-1) != 0
+    once = np.sort(order[other[:-1] & other[1:]])
     return faces[once], owner[once]
 
 

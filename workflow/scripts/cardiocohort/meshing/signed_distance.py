@@ -56,7 +56,8 @@ def smooth_distance(
     shape = np.floor(extent / spacing_mm + 1e-9).astype(int) + 1
     fine = ndimage.affine_transform(blurred, spacing_mm / spacing, output_shape=tuple(shape), order=1)
     target = mask.sum() * np.prod(spacing) / spacing_mm**3  # fine cells
-    rough = redistance(_level(-fine, target), spacing_mm)
+    # the blur below reaches four widths, the offsets of round_edges another few millimetres
+    rough = redistance_near(_level(-fine, target), spacing_mm, 4 * smoothing_mm + 4 * ROUND_MM)
     smooth = ndimage.gaussian_filter(rough, smoothing_mm / spacing_mm, mode="nearest")
     rounded = round_edges(_level(smooth, target), ROUND_MM, spacing_mm)
     # offsets leave ripples of a tenth of a voxel, which a surface shows
@@ -69,10 +70,10 @@ def round_edges(values: np.ndarray, radius_mm: float, spacing_mm: float) -> np.n
 
     Closing, then opening with a ball: offsets of the distance, there and back, both ways.
     """
-    distance = redistance(values, spacing_mm)
-    for offset in (-radius_mm, 2 * radius_mm, -radius_mm):
-        distance = redistance(distance + offset, spacing_mm)
-    return distance
+    distance = redistance_near(values, spacing_mm, 4 * radius_mm)
+    for offset in (-radius_mm, 2 * radius_mm):
+        distance = redistance_near(distance + offset, spacing_mm, 4 * radius_mm)
+    return redistance(distance - radius_mm, spacing_mm)
 
 
 def _level(values: np.ndarray, n_inside: float) -> np.ndarray:
@@ -108,6 +109,19 @@ def redistance(values: np.ndarray, spacing_mm: float) -> np.ndarray:
         reach = np.sqrt(np.where(straight - normal < (2 * spacing_mm) ** 2, normal, straight))
         distance.reshape(-1)[far] = sign * reach
     return distance
+
+
+def redistance_near(values: np.ndarray, spacing_mm: float, reach_mm: float) -> np.ndarray:
+    """As `redistance` in a box `reach_mm` larger than the inside; beyond it the values of the box's faces."""
+    inside = np.nonzero(values < 0)
+    if not inside[0].size:
+        return redistance(values, spacing_mm)
+    margin = int(np.ceil(reach_mm / spacing_mm)) + 2
+    low = [max(along.min() - margin, 0) for along in inside]
+    high = [min(along.max() + margin + 1, n) for along, n in zip(inside, values.shape, strict=True)]
+    distance = redistance(values[tuple(map(slice, low, high))], spacing_mm)
+    beyond = [(first, n - last) for first, last, n in zip(low, high, values.shape, strict=True)]
+    return np.pad(distance, beyond, mode="edge")
 
 
 def smooth_min(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:

@@ -31,6 +31,11 @@ def lengths(points_mm: np.ndarray, tets: np.ndarray, direction: np.ndarray, star
     Image Anal 2021; the equation is that of Yezzi and Prince, IEEE Trans Med Imaging 2003). A weak penalty
     on its change across the direction makes the answer unique and smooth. Every node must be in a tet.
     """
+    return _held(*_length_system(points_mm, tets, direction), {0.0: start})
+
+
+def _length_system(points_mm: np.ndarray, tets: np.ndarray, direction: np.ndarray):
+    """Matrix (N, N) and right side (N,) of `lengths`; the other way round, the matrix is the same."""
     shape = _shapes(points_mm, tets)
     volume = np.abs(signed_volumes(points_mm, tets))
     along = np.einsum("mki,mi->mk", shape, direction)  # (M, 4)
@@ -40,8 +45,7 @@ def lengths(points_mm: np.ndarray, tets: np.ndarray, direction: np.ndarray, star
     n = len(points_mm)
     rows, columns = np.repeat(tets, 4, axis=1).ravel(), np.tile(tets, 4).ravel()
     matrix = coo_array((local.ravel(), (rows, columns)), shape=(n, n)).tocsr()
-    right = np.bincount(tets.ravel(), (volume[:, None] * along).ravel(), minlength=n)
-    return _held(matrix, right, {0.0: start})
+    return matrix, np.bincount(tets.ravel(), (volume[:, None] * along).ravel(), minlength=n)
 
 
 def share_of_length(
@@ -52,8 +56,9 @@ def share_of_length(
     Share (N,) from 0 to 1 and length (N,) in mm of the whole path. Every node must be in a tet.
     """
     up = directions(points_mm, tets, field)
-    before = np.maximum(lengths(points_mm, tets, up, start), 0.0)
-    behind = np.maximum(lengths(points_mm, tets, -up, end), 0.0)
+    matrix, right = _length_system(points_mm, tets, up)
+    before = np.maximum(_held(matrix, right, {0.0: start}), 0.0)
+    behind = np.maximum(_held(matrix, -right, {0.0: end}), 0.0)
     return before / np.maximum(before + behind, np.finfo(float).tiny), before + behind
 
 

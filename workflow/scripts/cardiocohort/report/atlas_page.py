@@ -119,7 +119,8 @@ def with_pictures(examples: pd.DataFrame, folder: Path, anatomy: Anatomy) -> lis
 
 def picture(label_map: LabelMap, anatomy: Anatomy, window: Window) -> str:
     """The heart from the front, as the source of an <img>."""
-    image = portraits.label_map_pictures(label_map, anatomy, [], window)["anterior"].convert("RGB")
+    solid = portraits.surfaces(label_map, anatomy)
+    image = portraits.label_map_pictures(label_map, anatomy, solid, [], window)["anterior"].convert("RGB")
     buffer = io.BytesIO()
     image.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=85)
     return pages.data_uri(buffer.getvalue(), "jpeg")

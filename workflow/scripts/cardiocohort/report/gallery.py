@@ -1,6 +1,5 @@
 """Which hearts are pictured, and their pictures. Owned by the report stage."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from ..mesh.frames import in_frame
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file
 from ..runtime.outcomes import Outcome
-from . import bullseye, portraits
+from . import bullseye, portraits, viewer
 from .cohort_tables import CohortTables
 
 PER_ARM, MOST = 4, 24
@@ -22,10 +21,22 @@ SHEET_COLUMNS = 4
 
 @dataclass(frozen=True)
 class Portrait:
-    """A subject's row of the manifest and its pictures by name: the label map's, mesh, bullseye."""
+    """A subject's row of the manifest, its pictures by name, and its `viewer.scene`.
+
+    Pictures are of the label map, the mesh and the bull's-eye.
+    """
 
     row: dict
     pictures: dict[str, Image.Image]
+    scene: dict
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The portraits, and the `viewer.settings` that their scenes share."""
+
+    portraits: list[Portrait]
+    shared: dict
 
 
 def chosen(manifest: pd.DataFrame, per_arm: int = PER_ARM, most: int = MOST) -> list[str]:
@@ -46,7 +57,7 @@ def chosen(manifest: pd.DataFrame, per_arm: int = PER_ARM, most: int = MOST) -> 
 
 def portray(
     subjects: list[str], cohort: Path, tables: CohortTables, manifest: pd.DataFrame, anatomy: Anatomy
-) -> Iterator[Portrait]:
+) -> Gallery:
     """Draw the subjects, in the manifest's order; their files are read below the folder `cohort`.
 
     Raises InputError naming a file that is missing or not the one its table lists.
@@ -62,13 +73,18 @@ def portray(
         return read_label_map(check_file(cohort / row["anatomy"], file["size"], file["sha256"]), anatomy)
 
     rows = rows.to_dict("records")
+    if not rows:
+        return Gallery([], {})
     # scans can be large: each is read twice rather than all kept
-    window = portraits.window_around([portraits.extent(read(row)) for row in rows]) if rows else None
+    window = portraits.window_around([portraits.extent(read(row)) for row in rows])
+    drawn = []
     for row in rows:
         label_map = read(row)
+        solid = portraits.surfaces(label_map, anatomy)
         targets = tables.targets[tables.targets["subject"] == row["subject"]]
         wanted = portraits.outlines(targets, anatomy) if len(targets) else []
-        pictures = portraits.label_map_pictures(label_map, anatomy, wanted, window)
+        pictures = portraits.label_map_pictures(label_map, anatomy, solid, wanted, window)
+        model = None
         if row["mesh"]:
             mesh = meshes.loc[row["subject"]]
             volume = check_file(cohort / row["mesh"], mesh["size"], mesh["sha256"])
@@ -76,7 +92,8 @@ def portray(
             pictures["mesh"] = portraits.mesh_picture(model, window)
         if row["subject"] in walls.index:
             pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
-        yield Portrait(row, pictures)
+        drawn.append(Portrait(row, pictures, viewer.scene(solid, wanted, model, scale)))
+    return Gallery(drawn, viewer.settings(anatomy, window, scale))
 
 
 def contact_sheet(gallery: list[Portrait]) -> Image.Image:

@@ -1,6 +1,10 @@
-"""The page `cohort.html`: one file with all it shows, readable without scripts. Owned by the report stage."""
+"""The page `cohort.html`: one file with all it shows. Owned by the report stage.
+
+Without scripts only the 3-D view is missing.
+"""
 
 import io
+import math
 from pathlib import Path
 
 import yaml
@@ -10,10 +14,12 @@ from PIL import Image
 from ..anatomy.labels import Anatomy
 from ..plotting import pages, palette
 from .charts import words
-from .gallery import Portrait
+from .gallery import Gallery
 from .summary import Summary
+from .trial_section import Trial
 
 TEMPLATE = Path(__file__).with_name("cohort.html.j2")
+VIEWER = TEMPLATE.with_name("viewer.js")
 MAIN_PACKAGES = ("snakemake", "numpy", "scipy", "torch", "nibabel", "pyvista", "vtk", "tetgen", "scikit-fem")
 QUALITY = 86  # of JPEGs: twice the usual size, no rings around lines
 MOST_ROWS = 400  # of a table: the rest is in the tables that the page links to
@@ -23,13 +29,19 @@ def html(
     title: str,
     summary: Summary,
     charts: dict[str, Figure],
-    portraits: list[Portrait],
+    gallery: Gallery,
     anatomy: Anatomy,
     made: dict,
+    viewer_library: str,
+    trial: Trial | None = None,
 ) -> str:
-    """The whole page; `made`: bundle (card), config (settings), provenance (record), seeds."""
+    """The whole page.
+
+    `made`: bundle (card), config (settings), provenance (record), seeds; `viewer_library`: the script of
+    `resources/viewer` that the 3-D view draws with.
+    """
     environment = pages.environment(TEMPLATE)
-    environment.filters |= {"number": pages.number, "words": words}
+    environment.filters |= {"number": pages.number, "figures": figures, "words": words}
     colours = palette.colours(anatomy.structures)
     return environment.get_template(TEMPLATE.name).render(
         title=title,
@@ -38,9 +50,14 @@ def html(
         most_rows=MOST_ROWS,
         charts={name: pages.data_uri(pages.png(chart), "png") for name, chart in charts.items()},
         portraits=[
-            {"row": p.row, "pictures": {n: pages.data_uri(jpeg(i), "jpeg") for n, i in p.pictures.items()}}
-            for p in portraits
+            {
+                "row": p.row,
+                "scene": p.scene,
+                "pictures": {n: pages.data_uri(jpeg(i), "jpeg") for n, i in p.pictures.items()},
+            }
+            for p in gallery.portraits
         ],
+        viewer={"shared": gallery.shared, "scripts": [viewer_library, VIEWER.read_text(encoding="utf-8")]},
         legend=list(zip(anatomy.structures, colours, strict=True)),
         bundle=made["bundle"],
         settings=made["config"],
@@ -48,6 +65,8 @@ def html(
         provenance=made["provenance"],
         packages={name: made["provenance"]["packages"].get(name) for name in MAIN_PACKAGES},
         seeds=made["seeds"],
+        trial=trial and {name: _records(frame) for name, frame in trial.tables.items()},
+        trial_charts=trial and {name: pages.data_uri(png, "png") for name, png in trial.figures.items()},
     )
 
 
@@ -66,6 +85,11 @@ _FRAMES = (
 
 def _records(frame) -> list[dict]:
     return frame.head(MOST_ROWS).to_dict("records")
+
+
+def figures(value: float) -> str:
+    """A number with three significant figures; a dash where there is none."""
+    return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else "–"
 
 
 def jpeg(image: Image.Image) -> bytes:

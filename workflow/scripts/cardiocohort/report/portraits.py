@@ -10,6 +10,7 @@ from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import from_columns, to_ellipsoid
 from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+from ..mesh.tetrahedron_geometry import row_keys
 from ..plotting import palette, render
 from ..plotting.render import ANTERIOR, POSTERIOR, Frame, Layer, Surface, View
 from .shapes import ellipsoid_section, ellipsoid_silhouette, label_surface, principal_ellipses, rgb
@@ -46,12 +47,16 @@ class Window:
 
 @dataclass(frozen=True)
 class Outline:
-    """The ellipsoid of a structure's target moments: centre, semi-axes (mm), rotation, colour #rrggbb."""
+    """The ellipsoid of a structure's target moments: centre, semi-axes (mm), rotation, colour #rrggbb.
+
+    The structure of a union is its first one.
+    """
 
     centre: np.ndarray
     semi_axes: np.ndarray
     rotation: np.ndarray
     colour: str
+    structure: str
 
 
 def window_around(boxes: list[np.ndarray]) -> Window:
@@ -77,24 +82,30 @@ def outlines(targets: pd.DataFrame, anatomy: Anatomy) -> list[Outline]:
     rows = targets[targets["constrained"] != ""]
     colour = dict(zip(anatomy.structures, palette.colours(anatomy.structures), strict=True))
     ellipsoids = zip(rows["structure"], *to_ellipsoid(from_columns(rows)), strict=True)
-    return [Outline(*ellipsoid, colour[name.split("+")[0]]) for name, *ellipsoid in ellipsoids]
+    named = [(name.split("+")[0], *ellipsoid) for name, *ellipsoid in ellipsoids]
+    return [Outline(*ellipsoid, colour[name], name) for name, *ellipsoid in named]
 
 
-def surfaces(label_map: LabelMap, anatomy: Anatomy) -> list[Surface]:
-    """Smooth surfaces of the structures that are there."""
-    each = (
-        label_surface(label_map, k, colour) for k, colour in enumerate(palette.colours(anatomy.structures), 1)
-    )
-    return [surface for surface in each if surface is not None]
+def surfaces(label_map: LabelMap, anatomy: Anatomy) -> dict[str, Surface]:
+    """Smooth surfaces of the structures that are there, by name."""
+    colours = palette.colours(anatomy.structures)
+    each = {
+        name: label_surface(label_map, anatomy.label(name), colour)
+        for name, colour in zip(anatomy.structures, colours, strict=True)
+    }
+    return {name: surface for name, surface in each.items() if surface is not None}
 
 
 def label_map_pictures(
-    label_map: LabelMap, anatomy: Anatomy, targets: list[Outline], window: Window
+    label_map: LabelMap, anatomy: Anatomy, solid: dict[str, Surface], targets: list[Outline], window: Window
 ) -> dict[str, Image.Image]:
-    """Pictures of a label map by name: anterior, posterior, targets (if there are any), slices."""
-    solid = surfaces(label_map, anatomy)
+    """Pictures of a label map by name: anterior, posterior, targets (if there are any), slices.
+
+    `solid` are its `surfaces`.
+    """
     layers = {
-        view.name: [render.draw(s, window.frame(view)) for s in solid] for view in (ANTERIOR, POSTERIOR)
+        view.name: [render.draw(s, window.frame(view)) for s in solid.values()]
+        for view in (ANTERIOR, POSTERIOR)
     }
     frame = window.frame(ANTERIOR)
     pictures = {name: _image(_opaque(views, frame)) for name, views in layers.items()}
@@ -121,26 +132,25 @@ def mesh_picture(model: BiventricularModel, window: Window) -> Image.Image:
 
 def facet_colours(model: BiventricularModel) -> np.ndarray:
     """RGB (F, 3): on the epicardium the region of the tet behind the facet, endocardium and base pale."""
-    nodes = np.sort(model.facets, axis=1)
-    on_boundary = np.zeros(len(model.points_mm), dtype=bool)
-    on_boundary[model.facets] = True
-    near = model.tets[on_boundary[model.tets].sum(axis=1) >= 3]
-    region = model.region[on_boundary[model.tets].sum(axis=1) >= 3]
-    faces = np.sort(near[:, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]].reshape(-1, 3), axis=1)
-    n = len(model.points_mm)
-    keys = _keys(faces, n)
-    order = keys.argsort()
-    owner = order[np.searchsorted(keys[order], _keys(nodes, n))] // 4
-    colours = np.zeros((len(nodes), 3))
+    region = model.region[owners(model)]
+    colours = np.zeros((len(region), 3))
     for name, number in REGIONS.items():
-        colours[region[owner] == number] = rgb(REGION_COLOURS[name])
+        colours[region == number] = rgb(REGION_COLOURS[name])
     colours[model.facet_tag == FACETS["base"]] = rgb(BASE_COLOUR)
     colours[np.isin(model.facet_tag, [FACETS["lv_endo"], FACETS["rv_endo"]])] = rgb(ENDOCARDIUM_COLOUR)
     return colours
 
 
-def _keys(faces: np.ndarray, n: int) -> np.ndarray:
-    return (faces[:, 0].astype(np.int64) * n + faces[:, 1]) * n + faces[:, 2]
+def owners(model: BiventricularModel) -> np.ndarray:
+    """The tets (F,) behind the facets."""
+    on_boundary = np.zeros(len(model.points_mm), dtype=bool)
+    on_boundary[model.facets] = True
+    near = np.flatnonzero(on_boundary[model.tets].sum(axis=1) >= 3)
+    faces = model.tets[near][:, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]].reshape(-1, 3)
+    n = len(model.points_mm)
+    keys = row_keys(np.sort(faces, axis=1), n)
+    order = keys.argsort()
+    return near[order[np.searchsorted(keys[order], row_keys(np.sort(model.facets, axis=1), n))] // 4]
 
 
 def _draw_fibres(canvas: Image.Image, model: BiventricularModel, layer: Layer, frame: Frame) -> None:

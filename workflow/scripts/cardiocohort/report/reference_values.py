@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..cohort.stage_tables import covariate_columns
+from ..cohort.subject_columns import MUSCLE_G_PER_ML
 from ..runtime.errors import InputError
 
-MUSCLE_G_PER_ML = 1.05
 VOLUMES = ("end_diastolic_volume", "maximal_volume")
 INDEXED = ("end_diastolic_volume_index", "maximal_volume_index")  # mL/m2
 COLUMNS = ("quantity", "structure", "group", "sex", "mean", "sd", "unit", "source")
@@ -32,23 +31,6 @@ def who(rows: pd.DataFrame) -> Who:
 
     bsa = rows["bsa_m2"].mean() if "bsa_m2" in rows.columns else float("nan")
     return Who(known("condition"), known("sex"), float(bsa))
-
-
-def people(targets: pd.DataFrame) -> pd.DataFrame:
-    """Who the requested subjects of every arm are: arm, covariate, subjects (mean and SD, or levels)."""
-    rows = []
-    hearts = targets.drop_duplicates("subject") if "subject" in targets.columns else targets
-    for arm, own in hearts.groupby("arm", sort=False):
-        for name in covariate_columns(targets):
-            known = own[name][own[name].notna() & own[name].ne("")]
-            if known.empty:
-                continue
-            if pd.api.types.is_numeric_dtype(known):
-                said = f"{known.mean():.4g} ± {known.std(ddof=0):.2g}"
-            else:
-                said = ", ".join(f"{level}: {n}" for level, n in known.value_counts().sort_index().items())
-            rows.append((arm, name, said))
-    return pd.DataFrame(rows, columns=["arm", "covariate", "subjects"])
 
 
 def read_reference_values(path: str | Path) -> pd.DataFrame:

@@ -39,6 +39,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def link_to(source: str | Path, path: str | Path) -> None:
+    """Make `path` a second name of `source` (hard link), or a copy on another disk; atomically."""
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or one without hard links
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -26,7 +26,8 @@ FIRST_STEP = 0.02  # largest displacement of the first step, in diagonals of the
 # factor of the next step where Newton's method took at most so many iterations
 GROWTH = ((6, 4.0), (9, 2.0))
 ITERATIONS = 20  # in an equilibrium at a stated load, which cannot be halved
-CURVE = Accuracy(2e-3, 1e-3, 1e-1)  # updates are quadratic: what is left after the last is far smaller
+CURVE = Accuracy(3e-2, 1e-2, 5e-2)  # updates are quadratic: what is left after the last is far smaller
+FAR = 0.5  # of the load: residual beyond which a guess of the curve is not trusted
 # of evenly spaced numbers, for the shares of the curve: a heart is softest at rest
 CURVE_POWER = 1.5
 # Steps that lose load lie beyond the largest load that the body bears; after so many it is known well.
@@ -157,20 +158,26 @@ def _curve(
 
 
 def _guess(problem: Problem, tangent: Tangent, found: list[Step], path: list[Step], share: float):
-    """State (ndof,) at a share below those of `found`, of several guesses the one nearest to balance.
+    """State (ndof,) at a share below those of `found`.
 
-    They are on the polynomials through the last of `found` by the root of the share, with which volumes go
-    evenly; on the tangent, of the first; and on the way up, which is all there is near the largest load.
+    The first is on the tangent, later ones on the polynomial through rest and the last of `found`. Where that
+    is far from balance, as it is near the largest load, the nearest to balance of more guesses is taken:
+    polynomials without rest, and the way up.
     """
-    last = found[-1]
-    after = next((i for i, step in enumerate(path) if step.share > share), len(path) - 1)
-    guesses = [_between(path[max(after - 1, 0) : after + 1], share)]
     if len(found) == 1:
+        last = found[0]
         tangent.assemble(problem, last.state, last.share)
         (along,) = tangent.solve(problem.load(last.state)[None], CURVE.linear)
-        guesses.append(last.state + (share - last.share) * along)
-    guesses += [_between(found[-count:], share) for count in range(2, min(len(found), 4) + 1)]
+        best = last.state + (share - last.share) * along
+    else:
+        best = _between([path[0], *found[-3:]], share)
     with np.errstate(over="ignore"):
+        size = np.linalg.norm(problem.residual(best, share))
+        if size <= FAR * share * np.linalg.norm(problem.load(best)):
+            return best
+        after = next((i for i, step in enumerate(path) if step.share > share), len(path) - 1)
+        guesses = [best, _between(path[max(after - 1, 0) : after + 1], share)]
+        guesses += [_between(found[-count:], share) for count in range(2, min(len(found), 4) + 1)]
         sizes = [np.linalg.norm(problem.residual(guess, share)) for guess in guesses]
     return guesses[int(np.nanargmin(sizes))]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import ngsolve as ng
 import numpy as np
 
-from .materials import PAIRS, Law
+from .materials import PAIRS, Law, at
 
 # four points a tetrahedron, as is customary with ten nodes: exact for the strains of a linear problem
 QUADRATURE_ORDER = 2
@@ -42,7 +42,7 @@ class Solid:
 
         def work(rows: slice):
             with np.errstate(all="ignore"):  # a step too large shows as a residual that is not finite
-                return rows, *self._piece(rows, state, law, bulk_kpa, stiffness)
+                return rows, *self._piece(rows, state, at(law, rows), bulk_kpa, stiffness)
 
         if threads == 1:
             yield from map(work, pieces)
@@ -126,7 +126,7 @@ class Surface:
 
     def forces(self, state: np.ndarray) -> np.ndarray:
         """(T, 18) residual of the full load, whose traction is -p cof(F) N: minus its force."""
-        moved = self._moved(state)
+        moved = self.moved(state)
         area = np.cross(moved[..., 0], moved[..., 1])
         weighted = self.pressure_kpa[:, None] * self.weights
         out = (area * weighted[..., None]).swapaxes(1, 2) @ self.shapes
@@ -134,7 +134,7 @@ class Surface:
 
     def stiffness(self, state: np.ndarray) -> np.ndarray:
         """(T, 18, 18): its derivative."""
-        moved = self._moved(state)
+        moved = self.moved(state)
         weighted = (self.pressure_kpa[:, None] * self.weights)[..., None, None]
         a, b = (_cross_matrix(moved[..., axis]) * weighted for axis in (0, 1))
         shapes = [self.shapes[:, :, None] * self.slopes[:, None, :, axis] for axis in (0, 1)]
@@ -142,7 +142,8 @@ class Surface:
         k -= np.einsum("tqij,qab->tiajb", b, shapes[0], optimize=True)
         return k.reshape(len(k), 18, 18)
 
-    def _moved(self, state: np.ndarray) -> np.ndarray:
+    def moved(self, state: np.ndarray) -> np.ndarray:
+        """(T, Q, 3, 2): tangents of the deformed surface."""
         nodes = state[self.dofs].reshape(-1, 1, 3, 6)
         return self.tangents + nodes @ self.slopes
 

@@ -13,6 +13,7 @@ from ..mesh.vtk_files import write_dataset
 from ..runtime.artifacts import atomic_path
 
 FIELD, CURVE, REGIONAL = "displacement.vtu", "pressure_volume.tsv", "displacement.tsv"
+UNLOADED = "unloaded.vtu"
 
 
 def write_field(

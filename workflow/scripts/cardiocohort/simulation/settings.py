@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..runtime.keys import check, from_section, key
+from ..runtime.keys import check, from_section, key, section
+from .cycle import Cycle
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,12 @@ class SimulationSettings:
         "Subjects of a simulation job; simulations have smaller batches of their own.",
         minimum=1,
         maximum=10000,
+    )
+    reference: str = key(
+        "image",
+        "Which geometry is free of stress: `image`, the mesh itself, or `unloaded`, the one whose inflation "
+        "to the pressures of `mechanics` gives the mesh.",
+        enum=["image", "unloaded"],
     )
     pericardium_kpa_per_mm: float = key(
         0.0,
@@ -47,6 +54,8 @@ class SimulationSettings:
         minimum=2,
         maximum=1000,
     )
+
+    cycle: Cycle = section(Cycle, "Beats in a closed circulation, after the inflation; off by default.")
 
     def __post_init__(self):
         check(self, "simulation")

@@ -1,0 +1,96 @@
+"""The FEniCSx deck in DOLFINx and fenicsx-pulse, against the solver of `simulate` on the same mesh."""
+
+import csv
+
+import numpy as np
+import pytest
+from scipy.interpolate import PchipInterpolator
+
+import fenicsx_environment
+from cardiocohort import exporters
+from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.simulation import measures
+from cardiocohort.simulation.continuation import inflate
+from cardiocohort.simulation.settings import SimulationSettings
+from cardiocohort.simulation.subject import state_heart
+from simulated import ventricle
+from small_meshes import without_pinhole
+
+pytestmark = pytest.mark.long
+MECHANICS = Mechanics(lv_pressure_kpa=1.0, load_steps=4)
+
+
+@pytest.fixture(scope="module")
+def heart():
+    return without_pinhole(ventricle((2, 6, 10)))
+
+
+@pytest.fixture(scope="module")
+def deck(heart, tmp_path_factory):
+    try:
+        fenicsx_environment.environment()
+    except RuntimeError as error:
+        pytest.skip(f"THE FENICSX DECK IS NOT RUN: {error}")
+    folder = tmp_path_factory.mktemp("fenicsx")
+    exporters.writer("fenicsx")(heart, folder, MECHANICS)
+    return folder
+
+
+def solved(folder, *arguments, processes=1) -> None:
+    done = fenicsx_environment.run(["inflate.py", *arguments], folder, processes)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+def curve(folder) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the load and LV volumes (mL)."""
+    with open(folder / "pressure_volume.tsv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return tuple(np.array([float(row[name]) for row in rows]) for name in ("load_share", "lv_ml"))
+
+
+def test_fibres_reach_cardiac_geometries_and_the_curve_is_that_of_simulate(heart, deck):
+    """Default material to full load; on two processes the same; and by fenicsx-pulse's command line."""
+    reader = (
+        "import h5py, mpi4py.MPI, numpy, inflate, cardiac_geometries as c; inflate.read_fibres_with_h5py();"
+        "g = c.geometry.Geometry.from_folder(mpi4py.MPI.COMM_WORLD, '.');"
+        "i = g.mesh.topology.original_cell_index;"
+        "of = lambda n: getattr(g, n).x.array.reshape(-1, 3)[i.argsort()];"
+        "numpy.savez('read', **{n: of(n) for n in ('f0', 's0', 'n0')})"
+    )
+    done = fenicsx_environment.run(["-c", reader], deck)
+    assert done.returncode == 0, done.stderr[-3000:]
+    read = np.load(deck / "read.npz")
+    for name in ("f0", "s0", "n0"):
+        assert np.allclose(read[name], getattr(heart.microstructure, name), atol=1e-12)
+
+    solved(deck)
+    shares, volumes = curve(deck)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    ours, settings = [], SimulationSettings()
+    stated, _, _ = state_heart(heart, MECHANICS, settings)
+    ended = inflate(
+        stated,
+        settings,
+        lambda step: ours.append((step.share, measures.cavity_volume_ml(stated, heart, "lv"))),
+    )
+    assert ended.complete
+    at, ml = np.array(ours).T
+    theirs = PchipInterpolator(shares, volumes)(at)
+    assert np.allclose(theirs, ml, rtol=0.01), np.abs(theirs / ml - 1).max()
+    assert theirs[-1] - theirs[0] == pytest.approx(ml[-1] - ml[0], rel=0.01)
+    print(
+        f"\nLV {ml[0]:.3f} -> {ml[-1]:.3f}, FEniCSx {theirs[0]:.3f} -> {theirs[-1]:.3f} mL;",
+        np.abs(theirs / ml - 1).max(),
+    )
+
+    solved(deck, processes=2)
+    again, on_two = curve(deck)
+    assert np.allclose(again, shares)
+    assert np.allclose(on_two, volumes, rtol=1e-6)
+
+    # fully incompressible, and integrated at more points
+    solved(deck, "pulse", "run", "inflation.toml")
+    with open(deck / "output/loads.csv", encoding="utf-8") as file:
+        *_, last = csv.DictReader(file)
+    assert 1e6 * float(last["volume_LV"]) == pytest.approx(volumes[-1], rel=0.02)  # from m³

@@ -1,0 +1,57 @@
+"""Who was asked for and who came, by arm. Owned by the report stage."""
+
+import pandas as pd
+
+from ..cohort.covariates import known
+from ..cohort.stage_tables import covariate_columns
+from ..cohort.subject_columns import CHAMBERS, Column
+from ..runtime.outcomes import Outcome
+from ..trial.baseline import describe
+from .cohort_tables import CohortTables
+
+VOLUMES = (*CHAMBERS, "myocardium")
+FIGURES = ("n", "mean", "sd", "median", "count", "percent")
+KEYS = ["arm", "column", "level", "unit"]
+
+
+def asked_and_came(tables: CohortTables, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Covariates and volumes (mL) by arm: KEYS, then FIGURES of requested (`asked_`) and accepted (`came_`).
+
+    Covariates are those of the subjects; volumes are targets of the requested hearts and label map volumes of
+    the accepted ones. Without generation there is nothing that was asked for.
+    """
+    people = tables.targets.drop_duplicates("subject") if not tables.targets.empty else pd.DataFrame()
+    covariates = covariate_columns(people)
+    asked = manifest[["subject", "arm", "status"]]
+    if covariates:
+        asked = asked.merge(people[["subject", *covariates]], on="subject")
+    came = asked[asked["status"] == Outcome.ACCEPTED]
+    asked, came = (
+        frame.merge(_volumes(rows), left_on="subject", right_index=True, how="left")
+        for frame, rows in ((asked, tables.targets), (came, tables.anatomies))
+    )
+    columns, everyone = _columns(asked, covariates), pd.concat([asked, came])
+    parts = [describe(hearts, everyone, columns, list(columns)) for hearts in (asked, came)]
+    named = [
+        part.set_index(KEYS)[list(FIGURES)].add_prefix(prefix)
+        for prefix, part in zip(("asked_", "came_"), parts, strict=True)
+    ]
+    return named[0].join(named[1]).reset_index()
+
+
+def _volumes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Volumes by subject, a column per structure of VOLUMES; empty where there are none."""
+    if rows.empty:
+        return pd.DataFrame(columns=list(VOLUMES))
+    return rows.pivot(index="subject", columns="structure", values="volume_ml").reindex(columns=list(VOLUMES))
+
+
+def _columns(frame: pd.DataFrame, covariates: list[str]) -> dict[str, Column]:
+    """What `describe` must know of the columns; the unit of a covariate of the user's own is not shown."""
+    shipped = known()
+    found = {}
+    for name in covariates:
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        unit = shipped[name].unit if name in shipped else ""
+        found[name] = Column(name, unit, "", "population", "covariate", "number" if numeric else "text")
+    return found | {name: Column(name, "mL", "", "generation", "geometry") for name in VOLUMES}

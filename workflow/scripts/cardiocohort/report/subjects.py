@@ -1,0 +1,214 @@
+"""The subject table: one row per requested heart with all that statistics need. Owned by the report stage.
+
+`cohort.subject_columns` defines the columns. The measurements of hearts that were not accepted are empty.
+Their covariates and targets stay, since they say whom a trial lost.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..anatomy import attributes
+from ..anatomy.aha_segments import WALL_COLUMNS
+from ..anatomy.label_map import read_label_map
+from ..anatomy.labels import Anatomy
+from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
+from ..anatomy.unions import select
+from ..cohort.covariates import AREA, Covariate
+from ..cohort.stage_tables import covariate_columns, mesh_files
+from ..cohort.subject_columns import CHAMBERS, MUSCLE_G_PER_ML, SIMULATION, Column, pairs_of, part_name
+from ..mesh.storage import read_model
+from ..runtime.artifacts import check_file, listed_file
+from ..runtime.errors import SubjectError
+from ..runtime.outcomes import Outcome
+from ..runtime.tables import FILE_COLUMNS
+from . import heart_shape
+from .cohort_tables import CohortTables
+
+CAVITY, BASAL = "left_ventricle", "left_atrium"  # conicity is of the first, whose base is at the second
+CONICITY = f"{CAVITY}_conicity"
+CURVATURES = ("septal_curvature_per_cm", "septal_curvature_ratio")
+FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes")
+FROM_MESH = (
+    "wall_volume_ml", "lv_cavity_ml", "rv_cavity_ml", "rv_wall_mm", *WALL_COLUMNS.values(), "n_nodes",
+    "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian",
+)  # fmt: skip
+RENAMED = {"wall_volume_ml": "mesh_wall_volume_ml"}  # an anatomy may have a structure `wall`
+ENDED = ("verdict", "reason", "detail")  # of a simulation, kept where it failed; so is the share of its load
+# of the simulation table: files, not quantities
+
+
+def subjects(
+    tables: CohortTables,
+    manifest: pd.DataFrame,
+    simulations: pd.DataFrame,
+    measures: pd.DataFrame,
+    anatomy: Anatomy,
+    bases: Mapping[str, str],
+    constrained: Mapping[str, tuple],
+) -> pd.DataFrame:
+    """One row per subject of the manifest, in its order; columns of stages that have not run are missing.
+
+    simulations: rows of the simulation tables, empty where `simulate` has not run. measures: `measure` by
+    subject. bases: by arm, the arm or label map file that its subjects are siblings of. constrained:
+    relations of the arms (`subject_columns.relations`).
+    """
+    rows = manifest.set_index("subject")
+    accepted = rows.index[rows["status"] == Outcome.ACCEPTED]
+    out = rows[["arm", "batch"]].copy()
+    out["base"] = [_base(name, arm, bases) for name, arm in rows["arm"].items()]
+    out = out.join(rows[[name for name in FROM_MANIFEST if name not in out]])
+    out = out.join(_people(tables.targets))
+    blocks = [
+        _volumes(tables, anatomy, accepted),
+        _relations(tables.anatomies, anatomy, accepted, pairs_of(anatomy.structures, constrained)),
+        _mesh(tables.meshes, accepted),
+        measures.reindex(accepted),
+        _function(simulations, accepted),
+    ]
+    for block in blocks:
+        out = out.join(block)
+    area = out.get(AREA, pd.Series(np.nan, out.index))
+    for name in anatomy.structures:
+        out[f"{name}_volume_index_ml_m2"] = out[f"{name}_volume_ml"] / area
+    if "myocardium" in anatomy.structures:
+        out["myocardium_mass_g"] = MUSCLE_G_PER_ML * out["myocardium_volume_ml"]
+        out["myocardium_mass_index_g_m2"] = out["myocardium_mass_g"] / area
+    out["mesh_wall_mass_g"] = MUSCLE_G_PER_ML * out["mesh_wall_volume_ml"]
+    return out.reset_index()
+
+
+def covariates_in(targets: pd.DataFrame, known: Mapping[str, Covariate]) -> dict[str, Covariate]:
+    """The covariates that the targets have, by column."""
+    return {name: known[name] for name in covariate_columns(targets) if name in known}
+
+
+def in_order(frame: pd.DataFrame, columns: Mapping[str, Column], not_run: Iterable[str]) -> pd.DataFrame:
+    """The frame's columns in the order of their definitions, columns without one last.
+
+    Columns of stages that have `not_run` are added, empty.
+    """
+    not_run = set(not_run)
+    known = [name for name, c in columns.items() if name in frame.columns or c.stage in not_run]
+    texts = {name: "" for name in known if name not in frame.columns and columns[name].kind == "text"}
+    frame = frame.assign(**texts)
+    return frame.reindex(columns=[*known, *(name for name in frame.columns if name not in columns)])
+
+
+def measure(
+    anatomies: pd.DataFrame, meshes: pd.DataFrame, folder: Path, anatomy: Anatomy, subjects
+) -> pd.DataFrame:
+    """What only the files of accepted hearts show, by subject: conicity and septal curvature.
+
+    anatomies, meshes: rows of the stage tables with a column `batch`. folder: the cohort's, with their files.
+    NaN where a heart lacks what a measure needs. InputError where a listed file is missing or was changed.
+    """
+    maps = anatomies.set_index(["subject", "structure"])
+    listed = {row["subject"]: row for row in meshes.to_dict("records")}
+    measured = [*CURVATURES, *([CONICITY] if CAVITY in anatomy.structures else [])]
+    rows = []
+    for subject in subjects:
+        row = dict.fromkeys(measured, np.nan)
+        if {CAVITY, BASAL} <= set(anatomy.structures) and maps.loc[(subject, BASAL), "volume_ml"] > 0:
+            atrium = maps.loc[(subject, BASAL)]
+            file = listed_file(atrium, folder / "anatomies" / atrium["batch"])
+            label_map = read_label_map(check_file(*file), anatomy)
+            base = atrium[[f"centroid_{axis}_mm" for axis in "xyz"]].to_numpy(float)
+            row[CONICITY] = heart_shape.conicity(label_map, anatomy.label(CAVITY), base)
+        mesh = listed[subject]
+        files = mesh_files(mesh, folder / "meshes" / mesh["batch"])
+        model = read_model(*(check_file(*file) for file in files))
+        # a mesh without a septum or an open base has no such curvature
+        with suppress(SubjectError):
+            row |= dict(zip(CURVATURES, heart_shape.septal_curvature(model), strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=measured, index=pd.Index(subjects, name="subject"))
+
+
+def _base(subject: str, arm: str, bases: Mapping[str, str]) -> str:
+    """The heart that a sibling was made of: the subject of the same index, or the label map file."""
+    base = bases.get(arm, "")
+    return f"{base}-{subject.rpartition('-')[2]}" if base in bases else base
+
+
+def _people(targets: pd.DataFrame) -> pd.DataFrame:
+    if targets.empty:
+        return pd.DataFrame()
+    hearts = targets.drop_duplicates("subject").set_index("subject")
+    return hearts.reindex(columns=[*covariate_columns(targets), "heart_plausibility"])
+
+
+def _moments(rows: pd.DataFrame, names: tuple[str, ...], subjects: pd.Index) -> Moments:
+    """Moments (subjects, names); NaN for a structure that a heart lacks."""
+    places = pd.MultiIndex.from_product([subjects, names], names=["subject", "structure"])
+    table = rows.set_index(["subject", "structure"]).reindex(places)[list(MOMENT_COLUMNS)]
+    table = table.where(table["volume_ml"] > 0)
+    flat = from_columns(table)
+    n, k = len(subjects), len(names)
+    return Moments(
+        flat.volume_ml.reshape(n, k),
+        flat.centroid_mm.reshape(n, k, 3),
+        flat.covariance_mm2.reshape(n, k, 3, 3),
+    )
+
+
+def _volumes(tables: CohortTables, anatomy: Anatomy, accepted: pd.Index) -> pd.DataFrame:
+    """Target volumes of everyone; of accepted hearts volumes, errors and sphericity."""
+    names = anatomy.structures
+    achieved = _moments(tables.anatomies, names, accepted)
+    found = pd.DataFrame(index=tables.subjects["subject"])
+    if not tables.targets.empty:
+        target = _moments(tables.targets, names, found.index)
+        for k, name in enumerate(names):
+            found[f"{name}_target_volume_ml"] = target.volume_ml[:, k]
+        own = target[found.index.get_indexer(accepted)]
+        error = 100.0 * (achieved.volume_ml / own.volume_ml - 1.0)
+        away = np.linalg.norm(achieved.centroid_mm - own.centroid_mm, axis=-1)
+    measured = {}
+    for k, name in enumerate(names):
+        measured[f"{name}_volume_ml"] = achieved.volume_ml[:, k]
+        if not tables.targets.empty:
+            measured |= {f"{name}_volume_error_percent": error[:, k], f"{name}_centroid_error_mm": away[:, k]}
+        if name in CHAMBERS:
+            measured[f"{name}_sphericity"] = heart_shape.sphericity(achieved.covariance_mm2[:, k])
+    return found.join(pd.DataFrame(measured, index=accepted))
+
+
+def _relations(
+    rows: pd.DataFrame, anatomy: Anatomy, accepted: pd.Index, pairs: Mapping[str, tuple]
+) -> pd.DataFrame:
+    moments = _moments(rows, anatomy.structures, accepted)
+    found = {}
+    for attribute, wanted in pairs.items():
+        for a, b in wanted:
+            first, second = (select(moments, anatomy.structures, (name,))[:, 0] for name in (a, b))
+            label = f"{attribute}_{part_name(a)}_to_{part_name(b)}"
+            if attribute == "distance":
+                found[f"{label}_mm"] = attributes.distance_mm(first, second)
+            elif attribute == "volume_ratio":
+                found[label] = attributes.volume_ratio(first, second)
+            else:
+                ways = attributes.direction(first, second)
+                found |= {f"{label}_{axis}": ways[:, i] for i, axis in enumerate("xyz")}
+    return pd.DataFrame(found, index=accepted)
+
+
+def _mesh(meshes: pd.DataFrame, accepted: pd.Index) -> pd.DataFrame:
+    return meshes.set_index("subject").reindex(accepted)[list(FROM_MESH)].rename(columns=RENAMED)
+
+
+def _function(simulations: pd.DataFrame, accepted: pd.Index) -> pd.DataFrame:
+    """Every quantity of the simulation table, with its prefix; figures of full loads only.
+
+    A run that did not reach the full load leaves figures of its last state, which no other heart has.
+    """
+    if simulations.empty:
+        return pd.DataFrame(index=accepted)
+    rows = simulations.set_index("subject").reindex(accepted)
+    rows = rows[[name for name in rows.columns if name.rpartition("_")[2] not in FILE_COLUMNS]]
+    figures = [name for name in rows.columns if name not in (*ENDED, "load_share")]
+    rows[figures] = rows[figures].where(rows["verdict"] == Outcome.ACCEPTED)
+    return rows.add_prefix(SIMULATION)

@@ -1,0 +1,157 @@
+"""The hearts of the gallery as data for the page's 3-D view. Owned by the report stage.
+
+`viewer.js` draws them. Points are 16-bit integers in a box of their own, and triangles are indices; both are
+base64 of little-endian arrays. Points stand apart from triangles, so that a beat needs more points only.
+"""
+
+import base64
+
+import numpy as np
+import pyvista
+from matplotlib.colors import Normalize, to_hex
+from scipy.spatial import cKDTree
+
+from ..anatomy.aha_segments import LEFT, SEGMENTS
+from ..anatomy.labels import Anatomy
+from ..mesh.model import FACETS, REGIONS, BiventricularModel
+from ..plotting import palette
+from ..plotting.render import Surface
+from ..plotting.style import plt
+from . import bullseye
+from .portraits import BASE_COLOUR, ENDOCARDIUM_COLOUR, REGION_COLOURS, Outline, Window, owners
+
+LEVELS = 2**16 - 1
+KEPT_SHARE, FEWEST, MOST = 1 / 8, 1000, 4000  # triangles of a structure that are kept
+MOST_FACETS = 40_000  # of a mesh: finer ones are thinned
+FIBRE_CELL_MM = 4.5  # one fibre in each cube of this size
+MIXED = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f",
+         "#bab0ac")  # fmt: skip
+
+
+def settings(anatomy: Anatomy, window: Window, thickness: Normalize) -> dict:
+    """What all hearts share: the window, structures with colours, and the colour tables of the mesh."""
+    regions = {"left ventricle": "lv", "septum": "septum", "right ventricle": "rv"}
+    painted = [(name, REGION_COLOURS[key]) for name, key in regions.items()]
+    painted += [("endocardium", ENDOCARDIUM_COLOUR), ("base", BASE_COLOUR)]
+    segments = [(f"{k} {name}", segment_colour(k)) for k, name in SEGMENTS.items()]
+    scale = plt.get_cmap(bullseye.COLOURS)
+    return {
+        "centre_mm": [round(c, 3) for c in window.centre_mm],
+        "size_mm": round(window.size_mm, 3),
+        "structures": [
+            {"name": name, "colour": colour}
+            for name, colour in zip(anatomy.structures, palette.colours(anatomy.structures), strict=True)
+        ],
+        "muscle": palette.COLOURS["myocardium"],
+        "paints": {
+            "regions": {"colours": [c for _, c in painted], "legend": [name for name, _ in painted]},
+            "segments": {"colours": [c for _, c in segments], "legend": [name for name, _ in segments]},
+            "thickness": {
+                "colours": [to_hex(scale(k)) for k in range(256)],
+                "range": [float(thickness.vmin), float(thickness.vmax)],
+            },
+        },
+    }
+
+
+def segment_colour(number: int) -> str:
+    """A colour of the palette that differs from those of the segment's neighbours."""
+    return MIXED[(number - 1 if number in LEFT else number) % len(MIXED)]
+
+
+def scene(
+    solids: dict[str, Surface],
+    outlines: list[Outline],
+    model: BiventricularModel | None,
+    thickness: Normalize,
+) -> dict:
+    """One heart: surfaces by structure, target ellipsoids, and the surface of its mesh if it has one."""
+    return {
+        "structures": {name: solid(surface) for name, surface in solids.items()},
+        "ellipsoids": [
+            {
+                "structure": o.structure,
+                "colour": o.colour,
+                "centre": np.round(o.centre, 3).tolist(),
+                # columns: the semi-axes as vectors in mm
+                "axes": np.round(o.rotation * o.semi_axes, 3).tolist(),
+            }
+            for o in outlines
+        ],
+        "mesh": None if model is None else mesh(model, thickness),
+    }
+
+
+def solid(surface: Surface) -> dict:
+    """Points and triangles of a structure's surface, thinned."""
+    keep = int(np.clip(len(surface.triangles) * KEPT_SHARE, FEWEST, MOST))
+    points, triangles = thinned(surface.points_mm, surface.triangles, keep)
+    return quantised(points) | indices("triangles", triangles, len(points))
+
+
+def mesh(model: BiventricularModel, thickness: Normalize) -> dict:
+    """The mesh's boundary: points, triangles, a colour number per triangle and paint, and fibres on nodes."""
+    nodes, local = np.unique(model.facets, return_inverse=True)
+    local = local.reshape(-1, 3)
+    points, triangles = thinned(model.points_mm[nodes], local, MOST_FACETS)
+    shown = points[triangles].mean(axis=1)
+    facet = cKDTree(model.points_mm[model.facets].mean(axis=1)).query(shown)[1]
+    paints = {name: encoded(values[facet], "u1") for name, values in facet_paints(model, thickness).items()}
+    found = quantised(points) | indices("triangles", triangles, len(points))
+    found |= {"paints": paints, "facets": len(model.facets), "fibres": None}
+    if model.microstructure is not None:
+        cells = np.floor(points / FIBRE_CELL_MM).astype(int)
+        places = np.sort(np.unique(cells, axis=0, return_index=True)[1])
+        node = nodes[cKDTree(model.points_mm[nodes]).query(points[places])[1]]
+        along = np.rint(127 * model.microstructure.node_f0[node])
+        found["fibres"] = {"along": encoded(along, "i1")} | indices("nodes", places, len(points))
+    return found
+
+
+def facet_paints(model: BiventricularModel, thickness: Normalize) -> dict[str, np.ndarray]:
+    """Colour numbers (F,) of the facets in the tables of `settings`: those that the mesh has values for."""
+    owner = owners(model)
+    number = np.empty(max(REGIONS.values()) + 1, dtype=int)
+    number[[REGIONS["lv"], REGIONS["septum"], REGIONS["rv"]]] = 0, 1, 2
+    regions = number[model.region[owner]]
+    regions[np.isin(model.facet_tag, [FACETS["lv_endo"], FACETS["rv_endo"]])] = 3
+    regions[model.facet_tag == FACETS["base"]] = 4
+    if model.coordinates is None:
+        return {"regions": regions}
+    walls = np.clip(thickness(model.coordinates.wall_mm[owner]), 0, 1)
+    return {
+        "regions": regions,
+        "segments": model.coordinates.aha[owner] - 1,
+        "thickness": np.rint(255 * np.ma.filled(walls, 0.0)),
+    }
+
+
+def thinned(points_mm: np.ndarray, triangles: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and at most about `most` triangles (quadric error: Garland and Heckbert, SIGGRAPH 1997)."""
+    if len(triangles) <= most:
+        return points_mm, triangles
+    surface = pyvista.PolyData.from_regular_faces(points_mm, triangles)
+    surface = surface.decimate(1.0 - most / len(triangles))
+    return np.asarray(surface.points, dtype=float), surface.regular_faces
+
+
+def quantised(points_mm: np.ndarray) -> dict:
+    """Points (N, 3) as 16-bit integers: mm = origin_mm + step_mm * integer, wrong by half a step at most."""
+    # rounded outwards, so that nothing leaves the box
+    origin = np.floor(points_mm.min(axis=0) * 1e3) / 1e3
+    step = np.ceil(np.ptp(points_mm - origin, axis=0).max() / (LEVELS - 1) * 1e6 + 1e3 / LEVELS) / 1e6
+    return {
+        "origin_mm": origin.tolist(),
+        "step_mm": float(step),
+        "points": encoded(np.rint((points_mm - origin) / step), "<u2"),
+    }
+
+
+def indices(name: str, rows: np.ndarray, n_points: int) -> dict:
+    """Indices of points as 16-bit integers, as 32-bit ones where there are more points."""
+    bits = 16 if n_points <= LEVELS + 1 else 32
+    return {name: encoded(rows, f"<u{bits // 8}"), f"{name}_bits": bits}
+
+
+def encoded(values: np.ndarray, kind: str) -> str:
+    return base64.b64encode(np.asarray(values).astype(kind).tobytes()).decode()

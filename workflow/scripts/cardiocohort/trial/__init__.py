@@ -1,0 +1,1 @@
+"""The statistics of a trial: endpoints, contrasts of arms, power, missing hearts."""

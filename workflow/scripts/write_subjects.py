@@ -1,0 +1,44 @@
+"""Rule write_subjects: one row per requested heart for statistics, and the dictionary of its columns."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.cohort import covariates, stage_tables, subject_columns
+from cardiocohort.report import subjects
+from cardiocohort.report.cohort_tables import read_cohort_tables
+from cardiocohort.report.manifest import COLUMNS
+from cardiocohort.runtime import artifacts, script, tables
+from cardiocohort.runtime.outcomes import Outcome
+
+
+def main(snakemake):
+    i, o, p = snakemake.input, snakemake.output, snakemake.params
+    found = read_cohort_tables(i.get("targets", []), i.anatomies, i.topology, i.meshes, i.inputs)
+    manifest = tables.read_table(i.manifest, COLUMNS)
+    anatomy, _ = read_anatomy(i.bundle)
+    simulated = [tables.read_table(path, stage_tables.SIMULATIONS) for path in i.get("simulations", [])]
+    simulations = pd.concat(simulated, ignore_index=True) if simulated else pd.DataFrame()
+    accepted = manifest.loc[manifest["status"] == Outcome.ACCEPTED, "subject"]
+    folder = Path(i.manifest).parent
+    measures = subjects.measure(found.anatomies, found.meshes, folder, anatomy, accepted)
+    constrained = subject_columns.relations(p.arms)
+    bases = {arm["name"]: arm["base"] for arm in p.arms}
+    frame = subjects.subjects(found, manifest, simulations, measures, anatomy, bases, constrained)
+    people = subjects.covariates_in(found.targets, covariates.known(i.get("covariates_table")))
+    columns = subject_columns.columns(anatomy.structures, people, constrained)
+    not_run = [
+        stage for stage, rows in (("population", found.targets), ("simulation", simulations)) if rows.empty
+    ]
+    frame = subjects.in_order(frame, columns, not_run)
+    kinds = {name: subject_columns.DTYPES[column.kind] for name, column in columns.items()}
+    for path in (o.table, o.parquet):
+        subject_columns.check(path, frame, columns)
+        tables.write_table(path, frame, kinds)
+    artifacts.write_text(o.dictionary, json.dumps(subject_columns.dictionary(columns), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    script.run(main, snakemake)
