@@ -536,8 +536,7 @@ class Evaluation:
     )
     known: EllipsoidBenchmark = section(
         EllipsoidBenchmark,
-        "A prior of ellipsoid hearts, whose moments are known exactly, and the grid of targets "
-        "that it is asked for.",
+        "A prior of ellipsoid hearts, whose moments are known exactly, and its grid of targets.",
     )
     resamples: int = key(
         1000,
