@@ -164,6 +164,19 @@ def test_a_mean_heart_is_a_targets_table(shipped, tmp_path):
         np.testing.assert_allclose(read[name], values, atol=1e-6)
 
 
+def test_the_recipe_for_explicit_targets_writes_them(tmp_path, monkeypatch):
+    """The first block of docs/howto.md: a left ventricle of 1.15^3 the mean's volume, the rest as it is."""
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/howto.md").read_text(), re.DOTALL)[1]
+    exec(code, found := {})
+    read = read_targets("targets.tsv", HEART).set_index("structure")["volume_ml"]
+    person = {"sex": "female", "condition": "healthy", "age": 50, "bsa": 1.7}
+    mean = cardiocohort.mean_heart(found["prior"], **person).set_index("structure")["volume_ml"]
+    assert (read / mean).to_dict() == pytest.approx(
+        {name: 1.15**3 if name == "left_ventricle" else 1.0 for name in HEART.structures}
+    )
+
+
 @pytest.mark.parametrize(
     ("person", "message"),
     [

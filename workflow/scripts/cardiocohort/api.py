@@ -50,6 +50,8 @@ def load_prior(
 ) -> Sampler:
     """Load a generative prior and the topology gate that judges its samples.
 
+    On the CPU, PyTorch computes on one thread from then on, so that a heart does not depend on their number.
+
     Parameters
     ----------
     bundle

@@ -510,7 +510,7 @@ class Evaluation:
         },
     )
     whole_hearts: WholeHearts = section(
-        WholeHearts, "Real hearts that the prior has not seen, each asked for by its own moments."
+        WholeHearts, "Real hearts that the prior has not seen, each requested by its own moments."
     )
     real_hearts: str | None = key(
         None,
@@ -537,8 +537,7 @@ class Evaluation:
     )
     known: EllipsoidBenchmark = section(
         EllipsoidBenchmark,
-        "A prior of ellipsoid hearts, whose moments are known exactly, and the grid of targets "
-        "that it is asked for.",
+        "A prior of ellipsoid hearts, whose moments are known exactly, and its grid of targets.",
     )
     resamples: int = key(
         1000,
@@ -701,5 +700,5 @@ class Config:
     )
     evaluation: Evaluation = section(
         Evaluation,
-        "Target `evaluate`, whether the bundle's hearts are real and do what was asked (docs/evaluation.md).",
+        "Target `evaluate`, whether hearts are realistic and meet their targets (docs/evaluation.md).",
     )
