@@ -49,7 +49,7 @@ def checked(name: str) -> str:
     """The README's paragraph."""
     check = CHECKS[name]
     run = (
-        f"Run by: {check.run}; {check.version}. Agreement with this workflow's solver: {check.agreement}.\n"
+        f"Run: {check.run}.\nVersion: {check.version}.\nAgreement with `simulate`: {check.agreement}.\n"
         if check.run
         else "Not run by its solver: its rules were read in the manual or source, and tested one by one.\n"
     )
