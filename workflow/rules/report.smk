@@ -38,21 +38,6 @@ SIMULATED_ENDPOINTS = [
 ]
 
 
-def simulated_tables(wildcards):
-    """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
-
-    All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
-    """
-    if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
-        return plan.stage_tables("simulations", simulation_batches())
-    folder = f"results/cohorts/{SETTINGS['cohort']}"
-    return [
-        path
-        for path in plan.stage_tables("simulations", simulation_batches())
-        if Path(path.replace(plan.COHORT, folder)).exists()
-    ]
-
-
 localrules:
     write_config,
     write_manifest,

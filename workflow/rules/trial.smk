@@ -22,14 +22,6 @@ TRIAL_FIGURES = {
 }
 
 
-def trial_results(wildcards):
-    """Tables and figures of the trial, for the report: where the trial is run, or has run."""
-    folder = f"results/cohorts/{SETTINGS['cohort']}"
-    paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
-    there = all(Path(str(path).replace(plan.COHORT, folder)).exists() for path in paths)
-    return paths if requested("trial") or (WITH_ENDPOINTS and there) else []
-
-
 localrules:
     trial,
 
