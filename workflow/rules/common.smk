@@ -231,6 +231,30 @@ def simulation_batches():
     return plan.simulation_batches(BATCHES, SETTINGS["simulation"]["batch_size"])
 
 
+def in_results(path):
+    """Whether a path of the cohort's folder exists."""
+    folder = f"results/cohorts/{SETTINGS['cohort']}"
+    return Path(str(path).replace(plan.COHORT, folder)).exists()
+
+
+def simulated_tables(wildcards):
+    """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
+
+    All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
+    """
+    every = plan.stage_tables("simulations", simulation_batches())
+    if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
+        return every
+    return [path for path in every if in_results(path)]
+
+
+def trial_results(wildcards):
+    """Tables and figures of the trial, for the report: where the trial is run, or has run."""
+    paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
+    there = WITH_ENDPOINTS and all(map(in_results, paths))
+    return paths if requested("trial") or there else []
+
+
 # ---- bundles
 
 

@@ -295,8 +295,8 @@ def reference() -> list[str]:
     """The lines of the Markdown table that documents the columns."""
     lines = ["| column | unit | holds | stage |", "|---|---|---|---|"]
     for c in TEMPLATES:
-        shown = {"{": "<", "}": ">"}
-        name, text = (part.translate(str.maketrans(shown)) for part in (c.name, c.definition))
+        name = c.name.replace("{", "<").replace("}", ">")
+        text = c.definition.replace("{", "*").replace("}", "*").replace("|", "/")  # <a> would be HTML
         unit = "its unit" if c.over == "covariate" else c.unit
-        lines.append(f"| `{name}` | {unit} | {text.replace('|', '/')} | {c.stage} |")
+        lines.append(f"| `{name}` | {unit} | {text} | {c.stage} |")
     return lines
