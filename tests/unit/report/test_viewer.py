@@ -203,6 +203,10 @@ PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">{% include 
 <article><button type="button" data-turn="block" hidden>Turn this heart</button></article></body></html>"""
 
 
+def block():
+    return box((5, 6, 7), spacing=14.0)
+
+
 @pytest.fixture(scope="module")
 def window(solids):
     points = np.concatenate([s.points_mm for s in solids.values()])
@@ -214,10 +218,9 @@ def file(tmp_path_factory, solids, window):
     """A page with a real heart that has a target ellipsoid, and a block that has a mesh."""
     centre = solids["left_ventricle"].points_mm.mean(axis=0)
     target = Outline(centre, np.array([50.0, 55.0, 65.0]), np.eye(3), "#e15759", "left_ventricle")
-    block = box((5, 6, 7), spacing=14.0)
     scenes = {
         "heart": viewer.scene(solids, [target], None, SCALE),
-        "block": viewer.scene({"aorta": solids["aorta"]}, [], block, SCALE),
+        "block": viewer.scene({"aorta": solids["aorta"]}, [], block(), SCALE),
     }
     environment = pages.environment(page.TEMPLATE)
     environment.filters["words"] = words
@@ -337,6 +340,10 @@ def test_a_mesh_has_colours_edges_and_fibres(opened):
     use(opened, "[data-turn=block]")
     assert opened.run("document.querySelector('#viewer-heart').value") == "block"
     assert opened.run("document.querySelector('[data-structure=myocardium]').disabled")
+    facets = len(boundary_facets(block().tets)[0])
+    assert f"Surface of {facets} triangles" in opened.run(
+        "document.querySelector('#viewer-facets').innerText"
+    )
     use(opened, "#viewer-mesh")
     pictures = [seen(opened)]
     for element, value in (

@@ -212,6 +212,12 @@
       shown.mesh = muscle(data.mesh);
       shown.group.add(shown.mesh.group);
       for (const option of element("viewer-paint").options) option.disabled = !(option.value in data.mesh.paints);
+      const drawn = triangles(data.mesh).length / 3;
+      const number = (n) => n.toLocaleString("en");
+      element("viewer-facets").textContent =
+        drawn === data.mesh.facets
+          ? `Surface of ${number(drawn)} triangles.`
+          : `Drawn with ${number(drawn)} of the surface's ${number(data.mesh.facets)} triangles.`;
       if (element("viewer-paint").selectedOptions[0].disabled) element("viewer-paint").value = "regions";
     } else if (on("viewer-mesh")) {
       element("viewer-mesh").checked = false;
@@ -219,8 +225,10 @@
     }
     for (const box of boxes()) box.disabled = !shown.structures.has(box.dataset.structure);
     element("viewer-mesh").disabled = !data.mesh;
+    element("viewer-facets").hidden = !data.mesh;
     element("viewer-ellipsoids").disabled = !data.ellipsoids.length;
     element("viewer-heart").value = subject;
+    canvas.setAttribute("aria-label", `3-D view of ${subject}`);
     scene.add(shown.group);
     recolour();
     apply();
