@@ -19,7 +19,7 @@ VENTRICLES = [V_LV, V_RV]
 # volume, end-systolic pressure (kPa); a healthy heart's. They shorten the way to a limit cycle only.
 UNSTRESSED, END_SYSTOLIC, SYSTOLIC_KPA = 0.2, (0.42, 0.5), (13.0, 3.0)
 FIT_UNSTRESSED = 0.5  # of the end-systolic volume, of the elastances between beats
-SEARCH = 10  # halvings of the search for a volume of blood
+SEARCH, SEARCH_STEPS = 8, 40  # halvings of the search for a volume of blood, time steps of its beats
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def first_loop(heart: Heart, volumes: np.ndarray, pressures: np.ndarray) -> np.n
         middle = (low + high) / 2
         start = START.copy()
         start[P_VEN_SYS] *= np.exp(middle)
-        loop = circulation.limit_cycle(start, chambers)
+        loop = circulation.limit_cycle(start, chambers, SEARCH_STEPS)
         low, high = (low, middle) if loop[V_LV] > volumes[0] else (middle, high)
     return _with_volumes(circulation, loop, volumes)
 
