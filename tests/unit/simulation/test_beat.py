@@ -75,7 +75,7 @@ def test_elastances_fitted_to_a_beat_repeat_it(limit_cycle):
         for time, p, state in zip(np.linspace(0, 0.8, 81), pressures, states, strict=True)
     ]
     assert repeats(moments, 0.01)
-    found = next_loop(circulation, moments)
+    found = next_loop(circulation, moments, 80)
     assert found[[V_LV, V_RV]] == pytest.approx(start[[V_LV, V_RV]], rel=0.02)
 
 

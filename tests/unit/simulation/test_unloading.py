@@ -13,8 +13,8 @@ from cardiocohort.mesh.storage import read_model
 from cardiocohort.meshing.build import build
 from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
-from cardiocohort.runtime.errors import InputError
-from cardiocohort.simulation import measures, subject
+from cardiocohort.runtime.errors import InputError, SubjectError
+from cardiocohort.simulation import measures, subject, unloading
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.settings import SimulationSettings
 from cardiocohort.simulation.unloading import stress_free, unload
@@ -124,13 +124,28 @@ def test_files_and_figures_of_an_unloaded_subject(tmp_path):
     assert stored.cavity_volume_ml("lv") < image.cavity_volume_ml("lv")
 
 
-def test_a_heart_that_cannot_be_unloaded_is_named_with_what_was_reached(tmp_path):
-    """Soft walls under a large pressure have no stress-free geometry of their own volume."""
-    record = simulate(ventricle((3, 7, 12)), tmp_path, replace(FIBRES, lv_pressure_kpa=40.0), SETTINGS)
+def test_a_heart_that_is_unloaded_in_part_is_named_with_what_was_reached(tmp_path, monkeypatch):
+    """The files hold the geometry that unloads half the load, and its inflation to that."""
+
+    def half(stated, settings):
+        surface = replace(stated.surface, pressure_kpa=stated.surface.pressure_kpa / 2)
+        found = unload(replace(stated, surface=surface), settings)
+        return replace(found, complete=False, share=0.5, reason="the unloaded geometry folds")
+
+    monkeypatch.setattr(subject, "unload", half)
+    record = simulate(ventricle((2, 6, 10)), tmp_path, FIBRES, SETTINGS)
     assert (record["verdict"], record["reason"]) == ("failed", subject.NOT_UNLOADED)
-    assert 0 < record["load_share"] < 1
-    assert "of the load" in record["detail"]
+    assert record["load_share"] == 0.5
+    assert record["detail"] == "the unloaded geometry folds; the files hold what unloads 0.5 of the load"
     assert record["image_residual_mm"] < 0.1
+
+
+def test_a_heart_that_is_not_unloaded_at_all_is_named(monkeypatch):
+    monkeypatch.setattr(unloading, "ITERATIONS", 1)
+    settings = replace(SETTINGS, max_halvings=1)
+    with pytest.raises(SubjectError, match=r"no stress-free geometry within 1 iterations") as caught:
+        subject.unloaded(ventricle((2, 6, 10)), FIBRES, settings)
+    assert caught.value.reason == subject.NOT_UNLOADED
 
 
 def test_another_reference_is_refused():

@@ -18,8 +18,9 @@ VENTRICLES = [V_LV, V_RV]
 # Elastances before the first beat: volume without pressure and at end-systole as shares of the end-diastolic
 # volume, end-systolic pressure (kPa); a healthy heart's. They shorten the way to a limit cycle only.
 UNSTRESSED, END_SYSTOLIC, SYSTOLIC_KPA = 0.2, (0.42, 0.5), (13.0, 3.0)
+NEAR = 5.0  # tolerances; a beat that repeats itself so far is followed by the next without elastances
 FIT_UNSTRESSED = 0.5  # of the end-systolic volume, of the elastances between beats
-SEARCH = 10  # halvings of the search for a volume of blood
+SEARCH, SEARCH_STEPS = 8, 40  # halvings of the search for a volume of blood, time steps of its beats
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ def beat_until_periodic(
             if checkpoint is not None:
                 checkpoint.unlink(missing_ok=True)
             return Beats(moments, rows, beats, periodic, newton, reason)
-        moments, beats = [replace(moments[-1], loop=next_loop(heart.circulation, moments))], beats + 1
+        last = moments[-1]
+        if not repeats(moments, NEAR * cycle.tolerance):  # near the end the fit's own error would stay
+            last = replace(last, loop=next_loop(heart.circulation, moments, cycle.steps))
+        moments, beats = [last], beats + 1
 
 
 def repeats(moments: list[Moment], tolerance: float) -> bool:
@@ -103,12 +107,12 @@ def first_loop(heart: Heart, volumes: np.ndarray, pressures: np.ndarray) -> np.n
         middle = (low + high) / 2
         start = START.copy()
         start[P_VEN_SYS] *= np.exp(middle)
-        loop = circulation.limit_cycle(start, chambers)
+        loop = circulation.limit_cycle(start, chambers, SEARCH_STEPS)
         low, high = (low, middle) if loop[V_LV] > volumes[0] else (middle, high)
     return _with_volumes(circulation, loop, volumes)
 
 
-def next_loop(circulation: Circulation, moments: list[Moment]) -> np.ndarray:
+def next_loop(circulation: Circulation, moments: list[Moment], steps: int) -> np.ndarray:
     """State (12,) at the start of the limit cycle of elastances that do what the ventricles did in a beat."""
     start = moments[0].time
     times = np.array([moment.time - start for moment in moments])
@@ -120,7 +124,7 @@ def next_loop(circulation: Circulation, moments: list[Moment]) -> np.ndarray:
         course = pressures[:, ventricle] / (volumes[:, ventricle] - unstressed)
         course[0] = course[-1]
         chambers.append(Chamber(0.0, 1.0, unstressed, partial(_at, times, course, circulation.period)))
-    return circulation.limit_cycle(moments[-1].loop, tuple(chambers))
+    return circulation.limit_cycle(moments[-1].loop, tuple(chambers), steps)
 
 
 def row(moment: Moment, beat: int, start: float) -> dict:
