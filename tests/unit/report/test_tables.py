@@ -156,7 +156,7 @@ def _repeated(cohort: CohortTables, n: int) -> CohortTables:
 def test_ten_thousand_subjects_take_seconds(cohort):
     many = _repeated(cohort, 1250)
     start = time.process_time()
-    found = manifest(many, SEEDS)
+    found = manifest(many, SEEDS, {})
     summary = summarise(many, found, reference_values.read_reference_values(REFERENCE), [])
     chosen = gallery.chosen(found)
     assert time.process_time() - start < 20
@@ -549,7 +549,7 @@ def test_a_mesh_that_was_refused_has_its_figure(cohort):
         reason=cohort.meshes["reason"].replace("surface not closed", "mesh gate: p1_scaled_jacobian"),
         detail=np.where(cohort.meshes["verdict"] == "rejected", "0.1996 is below 0.2", ""),
     )
-    rows = manifest(replace(cohort, meshes=meshes), SEEDS)
+    rows = manifest(replace(cohort, meshes=meshes), SEEDS, {})
     ended = rows.loc[rows["stage"] == "meshing", "reason"].tolist()
     assert ended == ["mesh gate: p1_scaled_jacobian (0.1996 is below 0.2)"]
     assert "mesh gate: p1_scaled_jacobian" in set(acceptance.by_reason(rows, cohort.anatomies)["reason"])

@@ -38,7 +38,6 @@ FROM_MESH = (
 )  # fmt: skip
 RENAMED = {"wall_volume_ml": "mesh_wall_volume_ml"}  # an anatomy may have a structure `wall`
 ENDED = ("verdict", "reason", "detail")  # of a simulation, kept where it failed; so is the share of its load
-# of the simulation table: files, not quantities
 
 
 def subjects(
@@ -209,7 +208,14 @@ def _function(simulations: pd.DataFrame, accepted: pd.Index) -> pd.DataFrame:
     if simulations.empty:
         return pd.DataFrame(index=accepted)
     rows = simulations.set_index("subject").reindex(accepted)
-    rows = rows[[name for name in rows.columns if name.rpartition("_")[2] not in FILE_COLUMNS]]
+    rows = rows[[name for name in rows.columns if not _of_a_file(name, rows.columns)]]
     figures = [name for name in rows.columns if name not in (*ENDED, "load_share")]
     rows[figures] = rows[figures].where(rows["verdict"] == Outcome.ACCEPTED)
     return rows.add_prefix(SIMULATION)
+
+
+def _of_a_file(name: str, columns: Iterable[str]) -> bool:
+    """Whether a column is of a listed file (`<part>file`, `<part>size`, `<part>sha256`), of no quantity."""
+    part, _, last = name.rpartition("_")
+    listed = {f"{part}_{own}" if part else own for own in FILE_COLUMNS}
+    return last in FILE_COLUMNS and listed <= set(columns)
