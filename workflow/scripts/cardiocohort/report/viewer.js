@@ -183,7 +183,7 @@
     } else {
       const stops = colours.filter((_, k) => k % 15 === 0).join(", ");
       const [low, high] = range;
-      add(`${low} to ${high} mm`, { background: `linear-gradient(to right, ${stops})`, width: "8rem" });
+      add(`${low} mm or less to ${high} mm or more`, { background: `linear-gradient(to right, ${stops})`, width: "8rem" });
     }
   }
 
