@@ -42,7 +42,7 @@ def strains(model: BiventricularModel, moved: list[np.ndarray], times: np.ndarra
     """Volume-weighted mean Green-Lagrange strains of each AHA segment at the frames, from the first one on.
 
     Longitudinal, radial and circumferential directions are those of the ventricular coordinates in the first
-    frame; a tet's strain is that of its corners.
+    frame; a tet's strain is its corners', and tets without these directions are left out.
     """
     if model.coordinates is None:
         return []
@@ -56,7 +56,8 @@ def strains(model: BiventricularModel, moved: list[np.ndarray], times: np.ndarra
         for values in (coordinates.node_transmural, coordinates.node_apicobasal)
     )
     along = _unit(along - (along * across).sum(axis=1, keepdims=True) * across)
-    directions = {"longitudinal": along, "radial": across, "circumferential": np.cross(across, along)}
+    directions = {"longitudinal": along, "radial": across, "circumferential": _unit(np.cross(across, along))}
+    known = np.isfinite(directions["circumferential"]).all(axis=1)
     rows = []
     for values, time in zip(moved, times, strict=True):
         now = model.points_mm + values[:count]
@@ -66,7 +67,7 @@ def strains(model: BiventricularModel, moved: list[np.ndarray], times: np.ndarra
             for name, d in directions.items()
         }
         for number in SEGMENTS:
-            inside = coordinates.aha == number
+            inside = known & (coordinates.aha == number)
             if inside.any():
                 weights = model.tet_volumes_mm3[inside]
                 means = {name: float(np.average(e[inside], weights=weights)) for name, e in by_tet.items()}
@@ -104,4 +105,6 @@ def figure(rows: list[dict]) -> Figure:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    """NaN where there is no direction."""
+    size = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(size > 0, size, np.nan)

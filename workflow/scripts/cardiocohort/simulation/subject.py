@@ -79,6 +79,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     curve: list[dict] = []
     run = inflate(stated, settings, lambda step: curve.append(_point(stated, model, step)))
     volumes = _volumes(curve)
+    unloaded_by = {} if unloading is None else _unloading_figures(unloading, image, model, stated)
     moved = measures.ten_node_displacements(stated, model, order)
     cells = {name: _by_tet(values, order) for name, values in measures.strains(stated, axes).items()}
     output.write_rows(folder / output.CURVE, curve)
@@ -86,15 +87,14 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     output.write_field(path, model, moved, cells)
     outcome, beat = _outcome(run, unloading), {}
     if settings.cycle.beats and outcome["verdict"] == Outcome.ACCEPTED:
-        ended, beat = beat_heart(folder, model, stated, order, mechanics, settings)
-        outcome = ended or outcome
+        outcome, beat = beat_heart(folder, model, stated, order, mechanics, settings)
         files += BEAT_FILES
     return (
         outcome
         | beat
         | {
             **volumes,
-            **({} if unloading is None else _unloading_figures(unloading, image, model, stated)),
+            **unloaded_by,
             "load_share": run.share if unloading is None else run.share * unloading.share,
             "max_displacement_mm": float(np.linalg.norm(moved, axis=1).max()),
             "min_j": float(cells["J"].min()),
@@ -119,7 +119,7 @@ def beat_heart(
 ) -> tuple[dict, dict]:
     """Beat the heart from the end-diastolic state in stated.state, and write BEAT_FILES in `folder`.
 
-    Returns the verdict of a beat that ended early, empty if none did, and the figures.
+    Returns the verdict, and the figures.
     """
     cycle = settings.cycle
     share = np.where(model.region[order] == REGIONS["rv"], cycle.rv_tension, 1.0)
@@ -143,7 +143,8 @@ def beat_heart(
         beat_output.figure(beats.rows).savefig(temporary, dpi=120)
     found = figures(beats, heart.circulation.period)
     if not beats.reason:
-        return {}, found
+        detail = "" if beats.periodic else f"the beat does not repeat itself after {beats.beats} beats"
+        return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": detail}, found
     detail = f"beat {beats.beats}, {beats.reason}; the files hold the states before"
     return {"verdict": Outcome.FAILED, "reason": NO_BEAT, "detail": detail}, found
 
