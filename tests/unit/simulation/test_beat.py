@@ -76,7 +76,7 @@ def test_elastances_fitted_to_a_beat_repeat_it(limit_cycle):
     ]
     assert repeats(moments, 0.01)
     found = next_loop(circulation, moments, 80)
-    assert found[[V_LV, V_RV]] == pytest.approx(start[[V_LV, V_RV]], rel=0.02)
+    assert found[[V_LV, V_RV]] == pytest.approx(start[[V_LV, V_RV]], rel=0.005)
 
 
 @pytest.mark.parametrize("length", [0.0, 1.5])

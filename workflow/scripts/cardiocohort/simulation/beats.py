@@ -18,7 +18,6 @@ VENTRICLES = [V_LV, V_RV]
 # Elastances before the first beat: volume without pressure and at end-systole as shares of the end-diastolic
 # volume, end-systolic pressure (kPa); a healthy heart's. They shorten the way to a limit cycle only.
 UNSTRESSED, END_SYSTOLIC, SYSTOLIC_KPA = 0.2, (0.42, 0.5), (13.0, 3.0)
-NEAR = 5.0  # tolerances; a beat that repeats itself so far is followed by the next without elastances
 FIT_UNSTRESSED = 0.5  # of the end-systolic volume, of the elastances between beats
 SEARCH, SEARCH_STEPS = 8, 40  # halvings of the search for a volume of blood, time steps of its beats
 
@@ -68,10 +67,9 @@ def beat_until_periodic(
             if checkpoint is not None:
                 checkpoint.unlink(missing_ok=True)
             return Beats(moments, rows, beats, periodic, newton, reason)
-        last = moments[-1]
-        if not repeats(moments, NEAR * cycle.tolerance):  # near the end the fit's own error would stay
-            last = replace(last, loop=next_loop(heart.circulation, moments, cycle.steps))
-        moments, beats = [last], beats + 1
+        # in the beat's own time steps: others would leave an error
+        loop = next_loop(heart.circulation, moments, cycle.steps)
+        moments, beats = [replace(moments[-1], loop=loop)], beats + 1
 
 
 def repeats(moments: list[Moment], tolerance: float) -> bool:
