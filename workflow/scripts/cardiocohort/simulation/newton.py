@@ -80,6 +80,10 @@ class Tangent:
         """(ndof,): the tangent times `along`, zero at prescribed unknowns."""
         return self._spread(self._times(along[self.pattern.order]))
 
+    def precondition(self, right: np.ndarray) -> np.ndarray:
+        """(ndof,): solution for `right` (ndof,) by the last factors, zero at prescribed unknowns."""
+        return self._spread(self.factors.solve(right[self.pattern.order][None])[0])
+
     def solve(self, rights: np.ndarray, aim: float) -> np.ndarray:
         """Solutions of the tangent for `rights` (k, ndof), each up to a relative residual `aim`.
 

@@ -178,7 +178,7 @@ def _update(inverse: _Inverse, tangent: Tangent, unknowns: np.ndarray, out: np.n
         return ((inverse.residual(unknowns + h * along) - out) / h)[free]
 
     def before(values: np.ndarray) -> np.ndarray:
-        return inverse.sign[free] * tangent.factors.solve(values[None])[0]
+        return (inverse.sign * tangent.precondition(spread(values)))[free]
 
     def operator(function) -> LinearOperator:
         return LinearOperator((size, size), matvec=function, dtype=float)
