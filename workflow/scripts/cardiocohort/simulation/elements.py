@@ -6,7 +6,8 @@ the ten nodes, axis by axis, then the pressures of the four corners.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import ngsolve as ng
 import numpy as np
@@ -148,6 +149,41 @@ class Surface:
         return self.tangents + nodes @ self.slopes
 
 
+@dataclass(frozen=True)
+class Springs:
+    """Springs on triangles, at rest undeformed. dofs, shapes, slopes and tangents as those of a surface;
+    weights (Q,) with the stiffness in kPa/mm; along the surface's `normal` alone, or in all directions.
+    """
+
+    dofs: np.ndarray
+    shapes: np.ndarray
+    slopes: np.ndarray
+    tangents: np.ndarray
+    weights: np.ndarray
+    normal: bool
+
+    @cached_property
+    def stiffness(self) -> np.ndarray:
+        """(T, 18, 18)."""
+        across = np.cross(self.tangents[..., 0], self.tangents[..., 1])
+        area = np.linalg.norm(across, axis=-1)
+        normals = across / area[..., None]
+        along = normals[..., None] * normals[..., None, :] if self.normal else _IDENTITY
+        weights = (self.weights * area)[..., None, None]
+        along = np.broadcast_to(along, (*area.shape, 3, 3)) * weights
+        both = self.shapes[:, :, None] * self.shapes[:, None]
+        return np.einsum("tqij,qab->tiajb", along, both, optimize=True).reshape(-1, 18, 18)
+
+    def forces(self, state: np.ndarray) -> np.ndarray:
+        """(T, 18)."""
+        return np.einsum("tij,tj->ti", self.stiffness, state[self.dofs])
+
+    def referred(self, shift: np.ndarray) -> "Springs":
+        """Those of a body whose undeformed corners lie at `shift` (n,) from this one's."""
+        nodes = shift[self.dofs].reshape(-1, 1, 3, 6)
+        return replace(self, tangents=self.tangents + nodes @ self.slopes)
+
+
 def solid(space: ng.FESpace, axes: np.ndarray | None) -> Solid:
     """Of all tetrahedra of a Taylor-Hood space; axes (M, 3, 3), orthonormal, or None for those of space."""
     mesh, rule = space.mesh, ng.IntegrationRule(ng.TET, QUADRATURE_ORDER)
@@ -178,18 +214,12 @@ def surface(space: ng.FESpace, pressures_kpa: dict[str, float]) -> Surface:
     )
 
 
-def springs(space: ng.FESpace, boundary: str, kpa_per_mm: float, normal: bool):
-    """dofs (T, 18) and stiffness (T, 18, 18) of springs in all directions, or along the normal alone."""
+def springs(space: ng.FESpace, boundary: str, kpa_per_mm: float, normal: bool) -> Springs:
+    """Of the triangles of a boundary, in all directions or along the normal alone."""
     frame = Frame(space)
     on = np.flatnonzero(frame.boundary == space.mesh.GetBoundaries().index(boundary))
-    area = np.cross(frame.tangents[on, :, :, 0], frame.tangents[on, :, :, 1])
-    weights = kpa_per_mm * frame.weights * np.linalg.norm(area, axis=-1)
-    normals = frame.normals[on]
-    along = normals[..., None] * normals[..., None, :] if normal else _IDENTITY
-    along = np.broadcast_to(along, (*weights.shape, 3, 3)) * weights[..., None, None]
-    both = frame.shapes[:, :, None] * frame.shapes[:, None]
-    stiffness = np.einsum("tqij,qab->tiajb", along, both, optimize=True).reshape(-1, 18, 18)
-    return frame.dofs[on], stiffness
+    weights = kpa_per_mm * frame.weights
+    return Springs(frame.dofs[on], frame.shapes, frame.slopes, frame.tangents[on], weights, normal)
 
 
 class Frame:

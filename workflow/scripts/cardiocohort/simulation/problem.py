@@ -68,7 +68,7 @@ class Problem:
     state: ng.GridFunction
     solid: elements.Solid
     surface: elements.Surface
-    springs: list[tuple[np.ndarray, np.ndarray]]
+    springs: list[elements.Springs]
     law: Law
     bulk_kpa: float
     free: np.ndarray
@@ -101,8 +101,8 @@ class Problem:
         out = np.zeros(len(self.free))
         for rows, forces, _ in self.solid.contributions(state, self.law, self.bulk_kpa, False, self.threads):
             np.add.at(out, self.solid.dofs[rows].ravel(), forces.ravel())
-        for dofs, stiffness in self.springs:
-            np.add.at(out, dofs.ravel(), np.einsum("tij,tj->ti", stiffness, state[dofs]).ravel())
+        for some in self.springs:
+            np.add.at(out, some.dofs.ravel(), some.forces(state).ravel())
         return out * self.free - share * self.load(state)
 
     def pattern(self) -> Pattern:
@@ -163,7 +163,7 @@ class Problem:
             columns.astype(np.int32),
             places(self.solid.dofs, 10),
             places(self.surface.dofs, 6),
-            [places(dofs, 6) for dofs, _ in self.springs],
+            [places(some.dofs, 6) for some in self.springs],
         )
 
     def tangent(self, pattern: Pattern, state: np.ndarray, share: float):
@@ -176,8 +176,8 @@ class Problem:
                 out, pattern.solid[rows].ravel().astype(np.intp), k.reshape(len(k), -1)[:, upper].ravel()
             )
         upper = _upper(18)
-        for at, (_, k) in zip(pattern.springs, self.springs, strict=True):
-            np.add.at(out, at.ravel(), k.reshape(len(k), -1)[:, upper].ravel())
+        for at, some in zip(pattern.springs, self.springs, strict=True):
+            np.add.at(out, at.ravel(), some.stiffness.reshape(len(at), -1)[:, upper].ravel())
         k = share * self.surface.stiffness(state)
         even = (k + k.swapaxes(1, 2)) / 2
         np.add.at(out, pattern.surface.ravel(), even.reshape(len(k), -1)[:, upper].ravel())

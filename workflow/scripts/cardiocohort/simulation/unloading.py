@@ -200,7 +200,7 @@ def _update(inverse: _Inverse, tangent: Tangent, unknowns: np.ndarray, out: np.n
 def _referred(problem: Problem, shift: np.ndarray) -> Problem:
     """The body with its stress-free corners at `shift` (n,) from the mesh's; displacements start there.
 
-    Areas and normals of the springs are those of the mesh. Raises Diverged where a tetrahedron has no volume.
+    Raises Diverged where a tetrahedron has no volume.
     """
     solid, surface = problem.solid, problem.surface
     nodes = shift[solid.dofs[:, :30]].reshape(-1, 1, 3, 10)
@@ -212,7 +212,12 @@ def _referred(problem: Problem, shift: np.ndarray) -> Problem:
     axes = _orthonormal(along[:, 0])  # straight edges: alike at all points
     gradients = solid.gradients @ (np.linalg.inv(along) @ axes[:, None])
     moved = Solid(solid.dofs, axes, gradients, solid.weights * ratio, solid.pressures)
-    return replace(problem, solid=moved, surface=replace(surface, tangents=surface.moved(shift)))
+    return replace(
+        problem,
+        solid=moved,
+        surface=replace(surface, tangents=surface.moved(shift)),
+        springs=[some.referred(shift) for some in problem.springs],
+    )
 
 
 def _orthonormal(frames: np.ndarray) -> np.ndarray:
