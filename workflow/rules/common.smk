@@ -18,7 +18,7 @@ from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
-from cardiocohort.config.check import check_atlas, check_refinement
+from cardiocohort.config.check import check_atlas, check_biventricular, check_refinement
 from cardiocohort.config.check import check_together, complete
 from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.typed_text import typed_text

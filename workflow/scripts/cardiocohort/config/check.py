@@ -16,7 +16,7 @@ from jsonschema.exceptions import ValidationError
 
 from ..anatomy.labels import Anatomy, Grid
 from ..mechanics.settings import Mechanics
-from ..meshing.settings import MeshSettings
+from ..meshing.settings import LABEL_FORMATS, MeshSettings
 from ..runtime.errors import InputError
 from ..runtime.keys import KINDS, schema_of
 from .sections import Config
@@ -89,6 +89,9 @@ def check_together(settings: dict, formats: list[str]) -> None:
             "hearts have the frame 'heart' only"
         )
     Mechanics.of(settings["mechanics"])
+    if meshing.domain == "labels":
+        _check_label_formats(settings["formats"])
+        formats = list(LABEL_FORMATS)
     unknown = [name for name in settings["formats"] if name not in formats]
     if unknown:
         raise InputError(f"config key 'formats': {unknown[0]!r} is not known; allowed: {', '.join(formats)}")
@@ -98,6 +101,25 @@ def check_together(settings: dict, formats: list[str]) -> None:
             "`label_maps` another one, such as my_hearts"
         )
     _check_prior(settings["prior"])
+
+
+def _check_label_formats(formats: list[str]) -> None:
+    refused = [name for name in formats if name in exporters() and name not in LABEL_FORMATS]
+    if refused:
+        raise InputError(
+            f"config key 'formats': {refused[0]!r} needs cavities and fibres everywhere, which a mesh with "
+            f"meshing.domain: labels lacks; allowed: {', '.join(LABEL_FORMATS)}"
+        )
+
+
+def check_biventricular(settings: dict, target: str) -> None:
+    """InputError if `target` needs the ventricles' mesh and another domain is set."""
+    domain = settings["meshing"]["domain"]
+    if domain != "biventricular":
+        raise InputError(
+            f"config key 'meshing.domain': target {target} needs cavities and fibres of both ventricles, "
+            f"which {domain!r} does not have; set biventricular"
+        )
 
 
 def _check_prior(prior: dict) -> None:
