@@ -175,7 +175,9 @@ def test_a_contact_that_the_labels_lack_is_refused():
     check_contacts(skin, PARTS, 6.0)
     sides = skin.sides.copy()
     sides[np.flatnonzero((np.sort(sides) == (1, 2)).all(axis=1))[0]] = 2, 3
-    with pytest.raises(SubjectError, match=r"left touches core near .* mm, .*edge_length_mm below 6") as caught:
+    with pytest.raises(
+        SubjectError, match=r"left touches core near .* mm, .*edge_length_mm below 6"
+    ) as caught:
         check_contacts(replace(skin, sides=sides), PARTS, 6.0)
     assert caught.value.reason == "false contact"
 

@@ -89,12 +89,7 @@ def check_together(settings: dict, formats: list[str]) -> None:
             "hearts have the frame 'heart' only"
         )
     Mechanics.of(settings["mechanics"])
-    if meshing.domain == "labels":
-        _check_label_formats(settings["formats"])
-        formats = list(LABEL_FORMATS)
-    unknown = [name for name in settings["formats"] if name not in formats]
-    if unknown:
-        raise InputError(f"config key 'formats': {unknown[0]!r} is not known; allowed: {', '.join(formats)}")
+    _check_formats(settings["formats"], meshing.domain, formats)
     if settings["label_maps"] and settings["cohort"] == "demo":
         raise InputError(
             "config key 'cohort': 'demo' is the name of the generated cohort; give the cohort of "
@@ -103,12 +98,19 @@ def check_together(settings: dict, formats: list[str]) -> None:
     _check_prior(settings["prior"])
 
 
-def _check_label_formats(formats: list[str]) -> None:
-    refused = [name for name in formats if name in exporters() and name not in LABEL_FORMATS]
-    if refused:
+def _check_formats(chosen: list[str], domain: str, biventricular: list[str]) -> None:
+    allowed = {"biventricular": biventricular, "labels": LABEL_FORMATS}
+    for name in chosen:
+        if name in allowed[domain]:
+            continue
+        others = [other for other, formats in allowed.items() if name in formats]
+        why = {
+            "biventricular": " needs cavities and fibres everywhere, which meshing.domain: labels lacks",
+            "labels": " is of meshing.domain: labels",
+        }
         raise InputError(
-            f"config key 'formats': {refused[0]!r} needs cavities and fibres everywhere, which a mesh with "
-            f"meshing.domain: labels lacks; allowed: {', '.join(LABEL_FORMATS)}"
+            f"config key 'formats': {name!r}{why[others[0]] if others else ' is not known'}; allowed: "
+            f"{', '.join(allowed[domain])}"
         )
 
 

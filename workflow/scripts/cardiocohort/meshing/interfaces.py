@@ -35,8 +35,8 @@ DAMPING = 0.02  # of the squared slope: where two interfaces are nearly parallel
 class Interfaces:
     """points_mm (N, 3); facets (F, 3); sides (F, 2): the label behind each facet's normal and before it.
 
-    The normal points from the first label to the second; 0 is outside. moved_back: number of nodes that stayed nearer to the
-    middle of their cell so that no facets cross. contacts: where labels touch in the label map.
+    The normal points from the first label to the second; 0 is outside. moved_back: number of nodes that
+    stayed nearer to the middle of their cell so that no facets cross. contacts: where labels touch in it.
     """
 
     points_mm: np.ndarray
@@ -60,7 +60,7 @@ def interfaces(labelmap: LabelMap, edge_length_mm: float, smoothing_mm: float) -
 
 @dataclass(frozen=True)
 class Contacts:
-    """Where labels of a label map touch, also at edges and corners of voxels: points (mm) by pair of labels."""
+    """Where labels of a map touch, also at edges and corners of voxels: points (mm) by pair of labels."""
 
     trees: dict[tuple[int, int], cKDTree]
 
@@ -101,8 +101,10 @@ class Contacts:
 
 @dataclass(frozen=True)
 class Strengths:
-    """values (K + 1, X, Y, Z): the blurred mask of each label, 0 first; volumes_mm3 (K + 1,) and contacts of the
-    labels."""
+    """The blurred mask of each label, and what they were before.
+
+    values (K + 1, X, Y, Z), 0 first; volumes_mm3 (K + 1,) and contacts of the labels.
+    """
 
     values: np.ndarray
     origin_mm: np.ndarray
