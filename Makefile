@@ -60,6 +60,7 @@ style: environment
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m snakefmt --check workflow benchmarks/Snakefile
 	$(BIN)/python -m snakemake --lint
+	$(BIN)/python tests/support/prose.py
 
 layers: environment
 	$(BIN)/lint-imports --no-cache

@@ -5,7 +5,6 @@ export {
   BufferGeometry,
   Color,
   DirectionalLight,
-  DoubleSide,
   BackSide,
   Group,
   Mesh,
@@ -13,7 +12,6 @@ export {
   MeshLambertMaterial,
   OrthographicCamera,
   Scene,
-  Spherical,
   Vector3,
   WebGLRenderer,
 } from "three";

@@ -49,6 +49,7 @@ class Chromium:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        self.with_scripts = True
 
     def __enter__(self):
         return self
@@ -81,7 +82,13 @@ class Chromium:
         loader = self.call("Page.navigate", url=path.resolve().as_uri())["loaderId"]
         while loader not in self._loaded:
             self._note(self._next())
-        self.settle()
+        if self.with_scripts:
+            self.settle()
+
+    def forbid_scripts(self) -> None:
+        """Of the pages that are opened from now on; `run` still works."""
+        self.call("Emulation.setScriptExecutionDisabled", value=True)
+        self.with_scripts = False
 
     def run(self, script: str):
         """The value of an expression in the page; promises are awaited."""
@@ -106,7 +113,7 @@ class Chromium:
         self.settle()
 
     def picture(self, selector: str | None = None) -> np.ndarray:
-        """RGB (H, W, 3), uint8, of the window, or of an element that is brought into it."""
+        """RGB (H, W, 3), uint8, of the window, or of an element that fits in it."""
         clip = {}
         if selector:
             box = self.run(
@@ -116,7 +123,7 @@ class Chromium:
             )
             self.settle()
             clip = {"clip": box | {"scale": 1}}
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, **clip)
+        shot = self.call("Page.captureScreenshot", format="png", **clip)
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB"))
 
     def _next(self) -> dict:

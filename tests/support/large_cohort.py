@@ -157,7 +157,7 @@ def run_script(what: str, folder: Path, paths: dict[str, list[str]]) -> tuple[fl
     report = folder / "report"
     if what == "manifest":
         output = {"table": str(folder / "manifest.tsv")}
-        params = {"seeds": {Path(path).stem: 1 for path in paths["targets"]}}
+        params = {"seeds": {Path(path).stem: 1 for path in paths["targets"]}, "arms": {}}
         inputs = paths
     else:
         (folder / "provenance.json").write_text(json.dumps(PROVENANCE))

@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LONGEST_SENTENCE, LARGEST_MEAN, LONGEST_LINE = 35, 18, 132  # words, words per sentence, characters
+LONGEST_SENTENCE, LARGEST_MEAN, LONGEST_LINE = 35, 18, 140  # words, words per sentence, characters
 SHORTEST_SENTENCE = 3  # words; "**Walls.**" is a label
 
 COUNTED = (

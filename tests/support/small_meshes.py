@@ -114,22 +114,26 @@ SEPTUM_LAYER, RV_LAYER, OUTER_LAYER = 4, 6, 8
 RV_DEG = 50.0
 
 
-def biventricle(polar_nodes=28, azimuth_nodes=72, wall=10.0, cavity=14.0, rv_wall=4.0):
+def biventricle(
+    polar_nodes=28, azimuth_nodes=72, wall=10.0, cavity=14.0, rv_wall=4.0,
+    layers=(SEPTUM_LAYER, RV_LAYER, OUTER_LAYER),
+):  # fmt: skip
     """An LV ellipsoid with an RV at its side, base at 100 degrees from the apex; symmetric about y = 0.
 
     The LV endocardium has semi-axes 20, 20, 40 mm, apex at -z; the RV lies at +x within 50 degrees of
     azimuth to either side. The wall of the LV is `wall` thick, the septum at most. Anterior (+y) is
     long axis x direction of the RV. A pinhole is left at the apex, where the lattice would be flat.
     """
-    shape = (OUTER_LAYER + 1, polar_nodes, azimuth_nodes)
+    septum_layer, rv_layer, outer_layer = layers
+    shape = (outer_layer + 1, polar_nodes, azimuth_nodes)
     polar = np.radians(np.linspace(1.0, 100.0, polar_nodes))
     azimuth = np.linspace(-np.pi, np.pi, azimuth_nodes, endpoint=False)
     first = np.searchsorted(polar, np.radians(30.0))  # where the RV begins
     k, p, a = np.meshgrid(np.arange(shape[0]), polar, azimuth, indexing="ij")
     # how far the RV bulges: not at all at its edges
     bulge = _step((np.radians(RV_DEG) - np.abs(a)) / 0.5) * _step((p - polar[first]) / 0.6)
-    layers = np.array([0, SEPTUM_LAYER, RV_LAYER, OUTER_LAYER])
-    flat = np.interp(k, layers, wall * layers / OUTER_LAYER)
+    layers = np.array([0, *layers])
+    flat = np.interp(k, layers, wall * layers / outer_layer)
     bulged = np.interp(k, layers, np.cumsum([0, wall, cavity, rv_wall]))
     depth = (1 - bulge) * flat + bulge * bulged
     short, long = 20.0 + depth, 40.0 + (1 - bulge) * flat + bulge * np.minimum(bulged, wall)
@@ -137,7 +141,7 @@ def biventricle(polar_nodes=28, azimuth_nodes=72, wall=10.0, cavity=14.0, rv_wal
     points = points.reshape(-1, 3)
     index = np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), -1)
     in_rv = (np.abs(azimuth) <= np.radians(RV_DEG) + 1e-9)[index[:, 2]] & (index[:, 1] >= first)
-    blood = in_rv & (index[:, 0] >= SEPTUM_LAYER) & (index[:, 0] <= RV_LAYER)
+    blood = in_rv & (index[:, 0] >= septum_layer) & (index[:, 0] <= rv_layer)
     tets = lattice_tets(shape, (False, False, True))
     tets = tets[~blood[tets].all(axis=1)]
     used, tets = np.unique(tets, return_inverse=True)
@@ -146,7 +150,7 @@ def biventricle(polar_nodes=28, azimuth_nodes=72, wall=10.0, cavity=14.0, rv_wal
         tets = tets[:, [0, 2, 1, 3]]
     facets, _ = boundary_facets(tets)
     sides = {
-        4: blood, 3: index[:, 0] == 0, 1: index[:, 0] == OUTER_LAYER, 2: index[:, 1] == polar_nodes - 1,
+        4: blood, 3: index[:, 0] == 0, 1: index[:, 0] == outer_layer, 2: index[:, 1] == polar_nodes - 1,
     }  # fmt: skip
     tag = np.zeros(len(facets), dtype=int)
     for value, nodes in sides.items():

@@ -28,7 +28,7 @@ REQUESTS = {
     "build_meshes": (4000, 240, 1),
     "write_inputs": (2000, 60, 1),
     "write_report": (4000, 60, 1),
-    "write_subjects": (2000, 60, 1),
+    "write_subjects": (2000, 240, 1),
     "analyse_trial": (2000, 60, 1),
     "simulate_hearts": (8000, 60, 1),
     "compare_batch": (1000, 60, 1),
@@ -213,9 +213,9 @@ MATRIX = {
     ),
     "simulation in batches of its own": Plan(  # its job of three hearts may need two meshing batches of four
         of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 4},
-        {"simulation": {"batch_size": 3}},
+        {"simulation": {"batch_size": 3, "cycle": {"beats": 2}}},
         ("simulate",),
-        minutes={"simulate_hearts": 3 * 60},
+        minutes={"simulate_hearts": 3 * 60 * (1 + 2)},
     ),
     "refinement": Plan(
         of(3, *MADE, "check_topology")

@@ -15,6 +15,11 @@ ABOUT_ALL = dict.fromkeys(("write_manifest", "write_subjects", "write_report", "
 pytestmark = pytest.mark.long
 
 
+def of_batches(n: int, *rules: str) -> dict[str, int]:
+    """Jobs of `rules` for n batches, and what follows every change of a batch and of the config."""
+    return dict.fromkeys(rules, n) | ABOUT_ALL | {"write_config": 1}
+
+
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """A copy of the workflow, and a project in which it has made two arms of a batch each."""
@@ -43,6 +48,13 @@ def test_the_trial_is_among_the_results(executed):
 
 def test_a_second_run_has_nothing_to_do(executed):
     assert planned(executed) == {}
+
+
+def test_settings_of_an_arm_remake_its_meshes_and_decks_alone(executed):
+    own = ("--config", "arms={large: {meshing: {rv_wall_mm: 5}}}")
+    assert planned(executed, *own) == of_batches(1, "build_meshes", "write_inputs")
+    own = ("--config", "arms={large: {mechanics: {rv_pressure_kpa: 1}}}")
+    assert planned(executed, *own) == of_batches(1, "write_inputs")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
+from cardiocohort.config.arms import check_arms, section_of
 from cardiocohort.config.check import check_atlas, check_biventricular, check_refinement
 from cardiocohort.config.check import check_together, complete
 from cardiocohort.config.check import exporters, locate, with_edges
@@ -192,6 +193,11 @@ def of_batch(key):
     return lambda wildcards: batch_of(wildcards)[key]
 
 
+def of_arm(section):
+    """A params function: a section of the config as the arm of a job's batch has it."""
+    return lambda wildcards: section_of(SETTINGS, plan.arm_of(wildcards.batch), section)
+
+
 def reading_of_base(wildcards):
     """How the label map of a base is read, where there is one."""
     if not batch_of(wildcards)["base_map"]:
@@ -223,6 +229,30 @@ def base_of(*stages):
 def simulation_batches():
     """Simulation batches by name. Made on demand: with one subject per batch there are many."""
     return plan.simulation_batches(BATCHES, SETTINGS["simulation"]["batch_size"])
+
+
+def in_results(path):
+    """Whether a path of the cohort's folder exists."""
+    folder = f"results/cohorts/{SETTINGS['cohort']}"
+    return Path(str(path).replace(plan.COHORT, folder)).exists()
+
+
+def simulated_tables(wildcards):
+    """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
+
+    All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
+    """
+    every = plan.stage_tables("simulations", simulation_batches())
+    if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
+        return every
+    return [path for path in every if in_results(path)]
+
+
+def trial_results(wildcards):
+    """Tables and figures of the trial, for the report: where the trial is run, or has run."""
+    paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
+    there = WITH_ENDPOINTS and all(map(in_results, paths))
+    return paths if requested("trial") or there else []
 
 
 # ---- bundles
@@ -322,6 +352,7 @@ if WITH_COHORT:
                 COVARIATES,
                 subject_columns.relations(plan.arms_of(BATCHES).values()),
             )
+            check_arms(SETTINGS, plan.arms_of(BATCHES))
             if WITH_ENDPOINTS or requested("trial"):
                 endpoints.check(
                     SETTINGS["endpoints"],

@@ -84,7 +84,7 @@ rule measure_variety:
     benchmark:
         "<evaluation>/benchmarks/variety.tsv"
     conda:
-        "../../envs/evaluation.yaml"
+        SAMPLING_ENV
     resources:
         mem_mb=more_each_attempt(3000),
         runtime=60,

@@ -20,7 +20,7 @@ rule write_inputs:
     params:
         formats=SETTINGS["formats"],
         domain=SETTINGS["meshing"]["domain"],
-        mechanics=SETTINGS["mechanics"],
+        mechanics=of_arm("mechanics"),
         library=library("write_inputs.py"),
     message:
         "Writing the solver inputs of {wildcards.batch}"

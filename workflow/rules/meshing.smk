@@ -22,8 +22,8 @@ rule build_meshes:
         mem_mb=more_each_attempt(1000 + 3000 * SETTINGS["threads"]["meshing"]),
         runtime=240,
     params:
-        meshing=SETTINGS["meshing"],
-        microstructure=SETTINGS["microstructure"],
+        meshing=of_arm("meshing"),
+        microstructure=of_arm("microstructure"),
         anatomy=ANATOMY_DIGEST,
         library=library("build_meshes.py"),
     message:

@@ -8,6 +8,9 @@
 if requested("refinement_study"):
     with plain_errors():
         check_refinement(SETTINGS)
+        check_arms(
+            SETTINGS, plan.arms_of(BATCHES), SETTINGS["refinement"]["edge_lengths_mm"]
+        )
 
 REFINED_FOLDERS = [
     f"<cohort>/refinement/{mm:g}mm" for mm in SETTINGS["refinement"]["edge_lengths_mm"]
@@ -31,7 +34,9 @@ use rule build_meshes as mesh_refined with:
     benchmark:
         "<cohort>/benchmarks/refinement/{edge}mm/meshing/{batch}.tsv"
     params:
-        meshing=lambda wildcards: with_edges(SETTINGS["meshing"], float(wildcards.edge)),
+        meshing=lambda wildcards: with_edges(
+            of_arm("meshing")(wildcards), float(wildcards.edge)
+        ),
     message:
         "Meshing the hearts of {wildcards.batch} at {wildcards.edge} mm"
 

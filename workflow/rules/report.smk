@@ -82,6 +82,7 @@ rule write_manifest:
         "../../envs/report.yaml"
     params:
         seeds={name: b["seed"] for name, b in BATCHES.items() if "seed" in b},
+        arms=SETTINGS["arms"],
         library=library("write_manifest.py"),
     message:
         "Writing the manifest"
@@ -106,7 +107,7 @@ rule write_subjects:
         "../../envs/report.yaml"
     resources:
         mem_mb=more_each_attempt(2000),
-        runtime=60,
+        runtime=240,
     params:
         arms=list(plan.arms_of(BATCHES).values()),
         anatomy=ANATOMY_DIGEST,

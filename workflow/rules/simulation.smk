@@ -28,6 +28,15 @@ if requested("paired_comparison"):
         plan.comparisons(SIBLING_ARMS, SETTINGS["cohort_table"])
 
 
+if requested("simulate"):
+    with plain_errors():
+        plan.check_arms(
+            SETTINGS["simulation"]["cycle"]["contractility"],
+            BATCHES,
+            "simulation.cycle.contractility",
+        )
+
+
 rule simulate:
     input:
         lambda wildcards: plan.stage_tables("simulations", simulation_batches()),
@@ -49,10 +58,12 @@ rule simulate_hearts:
     threads: SETTINGS["threads"]["simulation"]
     resources:
         mem_mb=more_each_attempt(8000),
-        runtime=60 * SETTINGS["simulation"]["batch_size"],
+        runtime=60
+        * SETTINGS["simulation"]["batch_size"]
+        * (1 + SETTINGS["simulation"]["cycle"]["beats"]),
     params:
         subjects=lambda wildcards: simulation_batches()[wildcards.batch]["subjects"],
-        mechanics=SETTINGS["mechanics"],
+        mechanics=of_arm("mechanics"),
         simulation=SETTINGS["simulation"],
         library=library("simulate_hearts.py"),
     message:

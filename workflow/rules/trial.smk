@@ -51,6 +51,9 @@ rule analyse_trial:
         runtime=60,
     params:
         endpoints=SETTINGS["endpoints"],
+        reference=lambda wildcards: endpoints.reference_of(
+            SETTINGS["endpoints"], plan.arms_of(BATCHES)
+        ),
         library=library("analyse_trial.py"),
     message:
         "Comparing the arms of the trial"

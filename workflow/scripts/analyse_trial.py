@@ -16,8 +16,7 @@ def main(snakemake):
     kinds = {name: subject_columns.DTYPES[column.kind] for name, column in columns.items()}
     subjects = tables.read_table(i.subjects, kinds)
     wanted = endpoints.read(settings, columns)
-    reference = endpoints.reference_of(settings, subjects["arm"].unique())
-    compared = pairing.comparisons(subjects, wanted, reference)
+    compared = pairing.comparisons(subjects, wanted, p.reference)
     alpha, seed = settings["alpha"], settings["seed"]
     found = contrasts.contrasts(compared, subjects, settings["adjust_for"], alpha, seed)
     curves, sizes = power.power_tables(compared, alpha, settings["power"], settings["resamples"], seed)

@@ -11,7 +11,7 @@ from cardiocohort.runtime.outcomes import Outcome
 def main(snakemake):
     i = snakemake.input
     found = read_cohort_tables(i.get("targets", []), i.anatomies, i.topology, i.meshes, i.inputs)
-    frame = manifest(found, snakemake.params.seeds)
+    frame = manifest(found, snakemake.params.seeds, snakemake.params.arms)
     tables.write_table(snakemake.output.table, frame, COLUMNS)
     ended = frame.loc[frame["status"] != Outcome.ACCEPTED, "subject"]
     if len(ended):

@@ -9,7 +9,7 @@ from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.cohort import covariates, stage_tables, subject_columns
 from cardiocohort.report import subjects
 from cardiocohort.report.cohort_tables import read_cohort_tables
-from cardiocohort.report.manifest import COLUMNS
+from cardiocohort.report.manifest import ARM_SETTINGS, CAUSES, COLUMNS
 from cardiocohort.runtime import artifacts, script, tables
 from cardiocohort.runtime.outcomes import Outcome
 
@@ -17,7 +17,7 @@ from cardiocohort.runtime.outcomes import Outcome
 def main(snakemake):
     i, o, p = snakemake.input, snakemake.output, snakemake.params
     found = read_cohort_tables(i.get("targets", []), i.anatomies, i.topology, i.meshes, i.inputs)
-    manifest = tables.read_table(i.manifest, COLUMNS)
+    manifest = tables.read_table(i.manifest, COLUMNS | dict.fromkeys((CAUSES, ARM_SETTINGS), "str"))
     anatomy, _ = read_anatomy(i.bundle)
     simulated = [tables.read_table(path, stage_tables.SIMULATIONS) for path in i.get("simulations", [])]
     simulations = pd.concat(simulated, ignore_index=True) if simulated else pd.DataFrame()

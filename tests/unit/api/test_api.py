@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 
 import cardiocohort
+from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import LabelMap, read_label_map
 from cardiocohort.cohort.table import read_cohort
 from cardiocohort.generation import anatomies
+from cardiocohort.population.explicit import read_targets
+from cardiocohort.population.model import ENTRIES, fit
 from cardiocohort.population.plausibility import population_for
 from cardiocohort.population.reference import read_reference
 from cardiocohort.population.targets import drawn_targets
@@ -38,8 +41,13 @@ def tiny(tmp_path_factory):
     return cardiocohort.load_prior(folder / "bundle", rules, "cpu", max_attempts=2, guidance=guidance)
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    return cardiocohort.load_prior(device="cpu")
+
+
 def test_every_public_function_is_described():
-    assert len(cardiocohort.__all__) == 7
+    assert len(cardiocohort.__all__) == 8
     for name in cardiocohort.__all__:
         function = getattr(cardiocohort, name)
         text = inspect.getdoc(function)
@@ -69,14 +77,13 @@ def test_the_documented_example_makes_a_heart():
     assert grid.n_cells == len(found["model"].tets) > 5000
 
 
-def test_targets_are_those_of_the_cohort_table():
+def test_targets_are_those_of_the_cohort_table(shipped):
     (arm, _) = read_cohort(ROOT / "config/cohort.tsv", HEART)
     reference = read_reference(BUNDLE / "reference_moments.parquet", HEART)
     expected = drawn_targets(arm, range(2), 1, population_for(arm, reference), 0.95)
     row = pd.read_csv(ROOT / "config/cohort.tsv", sep="\t", keep_default_na=False, dtype=str).iloc[0]
     cells = {name: row[name] for name in ("constraints", "sex", "condition", "age", "bsa")}
-    prior = cardiocohort.load_prior(device="cpu")
-    pd.testing.assert_frame_equal(cardiocohort.draw_targets(prior, n=2, arm=arm.name, **cells), expected)
+    pd.testing.assert_frame_equal(cardiocohort.draw_targets(shipped, n=2, arm=arm.name, **cells), expected)
 
 
 def test_a_heart_is_that_of_the_generation_stage(tiny, tmp_path):
@@ -133,3 +140,52 @@ def test_a_target_beyond_the_field_is_an_error_with_its_reason(tiny):
     with pytest.raises(SubjectError) as error:
         cardiocohort.sample_heart(tiny, targets)
     assert error.value.reason == "target outside the prior"
+
+
+def test_the_mean_heart_is_that_of_the_reference_population(tiny):
+    """Without covariates: geometric means of volumes, means of centroids."""
+    reference = pd.read_parquet(tiny.bundle / "reference_moments.parquet").groupby("structure")
+    mean = cardiocohort.mean_heart(tiny).set_index("structure")
+    for name, hearts in reference:
+        assert mean.loc[name, "volume_ml"] == pytest.approx(np.exp(np.log(hearts["volume_ml"]).mean()))
+        assert mean.loc[name, "centre_x_mm"] == pytest.approx(hearts["centroid_x_mm"].mean())
+
+
+def test_a_mean_heart_is_a_targets_table(shipped, tmp_path):
+    mean = cardiocohort.mean_heart(shipped, "explicit", sex="female", condition="healthy", age=50, bsa=1.7)
+    mean.to_csv(tmp_path / "targets.tsv", sep="\t", index=False)
+    read = read_targets(tmp_path / "targets.tsv", HEART)
+    reference = read_reference(BUNDLE / "reference_moments.parquet", HEART)
+    person = {"sex": "female", "condition": "healthy", "age_years": 50.0, "bsa_m2": 1.7}
+    expected = moments.from_vector(
+        fit(reference, reference.structures).given(person).mean.reshape(-1, ENTRIES)
+    )
+    for name, values in moments.to_columns(expected).items():
+        np.testing.assert_allclose(read[name], values, atol=1e-6)
+
+
+def test_the_recipe_for_explicit_targets_writes_them(tmp_path, monkeypatch):
+    """The first block of docs/howto.md: a left ventricle of 1.15^3 the mean's volume, the rest as it is."""
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/howto.md").read_text(), re.DOTALL)[1]
+    exec(code, found := {})
+    read = read_targets("targets.tsv", HEART).set_index("structure")["volume_ml"]
+    person = {"sex": "female", "condition": "healthy", "age": 50, "bsa": 1.7}
+    mean = cardiocohort.mean_heart(found["prior"], **person).set_index("structure")["volume_ml"]
+    assert (read / mean).to_dict() == pytest.approx(
+        {name: 1.15**3 if name == "left_ventricle" else 1.0 for name in HEART.structures}
+    )
+
+
+@pytest.mark.parametrize(
+    ("person", "message"),
+    [
+        ({"sex": "female", "condition": "healthy"}, "give age, bsa too"),
+        ({"sex": "60 % female", "condition": "healthy", "age": 50, "bsa": 1.7}, "sex: .* one value"),
+        ({"sex": "female", "condition": "healthy", "age": "40..50", "bsa": 1.7}, "age: .* one value"),
+        ({"sex": "female", "condition": "ill", "age": 50, "bsa": 1.7}, "ill"),
+    ],
+)
+def test_a_mean_heart_needs_one_value_of_each_covariate(shipped, person, message):
+    with pytest.raises(InputError, match=message):
+        cardiocohort.mean_heart(shipped, **person)

@@ -76,6 +76,15 @@ def test_a_simulation_batch_reads_the_meshes_of_its_subjects_only(counts, size, 
         assert 1 <= len(batch["subjects"]) <= simulated
 
 
+def test_a_config_key_that_names_an_unknown_arm_is_refused(planned):
+    plan.check_arms(["alone", "sibling"], planned, "simulation.cycle.contractility")
+    with pytest.raises(InputError, match=r"contractility': 'dilated' is no arm .* allowed: .*alone"):
+        plan.check_arms(["dilated"], planned, "simulation.cycle.contractility")
+    maps = plan.batches_of_label_maps("mine", {"a": "a.nii"}, 1)
+    with pytest.raises(InputError, match="label maps"):
+        plan.check_arms(["dilated"], maps, "simulation.cycle.contractility")
+
+
 def test_what_a_batch_of_siblings_takes_from_its_base(planned):
     def inputs(name):
         return plan.base_inputs(planned[name], ("targets", "topology"))

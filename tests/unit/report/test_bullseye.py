@@ -65,7 +65,7 @@ def test_an_unknown_segment_is_grey():
 @pytest.fixture(scope="module")
 def walls(tmp_path_factory):
     tables = report_cohort.read(tmp_path_factory.mktemp("cohort"))
-    return bullseye.wall_rows(tables.meshes, manifest(tables, {}))
+    return bullseye.wall_rows(tables.meshes, manifest(tables, {}, {}))
 
 
 def test_rows_are_the_accepted_hearts(walls):

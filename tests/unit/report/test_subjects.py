@@ -49,7 +49,7 @@ def made(tmp_path_factory):
         for name in FROM_MESH:
             frame[name] = frame[name] if name in frame else np.where(meshed, 100.0, np.nan)
         frame.to_csv(path, sep="\t", index=False)
-    people = manifest(read_cohort_tables(**paths), {f"{HEALTHY}-0000": 7})
+    people = manifest(read_cohort_tables(**paths), {f"{HEALTHY}-0000": 7}, {})
     tables.write_table(folder / "manifest.tsv", people, COLUMNS)
     bundle = make_bundle(folder / "bundle") / "bundle.json"
     names = {"table": "subjects.tsv", "parquet": "subjects.parquet", "dictionary": "subjects.schema.json"}
@@ -60,6 +60,22 @@ def made(tmp_path_factory):
     )
     write_subjects.main(job)
     return job
+
+
+def test_label_maps_of_the_user_have_no_targets_and_no_index(made, tmp_path):
+    names = {"table": "s.tsv", "parquet": "s.parquet", "dictionary": "s.json"}
+    job = SimpleNamespace(
+        input=_Inputs(made.input | {"targets": []}),
+        output=SimpleNamespace(**{name: tmp_path / file for name, file in names.items()}),
+        params=SimpleNamespace(arms=[]),
+    )
+    write_subjects.main(job)
+    found = pd.read_parquet(job.output.parquet)
+    assert len(found) == 8
+    assert "bsa_m2" not in found
+    assert found[["aorta_target_volume_ml", "aorta_volume_index_ml_m2"]].isna().all(axis=None)
+    assert found["aorta_volume_ml"].notna().sum() == 4
+    assert (found["base"] == "").all()
 
 
 class _Inputs(dict):

@@ -22,7 +22,7 @@ from cardiocohort.cohort.table import Arm
 from cardiocohort.config.check import complete
 from cardiocohort.metrics.agreement import agreement, error_table, errors_by_subject
 from cardiocohort.report import acceptance, gallery, reference_values
-from cardiocohort.report.asked_and_came import asked_and_came
+from cardiocohort.report.baseline_table import baseline_table
 from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
 from cardiocohort.report.further_attributes import further_attributes
 from cardiocohort.report.manifest import COLUMNS, manifest
@@ -40,6 +40,7 @@ HEALTHY, DILATED = report_cohort.ARMS
 TRIAL_TABLES = ("baseline", "contrasts", "power", "sample_sizes", "missing", "correlations")
 TRIAL_FIGURES = ("forest", "distributions", "power", "correlations")
 SEEDS = {f"{HEALTHY}-0000": 7, f"{DILATED}-0000": 8}
+ARM_SETTINGS = {DILATED: {"meshing": {"rv_wall_mm": 6.0}}}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def cohort(paths):
 
 @pytest.fixture(scope="module")
 def made(cohort):
-    return manifest(cohort, SEEDS)
+    return manifest(cohort, SEEDS, ARM_SETTINGS)
 
 
 def test_every_requested_subject_has_one_row_with_where_it_ended(made):
@@ -72,6 +73,11 @@ def test_every_requested_subject_has_one_row_with_where_it_ended(made):
     assert ended.loc[f"{HEALTHY}-00003", "reason"].startswith("lv_leak: 5 mm2")
     assert tuple(ended.loc[f"{HEALTHY}-00002"]) == ("rejected", "meshing", "surface not closed")
     assert tuple(ended.loc[f"{DILATED}-00002"]) == ("failed", "generation", "sampling diverged")
+
+
+def test_the_settings_of_an_arm_are_stated_for_its_subjects_alone(made):
+    stated = made.groupby("arm")["arm_settings"].unique().map(list).to_dict()
+    assert stated == {HEALTHY: [""], DILATED: ['{"meshing": {"rv_wall_mm": 6.0}}']}
 
 
 def test_seeds_attempts_and_paths(made, folder):
@@ -150,7 +156,7 @@ def _repeated(cohort: CohortTables, n: int) -> CohortTables:
 def test_ten_thousand_subjects_take_seconds(cohort):
     many = _repeated(cohort, 1250)
     start = time.process_time()
-    found = manifest(many, SEEDS)
+    found = manifest(many, SEEDS, {})
     summary = summarise(many, found, reference_values.read_reference_values(REFERENCE), [])
     chosen = gallery.chosen(found)
     assert time.process_time() - start < 20
@@ -296,9 +302,8 @@ def write_trial(folder: Path) -> list[str]:
     output = {name: f"{folder}/trial/{name}.tsv" for name in TRIAL_TABLES}
     output |= {f"{name}_figure": f"{folder}/trial/{name}.png" for name in TRIAL_FIGURES}
     files = {"subjects": f"{folder}/subjects.parquet", "dictionary": f"{folder}/subjects.schema.json"}
-    analyse_trial.main(
-        SimpleNamespace(input=named(**files), output=named(**output), params=SimpleNamespace(**endpoints))
-    )
+    params = SimpleNamespace(endpoints=endpoints["endpoints"], reference=HEALTHY)
+    analyse_trial.main(SimpleNamespace(input=named(**files), output=named(**output), params=params))
     return list(output.values())
 
 
@@ -313,7 +318,11 @@ def write_page(folder: Path, paths: dict, seeds: dict, **further) -> Checked:
     (folder / "provenance.json").write_text(json.dumps(record))
     table = str(folder / "manifest.tsv")
     write_manifest.main(
-        SimpleNamespace(input=named(**paths), output=named(table=table), params=SimpleNamespace(seeds=seeds))
+        SimpleNamespace(
+            input=named(**paths),
+            output=named(table=table),
+            params=SimpleNamespace(seeds=seeds, arms=ARM_SETTINGS),
+        )
     )
     extra = {
         "manifest": table, "reference_values": str(REFERENCE), "bundle": str(bundle / "bundle.json"),
@@ -329,7 +338,7 @@ def write_page(folder: Path, paths: dict, seeds: dict, **further) -> Checked:
     names = names if paths["targets"] else names[:3]
     output = {name: str(folder / "report" / f"{name}.png") for name in names}
     output |= {"gallery": str(folder / "report/gallery.jpg"), "page": str(folder / "report/cohort.html")}
-    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1}, arms=[])
+    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1, "arms": ARM_SETTINGS}, arms=[])
     write_report.main(SimpleNamespace(input=named(**paths, **extra), output=named(**output), params=params))
     assert all(Path(path).stat().st_size > 3000 for path in output.values())
     return Checked(Path(output["page"]).read_text(encoding="utf-8"))
@@ -339,7 +348,7 @@ def test_who_was_not_accepted_is_named_with_the_place_of_the_reasons(paths, tmp_
     table = tmp_path / "manifest.tsv"
     write_manifest.main(
         SimpleNamespace(
-            input=named(**paths), output=named(table=str(table)), params=SimpleNamespace(seeds=SEEDS)
+            input=named(**paths), output=named(table=str(table)), params=SimpleNamespace(seeds=SEEDS, arms={})
         )
     )
     rows = pd.read_csv(table, sep="\t")
@@ -368,24 +377,27 @@ def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
     beside = {link for link in links if not link.startswith("#")}
     written = {"../manifest.tsv", "../provenance.json", "../config.resolved.yaml"}
     assert beside == written | {"../trial/contrasts.tsv"}
-    assert (folder / "report/cohort.html").stat().st_size / len(images) * (4 + 24 * 5) < 10e6
+    assert sum(len(image["src"]) for image in images) / len(images) * (4 + 24 * 5) < 10e6
+    size = (folder / "report/cohort.html").stat().st_size
+    assert VIEWER_LIBRARY.stat().st_size + size / 7 * 8 < 15e6
 
 
-def test_the_page_says_who_was_asked_for_and_who_came(page, cohort, made):
-    table = asked_and_came(cohort, made).set_index(["arm", "column", "level"])
+def test_the_page_says_who_was_requested_and_who_was_accepted(page, cohort, made):
+    table = baseline_table(cohort, made).set_index(["arm", "column", "level"])
     women = table.loc[DILATED, "sex", "female"]
-    assert (women["asked_count"], women["came_count"]) == (4, 2)
+    assert (women["requested_count"], women["accepted_count"]) == (4, 2)
     volume = table.loc[HEALTHY, "left_ventricle", ""]
     rows = cohort.targets[
         (cohort.targets["arm"] == HEALTHY) & (cohort.targets["structure"] == "left_ventricle")
     ]
-    assert volume["asked_median"] == pytest.approx(rows["volume_ml"].median())
+    assert volume["requested_median"] == pytest.approx(rows["volume_ml"].median())
     accepted = made.loc[(made["arm"] == HEALTHY) & (made["status"] == "accepted"), "subject"]
     achieved = cohort.anatomies.set_index(["structure", "subject"]).loc["left_ventricle"].loc[accepted]
-    assert volume["came_mean"] == pytest.approx(achieved["volume_ml"].mean())
-    assert (volume["asked_n"], volume["came_n"]) == (4, 2)
+    assert volume["accepted_mean"] == pytest.approx(achieved["volume_ml"].mean())
+    assert (volume["requested_n"], volume["accepted_n"]) == (4, 2)
     text = " ".join(" ".join(page.text).split())
-    assert "Who was asked for and who came" in text
+    assert "Who was requested and who was accepted" in text
+    assert 'dilated cardiomyopathy meshing {"rv_wall_mm": 6.0}' in text
     assert "sex: female 4 (100 %) – 4 2 (100 %) – 2" in text
 
 
@@ -403,7 +415,7 @@ def test_a_browser_shows_the_page_on_a_phone_and_on_paper(page, folder, tmp_path
     with Chromium(tmp_path, *SOFTWARE_GL) as browser:
         for scheme in ("light", "dark"):
             browser.open(file, 390, 844, scheme=scheme)
-            assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+            assert browser.run("document.documentElement.scrollWidth <= 390")
             assert contrast(browser) > 4.5
             seen = browser.picture("#viewer-canvas").reshape(-1, 3).astype(int)
             assert (np.ptp(seen, axis=1) > 60).mean() > 0.15  # hearts have colours, the background none
@@ -458,6 +470,7 @@ def test_the_page_of_the_users_own_label_maps(tmp_path):
     """No targets: the page says so by leaving out what needs them."""
     own = tmp_path / "own"
     page = write_page(own, report_cohort.write_cohort(own, n=2) | {"targets": []}, {})
+    assert "trial" not in page.ids
     text = " ".join(" ".join(page.text).split())
     assert "the user's own label maps" in text
     assert "targets" not in page.ids
@@ -536,7 +549,7 @@ def test_a_mesh_that_was_refused_has_its_figure(cohort):
         reason=cohort.meshes["reason"].replace("surface not closed", "mesh gate: p1_scaled_jacobian"),
         detail=np.where(cohort.meshes["verdict"] == "rejected", "0.1996 is below 0.2", ""),
     )
-    rows = manifest(replace(cohort, meshes=meshes), SEEDS)
+    rows = manifest(replace(cohort, meshes=meshes), SEEDS, {})
     ended = rows.loc[rows["stage"] == "meshing", "reason"].tolist()
     assert ended == ["mesh gate: p1_scaled_jacobian (0.1996 is below 0.2)"]
     assert "mesh gate: p1_scaled_jacobian" in set(acceptance.by_reason(rows, cohort.anatomies)["reason"])

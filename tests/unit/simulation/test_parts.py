@@ -1,5 +1,7 @@
 """Energies, tangents, loads and measures of the simulation, against closed forms."""
 
+from dataclasses import replace
+
 import ngsolve as ng
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from cardiocohort.mesh.second_order import second_order
 from cardiocohort.runtime.errors import InputError, SubjectError
 from cardiocohort.simulation import materials, measures
 from cardiocohort.simulation.continuation import inflate
+from cardiocohort.simulation.elements import CHUNK
 from cardiocohort.simulation.factors import Mumps, NGSolve, Singular, factors
 from cardiocohort.simulation.mesh import directions, solver_mesh
 from cardiocohort.simulation.newton import Tangent
@@ -89,11 +92,13 @@ def test_a_matrix_that_is_not_finite_has_no_factors():
         found.factorise(np.array([1.0, np.nan]))
 
 
-@pytest.mark.parametrize("material", MATERIALS)
-def test_the_tangent_is_the_derivative_of_the_residual(material):
-    """With follower pressures on both sides, springs on the base, at a deformed state."""
+@pytest.mark.parametrize(
+    ("material", "base"), [*((material, "robin") for material in MATERIALS), ("guccione", "fixed")]
+)
+def test_the_tangent_is_the_derivative_of_the_residual(material, base):
+    """With follower pressures on both sides, springs on the base or none moved, at a deformed state."""
     model = block((2, 3, 3), side=lambda normal: {(0, 0, -1): 2, (1, 0, 0): 3, (-1, 0, 0): 4}.get(normal, 1))
-    mechanics = Mechanics(material=material, base="robin", holzapfel_ogden=HolzapfelOgden(a_kpa=1.0))
+    mechanics = Mechanics(material=material, base=base, holzapfel_ogden=HolzapfelOgden(a_kpa=1.0))
     stated, _, _ = state_heart(model, mechanics, SimulationSettings(pericardium_kpa_per_mm=0.3))
     rng = np.random.default_rng(0)
     state, along = (rng.normal(scale=0.02, size=len(stated.free)) for _ in range(2))
@@ -103,6 +108,24 @@ def test_the_tangent_is_the_derivative_of_the_residual(material):
     ahead, behind = (stated.residual(state + h * along, 0.7) for h in (1e-5, -1e-5))
     found = tangent.times(along)
     assert np.allclose(found, (ahead - behind) / 2e-5, atol=1e-5 * np.abs(found).max())
+
+
+def test_threads_change_no_bit():
+    stated, _, _ = state_heart(ventricle((4, 10, 14)), Mechanics(), SimulationSettings())
+    assert len(stated.solid.dofs) > 2 * CHUNK
+    state = np.random.default_rng(3).normal(scale=0.01, size=len(stated.free))
+    pattern, both = stated.pattern(), replace(stated, threads=2)
+    assert np.array_equal(stated.residual(state, 0.5), both.residual(state, 0.5))
+    assert np.array_equal(stated.tangent(pattern, state, 0.5)[0], both.tangent(pattern, state, 0.5)[0])
+
+
+def test_unknowns_of_a_node_stand_together():
+    stated, _, _ = state_heart(block((2, 2, 2)), Mechanics(material="neo_hooke"), SimulationSettings())
+    pattern, n_nodes = stated.pattern(), stated.n_displacements // 3
+    assert sorted(pattern.order) == np.flatnonzero(stated.free).tolist()
+    groups = [set(group % n_nodes) for group in np.split(pattern.order, pattern.blocks[1:-1])]
+    assert all(len(group) == 1 for group in groups)
+    assert len(set.union(*groups)) == len(groups)
 
 
 def pressed(mechanics, pressure, bulk):

@@ -18,6 +18,7 @@ from cardiocohort.mechanics.settings import Mechanics, NeoHooke
 from cardiocohort.mesh.second_order import second_order
 from cardiocohort.simulation import land2015, measures, subject
 from cardiocohort.simulation.continuation import inflate
+from cardiocohort.simulation.newton import TIGHT, Tangent, equilibrium
 from cardiocohort.simulation.settings import SimulationSettings
 from simulated import run, simulate, ventricle
 
@@ -65,6 +66,25 @@ def test_the_way_to_the_load_leaves_no_trace():
     assert volume == pytest.approx(other_volume, rel=1e-5)
     assert np.abs(state[:n] - other[:n]).max() < 1e-4 * diagonal
     assert cost < other_cost
+
+
+def test_volumes_of_the_curve_are_those_of_equilibria():
+    model = ventricle((2, 6, 12))
+    stated, _, ended, steps = run(model, GENTLE, SimulationSettings(curve_points=6))
+    assert ended.complete
+    assert len(steps) == 6
+    tangent, volumes = Tangent.of(stated), []
+    for step in steps:
+        exact = step.state
+        if 0 < step.share < 1:
+            exact, _, _ = equilibrium(stated, tangent, step.state, step.share, 20, TIGHT)
+        both = []
+        for state in (step.state, exact):
+            stated.state.vec.FV().NumPy()[:] = state
+            both.append(measures.cavity_volume_ml(stated, model, "lv"))
+        volumes.append(both)
+    found, exact = np.array(volumes).T
+    assert np.abs(found - exact).max() < 1e-3 * (exact[-1] - exact[0])
 
 
 def test_springs_on_the_epicardium_hold_the_heart_back():

@@ -16,6 +16,7 @@ __all__ = [
     "draw_targets",
     "heart_grid",
     "load_prior",
+    "mean_heart",
     "measure_heart",
     "mesh_heart",
     "sample_heart",

@@ -8,13 +8,16 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyvista
+from scipy.spatial.transform import Rotation
 
 from . import topology
 from .anatomy import label_map, moments
 from .anatomy.label_map import LabelMap
 from .cohort import covariates
+from .cohort.covariates import Distribution
 from .cohort.grammar import parse_constraints, parse_edits
 from .cohort.stage_tables import TARGETS
 from .cohort.table import ARM_NAME, Arm
@@ -28,8 +31,10 @@ from .meshing.settings import MeshSettings
 from .microstructure.coordinates import add_coordinates
 from .microstructure.fibres import add_fibres
 from .microstructure.settings import FibreAngles
+from .population.explicit import ELLIPSOID_COLUMNS
+from .population.model import ENTRIES
 from .population.plausibility import population_for, warnings_of
-from .population.reference import read_reference
+from .population.reference import Reference, read_reference
 from .population.targets import drawn_targets
 from .runtime.errors import InputError, SubjectError
 
@@ -44,6 +49,8 @@ def load_prior(
     guidance: dict | None = None,
 ) -> Sampler:
     """Load a generative prior and the topology gate that judges its samples.
+
+    On the CPU, PyTorch computes on one thread from then on, so that a heart does not depend on their number.
 
     Parameters
     ----------
@@ -112,28 +119,61 @@ def draw_targets(
     ----------
     docs/cohort-table.md describes the cells.
     """
-    anatomy, known = prior.prior.anatomy, covariates.known()
-    columns = {covariate.cohort_column: covariate for covariate in known.values()}
-    for name in cells:
-        if name not in columns:
-            raise InputError(f"there is no covariate {name!r}; allowed: {', '.join(columns)}")
     if not ARM_NAME.fullmatch(arm) or n < 1:
         raise InputError(f"arm {arm!r}, n {n}: an arm is a word of letters, digits and _, n at least 1")
-    given = {columns[k].column: covariates.parse_cell(str(text), columns[k]) for k, text in cells.items()}
+    anatomy = prior.prior.anatomy
     described = Arm(
         name=arm,
         n=n,
-        covariates={column: cell for column, cell in given.items() if cell},
+        covariates=_distributions(cells),
         seed=None,
         constraints=parse_constraints(constraints, anatomy),
         edits=parse_edits(edits, anatomy),
     )
-    reference = read_reference(prior.bundle / "reference_moments.parquet", anatomy)
-    population = population_for(described, reference)
+    population = population_for(described, _reference(prior))
     targets = drawn_targets(described, range(n), seed, population, truncation)
     for text in warnings_of(described, targets, population, prior.prior.grid):
         warnings.warn(text, stacklevel=2)
     return targets
+
+
+def mean_heart(prior: Sampler, arm: str = "mean", **person: str | float) -> pd.DataFrame:
+    """The mean heart of people with given covariates, as ellipsoids: a start for a table of explicit targets.
+
+    Parameters
+    ----------
+    arm
+        The arm of the cohort table that the targets are for.
+    **person
+        One value of every covariate of the reference population: sex="female", age=50, bsa=1.7, ...
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per structure with the columns of the config key `targets_table`: `volume_ml`, centres and
+        semi-axes (mm), rotation vectors (degrees). The mean is that of the population model: of the
+        logarithms of volumes and extents, and of centroids (mm).
+
+    Raises
+    ------
+    InputError
+        A covariate is missing, has several values, or the reference population lacks it.
+    """
+    reference, given = _reference(prior), _distributions(person)
+    columns = {reference.known[name].cohort_column: name for name in reference.covariates.columns}
+    if missing := [cell for cell, column in columns.items() if column not in given]:
+        raise InputError(f"a mean heart needs one value of each covariate; give {', '.join(missing)} too")
+    described = Arm(name=arm, n=1, covariates=given, seed=None, constraints=(), edits=())
+    model = population_for(described, reference).joint
+    values = {name: _value(reference.known[name].cohort_column, given[name]) for name in columns.values()}
+    mean = moments.from_vector(model.given(values).mean.reshape(-1, ENTRIES))
+    centres, semi_axes, axes = moments.to_ellipsoid(mean)
+    turns = Rotation.from_matrix(axes).as_rotvec(degrees=True)
+    numbers = pd.DataFrame(np.hstack([centres, semi_axes, turns]), columns=list(ELLIPSOID_COLUMNS))
+    numbers.insert(0, "volume_ml", mean.volume_ml)
+    numbers.insert(0, "structure", model.names)
+    numbers.insert(0, "arm", arm)
+    return numbers
 
 
 def sample_heart(prior: Sampler, targets: pd.DataFrame, seed: int = 1) -> LabelMap:
@@ -235,3 +275,29 @@ def heart_grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
         Cell arrays `region`, `f0`, `s0`, `n0`, `aha`, `wall_mm` and coordinates; lengths in mm.
     """
     return storage.volume_grid(model)
+
+
+def _reference(prior: Sampler) -> Reference:
+    return read_reference(prior.bundle / "reference_moments.parquet", prior.prior.anatomy)
+
+
+def _distributions(cells: dict[str, str | float]) -> dict[str, Distribution]:
+    """Distributions by column of the reference table, from cells by column of the cohort table."""
+    columns = {covariate.cohort_column: covariate for covariate in covariates.known().values()}
+    for name in cells:
+        if name not in columns:
+            raise InputError(f"there is no covariate {name!r}; allowed: {', '.join(columns)}")
+    given = {columns[k].column: covariates.parse_cell(str(text), columns[k]) for k, text in cells.items()}
+    return {column: distribution for column, distribution in given.items() if distribution}
+
+
+def _value(cell: str, distribution: Distribution) -> str | float:
+    """The value that a distribution of one value has."""
+    certain = ()
+    if distribution.kind == "shares":
+        certain = [level for level, share in distribution.parameters if share == 1.0]
+    elif distribution.kind == "fixed":
+        certain = distribution.parameters
+    if len(certain) != 1:
+        raise InputError(f"{cell}: a mean heart needs one value, such as age=50 or sex='female'")
+    return certain[0]

@@ -143,6 +143,17 @@ def sizes_of(planned: Mapping[str, dict]) -> dict[str, int]:
     return sizes
 
 
+def check_arms(named: Iterable[str], planned: Mapping[str, dict], where: str) -> None:
+    """InputError for the first name that is no arm of the plan; where: the config key that has the names."""
+    arms = arms_of(planned)
+    for name in named:
+        if name not in arms:
+            allowed = ", ".join(arms) or "none, since hearts come from label maps"
+            raise InputError(
+                f"config key '{where}': {name!r} is no arm of the cohort table; allowed: {allowed}"
+            )
+
+
 def arms_without_base(planned: Mapping[str, dict]) -> list[str]:
     """Names of the arms that explicit targets can be for: siblings have the moments of their base."""
     return [name for name, arm in arms_of(planned).items() if not arm["base"]]

@@ -64,6 +64,7 @@ TEMPLATES = (
     _text("stage", "stage where the subject ended; inputs for accepted ones", "report"),
     _text("reason", "why the subject was not accepted; empty for accepted ones", "report"),
     _text("causes", "the reason by name, without figures", "report"),
+    _text("arm_settings", "settings of the arm that override the cohort's, JSON; empty for none", "plan"),
     Column("{covariate}", "",
         "covariate of the subject: {description}", "population", "covariate", over="covariate"),
     Column("heart_plausibility", NO_UNIT,
@@ -137,6 +138,26 @@ TEMPLATES = (
     _simulated("image_residual_mm", "mm",
         "largest distance of a node of the unloaded heart, inflated again, from the image", "run"),
     _simulated("unloading_iterations", NO_UNIT, "Newton iterations of the unloading", "run", "integer"),
+    _simulated("beats", NO_UNIT, "beats that were simulated", "run", "integer"),
+    _simulated("periodic", NO_UNIT,
+        "1 where the last beat repeats the one before within simulation.cycle.tolerance, else 0",
+        "run", "integer"),
+    _simulated("beat_iterations", NO_UNIT, "Newton iterations of all beats", "run", "integer"),
+    _simulated("lv_edv_ml", "mL", "largest volume of the left ventricle in the last beat"),
+    _simulated("lv_esv_ml", "mL", "least volume of the left ventricle in the last beat"),
+    _simulated("lv_stroke_ml", "mL", "stroke volume of the left ventricle: edv - esv"),
+    _simulated("lv_ef", NO_UNIT, "ejection fraction of the left ventricle: stroke volume over edv, 0 to 1"),
+    _simulated("lv_peak_kpa", "kPa", "largest pressure of the left ventricle in the last beat"),
+    _simulated("lv_dpdt_max_kpa_s", "kPa/s", "fastest rise of the left ventricle's pressure"),
+    _simulated("lv_dpdt_min_kpa_s", "kPa/s", "fastest fall of the left ventricle's pressure, negative"),
+    _simulated("rv_edv_ml", "mL", "largest volume of the right ventricle in the last beat"),
+    _simulated("rv_esv_ml", "mL", "least volume of the right ventricle in the last beat"),
+    _simulated("rv_stroke_ml", "mL", "stroke volume of the right ventricle: edv - esv"),
+    _simulated("rv_ef", NO_UNIT, "ejection fraction of the right ventricle: stroke volume over edv, 0 to 1"),
+    _simulated("rv_peak_kpa", "kPa", "largest pressure of the right ventricle in the last beat"),
+    _simulated("rv_dpdt_max_kpa_s", "kPa/s", "fastest rise of the right ventricle's pressure"),
+    _simulated("rv_dpdt_min_kpa_s", "kPa/s", "fastest fall of the right ventricle's pressure, negative"),
+    _simulated("cardiac_output_l_min", "L/min", "stroke volume of the left ventricle times the heart rate"),
     _simulated("max_displacement_mm", "mm", "largest displacement of a node at the full load"),
     _simulated("min_j", NO_UNIT, "least volume change J of an element", "run"),
     _simulated("max_j", NO_UNIT, "largest volume change J of an element", "run"),
@@ -274,8 +295,8 @@ def reference() -> list[str]:
     """The lines of the Markdown table that documents the columns."""
     lines = ["| column | unit | holds | stage |", "|---|---|---|---|"]
     for c in TEMPLATES:
-        shown = {"{": "<", "}": ">"}
-        name, text = (part.translate(str.maketrans(shown)) for part in (c.name, c.definition))
+        name = c.name.replace("{", "<").replace("}", ">")
+        text = c.definition.replace("{", "*").replace("}", "*").replace("|", "/")  # <a> would be HTML
         unit = "its unit" if c.over == "covariate" else c.unit
-        lines.append(f"| `{name}` | {unit} | {text.replace('|', '/')} | {c.stage} |")
+        lines.append(f"| `{name}` | {unit} | {text} | {c.stage} |")
     return lines

@@ -9,6 +9,7 @@ from ..microstructure.settings import FibreAngles
 from ..runtime.keys import key, section
 from ..simulation.settings import SimulationSettings
 from ..trial.settings import Endpoints
+from .arms import OF_AN_ARM
 
 
 @dataclass(frozen=True)
@@ -509,7 +510,7 @@ class Evaluation:
         },
     )
     whole_hearts: WholeHearts = section(
-        WholeHearts, "Real hearts that the prior has not seen, each asked for by its own moments."
+        WholeHearts, "Real hearts that the prior has not seen, each requested by its own moments."
     )
     real_hearts: str | None = key(
         None,
@@ -536,8 +537,7 @@ class Evaluation:
     )
     known: EllipsoidBenchmark = section(
         EllipsoidBenchmark,
-        "A prior of ellipsoid hearts, whose moments are known exactly, and the grid of targets "
-        "that it is asked for.",
+        "A prior of ellipsoid hearts, whose moments are known exactly, and its grid of targets.",
     )
     resamples: int = key(
         1000,
@@ -656,6 +656,12 @@ class Config:
         Mechanics,
         "The passive inflation that solver decks describe; units mm and kPa (docs/solvers.md).",
     )
+    arms: dict = key(
+        {},
+        "Settings of single arms by name, which override the cohort's: sections `meshing`, `mechanics`, "
+        "`microstructure` with the keys that differ, as in `ph: {meshing: {rv_wall_mm: 6}}`.",
+        additionalProperties=OF_AN_ARM,
+    )
     simulation: SimulationSettings = section(
         SimulationSettings,
         "How the target `simulate` solves the inflation that `mechanics` describes (docs/simulation.md).",
@@ -695,5 +701,5 @@ class Config:
     )
     evaluation: Evaluation = section(
         Evaluation,
-        "Target `evaluate`, whether the bundle's hearts are real and do what was asked (docs/evaluation.md).",
+        "Target `evaluate`, whether hearts are realistic and meet their targets (docs/evaluation.md).",
     )

@@ -38,8 +38,8 @@ _MESH_FILES: dict[str, tuple[str, str]] = {}
 def register(name: str, mesh_files: tuple[str, str] | None = None) -> Callable[[Writer], Writer]:
     """Decorator that makes a writer known by `name`; ValueError if the name is taken.
 
-    mesh_files: the format's names of the mesh's own volume and surface file, of which a deck needs no second
-    copy (`write_deck`).
+    mesh_files: the format's names of the mesh's own volume and surface file. Where a deck is made from stored
+    files these are there before the writer begins, and it leaves them.
     """
 
     def keep(writer: Writer) -> Writer:
@@ -103,6 +103,12 @@ def _model(volume: tuple[str, int, str], surface: tuple[str, int, str]) -> Model
     return read_model(volume[0], surface[0])
 
 
+def _link_mesh(names: tuple[str, ...], payload: tuple, folder: Path) -> None:
+    """The mesh's own volume and surface file under a format's `names` for them."""
+    for name, (source, *_) in zip(names, payload[1:3], strict=False):
+        link_to(source, folder / name)
+
+
 def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict:
     """Write one subject's deck of one format into the folder of `path`, its README.txt, which comes last.
 
@@ -117,16 +123,17 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
     remove(path.parent)
     path.parent.mkdir(parents=True)
     if isinstance(model, LabelModel):
+        _link_mesh(_labels.MESH_FILES.get(name, ()), payload, path.parent)
         written = label_writer(name)(model, path.parent)
     else:
-        written = writer(name)(model, path.parent, mechanics)
+        write = writer(name)  # known after this: its mesh files too
+        _link_mesh(_MESH_FILES.get(name, ()), payload, path.parent)
+        written = write(model, path.parent, mechanics)
     if not path.exists():
         listed = "\n".join(file.relative_to(path.parent).as_posix() for file in written)
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
     if model.world_from_heart is not None:
         written.append(_write_frame(path, model))
-    for file, (source, *_) in zip(_MESH_FILES.get(name, ()), (volume, surface), strict=False):
-        link_to(source, path.parent / file)
     batch = path.parents[2]
     return {
         "verdict": Outcome.ACCEPTED,

@@ -26,8 +26,8 @@ CHECKS = {
     "febio": Check("a reader after FEBio 4's source, pyfebio 0.3.0 in part"),
     "svmultiphysics": Check(
         "PyVista, meshio, rules of the solver's reader",
-        "by hand, neo_hooke, before its present stabilisation, hold and linear solver",
-        "its source of 2026, VTK and MPI of Debian",
+        "by hand, neo_hooke, an earlier form of the deck",
+        "built from source with Debian's VTK and MPI",
         "coarse mesh: 90 % (LV) and 73 to 76 % (RV) of the volume change",
     ),
     "fenicsx": Check(
@@ -49,7 +49,7 @@ def checked(name: str) -> str:
     """The README's paragraph."""
     check = CHECKS[name]
     run = (
-        f"Run by: {check.run}; {check.version}. Agreement with this workflow's solver: {check.agreement}.\n"
+        f"Run: {check.run}.\nVersion: {check.version}.\nAgreement with `simulate`: {check.agreement}.\n"
         if check.run
         else "Not run by its solver: its rules were read in the manual or source, and tested one by one.\n"
     )

@@ -19,16 +19,18 @@ from ._deck import text_rows
 NAME = "heart"
 UM_PER_MM = 1000.0
 IDS_A_LINE = 12
+MESH_FILES = {"vtu": ("mesh.vtu", "surface.vtp")}  # a format's names of the mesh's own files
 STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 GLB_FLOAT, GLB_INDEX, GLB_POINTS, GLB_INDICES = 5126, 5125, 34962, 34963  # glTF 2.0, 3.6 and 5.11
 M_PER_MM = 1e-3
 
 
 def write_vtu(model: LabelModel, folder: Path) -> list[Path]:
-    """mesh.vtu, surface.vtp and README.txt in `folder`."""
-    files = [folder / "mesh.vtu", folder / "surface.vtp"]
-    write_volume(files[0], model)
-    write_surface(files[1], model)
+    """README.txt in `folder`, and mesh.vtu and surface.vtp where they are not there yet."""
+    files = [folder / name for name in MESH_FILES["vtu"]]
+    for file, write_part in zip(files, (write_volume, write_surface), strict=True):
+        if not file.exists():
+            write_part(file, model)
     text = (
         "Mesh of all labels, coordinates in mm. Load in ParaView, or: pyvista.read('mesh.vtu')\n"
         f"mesh.vtu     tetrahedra; cell array region: {_regions(model)}\n"

@@ -24,9 +24,10 @@ MESH_FILES = ("mesh.vtu", "surface.vtp")
 
 @register("vtu", MESH_FILES)
 def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
-    """mesh.vtu, surface.vtp and README.txt in `folder`."""
+    """README.txt in `folder`, and mesh.vtu and surface.vtp where they are not there yet."""
     files = [folder / name for name in (*MESH_FILES, "README.txt")]
-    write_volume(files[0], model)
-    write_surface(files[1], model)
+    for file, write_part in zip(files, (write_volume, write_surface), strict=False):
+        if not file.exists():
+            write_part(file, model)
     write_text(files[2], README)
     return files

@@ -126,8 +126,10 @@ def _history(card: dict) -> str:
         if start
         else ""
     )
+    taken = [", ".join(names) or "all" for names in training.get("focus", [])]  # bundles of version 1
     return before + (
-        f"Optimiser steps: autoencoder {_run(training['autoencoder'])},\n"
+        (f"The denoiser's cycles took deformations of {'; then '.join(taken)}.\n" if taken else "")
+        + f"Optimiser steps: autoencoder {_run(training['autoencoder'])},\n"
         f"denoiser {_run(training['denoiser'])}; {training['machine']}.\n"
         f"Code: commit `{training['commit'] or 'not recorded'}`."
     )

@@ -3,6 +3,8 @@
 Owned by the report stage. Who asks "which hearts can I simulate" reads this table alone.
 """
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -29,7 +31,8 @@ COLUMNS = {
     "inputs": "str",
 }
 STATUSES = tuple(map(str, (Outcome.ACCEPTED, Outcome.REJECTED, Outcome.BASE_REJECTED, Outcome.FAILED)))
-CAUSES = "causes"  # the last column: rules of the gate, separated by commas, or another stage's reason
+# last columns: rules of the gate, separated by commas, or another stage's reason; settings of the arm, JSON
+CAUSES, ARM_SETTINGS = "causes", "arm_settings"
 ENDED = ("status", "stage", "reason", CAUSES)  # columns of `stage_tables.ENDINGS` in the manifest
 MESH_FIGURES = (
     "n_nodes",
@@ -41,8 +44,10 @@ MESH_FIGURES = (
 )
 
 
-def manifest(tables: CohortTables, seeds: dict[str, int]) -> pd.DataFrame:
-    """The manifest of a cohort (COLUMNS, MESH_FIGURES, CAUSES); `seeds` by batch, empty without generation.
+def manifest(tables: CohortTables, seeds: dict[str, int], arms: dict[str, dict]) -> pd.DataFrame:
+    """The manifest of a cohort (COLUMNS, MESH_FIGURES, CAUSES, ARM_SETTINGS).
+
+    seeds: by batch, empty without generation. arms: settings by arm that override the cohort's.
 
     A subject is accepted when its decks are written; rejected when a gate (topology, mesh) refused it;
     base_rejected when it is the sibling of a heart that was refused or not made; failed when a stage could
@@ -75,7 +80,9 @@ def manifest(tables: CohortTables, seeds: dict[str, int]) -> pd.DataFrame:
     for name in ("n_nodes", "n_tets"):
         figures[name] = figures[name].astype("Int64")
     frame = frame.join(figures).reset_index()
-    return frame.reindex(columns=[*COLUMNS, *MESH_FIGURES, CAUSES])
+    stated = {arm: json.dumps(own, sort_keys=True) for arm, own in arms.items()}
+    frame[ARM_SETTINGS] = [stated.get(arm, "") for arm in frame["arm"]]
+    return frame.reindex(columns=[*COLUMNS, *MESH_FIGURES, CAUSES, ARM_SETTINGS])
 
 
 def _decks(inputs: pd.DataFrame) -> pd.DataFrame:

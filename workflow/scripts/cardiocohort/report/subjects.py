@@ -32,14 +32,13 @@ from .cohort_tables import CohortTables
 CAVITY, BASAL = "left_ventricle", "left_atrium"  # conicity is of the first, whose base is at the second
 CONICITY = f"{CAVITY}_conicity"
 CURVATURES = ("septal_curvature_per_cm", "septal_curvature_ratio")
-FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes")
+FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes", "arm_settings")
 FROM_MESH = (
     "wall_volume_ml", "lv_cavity_ml", "rv_cavity_ml", "rv_wall_mm", *WALL_COLUMNS.values(), "n_nodes",
     "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian",
 )  # fmt: skip
 RENAMED = {"wall_volume_ml": "mesh_wall_volume_ml"}  # an anatomy may have a structure `wall`
 ENDED = ("verdict", "reason", "detail")  # of a simulation, kept where it failed; so is the share of its load
-# of the simulation table: files, not quantities
 
 
 def subjects(
@@ -162,6 +161,7 @@ def _volumes(tables: CohortTables, anatomy: Anatomy, accepted: pd.Index) -> pd.D
     names = anatomy.structures
     achieved = _moments(tables.anatomies, names, accepted)
     found = pd.DataFrame(index=tables.subjects["subject"])
+    error, away = (np.full(achieved.volume_ml.shape, np.nan) for _ in range(2))
     if not tables.targets.empty:
         target = _moments(tables.targets, names, found.index)
         for k, name in enumerate(names):
@@ -172,8 +172,8 @@ def _volumes(tables: CohortTables, anatomy: Anatomy, accepted: pd.Index) -> pd.D
     measured = {}
     for k, name in enumerate(names):
         measured[f"{name}_volume_ml"] = achieved.volume_ml[:, k]
-        if not tables.targets.empty:
-            measured |= {f"{name}_volume_error_percent": error[:, k], f"{name}_centroid_error_mm": away[:, k]}
+        measured[f"{name}_volume_error_percent"] = error[:, k]
+        measured[f"{name}_centroid_error_mm"] = away[:, k]
         if name in CHAMBERS:
             measured[f"{name}_sphericity"] = heart_shape.sphericity(achieved.covariance_mm2[:, k])
     return found.join(pd.DataFrame(measured, index=accepted))
@@ -210,7 +210,14 @@ def _function(simulations: pd.DataFrame, accepted: pd.Index) -> pd.DataFrame:
     if simulations.empty:
         return pd.DataFrame(index=accepted)
     rows = simulations.set_index("subject").reindex(accepted)
-    rows = rows[[name for name in rows.columns if name.rpartition("_")[2] not in FILE_COLUMNS]]
+    rows = rows[[name for name in rows.columns if not _of_a_file(name, rows.columns)]]
     figures = [name for name in rows.columns if name not in (*ENDED, "load_share")]
     rows[figures] = rows[figures].where(rows["verdict"] == Outcome.ACCEPTED)
     return rows.add_prefix(SIMULATION)
+
+
+def _of_a_file(name: str, columns: Iterable[str]) -> bool:
+    """Whether a column is of a listed file (`<part>file`, `<part>size`, `<part>sha256`), of no quantity."""
+    part, _, last = name.rpartition("_")
+    listed = {f"{part}_{own}" if part else own for own in FILE_COLUMNS}
+    return last in FILE_COLUMNS and listed <= set(columns)

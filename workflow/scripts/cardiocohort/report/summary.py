@@ -8,7 +8,7 @@ from ..cohort.table import Arm
 from ..metrics.agreement import ERRORS, agreement, constrained_in, error_table
 from ..runtime.outcomes import Outcome
 from . import acceptance, bullseye
-from .asked_and_came import asked_and_came
+from .baseline_table import baseline_table
 from .cohort_tables import CohortTables
 from .further_attributes import further_attributes
 from .reference_values import compare
@@ -41,7 +41,7 @@ class Summary:
     errors: dict[str, float]
     selection: pd.DataFrame
     volumes: pd.DataFrame
-    people: pd.DataFrame  # who was asked for and who came
+    people: pd.DataFrame  # requested and accepted subjects by arm
     comparison: pd.DataFrame
     meshes: pd.DataFrame
     walls: pd.DataFrame
@@ -75,7 +75,7 @@ def summarise(
         errors=_medians(rows) if generated else {},
         selection=shifts,
         volumes=volumes,
-        people=asked_and_came(tables, manifest),
+        people=baseline_table(tables, manifest),
         comparison=compare(volumes, tables.targets, reference_values),
         meshes=_mesh_summary(tables.meshes, manifest),
         walls=walls,

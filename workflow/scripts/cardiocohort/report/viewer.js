@@ -38,7 +38,6 @@
   camera.add(light);
   scene.add(camera, new THREE.AmbientLight(0xffffff, 0.42 * Math.PI));
   camera.up.set(0, 0, 1);
-  camera.position.copy(centre).add(new THREE.Vector3(0, 2 * reach, 0));
   const controls = new THREE.OrbitControls(camera, canvas);
   controls.target.copy(centre);
   controls.minZoom = 0.5;
@@ -184,7 +183,7 @@
     } else {
       const stops = colours.filter((_, k) => k % 15 === 0).join(", ");
       const [low, high] = range;
-      add(`${low} to ${high} mm`, { background: `linear-gradient(to right, ${stops})`, width: "8rem" });
+      add(`${low} mm or less to ${high} mm or more`, { background: `linear-gradient(to right, ${stops})`, width: "8rem" });
     }
   }
 
@@ -213,6 +212,12 @@
       shown.mesh = muscle(data.mesh);
       shown.group.add(shown.mesh.group);
       for (const option of element("viewer-paint").options) option.disabled = !(option.value in data.mesh.paints);
+      const drawn = triangles(data.mesh).length / 3;
+      const number = (n) => n.toLocaleString("en");
+      element("viewer-facets").textContent =
+        drawn === data.mesh.facets
+          ? `Surface of ${number(drawn)} triangles.`
+          : `Drawn with ${number(drawn)} of the surface's ${number(data.mesh.facets)} triangles.`;
       if (element("viewer-paint").selectedOptions[0].disabled) element("viewer-paint").value = "regions";
     } else if (on("viewer-mesh")) {
       element("viewer-mesh").checked = false;
@@ -220,8 +225,10 @@
     }
     for (const box of boxes()) box.disabled = !shown.structures.has(box.dataset.structure);
     element("viewer-mesh").disabled = !data.mesh;
+    element("viewer-facets").hidden = !data.mesh;
     element("viewer-ellipsoids").disabled = !data.ellipsoids.length;
     element("viewer-heart").value = subject;
+    canvas.setAttribute("aria-label", `3-D view of ${subject}`);
     scene.add(shown.group);
     recolour();
     apply();
@@ -304,8 +311,9 @@
   // ---- controls
 
   const KEYS = {
-    ArrowLeft: () => turnBy(-10, 0), ArrowRight: () => turnBy(10, 0),
-    ArrowUp: () => turnBy(0, 10), ArrowDown: () => turnBy(0, -10),
+    // the heart follows the arrow, as it follows the mouse: the viewer goes the other way
+    ArrowLeft: () => turnBy(10, 0), ArrowRight: () => turnBy(-10, 0),
+    ArrowUp: () => turnBy(0, -10), ArrowDown: () => turnBy(0, 10),
     "+": () => zoomBy(1.15), "=": () => zoomBy(1.15), "-": () => zoomBy(1 / 1.15),
     0: reset, Home: reset,
   };
@@ -335,18 +343,22 @@
   });
   root.addEventListener("input", apply);
   root.addEventListener("change", apply);
-  for (const button of document.querySelectorAll("button[data-turn]")) {
-    button.hidden = false;
-    button.addEventListener("click", () => {
-      show(button.dataset.turn);
-      root.scrollIntoView({ block: "start" });
-      canvas.focus({ preventScroll: true });
-    });
-  }
+  // the hearts' own buttons stand below this script
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const button of document.querySelectorAll("button[data-turn]")) {
+      button.hidden = false;
+      button.addEventListener("click", () => {
+        show(button.dataset.turn);
+        root.scrollIntoView({ block: "start" });
+        canvas.focus({ preventScroll: true });
+      });
+    }
+  });
   dark.addEventListener("change", () => show(element("viewer-heart").value));
 
   element("viewer-without").hidden = true;
   element("viewer-parts").hidden = false;
   new ResizeObserver(fit).observe(canvas.parentElement);
   show([...hearts.keys()][0]);
+  reset();
 })();

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import ngsolve as ng
 import numpy as np
 
-from .materials import PAIRS, Law
+from .materials import PAIRS, Law, at
 
 # four points a tetrahedron, as is customary with ten nodes: exact for the strains of a linear problem
 QUADRATURE_ORDER = 2
@@ -42,7 +42,7 @@ class Solid:
 
         def work(rows: slice):
             with np.errstate(all="ignore"):  # a step too large shows as a residual that is not finite
-                return rows, *self._piece(rows, state, law, bulk_kpa, stiffness)
+                return rows, *self._piece(rows, state, at(law, rows), bulk_kpa, stiffness)
 
         if threads == 1:
             yield from map(work, pieces)

@@ -37,12 +37,18 @@ class Factors(Protocol):
         """(k, n) for right sides (k, n), by the last factors; Singular if there are none."""
 
 
-def factors(rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1) -> Factors:
-    """For matrices whose upper triangle has entries at `rows`, `columns` (nnz,): MUMPS, or NGSolve's."""
+def factors(
+    rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1, blocks: np.ndarray | None = None
+) -> Factors:
+    """For matrices whose upper triangle has entries at `rows`, `columns` (nnz,): MUMPS, or NGSolve's.
+
+    blocks: first unknown of each block of unknowns with the same neighbours, and n; the order of elimination
+    is then found of the blocks, several times as fast.
+    """
     if mumps_library() is None:
         log.warning("CasADi, which has MUMPS, is not installed: NGSolve factorises, slower")
         return NGSolve(rows, columns, n)
-    return Mumps(rows, columns, n, threads)
+    return Mumps(rows, columns, n, threads, blocks)
 
 
 def mumps_library() -> Path | None:
@@ -85,10 +91,16 @@ class NGSolve:
 class Mumps:
     """MUMPS, LDL^T with pivoting; the order of elimination is found once."""
 
-    def __init__(self, rows: np.ndarray, columns: np.ndarray, n: int, threads: int = 1):
+    def __init__(
+        self,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        n: int,
+        threads: int = 1,
+        blocks: np.ndarray | None = None,
+    ):
         self._library = ctypes.CDLL(str(mumps_library()))
         self._pattern = [np.ascontiguousarray(part + 1, dtype=np.int32) for part in (rows, columns)]
-        self._values = np.zeros(len(rows))
         self._data = data = _Structure(sym=2, par=1, comm_fortran=-987654)
         self._call(-1)
         if data.version_number != MUMPS_VERSION:
@@ -102,13 +114,17 @@ class Mumps:
         data.icntl[15] = threads
         data.n, data.nnz = n, len(rows)
         data.irn, data.jcn = (part.ctypes.data for part in self._pattern)
-        data.a = self._values.ctypes.data
-        self._call(1)
+        if blocks is not None:
+            self._blocks = np.ascontiguousarray(blocks + 1, dtype=np.int32)
+            data.icntl[14], data.nblk, data.blkptr = 1, len(blocks) - 1, self._blocks.ctypes.data
+        if self._call(1) < 0:
+            raise Singular(f"MUMPS error {data.infog[0]} in the analysis")
 
     def factorise(self, values: np.ndarray) -> None:
-        self._values[:] = values
         if not np.isfinite(values).all():
             raise Singular("the matrix is not finite")
+        given = np.ascontiguousarray(values, dtype=float)
+        self._data.a = given.ctypes.data
         while self._call(2) in (-8, -9):  # more delayed pivots than the estimate had room for
             self._data.icntl[13] *= 2
         if self._data.infog[0] < 0:

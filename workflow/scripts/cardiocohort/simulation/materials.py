@@ -59,6 +59,11 @@ def approach(mechanics: Mechanics) -> tuple[Law, ...]:
     return tuple(law(mechanics, s) for s in APPROACH) if mechanics.material in ONE_SIDED else ()
 
 
+def at(law: Law, rows: slice) -> Law:
+    """The law of some elements: a law that differs from element to element has a method `at`."""
+    return law.at(rows) if hasattr(law, "at") else law
+
+
 def holzapfel_ogden(settings: HolzapfelOgden, c: np.ndarray, switch: Switch = EXACT):
     """Holzapfel & Ogden, Phil Trans R Soc A 367:3445 (2009); fibres and sheets resist tension only."""
     stress, stiffness = np.zeros_like(c), np.zeros((6, *c.shape))

@@ -22,7 +22,8 @@ KRYLOV_STEPS = 16
 PATIENCE = 4  # steps after which the residual must be on the way to its aim within KRYLOV_STEPS
 LARGEST_UPDATE = 0.025  # of the body's diagonal, in one iteration
 # An update is halved where the residual grows beyond the larger of these: a multiple of the one before, and
-# of the load. In an exponential law a small overshoot of the strain is a stress that nothing comes back from.
+# of the load: many times the full one in steps of work, else the present one. In an exponential law a small
+# overshoot of the strain is a stress that nothing comes back from.
 GROWTH, OVER_LOAD = 2.0, 20.0
 HALVINGS = 8
 
@@ -54,7 +55,7 @@ class Tangent:
     """The tangent at the present state, with the factorisation of this or an earlier one."""
 
     pattern: Pattern
-    free: np.ndarray
+    n_unknowns: int
     factors: Factors
     factorised: bool = False
     factorisations: int = 0
@@ -63,27 +64,28 @@ class Tangent:
     @classmethod
     def of(cls, problem: Problem) -> "Tangent":
         pattern = problem.pattern()
-        n = int(problem.free.sum())
-        return cls(pattern, problem.free, factors(pattern.rows, pattern.columns, n, problem.threads))
+        n = len(pattern.order)
+        found = factors(pattern.rows, pattern.columns, n, problem.threads, pattern.blocks)
+        return cls(pattern, len(problem.free), found)
 
     def assemble(self, problem: Problem, state: np.ndarray, share: float) -> None:
         self.values, odd = problem.tangent(self.pattern, state, share)
         n = odd.shape[0]
-        starts = np.searchsorted(self.pattern.rows, np.arange(n + 1))
-        upper = scipy.sparse.csr_array((self.values, self.pattern.columns, starts), shape=(n, n))
+        parts = (self.values, self.pattern.columns, self.pattern.starts)
+        upper = scipy.sparse.csr_array(parts, shape=(n, n))
         lower, diagonal = upper.T, upper.diagonal()
         self._times = lambda x: upper @ x + lower @ x - diagonal * x + odd @ x
 
     def times(self, along: np.ndarray) -> np.ndarray:
         """(ndof,): the tangent times `along`, zero at prescribed unknowns."""
-        return self._spread(self._times(along[self.free]))
+        return self._spread(self._times(along[self.pattern.order]))
 
     def solve(self, rights: np.ndarray, aim: float) -> np.ndarray:
         """Solutions of the tangent for `rights` (k, ndof), each up to a relative residual `aim`.
 
         Raises Diverged if there are none.
         """
-        free = rights[:, self.free]
+        free = rights[:, self.pattern.order]
         found = self._krylov(free, aim) if self.factorised else None
         if found is None:
             self.factorised = False
@@ -134,8 +136,8 @@ class Tangent:
         return None
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
-        out = np.zeros(len(self.free))
-        out[self.free] = values
+        out = np.zeros(self.n_unknowns)
+        out[self.pattern.order] = values
         return out
 
 
@@ -156,6 +158,8 @@ def equilibrium(
     """
     n, diagonal = problem.n_displacements, problem.diagonal_mm
     out, load = problem.residual(state, share), problem.load(state)
+    # a step of work is far from balance on its way; at a stated load, no update needs more than that load
+    excess = OVER_LOAD if work is not None else share
     for iteration in range(1, iterations + 1):
         tangent.assemble(problem, state, share)
         rights = np.array([-out]) if work is None else np.array([-out, load])
@@ -178,7 +182,7 @@ def equilibrium(
             out, load = problem.residual(new, new_share), problem.load(new)
             with np.errstate(over="ignore"):  # of an exponential law, which the bound then refuses
                 size, full = np.linalg.norm(out), np.linalg.norm(load)
-            if np.isfinite(size) and size <= max(bound, OVER_LOAD * full):
+            if np.isfinite(size) and size <= max(bound, excess * full):
                 break
             part /= 2
         else:

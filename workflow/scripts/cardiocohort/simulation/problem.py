@@ -20,7 +20,7 @@ import scipy.sparse
 from . import elements
 from .materials import Law
 
-PATTERN_CHUNK = 8192
+PATTERN_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,26 @@ class Spring:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Where the entries of the tangent's upper triangle are, in rows and columns (nnz,) of free unknowns.
+    """Where the entries of the tangent's upper triangle are, row by row.
 
+    order (n,): the free unknowns node by node, by which rows and columns are numbered; node i has those from
+    blocks[i] to blocks[i + 1]. Row i has the entries from starts[i] to starts[i + 1], in `columns` (nnz,).
     solid (M, 34 * 35 / 2), surface and springs (T, 18 * 19 / 2): the entry of each pair of an element's
     unknowns, nnz where one of them is prescribed.
     """
 
-    rows: np.ndarray
+    order: np.ndarray
+    blocks: np.ndarray
+    starts: np.ndarray
     columns: np.ndarray
     solid: np.ndarray
     surface: np.ndarray
     springs: list[np.ndarray]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(nnz,) of the entries."""
+        return np.repeat(np.arange(len(self.order), dtype=np.int32), np.diff(self.starts))
 
 
 @dataclass(frozen=True)
@@ -98,40 +107,69 @@ class Problem:
 
     def pattern(self) -> Pattern:
         """Of the tangent."""
-        number = np.where(self.free, np.cumsum(self.free) - 1, -1)
-        n = np.int64(self.free.sum())
+        n_nodes = self.n_displacements // 3
+        # a corner's pressure is an unknown of its node
+        node = np.concatenate([np.tile(np.arange(n_nodes), 3), np.arange(self.mesh.nv)])
+        order = np.argsort(node, kind="stable")
+        order = order[self.free[order]]
+        sizes = np.bincount(node[order], minlength=n_nodes)
+        first = np.concatenate([[0], np.cumsum(sizes)])
+        number = np.full(len(self.free), -1)
+        number[order] = np.arange(len(order))
+        within = np.arange(len(order)) - first[node[order]]
 
-        def keys(dofs: np.ndarray) -> np.ndarray:
-            first, second = np.triu_indices(dofs.shape[1])
-            a, b = number[dofs[:, first]], number[dofs[:, second]]
-            return np.where((a < 0) | (b < 0), n * n, np.minimum(a, b) * n + np.maximum(a, b))
+        # all pairs of a tetrahedron's nodes are coupled; pressures and springs act on the same nodes
+        nodes = self.solid.dofs[:, :10]
+        ends = np.arange(0, nodes.size + 1, 10)
+        touched = scipy.sparse.csr_array(
+            (np.ones(nodes.size, dtype=bool), nodes.ravel(), ends), shape=(len(nodes), n_nodes)
+        )
+        graph = scipy.sparse.triu(touched.T @ touched, format="csr")
+        graph.sort_indices()
+        to = graph.indices
+        of = np.repeat(np.arange(n_nodes), np.diff(graph.indptr))
+        ahead = np.concatenate([[0], np.cumsum(sizes[to])])
+        blocks = ahead[graph.indptr]  # where a node would start if its unknowns had one row together
+        offsets = ahead[:-1] - blocks[of]
+        columns = np.repeat(first[to] - ahead[:-1], sizes[to]) + np.arange(ahead[-1])
+        # a row lacks the columns of its node's earlier unknowns, which are below the diagonal
+        lengths = np.diff(blocks)[node[order]] - within
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        before = starts[:-1] - within
+        columns = columns[np.repeat(blocks[node[order]] - before, lengths) + np.arange(starts[-1])]
+        pairs = of * np.int64(n_nodes) + to
 
-        # a share of the elements at a time: all their pairs of unknowns would fill the memory
-        dofs = self.solid.dofs
-        pieces = []
-        for start in range(0, len(dofs), PATTERN_CHUNK):
-            own, places = np.unique(keys(dofs[start : start + PATTERN_CHUNK]), return_inverse=True)
-            pieces.append((own, places.astype(np.int32)))
-        entries = np.unique(np.concatenate([own for own, _ in pieces]))
-        entries = entries[entries < n * n]
-        solid = [np.searchsorted(entries, own).astype(np.int32)[places] for own, places in pieces]
+        def places(dofs: np.ndarray, n: int) -> np.ndarray:
+            """Of the pairs of unknowns of elements with n nodes."""
+            local = np.concatenate([np.tile(np.arange(n), 3), np.arange(dofs.shape[1] - 3 * n)])
+            one, other = np.triu_indices(dofs.shape[1])
+            found = np.empty((len(dofs), len(one)), dtype=np.int32)
+            # a share of the elements at a time: all their pairs of unknowns would fill the memory
+            for start in range(0, len(dofs), PATTERN_CHUNK):
+                own = dofs[start : start + PATTERN_CHUNK]
+                low = np.minimum(own[:, :n, None], own[:, None, :n])
+                high = np.maximum(own[:, :n, None], own[:, None, :n])
+                offset = offsets[np.searchsorted(pairs, low * np.int64(n_nodes) + high)]
+                a, b = number[own[:, one]], number[own[:, other]]
+                low, high = np.minimum(a, b), np.maximum(a, b)
+                entry = before[low] + offset[:, local[one], local[other]] + within[high]
+                found[start : start + PATTERN_CHUNK] = np.where(low < 0, len(columns), entry)
+            return found
 
-        def found(dofs: np.ndarray) -> np.ndarray:
-            return np.searchsorted(entries, keys(dofs)).astype(np.int32)
-
-        rows, columns = np.divmod(entries, n)
         return Pattern(
-            rows.astype(np.int32),
+            order,
+            first[np.concatenate([[True], sizes > 0])],
+            starts.astype(np.int32),
             columns.astype(np.int32),
-            np.concatenate([piece.reshape(-1, 34 * 35 // 2) for piece in solid]),
-            found(self.surface.dofs),
-            [found(dofs) for dofs, _ in self.springs],
+            places(self.solid.dofs, 10),
+            places(self.surface.dofs, 6),
+            [places(dofs, 6) for dofs, _ in self.springs],
         )
 
     def tangent(self, pattern: Pattern, state: np.ndarray, share: float):
-        """Entries (nnz,) of the symmetric part's upper triangle, and the rest as a sparse matrix of the free
-        unknowns: what follower pressures have at a free rim."""
-        out = np.zeros(len(pattern.rows) + 1)
+        """Entries (nnz,) of the symmetric part's upper triangle, and the rest as a sparse matrix in the
+        pattern's order: what follower pressures have at a free rim."""
+        out = np.zeros(len(pattern.columns) + 1)
         upper = _upper(34)
         for rows, _, k in self.solid.contributions(state, self.law, self.bulk_kpa, True, self.threads):
             np.add.at(
@@ -147,7 +185,7 @@ class Problem:
         rows, columns = np.repeat(dofs, 18, axis=1).ravel(), np.tile(dofs, 18).ravel()
         size = len(self.free)
         odd = scipy.sparse.csr_array(((k - even).ravel(), (rows, columns)), shape=(size, size))
-        return out[:-1], odd[self.free][:, self.free]
+        return out[:-1], odd[pattern.order][:, pattern.order]
 
 
 def problem(

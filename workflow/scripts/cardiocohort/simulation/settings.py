@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..runtime.keys import check, from_section, key
+from ..runtime.keys import check, from_section, key, section
+from .cycle import Cycle
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class SimulationSettings:
         minimum=2,
         maximum=1000,
     )
+
+    cycle: Cycle = section(Cycle, "Beats in a closed circulation, after the inflation; off by default.")
 
     def __post_init__(self):
         check(self, "simulation")

@@ -1,8 +1,7 @@
 """One heart's simulation, from its mesh to its files and row of the table. Owned by the simulation stage."""
 
 import time
-from dataclasses import replace
-from itertools import zip_longest
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import ngsolve as ng
@@ -10,14 +9,16 @@ import numpy as np
 
 from ..cohort import stage_tables
 from ..mechanics.settings import Mechanics
-from ..mesh.model import BiventricularModel
+from ..mesh.model import REGIONS, BiventricularModel
 from ..mesh.storage import read_model, write_volume
-from ..runtime.artifacts import NO_FILE, check_file, listed_in
+from ..runtime.artifacts import NO_FILE, atomic_path, check_file, digest, listed_in
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
-from . import materials, measures, mesh, output
+from . import beat_output, materials, measures, mesh, output
+from .beat import Heart
+from .beats import beat_until_periodic, figures
 from .continuation import Run, Step, inflate
 from .problem import Problem, Spring, problem
 from .settings import SimulationSettings
@@ -25,11 +26,22 @@ from .unloading import Unloading, stress_free, unload
 
 UNFINISHED = "simulation did not converge"
 NOT_UNLOADED = "unloading did not converge"
+NO_BEAT = "beat did not converge"
+CHECKPOINT = "beat.npz"  # of a beat that is under way
+BEAT_FILES = (beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE)
+BESIDE = {  # of the table's columns
+    "curve": output.CURVE, "regional": output.REGIONAL, "unloaded": output.UNLOADED,
+    **dict(zip(("loops", "strains", "motion", "picture"), BEAT_FILES, strict=True)),
+}  # fmt: skip
 VENTRICLES = ("lv", "rv")
+BEAT_FIGURES = (
+    "edv_ml", "esv_ml", "stroke_ml", "ef", "peak_kpa", "dpdt_max_kpa_s", "dpdt_min_kpa_s",
+)  # fmt: skip
 FIGURES = (
     "load_share", "lv_pressure_kpa", "rv_pressure_kpa", "lv_unloaded_ml", "lv_loaded_ml", "rv_unloaded_ml",
     "rv_loaded_ml", "image_residual_mm", "unloading_iterations", "max_displacement_mm", "min_j", "max_j",
-    "steps", "halvings", "factorisations", "n_tets", "n_unknowns", "seconds", "peak_mb",
+    "steps", "halvings", "factorisations", "n_tets", "n_unknowns", "seconds", "peak_mb", "beats", "periodic",
+    "beat_iterations", *(f"{v}_{name}" for v in VENTRICLES for name in BEAT_FIGURES), "cardiac_output_l_min",
 )  # fmt: skip
 
 
@@ -39,6 +51,8 @@ def task(
     """Task for `subjects.run_batch`; `row` of the mesh table lists the mesh's files in `folder`."""
     listed = stage_tables.mesh_files(row, folder)
     field = f"{row['subject']}/{output.FIELD}"
+    arm, _, _ = row["subject"].rpartition("-")
+    settings = replace(settings, cycle=settings.cycle.of_arm(arm))
     return Task(row["subject"], field, inputs, (*listed, mechanics, settings, threads), (row["subject"],))
 
 
@@ -51,6 +65,9 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     start = time.perf_counter()
     volume, surface, mechanics, settings, threads = payload
     image = model = read_model(check_file(*volume), check_file(*surface))
+    missing = [v for v in VENTRICLES if not len(image.nodes_of(f"{v}_endo"))]
+    if settings.cycle.beats and missing:
+        raise SubjectError(NO_BEAT, f"the mesh has no endocardium of the {missing[0]}; a beat needs both")
     ng.SetNumThreads(threads)
     folder, files, unloading = path.parent, [output.CURVE, output.REGIONAL], None
     if settings.reference == "unloaded":
@@ -61,25 +78,74 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     stated, order, axes = state_heart(model, mechanics, settings, threads)
     curve: list[dict] = []
     run = inflate(stated, settings, lambda step: curve.append(_point(stated, model, step)))
+    volumes = _volumes(curve)
     moved = measures.ten_node_displacements(stated, model, order)
     cells = {name: _by_tet(values, order) for name, values in measures.strains(stated, axes).items()}
     output.write_rows(folder / output.CURVE, curve)
     output.write_rows(folder / output.REGIONAL, output.regional_displacements(model, moved))
     output.write_field(path, model, moved, cells)
-    return _outcome(run, unloading) | {
-        **_volumes(curve),
-        **({} if unloading is None else _unloading_figures(unloading, image, model, stated)),
-        "load_share": run.share if unloading is None else run.share * unloading.share,
-        "max_displacement_mm": float(np.linalg.norm(moved, axis=1).max()),
-        "min_j": float(cells["J"].min()),
-        "max_j": float(cells["J"].max()),
-        **{name: getattr(run, name) for name in ("steps", "halvings", "factorisations")},
-        "n_tets": len(model.tets),
-        "n_unknowns": int(stated.free.sum()),
-        "seconds": round(time.perf_counter() - start, 1),
-        "peak_mb": round(peak_mb()),
-        "files": [f"{folder.name}/{name}" for name in files],
-    }
+    outcome, beat = _outcome(run, unloading), {}
+    if settings.cycle.beats and outcome["verdict"] == Outcome.ACCEPTED:
+        ended, beat = beat_heart(folder, model, stated, order, mechanics, settings)
+        outcome = ended or outcome
+        files += BEAT_FILES
+    return (
+        outcome
+        | beat
+        | {
+            **volumes,
+            **({} if unloading is None else _unloading_figures(unloading, image, model, stated)),
+            "load_share": run.share if unloading is None else run.share * unloading.share,
+            "max_displacement_mm": float(np.linalg.norm(moved, axis=1).max()),
+            "min_j": float(cells["J"].min()),
+            "max_j": float(cells["J"].max()),
+            **{name: getattr(run, name) for name in ("steps", "halvings", "factorisations")},
+            "n_tets": len(model.tets),
+            "n_unknowns": int(stated.free.sum()),
+            "seconds": round(time.perf_counter() - start, 1),
+            "peak_mb": round(peak_mb()),
+            "files": [f"{folder.name}/{name}" for name in files],
+        }
+    )
+
+
+def beat_heart(
+    folder: Path,
+    model: BiventricularModel,
+    stated: Problem,
+    order: np.ndarray,
+    mechanics: Mechanics,
+    settings: SimulationSettings,
+) -> tuple[dict, dict]:
+    """Beat the heart from the end-diastolic state in stated.state, and write BEAT_FILES in `folder`.
+
+    Returns the verdict of a beat that ended early, empty if none did, and the figures.
+    """
+    cycle = settings.cycle
+    share = np.where(model.region[order] == REGIONS["rv"], cycle.rv_tension, 1.0)
+    with ng.TaskManager():
+        heart = Heart(stated, cycle, share)
+        vector = stated.state.vec.FV().NumPy()
+        pressures = np.array([getattr(mechanics, f"{v}_pressure_kpa") for v in VENTRICLES])
+        key = digest([asdict(mechanics), asdict(settings), model.points_mm])
+        beats = beat_until_periodic(heart, vector.copy(), pressures, folder / CHECKPOINT, key)
+        times = np.array([moment.time for moment in beats.moments])
+        shown = beat_output.frames(times)
+        moved = []
+        for place in shown:
+            vector[:] = beats.moments[place].state
+            moved.append(measures.ten_node_displacements(stated, model, order))
+    times = times[shown] - beats.moments[0].time
+    output.write_rows(folder / beat_output.LOOPS, beats.rows)
+    output.write_rows(folder / beat_output.STRAINS, beat_output.strains(model, moved, times))
+    beat_output.write_motion(folder / beat_output.MOTION, model, moved, times)
+    with atomic_path(folder / beat_output.FIGURE) as temporary:
+        beat_output.figure(beats.rows).savefig(temporary, dpi=120)
+    found = figures(beats, heart.circulation.period)
+    if not beats.reason:
+        return {}, found
+    detail = f"beat {beats.beats}, {beats.reason}; the files hold the states before"
+    return {"verdict": Outcome.FAILED, "reason": NO_BEAT, "detail": detail}, found
 
 
 def unloaded(
@@ -128,11 +194,11 @@ def state_heart(
 
 def table_row(record: dict) -> dict:
     """The table's row of a record, finished or not."""
-    beside = record.get("files") or []
+    beside = {Path(file["file"]).name: file for file in record.get("files") or []}
     listed = {
-        f"{part}_{name}": value
-        for part, file in zip_longest(("curve", "regional", "unloaded"), beside, fillvalue=NO_FILE)
-        for name, value in file.items()
+        f"{part}_{column}": value
+        for part, name in BESIDE.items()
+        for column, value in beside.get(name, NO_FILE).items()
     }
     head = {name: record.get(name, "") for name in ("subject", "verdict", "reason", "detail")}
     # a run that ended unfinished is a failure with files

@@ -1,4 +1,4 @@
-"""Who was asked for and who came: covariates, targets and endpoints by arm. Owned by the trial stage."""
+"""Who was requested and who was accepted: covariates, targets, endpoints by arm. Owned by the trial stage."""
 
 from collections.abc import Mapping
 

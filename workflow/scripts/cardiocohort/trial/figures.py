@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from ..cohort.subject_columns import NO_UNIT
 from ..plotting.style import STYLE, plt
 from .pairing import Comparison
 
@@ -32,7 +33,8 @@ def forest(contrasts: pd.DataFrame) -> Figure:
             colour = PRIMARY if row.kind == "primary" else SECONDARY
             ax.plot([row.standardised_low, row.standardised_high], [y, y], color=colour, lw=1.6)
             ax.plot(row.standardised, y, "s" if row.kind == "primary" else "o", color=colour, ms=5)
-            text = f"{row.difference:+.3g} [{row.difference_low:.3g}, {row.difference_high:.3g}] {row.unit}"
+            text = f"{row.difference:+.3g} [{row.difference_low:.3g}, {row.difference_high:.3g}]"
+            text = text if row.unit == NO_UNIT else f"{text} {row.unit}"
             p = row.p_holm if row.kind == "primary" else row.p
             ax.text(1.02, y, f"{text}, p {p:.2g}, {row.test} {row.conclusion}", va="center", size=8,
                     transform=ax.get_yaxis_transform())  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who was asked for and who came, by arm. Owned by the report stage."""
+"""Who was requested and who was accepted, by arm. Owned by the report stage."""
 
 import pandas as pd
 
@@ -14,27 +14,27 @@ FIGURES = ("n", "mean", "sd", "median", "count", "percent")
 KEYS = ["arm", "column", "level", "unit"]
 
 
-def asked_and_came(tables: CohortTables, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Covariates and volumes (mL) by arm: KEYS, then FIGURES of requested (`asked_`) and accepted (`came_`).
+def baseline_table(tables: CohortTables, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Covariates and volumes (mL) by arm: KEYS, then FIGURES with `requested_` and `accepted_`.
 
     Covariates are those of the subjects; volumes are targets of the requested hearts and label map volumes of
-    the accepted ones. Without generation there is nothing that was asked for.
+    the accepted ones. Label maps of the user have no targets.
     """
     people = tables.targets.drop_duplicates("subject") if not tables.targets.empty else pd.DataFrame()
     covariates = covariate_columns(people)
-    asked = manifest[["subject", "arm", "status"]]
+    requested = manifest[["subject", "arm", "status"]]
     if covariates:
-        asked = asked.merge(people[["subject", *covariates]], on="subject")
-    came = asked[asked["status"] == Outcome.ACCEPTED]
-    asked, came = (
+        requested = requested.merge(people[["subject", *covariates]], on="subject")
+    accepted = requested[requested["status"] == Outcome.ACCEPTED]
+    requested, accepted = (
         frame.merge(_volumes(rows), left_on="subject", right_index=True, how="left")
-        for frame, rows in ((asked, tables.targets), (came, tables.anatomies))
+        for frame, rows in ((requested, tables.targets), (accepted, tables.anatomies))
     )
-    columns, everyone = _columns(asked, covariates), pd.concat([asked, came])
-    parts = [describe(hearts, everyone, columns, list(columns)) for hearts in (asked, came)]
+    columns, everyone = _columns(requested, covariates), pd.concat([requested, accepted])
+    parts = [describe(hearts, everyone, columns, list(columns)) for hearts in (requested, accepted)]
     named = [
         part.set_index(KEYS)[list(FIGURES)].add_prefix(prefix)
-        for prefix, part in zip(("asked_", "came_"), parts, strict=True)
+        for prefix, part in zip(("requested_", "accepted_"), parts, strict=True)
     ]
     return named[0].join(named[1]).reset_index()
 

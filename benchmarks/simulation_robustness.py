@@ -1,0 +1,76 @@
+"""Which hearts reach the full load, by material and base, and what that costs (not part of `make bench`).
+
+    python benchmarks/simulation_robustness.py MESHES TABLE.tsv
+
+MESHES is a folder of meshes as the workflow writes them: `<heart>.vtu` and `<heart>.surface.vtp`. Pressures
+and parameters are the defaults. Every run has a process of its own, so that its peak memory is its own, and
+the table is written after each; a run whose row is there is not repeated.
+"""
+
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cardiocohort.mechanics.settings import BASES, MATERIALS, Mechanics
+from cardiocohort.mesh.storage import read_model
+from cardiocohort.runtime.artifacts import atomic_path
+from cardiocohort.runtime.peak_memory import peak_mb
+from cardiocohort.simulation import measures
+from cardiocohort.simulation.continuation import inflate
+from cardiocohort.simulation.settings import SimulationSettings
+from cardiocohort.simulation.subject import state_heart
+
+KEYS = ["heart", "material", "base"]
+
+
+def measure(volume: Path, material: str, base: str) -> dict:
+    """How the inflation of a heart ended, without a pressure-volume curve."""
+    begun = time.process_time()
+    model = read_model(volume, volume.with_suffix(".surface.vtp"))
+    settings = SimulationSettings(curve_points=2)
+    stated, _, _ = state_heart(model, Mechanics(material=material, base=base), settings)
+    run = inflate(stated, settings, lambda step: None)
+    moved = np.linalg.norm(measures.corner_displacements(stated), axis=1)
+    return {
+        "n_tets": len(model.tets),
+        "status": "complete" if run.complete else "failed",
+        "cause": run.reason,
+        "load_share": run.share,
+        "lv_loaded_ml": measures.cavity_volume_ml(stated, model, "lv"),
+        "rv_loaded_ml": measures.cavity_volume_ml(stated, model, "rv"),
+        "max_displacement_mm": moved.max(),
+        "steps": run.steps,
+        "halvings": run.halvings,
+        "factorisations": run.factorisations,
+        "cpu_s": round(time.process_time() - begun, 1),
+        "peak_mb": round(peak_mb()),
+    }
+
+
+def main(meshes: Path, table: Path) -> None:
+    rows = pd.read_csv(table, sep="\t").to_dict("records") if table.exists() else []
+    done = {tuple(row[key] for key in KEYS) for row in rows}
+    # a run of every heart first, then the next material or base
+    for material, base, volume in product(MATERIALS, BASES, sorted(meshes.glob("*.vtu"))):
+        which = (volume.stem, material, base)
+        if which in done:
+            continue
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            try:
+                found = pool.submit(measure, volume, material, base).result()
+            except Exception as error:  # also a heart that ends the process: its row says so
+                found = {"status": "crashed", "cause": f"{type(error).__name__}: {error}"}
+        rows.append(dict(zip(KEYS, which, strict=True)) | found)
+        print(rows[-1], flush=True)
+        with atomic_path(table) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

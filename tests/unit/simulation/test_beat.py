@@ -1,0 +1,217 @@
+"""Tension, cavities, circulation and beats: derivatives, closed forms, conservation, a small heart."""
+
+from dataclasses import replace
+
+import ngsolve as ng
+import numpy as np
+import pandas as pd
+import pytest
+import pyvista
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cardiocohort.mechanics.settings import Guccione, Mechanics
+from cardiocohort.mesh.second_order import second_order
+from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
+from cardiocohort.runtime.errors import InputError
+from cardiocohort.simulation import beat_output, beats, materials, measures, subject
+from cardiocohort.simulation.active import Contracting, modified_tensors
+from cardiocohort.simulation.beat import Heart, Moment
+from cardiocohort.simulation.beats import next_loop, repeats
+from cardiocohort.simulation.circulation import START, V_LV, V_RV, Chamber, Circulation, Course
+from cardiocohort.simulation.continuation import inflate
+from cardiocohort.simulation.cycle import Cycle
+from cardiocohort.simulation.newton import TIGHT, Diverged, Tangent, equilibrium
+from cardiocohort.simulation.problem import problem
+from cardiocohort.simulation.settings import SimulationSettings
+from decks import block
+from small_meshes import biventricle, box
+
+ng.SetNumThreads(1)
+
+COURSE = Course(0.8, 0.0, 0.2, 0.25)
+VENTRICLES = (Chamber(0.0107, 0.3666, 5.0, COURSE), Chamber(0.0067, 0.0733, 10.0, COURSE))
+STIFF = Mechanics(material="guccione", guccione=Guccione(c_kpa=4.0), base="robin")
+
+
+@pytest.fixture(scope="module")
+def limit_cycle():
+    circulation = Circulation()
+    return circulation, circulation.limit_cycle(START, VENTRICLES)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(0, 20), min_size=2, max_size=2), st.floats(1e-4, 0.02), st.floats(0, 0.8))
+def test_a_step_of_the_circulation_keeps_the_blood_and_has_its_slopes(pressures, dt, time):
+    circulation, pressures = Circulation(), np.array(pressures)
+    new, slopes = circulation.step(START, time, dt, pressures)
+    assert circulation.volume(new) == pytest.approx(circulation.volume(START), abs=1e-8)
+    assert np.diag(slopes).max() < 0  # a higher pressure lets less in
+    for ventricle in range(2):
+        change = 1e-6 * np.eye(2)[ventricle]
+        ends = [circulation.step(START, time, dt, pressures + sign * change)[0] for sign in (1, -1)]
+        found = (ends[0] - ends[1])[[V_LV, V_RV]] / 2e-6
+        assert slopes[:, ventricle] == pytest.approx(found, rel=1e-3, abs=1e-6)
+
+
+def test_the_circulation_alone_has_a_limit_cycle_of_a_healthy_heart(limit_cycle):
+    circulation, start = limit_cycle
+    states, pressures = circulation.beat(start, VENTRICLES, 160)
+    assert np.abs(states[-1] - states[0])[:8].max() < 0.5
+    blood = [circulation.volume(state) for state in states]
+    assert np.ptp(blood) < 1e-8
+    strokes = np.ptp(states[:, [V_LV, V_RV]], axis=0)
+    assert strokes[0] == pytest.approx(strokes[1], rel=0.01)
+    assert 10 < pressures[:, 0].max() < 20
+    assert 2 < pressures[:, 1].max() < 6
+    assert 0.45 < strokes[0] / states[:, V_LV].max() < 0.7
+
+
+def test_elastances_fitted_to_a_beat_repeat_it(limit_cycle):
+    circulation, start = limit_cycle
+    states, pressures = circulation.beat(start, VENTRICLES, 80)
+    moments = [
+        Moment(time, np.zeros(1), p, state[[V_LV, V_RV]], state, 0.0)
+        for time, p, state in zip(np.linspace(0, 0.8, 81), pressures, states, strict=True)
+    ]
+    assert repeats(moments, 0.01)
+    found = next_loop(circulation, moments, 80)
+    assert found[[V_LV, V_RV]] == pytest.approx(start[[V_LV, V_RV]], rel=0.02)
+
+
+@pytest.mark.parametrize("length", [0.0, 1.5])
+def test_tension_and_viscosity_have_their_tangent(length):
+    rng = np.random.default_rng(1)
+    c = np.repeat([[1.0], [1.0], [1.0], [0], [0], [0]], 8, axis=1) + rng.normal(scale=0.05, size=(6, 8))
+    before = rng.normal(scale=0.05, size=(6, 2, 4)) + np.array([1, 1, 1, 0, 0, 0])[:, None, None]
+    passive = materials.law(Mechanics(material="guccione"))
+    law = Contracting(passive, np.array([30.0, 60.0]), 0.2, length, 0.1, 0.01, before)
+    _, stiffness = law(c)
+    assert law.at(slice(1, 2))(c[:, 4:])[0] == pytest.approx(law(c)[0][:, 4:])
+    for row, (i, j) in enumerate(materials.PAIRS):
+        change = np.zeros((6, 1))
+        change[row] = 1e-6 if i == j else 5e-7
+        slope = (law(c + change)[0] - law(c - change)[0]) / 2e-6
+        assert stiffness[:, row] == pytest.approx(2 * slope, rel=1e-5, abs=1e-4)
+
+
+def test_a_free_block_shortens_until_passive_stress_balances_the_tension():
+    """Incompressible neo-Hooke along x at stretch l: mu (l^2 - 1 / l) + T l^2 = 0."""
+
+    def side(normal):
+        return {(-1, 0, 0): 2, (0, -1, 0): 3, (0, 0, -1): 4}.get(normal, 1)
+
+    model, tension = block((3, 3, 3), side=side), 12.0
+    mechanics = Mechanics(material="neo_hooke")
+    mesh, order = subject.mesh.solver_mesh(model)
+    axes = subject.mesh.directions(model, order)
+    law = Contracting(materials.law(mechanics), tension)
+    held = {"base": "x", "lv_endo": "y", "rv_endo": "z"}
+    stated = problem(mesh, law, 1e6, {"epi": 1e-9}, held, axes=axes)
+    state, tangent = np.zeros(len(stated.free)), Tangent.of(stated)
+    stated = replace(stated, pressures_kpa={})
+    accuracy = replace(TIGHT, residual=np.inf, increment=1e-7)
+    state, *_ = equilibrium(stated, tangent, state, 1.0, 30, accuracy)
+    stated.state.vec.FV().NumPy()[:] = state
+    moved = measures.corner_displacements(stated)
+    stretch = 1 + moved[:, 0].min() / model.points_mm[:, 0].max()
+    assert 15.0 * (stretch**2 - 1 / stretch) + tension * stretch**2 == pytest.approx(0, abs=0.02)
+    assert np.allclose(modified_tensors(stated.solid, state)[0], stretch**2, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def small_heart():
+    """A heart of few tetrahedra, and its end-diastolic state."""
+    model = biventricle(6, 10, wall=6.5, cavity=24.0, rv_wall=2.7, layers=(1, 2, 3))
+    model = add_fibres(replace(model, points_mm=1.57 * model.points_mm), FibreAngles())
+    stated, order, _ = subject.state_heart(model, STIFF, SimulationSettings())
+    assert inflate(stated, SimulationSettings(curve_points=2), lambda step: None).complete
+    cycle = Cycle(beats=1, heart_rate_per_min=250.0, contraction_s=0.1, relaxation_s=0.1, steps=10)
+    return model, stated, Heart(stated, cycle, np.ones(len(order)))
+
+
+def test_volumes_of_cavities_have_their_slopes(small_heart):
+    model, stated, heart = small_heart
+    rng, state = np.random.default_rng(0), stated.state.vec.FV().NumPy().copy()
+    volumes, slopes = heart.cavities.volumes(state)
+    assert volumes == pytest.approx([measures.cavity_volume_ml(stated, model, v) for v in ("lv", "rv")])
+    along = rng.normal(size=state.shape)
+    ahead, behind = (heart.cavities.volumes(state + sign * 1e-4 * along)[0] for sign in (1, -1))
+    assert slopes @ along == pytest.approx((ahead - behind) / 2e-4, rel=1e-6)
+
+
+def test_a_killed_beat_goes_on_where_it_was(small_heart, tmp_path, monkeypatch):
+    """The beat raises pressures, ejects what the circulation takes, and keeps all blood."""
+    monkeypatch.setattr(beats, "CHECKPOINT_STEPS", 3)
+    _, stated, heart = small_heart
+    state, pressures = stated.state.vec.FV().NumPy().copy(), np.array([1.5, 0.5])
+    advance, done, most = heart.advance, [], 5
+
+    def counted(last, dt, guess):
+        if len(done) == most:
+            raise KeyboardInterrupt
+        new, used = advance(last, dt, guess)
+        done.append(new.time)
+        return new, used
+
+    monkeypatch.setattr(heart, "advance", counted)
+    saved = tmp_path / "beat.npz"
+    with pytest.raises(KeyboardInterrupt):
+        beats.beat_until_periodic(heart, state, pressures, saved, "key")
+    before, most = list(done), np.inf
+    done.clear()
+    beat = beats.beat_until_periodic(heart, state, pressures, saved, "key")
+    times = [moment.time for moment in beat.moments]
+    assert not beat.reason
+    assert not saved.exists()
+    assert times[-1] == pytest.approx(heart.circulation.period)
+    kept = len(times) - 1 - len(done)
+    assert kept in (2, 5)  # moments are saved by threes, the first included
+    assert times[1 : kept + 1] == before[:kept]
+    assert len(beat.rows) == len(times)
+    blood = [heart.circulation.volume(moment.loop) for moment in beat.moments]
+    assert np.ptp(blood) < 1e-6
+    for moment in beat.moments:
+        assert moment.volumes_ml == pytest.approx(moment.loop[[V_LV, V_RV]], abs=0.03)
+    assert max(moment.pressures_kpa[0] for moment in beat.moments) > 5
+
+
+def test_a_beat_that_fails_is_named_with_the_last_good_state(small_heart, monkeypatch):
+    _, stated, heart = small_heart
+
+    def fails(*arguments):
+        raise Diverged("no equilibrium within 12 iterations")
+
+    monkeypatch.setattr(heart, "advance", fails)
+    state = stated.state.vec.FV().NumPy().copy()
+    ended = beats.beat_until_periodic(heart, state, np.array([1.5, 0.5]))
+    assert "no equilibrium" in ended.reason
+    assert len(ended.moments) == 1
+
+
+def test_strains_and_motion_of_a_uniform_deformation(tmp_path):
+    """Directions are orthonormal, so that a segment's three strains add up to the tensor's trace."""
+    model = box((3, 3, 4))
+    points, _, _ = second_order(model.points_mm, model.tets, model.facets)
+    rest, change = np.array([[0.1, 0, 0.2], [0, 0, 0.1], [0, 0.1, 0]]), np.diag([0.2, -0.1, 0.05])
+    start, end = np.eye(3) + rest, (np.eye(3) + change) @ (np.eye(3) + rest)
+    moved = [points @ (matrix - np.eye(3)).T for matrix in (start, end)]
+    rows = pd.DataFrame(beat_output.strains(model, moved, np.array([0.0, 0.3])))
+    names = ["longitudinal", "radial", "circumferential"]
+    assert np.abs(rows.query("time_s == 0")[names]).to_numpy().max() < 1e-9
+    trace = np.trace(((np.eye(3) + change).T @ (np.eye(3) + change) - np.eye(3)) / 2)
+    assert rows.query("time_s > 0")[names].sum(axis=1).to_numpy() == pytest.approx(trace)
+    assert set(rows["aha"]) == set(np.unique(model.coordinates.aha))
+    beat_output.write_motion(tmp_path / "motion.vtu", model, moved, np.array([0.0, 0.3]))
+    grid = pyvista.read(tmp_path / "motion.vtu")
+    assert grid.point_data["displacement_01"] == pytest.approx(moved[1], abs=1e-5)
+    assert grid.field_data["time_s"].tolist() == [0.0, 0.3]
+    assert beat_output.frames(np.linspace(0, 0.8, 101))[[0, -1]].tolist() == [0, 100]
+
+
+def test_a_beat_longer_than_its_period_is_refused():
+    with pytest.raises(InputError, match=r"contraction_s, relaxation_s.*less than a beat"):
+        Cycle(heart_rate_per_min=200.0)
+    with pytest.raises(InputError, match=r"contractility\.dilated"):
+        Cycle(contractility={"dilated": "weak"})
+    assert Cycle(contractility={"dilated": 0.5}).of_arm("dilated").tension_kpa == 0.5 * Cycle().tension_kpa

@@ -1,0 +1,62 @@
+"""Active tension and viscosity of the muscle, on top of a passive law. Owned by the simulation stage.
+
+Active stress of second Piola-Kirchhoff kind along the fibres, T g(lambda) with g = 1 + length (lambda - 1),
+and a share of T along sheets and normals. Viscous stress is viscosity times the rate of the strain. All are
+stated in the modified tensor, as the passive laws are: they do not change the muscle's volume.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .elements import Solid
+from .materials import PAIRS, Law
+
+
+@dataclass(frozen=True)
+class Contracting:
+    """A law at a moment. tension (kPa): one for all, or one per element (M,).
+
+    before (6, M, Q): modified tensors of the last moment, to which `viscosity` (kPa s) over `dt` pulls;
+    None without viscosity.
+    """
+
+    passive: Law
+    tension: float | np.ndarray
+    across: float = 0.0
+    length: float = 0.0
+    viscosity: float = 0.0
+    dt: float = 1.0
+    before: np.ndarray | None = None
+
+    def at(self, rows: slice) -> Law:
+        """The law of some elements, whose points come element by element."""
+        before = None if self.before is None else self.before[:, rows]
+        tension = self.tension[rows] if np.ndim(self.tension) else self.tension
+        return replace(self, tension=tension, before=before)
+
+    def __call__(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        stress, stiffness = self.passive(c)
+        tension = self.tension
+        if np.ndim(tension):
+            tension = np.repeat(tension, c.shape[1] // len(tension))
+        stretch = np.sqrt(np.maximum(c[0], 1e-6))
+        factor = 1 + self.length * (stretch - 1)
+        pulls = factor > 0
+        stress[0] += tension * factor * pulls
+        stiffness[0, 0] += tension * self.length / stretch * pulls
+        stress[1:3] += self.across * tension
+        if self.before is not None:
+            rate = self.viscosity / self.dt
+            stress += rate / 2 * (c - self.before.reshape(6, -1))
+            stiffness[range(6), range(6)] += rate * np.array([1, 1, 1, 0.5, 0.5, 0.5])[:, None]
+        return stress, stiffness
+
+
+def modified_tensors(solid: Solid, state: np.ndarray) -> np.ndarray:
+    """(6, M, Q): J^(-2/3) C at all points of a state, in the axes of the fibres."""
+    nodes = state[solid.dofs[:, :30]].reshape(-1, 1, 3, 10)
+    f = solid.axes[:, None] + nodes @ solid.gradients
+    c = f.swapaxes(-1, -2) @ f
+    c /= np.cbrt(np.linalg.det(c))[..., None, None]
+    return np.array([c[..., i, j] for i, j in PAIRS])

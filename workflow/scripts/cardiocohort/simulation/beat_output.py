@@ -1,0 +1,107 @@
+"""Files of a heart's beats: loops, strains, motion, figure. Owned by the simulation stage."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyvista
+from matplotlib.figure import Figure
+
+from ..anatomy.aha_segments import SEGMENTS
+from ..mesh.model import BiventricularModel
+from ..mesh.second_order import second_order
+from ..mesh.vtk_files import write_dataset
+from ..plotting.style import STYLE, plt
+
+LOOPS, STRAINS, MOTION, FIGURE = "loops.tsv", "strains.tsv", "motion.vtu", "beat.png"
+FRAMES = 30
+LEFT, RIGHT, PALE = "#35638f", "#c4622d", "0.8"
+
+
+def frames(times: np.ndarray) -> np.ndarray:
+    """Places of about FRAMES of the times (T,), evenly spaced, the first and the last among them."""
+    even = np.linspace(times[0], times[-1], min(FRAMES, len(times)))
+    return np.unique(np.abs(times[:, None] - even).argmin(axis=0))
+
+
+def write_motion(path: Path, model: BiventricularModel, moved: list[np.ndarray], times: np.ndarray) -> None:
+    """The stress-free mesh of ten-node tets with a point array displacement_<frame> (mm) per frame.
+
+    moved: of each frame (N + E, 3); the field array time_s has the frames' times.
+    """
+    points, tets, _ = second_order(model.points_mm, model.tets, model.facets)
+    grid = pyvista.UnstructuredGrid({pyvista.CellType.QUADRATIC_TETRA: tets}, points)
+    for frame, values in enumerate(moved):
+        grid.point_data[f"displacement_{frame:02d}"] = values.astype(np.float32)
+    grid.field_data["time_s"] = times
+    grid.cell_data["region"] = model.region.astype(np.int32)
+    write_dataset(path, grid)
+
+
+def strains(model: BiventricularModel, moved: list[np.ndarray], times: np.ndarray) -> list[dict]:
+    """Volume-weighted mean Green-Lagrange strains of each AHA segment at the frames, from the first one on.
+
+    Longitudinal, radial and circumferential directions are those of the ventricular coordinates in the first
+    frame; a tet's strain is that of its corners.
+    """
+    if model.coordinates is None:
+        return []
+    tets, count = model.tets, len(model.points_mm)
+    start = model.points_mm + moved[0][:count]
+    edges = (start[tets[:, 1:]] - start[tets[:, :1]]).swapaxes(1, 2)
+    back = np.linalg.inv(edges)
+    coordinates = model.coordinates
+    across, along = (
+        _unit(np.einsum("mi,mij->mj", values[tets[:, 1:]] - values[tets[:, :1]], back))
+        for values in (coordinates.node_transmural, coordinates.node_apicobasal)
+    )
+    along = _unit(along - (along * across).sum(axis=1, keepdims=True) * across)
+    directions = {"longitudinal": along, "radial": across, "circumferential": np.cross(across, along)}
+    rows = []
+    for values, time in zip(moved, times, strict=True):
+        now = model.points_mm + values[:count]
+        gradient = (now[tets[:, 1:]] - now[tets[:, :1]]).swapaxes(1, 2) @ back
+        by_tet = {
+            name: ((np.einsum("mij,mj->mi", gradient, d) ** 2).sum(axis=1) - 1) / 2
+            for name, d in directions.items()
+        }
+        for number in SEGMENTS:
+            inside = coordinates.aha == number
+            if inside.any():
+                weights = model.tet_volumes_mm3[inside]
+                means = {name: float(np.average(e[inside], weights=weights)) for name, e in by_tet.items()}
+                rows.append({"time_s": float(time), "aha": number} | means)
+    return rows
+
+
+def figure(rows: list[dict]) -> Figure:
+    """Pressure-volume loops of all beats, and pressures and volumes over the last one."""
+    table = pd.DataFrame(rows)
+    with plt.rc_context(STYLE):
+        fig, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+        last = table[table["beat"] == table["beat"].max()]
+        for _, beat in table.groupby("beat"):
+            final = beat["beat"].iloc[0] == table["beat"].max()
+            for name, colour in (("lv", LEFT), ("rv", RIGHT)):
+                label = f"{name.upper()}" if final else None
+                axes[0].plot(
+                    beat[f"{name}_volume_ml"], beat[f"{name}_pressure_kpa"], color=colour if final else PALE,
+                    lw=1.5 if final else 0.8, zorder=2 if final else 1, label=label,
+                )  # fmt: skip
+        for name, colour in (("lv", LEFT), ("rv", RIGHT)):
+            axes[1].plot(last["time_s"], last[f"{name}_pressure_kpa"], color=colour)
+            axes[2].plot(last["time_s"], last[f"{name}_volume_ml"], color=colour)
+        for name, colour in (("systemic", LEFT), ("pulmonary", RIGHT)):
+            axes[1].plot(
+                last["time_s"], last[f"{name}_arteries_kpa"], color=colour, ls=":", label=f"{name} arteries"
+            )
+        axes[0].set(xlabel="volume, mL", ylabel="pressure, kPa")
+        axes[1].set(xlabel="time, s", ylabel="pressure, kPa")
+        axes[2].set(xlabel="time, s", ylabel="volume, mL")
+        axes[0].legend(frameon=False)
+        axes[1].legend(frameon=False)
+    return fig
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -1,0 +1,195 @@
+"""Beats of a heart from end-diastole until they repeat themselves. Owned by the simulation stage."""
+
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..runtime.artifacts import atomic_path
+from .beat import Heart, Moment, run_beat
+from .circulation import NAMES, P_VEN_SYS, START, V_LV, V_RV, Chamber, Circulation
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_STEPS = 10
+VENTRICLES = [V_LV, V_RV]
+# Elastances before the first beat: volume without pressure and at end-systole as shares of the end-diastolic
+# volume, end-systolic pressure (kPa); a healthy heart's. They shorten the way to a limit cycle only.
+UNSTRESSED, END_SYSTOLIC, SYSTOLIC_KPA = 0.2, (0.42, 0.5), (13.0, 3.0)
+NEAR = 5.0  # tolerances; a beat that repeats itself so far is followed by the next without elastances
+FIT_UNSTRESSED = 0.5  # of the end-systolic volume, of the elastances between beats
+SEARCH, SEARCH_STEPS = 8, 40  # halvings of the search for a volume of blood, time steps of its beats
+
+
+@dataclass(frozen=True)
+class Beats:
+    """moments: of the last beat, complete or not; rows: of all (`row`); periodic: whether it repeats itself;
+    reason: why it ended early, or nothing."""
+
+    moments: list[Moment]
+    rows: list[dict]
+    beats: int
+    periodic: bool
+    newton: int
+    reason: str
+
+
+def beat_until_periodic(
+    heart: Heart, state: np.ndarray, pressures: np.ndarray, checkpoint: Path | None = None, key: str = ""
+) -> Beats:
+    """Beats from an end-diastolic `state` (ndof,) at `pressures` (2,) in kPa.
+
+    A run that was killed goes on from `checkpoint`, if that is of the same `key`; it is removed at the end.
+    """
+    cycle, period = heart.cycle, heart.circulation.period
+    saved = _read(checkpoint, key)
+    if saved is None:
+        volumes, _ = heart.cavities.volumes(state)
+        loop = first_loop(heart, volumes, pressures)
+        beats, rows, newton, moments = 1, [], 0, [Moment(0.0, state, pressures, volumes, loop, 0.0)]
+    else:
+        beats, rows, newton, moments = saved
+        log.info("beat %d goes on at %.4f s", beats, moments[-1].time)
+    while True:
+        done = len(moments)
+
+        def keep(so_far: list[Moment], beat: int = beats, used: int = newton, before: list = rows) -> None:
+            if checkpoint is not None and len(so_far) % CHECKPOINT_STEPS == 0:
+                _write(checkpoint, key, beat, before, used, so_far)
+
+        moments, used, reason = run_beat(heart, moments, (beats - 1) * period, keep)
+        newton += used
+        rows = rows + [row(moment, beats, (beats - 1) * period) for moment in moments]
+        log.info("beat %d: %d moments (%d before), %d Newton iterations", beats, len(moments), done, used)
+        periodic = not reason and repeats(moments, cycle.tolerance)
+        if reason or periodic or beats >= cycle.beats:
+            if checkpoint is not None:
+                checkpoint.unlink(missing_ok=True)
+            return Beats(moments, rows, beats, periodic, newton, reason)
+        last = moments[-1]
+        if not repeats(moments, NEAR * cycle.tolerance):  # near the end the fit's own error would stay
+            last = replace(last, loop=next_loop(heart.circulation, moments, cycle.steps))
+        moments, beats = [last], beats + 1
+
+
+def repeats(moments: list[Moment], tolerance: float) -> bool:
+    """Whether both ventricles eject the same and end the beat as they began it.
+
+    tolerance: as a share of the stroke volume.
+    """
+    volumes = np.array([moment.loop[VENTRICLES] for moment in moments])
+    strokes = np.ptp(volumes, axis=0)
+    changes = np.abs(volumes[-1] - volumes[0])
+    return bool(max(changes.max(), abs(strokes[0] - strokes[1])) <= tolerance * strokes.min())
+
+
+def first_loop(heart: Heart, volumes: np.ndarray, pressures: np.ndarray) -> np.ndarray:
+    """State (12,) of the circulation at end-diastole: a limit cycle of elastances in the ventricles' place.
+
+    The volume of blood is the one with which the left ventricle ends its filling with its volume.
+    """
+    chambers = tuple(
+        Chamber(
+            max(pressure, 0.1) / ((1 - UNSTRESSED) * volume),
+            systolic / ((share - UNSTRESSED) * volume),
+            UNSTRESSED * volume,
+            heart.course,
+        )
+        for volume, pressure, share, systolic in zip(
+            volumes, pressures, END_SYSTOLIC, SYSTOLIC_KPA, strict=True
+        )
+    )
+    circulation, loop = heart.circulation, START.copy()
+    low, high = np.log(0.1), np.log(10.0)
+    for _ in range(SEARCH):
+        middle = (low + high) / 2
+        start = START.copy()
+        start[P_VEN_SYS] *= np.exp(middle)
+        loop = circulation.limit_cycle(start, chambers, SEARCH_STEPS)
+        low, high = (low, middle) if loop[V_LV] > volumes[0] else (middle, high)
+    return _with_volumes(circulation, loop, volumes)
+
+
+def next_loop(circulation: Circulation, moments: list[Moment], steps: int) -> np.ndarray:
+    """State (12,) at the start of the limit cycle of elastances that do what the ventricles did in a beat."""
+    start = moments[0].time
+    times = np.array([moment.time - start for moment in moments])
+    volumes = np.array([moment.loop[VENTRICLES] for moment in moments])
+    pressures = np.array([moment.pressures_kpa for moment in moments])
+    chambers = []
+    for ventricle in range(2):
+        unstressed = FIT_UNSTRESSED * volumes[:, ventricle].min()
+        course = pressures[:, ventricle] / (volumes[:, ventricle] - unstressed)
+        course[0] = course[-1]
+        chambers.append(Chamber(0.0, 1.0, unstressed, partial(_at, times, course, circulation.period)))
+    return circulation.limit_cycle(moments[-1].loop, tuple(chambers), steps)
+
+
+def row(moment: Moment, beat: int, start: float) -> dict:
+    """Of loops.tsv."""
+    named = dict(zip(NAMES, moment.loop.tolist(), strict=True))
+    lv, rv = moment.pressures_kpa.tolist()
+    head = {"beat": beat, "time_s": moment.time - start, "tension_kpa": moment.tension_kpa}
+    return head | {"lv_pressure_kpa": lv, "rv_pressure_kpa": rv} | named
+
+
+def figures(beats: Beats, period: float) -> dict:
+    """Of the last beat: volumes mL, pressures kPa, rates kPa/s, cardiac output L/min, ejection fractions."""
+    volumes = np.array([moment.loop[VENTRICLES] for moment in beats.moments])
+    pressures = np.array([moment.pressures_kpa for moment in beats.moments])
+    times = np.array([moment.time for moment in beats.moments])
+    rates = np.diff(pressures, axis=0) / np.diff(times)[:, None]
+    found = {"beats": beats.beats, "periodic": int(beats.periodic), "beat_iterations": beats.newton}
+    for place, name in enumerate(("lv", "rv")):
+        most, least = float(volumes[:, place].max()), float(volumes[:, place].min())
+        found |= {
+            f"{name}_edv_ml": most,
+            f"{name}_esv_ml": least,
+            f"{name}_stroke_ml": most - least,
+            f"{name}_ef": (most - least) / most,
+            f"{name}_peak_kpa": float(pressures[:, place].max()),
+            f"{name}_dpdt_max_kpa_s": float(rates[:, place].max(initial=0)),
+            f"{name}_dpdt_min_kpa_s": float(rates[:, place].min(initial=0)),
+        }
+    return found | {"cardiac_output_l_min": found["lv_stroke_ml"] * 60 / period / 1000}
+
+
+def _with_volumes(circulation: Circulation, loop: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+    """The state with other volumes of the ventricles, the difference taken from the systemic veins."""
+    loop = loop.copy()
+    loop[P_VEN_SYS] += (loop[VENTRICLES] - volumes).sum() / circulation.compliances[1]
+    loop[VENTRICLES] = volumes
+    return loop
+
+
+def _at(times: np.ndarray, course: np.ndarray, period: float, time: float) -> float:
+    return float(np.interp(time % period, times, course))
+
+
+PARTS = ("time", "state", "pressures_kpa", "volumes_ml", "loop", "tension_kpa")
+
+
+def _write(path: Path, key: str, beat: int, rows: list[dict], newton: int, moments: list[Moment]) -> None:
+    arrays = {part: np.array([getattr(moment, part) for moment in moments]) for part in PARTS}
+    columns = {f"row_{name}": np.array([r[name] for r in rows]) for name in (rows[0] if rows else ())}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, key=key, beat=beat, newton=newton, **arrays, **columns)
+
+
+def _read(path: Path | None, key: str) -> tuple[int, list[dict], int, list[Moment]] | None:
+    if path is None or not path.exists():
+        return None
+    with np.load(path) as saved:
+        if str(saved["key"]) != key:
+            return None
+        parts = [saved[part] for part in PARTS]
+        names = [name.removeprefix("row_") for name in saved.files if name.startswith("row_")]
+        columns = [saved[f"row_{name}"].tolist() for name in names]
+        rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+        moments = [
+            Moment(float(t), s, p, v, loop, float(tension))
+            for t, s, p, v, loop, tension in zip(*parts, strict=True)
+        ]
+        return int(saved["beat"]), rows, int(saved["newton"]), moments

@@ -1,0 +1,83 @@
+"""Settings of a beat. Owned by the simulation stage; light."""
+
+from dataclasses import dataclass, replace
+
+from ..runtime.errors import InputError
+from ..runtime.keys import key
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """The config section `simulation.cycle`."""
+
+    beats: int = key(
+        0,
+        "Most beats that are simulated until they repeat themselves; 0 simulates none.",
+        minimum=0,
+        maximum=100,
+    )
+    heart_rate_per_min: float = key(75.0, "Heart rate (1/min).", minimum=20, maximum=250)
+    tension_kpa: float = key(
+        100.0,
+        "Largest active tension along the fibres, at their unloaded length (kPa).",
+        minimum=0,
+        maximum=1000,
+    )
+    contractility: dict = key(
+        {},
+        "Factor of the tension by arm of the cohort table; 1 for arms that are not named. Below 1 for hearts "
+        "that contract weakly, as in dilated cardiomyopathy.",
+        additionalProperties={"type": "number", "minimum": 0, "maximum": 10, "description": "factor"},
+    )
+    rv_tension: float = key(
+        1.0, "Tension of the right free wall as a share of the left ventricle's.", minimum=0, maximum=10
+    )
+    tension_across: float = key(
+        0.0, "Tension along sheets and normals as a share of the fibres'.", minimum=0, maximum=1
+    )
+    length_dependence: float = key(
+        1.5, "Relative change of tension per relative change of a fibre's length.", minimum=0, maximum=20
+    )
+    contraction_s: float = key(
+        0.2, "Time from onset to the largest tension (s).", exclusiveMinimum=0, maximum=2
+    )
+    relaxation_s: float = key(
+        0.2, "Time from the largest tension to none (s).", exclusiveMinimum=0, maximum=2
+    )
+    systemic_resistance: float = key(
+        1.0, "Factor of the systemic arteries' resistance.", exclusiveMinimum=0, maximum=20
+    )
+    viscosity_kpa_s: float = key(0.1, "Viscosity of the muscle (kPa s).", minimum=0, maximum=100)
+    steps: int = key(
+        100, "Time steps of a beat, where Newton's method needs no more.", minimum=10, maximum=10000
+    )
+    tolerance: float = key(
+        0.01,
+        "A beat repeats itself where it begins and ends with the same volumes, and both ventricles eject the "
+        "same, within this share of the stroke volume.",
+        exclusiveMinimum=0,
+        maximum=1,
+    )
+    max_iterations: int = key(
+        12, "Newton iterations after which a time step is halved.", minimum=1, maximum=1000
+    )
+    max_halvings: int = key(
+        8, "Halvings of a time step in a row after which a beat ends as failed.", minimum=1, maximum=100
+    )
+
+    def __post_init__(self):
+        period, active = 60.0 / self.heart_rate_per_min, self.contraction_s + self.relaxation_s
+        if active >= period:
+            raise InputError(
+                f"simulation.cycle.contraction_s, relaxation_s: together {active:g} s, which must be "
+                f"less than a beat, {period:g} s at heart_rate_per_min {self.heart_rate_per_min:g}"
+            )
+        for arm, factor in self.contractility.items():
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= 10:
+                where = f"simulation.cycle.contractility.{arm}"
+                raise InputError(f"{where}: {factor!r} is not a number from 0 to 10")
+
+    def of_arm(self, arm: str) -> "Cycle":
+        """With the tension of an arm's hearts."""
+        factor = self.contractility.get(arm, 1.0)
+        return replace(self, tension_kpa=self.tension_kpa * factor, contractility={})
