@@ -11,6 +11,7 @@ from .anatomy.aha_segments import WALL_COLUMNS
 from .anatomy.label_map import LabelMap, read_label_map
 from .anatomy.labels import Anatomy
 from .mesh import frames, storage
+from .mesh.label_model import LabelModel
 from .meshing.build import build
 from .meshing.label_regions import build_labels
 from .meshing.settings import MeshSettings
@@ -20,6 +21,7 @@ from .microstructure.label_fibres import add_label_fibres, has_fibres
 from .microstructure.thickness import segment_thickness
 from .runtime.artifacts import NO_FILE, check_file, listed_file, listed_in
 from .runtime.batch_runner import Task
+from .runtime.errors import SubjectError
 from .runtime.outcomes import Outcome
 
 FIGURES = (
@@ -67,7 +69,7 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
     start = time.perf_counter()
     source, anatomy, settings, angles, origin_mm = payload
     labelmap = read_label_map(check_file(*source), anatomy)
-    make = _labels if settings.domain == "labels" else _biventricular
+    make = mesh_labels if settings.domain == "labels" else _biventricular
     model, figures = make(labelmap, anatomy, settings, angles)
     model = replace(model, world_from_heart=frames.from_origin(origin_mm))
     model = frames.in_frame(model, settings.frame)
@@ -95,12 +97,22 @@ def _biventricular(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings,
     return model, figures
 
 
-def _labels(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, angles: FibreAngles):
-    """Mesh of all labels, with fibres where the anatomy has them, and its figures."""
+def mesh_labels(
+    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, angles: FibreAngles
+) -> tuple[LabelModel, dict]:
+    """Mesh of all labels, with fibres where the heart has what the rule needs, and its figures.
+
+    `changes` of the figures says why there are no fibres in an anatomy that has a myocardium.
+    """
     model, figures = build_labels(labelmap, anatomy, settings)
     start = time.perf_counter()
     if has_fibres(anatomy):
-        model = add_label_fibres(model, anatomy, angles)
+        try:
+            model = add_label_fibres(model, anatomy, angles)
+        except SubjectError as error:
+            figures["changes"] = "; ".join(
+                filter(None, (figures["changes"], f"{error.reason}: {error.detail}"))
+            )
     return model, figures | {"seconds_fibres": round(time.perf_counter() - start, 1)}
 
 

@@ -169,7 +169,9 @@ def _regions(model: LabelModel) -> str:
 
 def _fibres(model: LabelModel, where: str) -> str:
     if model.microstructure is None:
-        return "There are no fibres: the anatomy has no myocardium of two ventricles.\n"
+        return (
+            "There are no fibres: their rule needs a myocardium between two ventricles, atria and outside.\n"
+        )
     return f"Fibres, {where}: unit vectors in the myocardium, zero in all other regions.\n"
 
 
