@@ -110,9 +110,7 @@ def mesh_labels(
         try:
             model = add_label_fibres(model, anatomy, angles)
         except SubjectError as error:
-            figures["changes"] = "; ".join(
-                filter(None, (figures["changes"], f"{error.reason}: {error.detail}"))
-            )
+            figures["changes"] = "; ".join(filter(None, (figures["changes"], f"{error.reason}: {error}")))
     return model, figures | {"seconds_fibres": round(time.perf_counter() - start, 1)}
 
 
