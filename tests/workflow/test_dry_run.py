@@ -58,6 +58,11 @@ BAD = {
     ),
     "unknown key": (["batchsize=3"], ["'batchsize'", "batch_size"]),
     "unknown format": (["formats=[stl]"], ["'formats'", "'stl'", "opencarp", "vtu"]),
+    "format without cavities": (
+        ["meshing={domain: labels}", "formats=[vtu,febio]"],
+        ["'formats'", "'febio'", "domain: labels", "calculix, opencarp, surfaces, vtu"],
+    ),
+    "format of the other domain": (["formats=[surfaces]"], ["'formats'", "'surfaces'", "domain: labels"]),
     "no such bundle": (["bundle=nowhere"], ["'bundle'", "'nowhere'", "looked for"]),
     "bundle without weights": (["bundle=empty"], ["bundle", "weights.safetensors"]),
     "bundle of another format": (["bundle=odd"], ["bundle.json", "format"]),

@@ -19,7 +19,7 @@ from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.config.arms import check_arms, section_of
-from cardiocohort.config.check import check_atlas, check_refinement
+from cardiocohort.config.check import check_atlas, check_biventricular, check_refinement
 from cardiocohort.config.check import check_together, complete
 from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.typed_text import typed_text

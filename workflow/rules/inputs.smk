@@ -19,6 +19,7 @@ rule write_inputs:
         runtime=60,
     params:
         formats=SETTINGS["formats"],
+        domain=SETTINGS["meshing"]["domain"],
         mechanics=of_arm("mechanics"),
         library=library("write_inputs.py"),
     message:

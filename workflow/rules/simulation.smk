@@ -18,6 +18,11 @@ localrules:
     verify_solver,
 
 
+for target in ("simulate", "paired_comparison", "refinement_study"):
+    if requested(target):
+        with plain_errors():
+            check_biventricular(SETTINGS, target)
+
 if requested("paired_comparison"):
     with plain_errors():
         plan.comparisons(SIBLING_ARMS, SETTINGS["cohort_table"])

@@ -1,4 +1,4 @@
-"""Rule build_meshes: tetrahedral biventricular meshes with fibres for one batch."""
+"""Rule build_meshes: tetrahedral meshes with fibres for one batch."""
 
 from pathlib import Path
 
@@ -37,7 +37,9 @@ def main(snakemake):
     table = Path(snakemake.output.table)
     made = batch_runner.run_batch(table.with_suffix(""), tasks, stage.mesh_subject, snakemake.threads)
     records |= {record["subject"]: record for record in made}
-    frame = pd.DataFrame([stage.table_row(records[subject]) for subject in verdicts["subject"]])
+    frame = pd.DataFrame(
+        [stage.table_row(records[subject], settings.domain) for subject in verdicts["subject"]]
+    )
     tables.write_table(table, frame, stage_tables.MESHES)
 
 

@@ -16,7 +16,8 @@ def main(snakemake):
     mechanics = Mechanics.of(p.mechanics)
     meshes = tables.read_table(source, stage_tables.MESHES | stage_tables.MESH_FILES)
     for name in p.formats:
-        exporters.writer(name)  # an unknown format is reported before any work
+        # an unknown format is reported before any work
+        exporters.label_writer(name) if p.domain == "labels" else exporters.writer(name)
     tasks, records = [], {}
     for mesh in meshes.to_dict("records"):
         subject = mesh["subject"]

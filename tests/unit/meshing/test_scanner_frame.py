@@ -81,7 +81,8 @@ def folder(scan, tmp_path_factory):
             meshing={"frame": "scanner", "edge_length_mm": 3.4}, microstructure={},
         )
     )  # fmt: skip
-    write_inputs.main(job({"meshes": str(meshes)}, inputs, formats=["opencarp", "vtu"], mechanics={}))
+    params = {"formats": ["opencarp", "vtu"], "domain": "biventricular", "mechanics": {}}
+    write_inputs.main(job({"meshes": str(meshes)}, inputs, **params))
     return folder
 
 

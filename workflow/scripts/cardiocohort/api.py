@@ -25,7 +25,9 @@ from .generation import anatomies
 from .generation.judging import Sampler, open_sampler
 from .generation.settings import GuidanceSettings
 from .mesh import storage
+from .mesh.label_model import LabelModel
 from .mesh.model import BiventricularModel
+from .mesh_subject import mesh_labels
 from .meshing.build import build
 from .meshing.settings import MeshSettings
 from .microstructure.coordinates import add_coordinates
@@ -240,8 +242,12 @@ def check_heart(prior: Sampler, heart: LabelMap) -> topology.Verdict:
     return topology.examine(heart.labels, heart.spacing_mm, prior.prior.anatomy, prior.rules)
 
 
-def mesh_heart(prior: Sampler, heart: LabelMap, fibres: dict | None = None, **settings) -> BiventricularModel:
+def mesh_heart(
+    prior: Sampler, heart: LabelMap, fibres: dict | None = None, **settings
+) -> BiventricularModel | LabelModel:
     """Mesh both ventricles with fibres, ventricular coordinates, segments and wall thickness.
+
+    With domain="labels" every label of the map becomes a region instead, with fibres in the myocardium.
 
     Parameters
     ----------
@@ -254,6 +260,8 @@ def mesh_heart(prior: Sampler, heart: LabelMap, fibres: dict | None = None, **se
     -------
     BiventricularModel
         `points_mm` (N, 3), `tets` (M, 4), `region` (M,), tagged `facets`, `microstructure`, `coordinates`.
+    LabelModel
+        With domain="labels": the same without `coordinates`; `facets` with the labels on both `sides`.
 
     Raises
     ------
@@ -262,11 +270,14 @@ def mesh_heart(prior: Sampler, heart: LabelMap, fibres: dict | None = None, **se
     SubjectError
         The heart has no mesh that passes the quality gates; `reason` says which gate failed.
     """
-    model, _ = build(heart, prior.prior.anatomy, MeshSettings.of(settings))
-    return add_coordinates(add_fibres(model, FibreAngles.of(fibres or {})))
+    chosen, angles = MeshSettings.of(settings), FibreAngles.of(fibres or {})
+    if chosen.domain == "labels":
+        return mesh_labels(heart, prior.prior.anatomy, chosen, angles)[0]
+    model, _ = build(heart, prior.prior.anatomy, chosen)
+    return add_coordinates(add_fibres(model, angles))
 
 
-def heart_grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
+def heart_grid(model: BiventricularModel | LabelModel) -> pyvista.UnstructuredGrid:
     """The mesh as a PyVista grid, to plot, cut or save; the arrays of the workflow's `.vtu` files.
 
     Returns

@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy.aha_segments import WALL_COLUMNS
-from .anatomy.label_map import read_label_map
+from .anatomy.label_map import LabelMap, read_label_map
 from .anatomy.labels import Anatomy
 from .mesh import frames, storage
+from .mesh.label_model import LabelModel
 from .meshing.build import build
+from .meshing.label_regions import build_labels
 from .meshing.settings import MeshSettings
 from .microstructure.coordinates import add_coordinates
 from .microstructure.fibres import FibreAngles, add_fibres
+from .microstructure.label_fibres import add_label_fibres, has_fibres
 from .microstructure.thickness import segment_thickness
 from .runtime.artifacts import NO_FILE, check_file, listed_file, listed_in
 from .runtime.batch_runner import Task
+from .runtime.errors import SubjectError
 from .runtime.outcomes import Outcome
 
 FIGURES = (
@@ -30,6 +34,8 @@ FIGURES = (
     "seconds", "seconds_domain", "seconds_surface", "seconds_tetrahedra", "seconds_gates",
     "seconds_fibres", "seconds_coordinates",
 )  # fmt: skip
+# of meshes of all labels, whose table has these columns as its last
+LABEL_FIGURES = ("regions", "interfaces", "region_volume_error")
 
 
 def task(
@@ -63,6 +69,19 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
     start = time.perf_counter()
     source, anatomy, settings, angles, origin_mm = payload
     labelmap = read_label_map(check_file(*source), anatomy)
+    make = mesh_labels if settings.domain == "labels" else _biventricular
+    model, figures = make(labelmap, anatomy, settings, angles)
+    model = replace(model, world_from_heart=frames.from_origin(origin_mm))
+    model = frames.in_frame(model, settings.frame)
+    surface = path.with_name(surface_name(path.stem))
+    storage.write_surface(surface, model)
+    storage.write_volume(path, model)
+    seconds = round(time.perf_counter() - start, 1)
+    return {"verdict": Outcome.ACCEPTED, "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
+
+
+def _biventricular(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, angles: FibreAngles):
+    """Mesh of both ventricles with fibres and coordinates, and its figures."""
     model, figures = build(labelmap, anatomy, settings)
     moments = [time.perf_counter()]
     model = add_fibres(model, angles)
@@ -75,17 +94,28 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
         for part, (begun, end) in zip(("fibres", "coordinates"), pairwise(moments), strict=True)
     }
     figures |= {WALL_COLUMNS[number]: round(mm, 3) for number, mm in walls.items()}
-    model = replace(model, world_from_heart=frames.from_origin(origin_mm))
-    model = frames.in_frame(model, settings.frame)
-    surface = path.with_name(surface_name(path.stem))
-    storage.write_surface(surface, model)
-    storage.write_volume(path, model)
-    seconds = round(time.perf_counter() - start, 1)
-    return {"verdict": Outcome.ACCEPTED, "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
+    return model, figures
 
 
-def table_row(record: dict) -> dict:
-    """The mesh table's row of a record, finished or failed."""
+def mesh_labels(
+    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, angles: FibreAngles
+) -> tuple[LabelModel, dict]:
+    """Mesh of all labels, with fibres where the heart has what the rule needs, and its figures.
+
+    `changes` of the figures says why there are no fibres in an anatomy that has a myocardium.
+    """
+    model, figures = build_labels(labelmap, anatomy, settings)
+    start = time.perf_counter()
+    if has_fibres(anatomy):
+        try:
+            model = add_label_fibres(model, anatomy, angles)
+        except SubjectError as error:
+            figures["changes"] = "; ".join(filter(None, (figures["changes"], f"{error.reason}: {error}")))
+    return model, figures | {"seconds_fibres": round(time.perf_counter() - start, 1)}
+
+
+def table_row(record: dict, domain: str = "biventricular") -> dict:
+    """The mesh table's row of a record, finished or failed, of a domain."""
     surface = (record.get("files") or [NO_FILE])[0]
     verdict = {Outcome.FAILED: Outcome.REJECTED}.get(record["verdict"], record["verdict"])
     return {
@@ -96,4 +126,5 @@ def table_row(record: dict) -> dict:
         **{name: record.get(name, np.nan) for name in FIGURES},
         **listed_in(record),
         **{f"surface_{name}": value for name, value in surface.items()},
+        **{name: record.get(name, np.nan) for name in LABEL_FIGURES if domain == "labels"},
     }

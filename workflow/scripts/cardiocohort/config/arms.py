@@ -39,6 +39,10 @@ def check_arms(settings: Mapping, arms: Iterable[str], edge_lengths_mm: Iterable
             whole = {name: own.of(section_of(settings, arm, name)) for name, own in SECTIONS.items()}
         except InputError as error:
             raise InputError(f"{where}: together with the cohort's settings, {error}") from None
+        if whole["meshing"].domain != settings["meshing"]["domain"]:
+            raise InputError(
+                f"{where}.meshing.domain: all arms have the domain of the cohort; set meshing.domain"
+            )
         if whole["meshing"].frame == "scanner":
             raise InputError(f"{where}.meshing.frame: generated hearts have the frame 'heart' only")
         for mm in edge_lengths_mm:

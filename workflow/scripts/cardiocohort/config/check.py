@@ -16,7 +16,7 @@ from jsonschema.exceptions import ValidationError
 
 from ..anatomy.labels import Anatomy, Grid
 from ..mechanics.settings import Mechanics
-from ..meshing.settings import MeshSettings
+from ..meshing.settings import LABEL_FORMATS, MeshSettings
 from ..runtime.errors import InputError
 from ..runtime.keys import KINDS, schema_of
 from .sections import Config
@@ -89,15 +89,39 @@ def check_together(settings: dict, formats: list[str]) -> None:
             "hearts have the frame 'heart' only"
         )
     Mechanics.of(settings["mechanics"])
-    unknown = [name for name in settings["formats"] if name not in formats]
-    if unknown:
-        raise InputError(f"config key 'formats': {unknown[0]!r} is not known; allowed: {', '.join(formats)}")
+    _check_formats(settings["formats"], meshing.domain, formats)
     if settings["label_maps"] and settings["cohort"] == "demo":
         raise InputError(
             "config key 'cohort': 'demo' is the name of the generated cohort; give the cohort of "
             "`label_maps` another one, such as my_hearts"
         )
     _check_prior(settings["prior"])
+
+
+def _check_formats(chosen: list[str], domain: str, biventricular: list[str]) -> None:
+    allowed = {"biventricular": biventricular, "labels": LABEL_FORMATS}
+    for name in chosen:
+        if name in allowed[domain]:
+            continue
+        others = [other for other, formats in allowed.items() if name in formats]
+        why = {
+            "biventricular": " needs cavities and fibres everywhere, which meshing.domain: labels lacks",
+            "labels": " is of meshing.domain: labels",
+        }
+        raise InputError(
+            f"config key 'formats': {name!r}{why[others[0]] if others else ' is not known'}; allowed: "
+            f"{', '.join(allowed[domain])}"
+        )
+
+
+def check_biventricular(settings: dict, target: str) -> None:
+    """InputError if `target` needs the ventricles' mesh and another domain is set."""
+    domain = settings["meshing"]["domain"]
+    if domain != "biventricular":
+        raise InputError(
+            f"config key 'meshing.domain': target {target} needs cavities and fibres of both ventricles, "
+            f"which {domain!r} does not have; set biventricular"
+        )
 
 
 def _check_prior(prior: dict) -> None:

@@ -22,11 +22,13 @@ import numpy as np
 
 from ..mechanics.settings import Mechanics
 from ..mesh.frames import CONVENTION
+from ..mesh.label_model import LabelModel
 from ..mesh.model import BiventricularModel
-from ..mesh.storage import read_model
+from ..mesh.storage import Model, read_model
 from ..runtime.artifacts import check_file, link_to, listed_in, remove, write_text
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
+from . import _labels
 
 Writer = Callable[[BiventricularModel, Path, Mechanics], list[Path]]
 _WRITERS: dict[str, Writer] = {}
@@ -67,13 +69,21 @@ def writer(name: str) -> Writer:
     return writers[name]
 
 
+def label_writer(name: str) -> Callable[[LabelModel, Path], list[Path]]:
+    """The writer of a format for meshes of all labels; InputError listing the formats there are."""
+    if name not in _labels.WRITERS:
+        allowed = ", ".join(_labels.WRITERS)
+        raise InputError(f"formats: {name!r} cannot hold a mesh of all labels; allowed: {allowed}")
+    return _labels.WRITERS[name]
+
+
 def deck_rows(record: dict) -> list[dict]:
     """One row per file, from a record of `write_deck`; one without a file where there is no deck."""
     head = {name: record.get(name, "") for name in ("subject", "verdict", "reason", "format")}
     return [head | listed for listed in (*record.get("files", []), listed_in(record))]
 
 
-def _write_frame(readme: Path, model: BiventricularModel) -> Path:
+def _write_frame(readme: Path, model: Model) -> Path:
     """frame.json beside the README, and a paragraph in it: where the heart lay in the scanner."""
     file = readme.with_name("frame.json")
     matrix = np.asarray(model.world_from_heart).tolist()
@@ -88,9 +98,15 @@ def _write_frame(readme: Path, model: BiventricularModel) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _model(volume: tuple[str, int, str], surface: tuple[str, int, str]) -> BiventricularModel:
+def _model(volume: tuple[str, int, str], surface: tuple[str, int, str]) -> Model:
     """The mesh of two files, kept for the subject's next format."""
     return read_model(volume[0], surface[0])
+
+
+def _link_mesh(names: tuple[str, ...], payload: tuple, folder: Path) -> None:
+    """The mesh's own volume and surface file under a format's `names` for them."""
+    for name, (source, *_) in zip(names, payload[1:3], strict=False):
+        link_to(source, folder / name)
 
 
 def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict:
@@ -106,10 +122,13 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
     model = _model(volume, surface)
     remove(path.parent)
     path.parent.mkdir(parents=True)
-    write = writer(name)  # known after this: its mesh files too
-    for file, (source, *_) in zip(_MESH_FILES.get(name, ()), (volume, surface), strict=False):
-        link_to(source, path.parent / file)
-    written = write(model, path.parent, mechanics)
+    if isinstance(model, LabelModel):
+        _link_mesh(_labels.MESH_FILES.get(name, ()), payload, path.parent)
+        written = label_writer(name)(model, path.parent)
+    else:
+        write = writer(name)  # known after this: its mesh files too
+        _link_mesh(_MESH_FILES.get(name, ()), payload, path.parent)
+        written = write(model, path.parent, mechanics)
     if not path.exists():
         listed = "\n".join(file.relative_to(path.parent).as_posix() for file in written)
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")

@@ -82,35 +82,22 @@ class BiventricularModel:
     frame: str = "heart"
 
     def __post_init__(self):
-        n, m, f = len(self.points_mm), len(self.tets), len(self.facets)
-        expected = {
-            "points_mm": (n, 3), "tets": (m, 4), "region": (m,), "facets": (f, 3), "facet_tag": (f,),
-        }  # fmt: skip
-        for name, shape in expected.items():
-            _check_shape(name, getattr(self, name), shape)
-        if not np.isfinite(self.points_mm).all():
-            raise ValueError("points_mm: not all coordinates are finite")
-        for name in ("tets", "facets"):
-            nodes = getattr(self, name)
-            if nodes.size and not (nodes.min() >= 0 and nodes.max() < n):
-                raise ValueError(f"{name}: node indices outside 0..{n - 1}")
+        m = len(self.tets)
+        check_mesh(self, {"region": (m,), "facet_tag": (len(self.facets),)})
         for name, allowed in (("region", REGIONS), ("facet_tag", FACETS)):
             wrong = np.setdiff1d(getattr(self, name), list(allowed.values()))
             if wrong.size:
                 raise ValueError(f"{name}: value {wrong[0]} is not one of {allowed}")
-        if self.world_from_heart is not None:
-            _check_rigid("world_from_heart", self.world_from_heart)
-        if self.microstructure is not None:
-            for name in DIRECTIONS:
-                _check_shape(f"microstructure.{name}", getattr(self.microstructure, name), (m, 3))
-                _check_shape(
-                    f"microstructure.node_{name}", getattr(self.microstructure, f"node_{name}"), (n, 3)
-                )
+        check_directions(self)
         if self.coordinates is not None:
             for name in (*COORDINATES, "aha", "wall_mm"):
                 _check_shape(f"coordinates.{name}", getattr(self.coordinates, name), (m,))
             for name in COORDINATES:
-                _check_shape(f"coordinates.node_{name}", getattr(self.coordinates, f"node_{name}"), (n,))
+                _check_shape(
+                    f"coordinates.node_{name}",
+                    getattr(self.coordinates, f"node_{name}"),
+                    (len(self.points_mm),),
+                )
 
     @property
     def tet_volumes_mm3(self) -> np.ndarray:
@@ -156,6 +143,32 @@ def all_boundary_tagged(model: BiventricularModel) -> bool:
 
 def _sorted_rows(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort(rows.T[::-1])]
+
+
+def check_mesh(model, shapes: dict[str, tuple]) -> None:
+    """ValueError naming the block of a tetrahedral mesh that does not fit: points, tets, facets, `shapes`."""
+    n, m, f = len(model.points_mm), len(model.tets), len(model.facets)
+    for name, shape in ({"points_mm": (n, 3), "tets": (m, 4), "facets": (f, 3)} | shapes).items():
+        _check_shape(name, getattr(model, name), shape)
+    if not np.isfinite(model.points_mm).all():
+        raise ValueError("points_mm: not all coordinates are finite")
+    for name in ("tets", "facets"):
+        nodes = getattr(model, name)
+        if nodes.size and not (nodes.min() >= 0 and nodes.max() < n):
+            raise ValueError(f"{name}: node indices outside 0..{n - 1}")
+
+
+def check_directions(model) -> None:
+    """ValueError naming the matrix or the directions of a tetrahedral mesh that do not fit."""
+    if model.world_from_heart is not None:
+        _check_rigid("world_from_heart", model.world_from_heart)
+    if model.microstructure is not None:
+        for name in DIRECTIONS:
+            directions = model.microstructure
+            _check_shape(f"microstructure.{name}", getattr(directions, name), (len(model.tets), 3))
+            _check_shape(
+                f"microstructure.node_{name}", getattr(directions, f"node_{name}"), (len(model.points_mm), 3)
+            )
 
 
 def _check_shape(name: str, array: np.ndarray, shape: tuple) -> None:

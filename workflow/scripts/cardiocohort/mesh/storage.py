@@ -10,6 +10,7 @@ import numpy as np
 import pyvista
 
 from ..runtime.errors import InputError
+from .label_model import LabelModel
 from .model import (
     COORDINATES,
     DIRECTIONS,
@@ -20,10 +21,12 @@ from .model import (
 from .vtk_files import write_dataset
 
 PROVENANCE = "provenance"
+STRUCTURES = "structures"
+Model = BiventricularModel | LabelModel
 WORLD_FROM_HEART, IN_SCANNER_FRAME = "world_from_heart", "in_scanner_frame"
 
 
-def volume_grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
+def volume_grid(model: Model) -> pyvista.UnstructuredGrid:
     """Tets with cell array region, directions and coordinates as cell and point arrays; mm."""
     grid = pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
     grid.cell_data["region"] = model.region.astype(np.int32)
@@ -31,41 +34,50 @@ def volume_grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
         for name in DIRECTIONS:
             grid.cell_data[name] = getattr(model.microstructure, name).astype(np.float32)
             grid.point_data[name] = getattr(model.microstructure, f"node_{name}").astype(np.float32)
-    if model.coordinates is not None:
+    if isinstance(model, BiventricularModel) and model.coordinates is not None:
         fields = model.coordinates
         for data, arrays in ((grid.cell_data, fields.on_tets()), (grid.point_data, fields.on_nodes())):
             for name, values in arrays.items():
                 data[name] = values.astype(np.int32 if values.dtype.kind == "i" else np.float32)
-    text = json.dumps({"units": model.units, **model.provenance}, sort_keys=True)
+    record = {"units": model.units, **model.provenance}
+    if isinstance(model, LabelModel):
+        record[STRUCTURES] = list(model.structures)
+    text = json.dumps(record, sort_keys=True)
     # as UTF-8 bytes: not every reader of VTK files knows its strings
     grid.field_data[PROVENANCE] = np.frombuffer(text.encode(), dtype=np.uint8)
     _add_frame(grid, model)
     return grid
 
 
-def write_volume(path: str | Path, model: BiventricularModel) -> None:
+def write_volume(path: str | Path, model: Model) -> None:
     """`volume_grid` as `.vtu`, atomically."""
     write_dataset(path, volume_grid(model))
 
 
-def write_surface(path: str | Path, model: BiventricularModel) -> None:
-    """Boundary triangles with cell array facet and point array node, the point's index in the volume."""
+def write_surface(path: str | Path, model: Model) -> None:
+    """The facets with point array node, the point's index in the volume.
+
+    Cell arrays: facet, the tag of a biventricular mesh; behind and before, the labels of a label mesh.
+    """
     nodes, compact = np.unique(model.facets, return_inverse=True)
     surface = pyvista.PolyData.from_regular_faces(model.points_mm[nodes], compact.reshape(-1, 3))
-    surface.cell_data["facet"] = model.facet_tag.astype(np.int32)
+    if isinstance(model, LabelModel):
+        surface.cell_data["behind"], surface.cell_data["before"] = model.sides.T.astype(np.int32)
+    else:
+        surface.cell_data["facet"] = model.facet_tag.astype(np.int32)
     surface.point_data["node"] = nodes.astype(np.int32)
     _add_frame(surface, model)
     write_dataset(path, surface)
 
 
-def _add_frame(data: pyvista.DataSet, model: BiventricularModel) -> None:
+def _add_frame(data: pyvista.DataSet, model: Model) -> None:
     """Field data of a scanned heart: world_from_heart (4, 4); in_scanner_frame, 1 if the points are in it."""
     if model.world_from_heart is not None:
         data.field_data[WORLD_FROM_HEART] = np.asarray(model.world_from_heart, dtype=float)
         data.field_data[IN_SCANNER_FRAME] = np.array([model.frame == "scanner"], dtype=np.int32)
 
 
-def read_model(volume: str | Path, surface: str | Path) -> BiventricularModel:
+def read_model(volume: str | Path, surface: str | Path) -> Model:
     """The model that the two files hold; InputError naming the file that does not fit."""
     grid, skin = (_read(path) for path in (volume, surface))
     try:
@@ -75,24 +87,28 @@ def read_model(volume: str | Path, surface: str | Path) -> BiventricularModel:
                 *(np.asarray(grid.cell_data[name], dtype=float) for name in DIRECTIONS),
                 *(np.asarray(grid.point_data[name], dtype=float) for name in DIRECTIONS),
             )
-        coordinates = _coordinates(grid) if "aha" in grid.cell_data else None
         provenance = json.loads(bytes(np.asarray(grid.field_data[PROVENANCE], dtype=np.uint8)))
-        return BiventricularModel(
-            points_mm=np.asarray(grid.points, dtype=float),
-            tets=np.asarray(grid.cells_dict[pyvista.CellType.TETRA], dtype=np.int64),
-            region=np.asarray(grid.cell_data["region"], dtype=np.int64),
-            facets=np.asarray(skin.point_data["node"], dtype=np.int64)[skin.regular_faces],
-            facet_tag=np.asarray(skin.cell_data["facet"], dtype=np.int64),
-            microstructure=micro,
-            coordinates=coordinates,
-            units=provenance.pop("units"),
-            provenance=provenance,
+        mesh = {
+            "points_mm": np.asarray(grid.points, dtype=float),
+            "tets": np.asarray(grid.cells_dict[pyvista.CellType.TETRA], dtype=np.int64),
+            "region": np.asarray(grid.cell_data["region"], dtype=np.int64),
+            "facets": np.asarray(skin.point_data["node"], dtype=np.int64)[skin.regular_faces],
+            "microstructure": micro,
+            "units": provenance.pop("units"),
             **_frame(grid),
+        }
+        if STRUCTURES in provenance:
+            sides = np.stack([skin.cell_data["behind"], skin.cell_data["before"]], axis=1).astype(np.int64)
+            names = tuple(provenance.pop(STRUCTURES))
+            return LabelModel(**mesh, sides=sides, structures=names, provenance=provenance)
+        return BiventricularModel(
+            **mesh,
+            facet_tag=np.asarray(skin.cell_data["facet"], dtype=np.int64),
+            coordinates=_coordinates(grid) if "aha" in grid.cell_data else None,
+            provenance=provenance,
         )
     except (KeyError, ValueError, IndexError) as error:
-        raise InputError(
-            f"{volume} and {surface}: not a biventricular mesh of this workflow ({error})"
-        ) from error
+        raise InputError(f"{volume} and {surface}: not a mesh of this workflow ({error})") from error
 
 
 def _frame(grid: pyvista.UnstructuredGrid) -> dict:

@@ -17,7 +17,7 @@ from . import quality
 from .crossings import REASON as CROSSED
 from .crossings import check_crossings, open_crossings
 from .domain import Domain, domain, smoothing_mm
-from .settings import MeshSettings
+from .settings import NOT_RECORDED, MeshSettings
 from .surface import TaggedSurface, surface
 from .tetrahedra import TIMED_OUT, refine, split_large, tetrahedralize
 
@@ -84,7 +84,9 @@ def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, cure: C
         region=region_of(points, tets, facets, tag),
         facets=facets,
         facet_tag=tag,
-        provenance={"meshing": {key: value for key, value in asdict(settings).items() if key != "frame"}},
+        provenance={
+            "meshing": {key: value for key, value in asdict(settings).items() if key not in NOT_RECORDED}
+        },
     )
     parts.append(time.perf_counter())
     figures = quality.measure(model, labelmap, anatomy) | quality.rv_wall_by_third_mm(model, muscle.rv_axis)

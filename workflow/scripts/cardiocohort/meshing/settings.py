@@ -9,6 +9,11 @@ REGIONAL_WALLS = ("rv_wall_basal_mm", "rv_wall_apical_mm")
 # middle of each third of the RV's length, from its apex (0) to its valve plane (1)
 THIRDS = {"apical": 1 / 6, "mid": 1 / 2, "basal": 5 / 6}
 
+# Solver formats of the domain `labels`; the others need cavities and fibres everywhere
+LABEL_FORMATS = ("calculix", "opencarp", "surfaces", "vtu")
+# of a biventricular mesh's provenance: its own domain has no use for them
+NOT_RECORDED = ("frame", "domain", "region_volume_tolerance")
+
 
 @dataclass(frozen=True)
 class MeshSettings:
@@ -19,6 +24,12 @@ class MeshSettings:
     the voxel size are used for `smoothing_mm`, which removes the steps of the voxels.
     """
 
+    domain: str = key(
+        "biventricular",
+        "What is meshed: `biventricular`, the muscle of both ventricles, or `labels`, every label of the "
+        "label map as a region.",
+        enum=["biventricular", "labels"],
+    )
     rv_wall_mm: float = key(
         3.5,
         "Thickness of the right ventricular free wall, which label maps do not have (mm).",
@@ -110,6 +121,12 @@ class MeshSettings:
         minimum=0,
         maximum=10,
     )
+    region_volume_tolerance: float = key(
+        0.03,
+        "Gate on the relative error of the volume of each region, domain `labels`.",
+        minimum=0,
+        maximum=1,
+    )
     tetgen_seconds: float = key(
         120.0,
         "Time limit for TetGen, after which the subject is rejected (s).",
@@ -125,7 +142,8 @@ class MeshSettings:
 
     def __post_init__(self):
         check(self, "meshing")
-        self.check_edges("meshing.{}")
+        if self.domain == "biventricular":
+            self.check_edges("meshing.{}")
 
     def check_edges(self, where: str) -> None:
         """InputError, naming the key by `where`, if the edges do not fit in the right ventricle's wall."""

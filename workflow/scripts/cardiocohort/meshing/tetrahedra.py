@@ -215,7 +215,12 @@ def split_at_centroid(points: np.ndarray, tets: np.ndarray, chosen: np.ndarray):
 
 
 def improve(
-    points: np.ndarray, tets: np.ndarray, anchor: np.ndarray, reach_mm: float, among: np.ndarray | None = None
+    points: np.ndarray,
+    tets: np.ndarray,
+    anchor: np.ndarray,
+    reach_mm: float,
+    among: np.ndarray | None = None,
+    surface: np.ndarray | None = None,
 ) -> np.ndarray:
     """Points with the nodes of poor tets moved to where their worst tet is best.
 
@@ -223,10 +228,11 @@ def improve(
     set of directions; a move counts only if the worst scaled Jacobian around the node grows. Interior
     nodes of tets below GOOD move freely; nodes of the surface, the first of `points`, only for tets
     below BAD and only within `reach_mm` of their place in `anchor` (S, 3). `among`: the only nodes to move.
+    `surface`: facets (F, 3) of the surface where it is more than the boundary.
     """
     points = points.copy()
     on_surface = np.zeros(len(points), dtype=bool)
-    on_surface[boundary_facets(tets)[0]] = True
+    on_surface[boundary_facets(tets)[0] if surface is None else surface] = True
     directions = np.concatenate([np.eye(3), -np.eye(3), _corners()])
     around = _around(tets, len(points))
     for step in 0.3 * 0.5 ** np.arange(4):

@@ -69,7 +69,9 @@ def by_arm(walls: pd.DataFrame, words) -> Figure:
     for ax in axes.flat:
         ax.set_axis_off()
     if means.empty:
-        axes.flat[0].text(0.5, 0.5, "no accepted heart has a mesh", ha="center", va="center", color="0.4")
+        axes.flat[0].text(
+            0.5, 0.5, "no accepted heart has a mesh of its ventricles", ha="center", va="center", color="0.4"
+        )
         return fig
     scale = common_scale(walls)
     counts = walls.groupby("arm", sort=False).size()

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..anatomy.label_map import LabelMap, read_label_map
 from ..anatomy.labels import Anatomy
 from ..mesh.frames import in_frame
+from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file
 from ..runtime.outcomes import Outcome
@@ -88,8 +89,10 @@ def portray(
         if row["mesh"]:
             mesh = meshes.loc[row["subject"]]
             volume = check_file(cohort / row["mesh"], mesh["size"], mesh["sha256"])
-            model = in_frame(read_model(volume, volume.with_suffix(".surface.vtp")), "heart")
-            pictures["mesh"] = portraits.mesh_picture(model, window)
+            found = in_frame(read_model(volume, volume.with_suffix(".surface.vtp")), "heart")
+            if isinstance(found, BiventricularModel):  # a mesh of all labels looks like its label map
+                model = found
+                pictures["mesh"] = portraits.mesh_picture(model, window)
         if row["subject"] in walls.index:
             pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
         drawn.append(Portrait(row, pictures, viewer.scene(solid, wanted, model, scale)))

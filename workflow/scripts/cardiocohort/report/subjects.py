@@ -20,6 +20,7 @@ from ..anatomy.unions import select
 from ..cohort.covariates import AREA, Covariate
 from ..cohort.stage_tables import covariate_columns, mesh_files
 from ..cohort.subject_columns import CHAMBERS, MUSCLE_G_PER_ML, SIMULATION, Column, pairs_of, part_name
+from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file, listed_file
 from ..runtime.errors import SubjectError
@@ -120,9 +121,10 @@ def measure(
         mesh = listed[subject]
         files = mesh_files(mesh, folder / "meshes" / mesh["batch"])
         model = read_model(*(check_file(*file) for file in files))
-        # a mesh without a septum or an open base has no such curvature
+        # a mesh without a septum or an open base has no such curvature, nor has one of whole labels
         with suppress(SubjectError):
-            row |= dict(zip(CURVATURES, heart_shape.septal_curvature(model), strict=True))
+            if isinstance(model, BiventricularModel):
+                row |= dict(zip(CURVATURES, heart_shape.septal_curvature(model), strict=True))
         rows.append(row)
     return pd.DataFrame(rows, columns=measured, index=pd.Index(subjects, name="subject"))
 

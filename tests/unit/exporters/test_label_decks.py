@@ -1,0 +1,111 @@
+"""Decks of a mesh of all labels, read back by others' readers: regions, interfaces, units, fibres."""
+
+import meshio
+import numpy as np
+import pytest
+import pyvista
+
+from cardiocohort import exporters
+from cardiocohort.exporters import _labels
+from cardiocohort.mesh.label_model import LabelModel, wrong_facets
+from cardiocohort.mesh.model import Microstructure
+from cardiocohort.mesh.tetrahedron_geometry import FACES
+from cardiocohort.meshing.settings import LABEL_FORMATS
+from cardiocohort.runtime.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A box of 10 x 10 x 20 mm in twelve tetrahedra: `lower` with fibres along x, `upper` without."""
+    box = pyvista.ImageData(dimensions=(2, 2, 3), spacing=(10, 10, 10)).to_tetrahedra(5)
+    tets, points = (
+        box.cells_dict[pyvista.CellType.TETRA].astype(np.int64),
+        np.asarray(box.points, dtype=float),
+    )
+    a, b, c = (points[tets[:, i]] - points[tets[:, 0]] for i in (1, 2, 3))
+    flip = np.einsum("ij,ij->i", a, np.cross(b, c)) < 0
+    tets[flip] = tets[flip][:, [0, 2, 1, 3]]
+    region = np.where(points[tets].mean(axis=1)[:, 2] < 10, 1, 2)
+    faces, owner = tets[:, FACES].reshape(-1, 3), np.repeat(np.arange(len(tets)), 4)
+    facets, sides = [], []
+    _, at = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True)
+    for face in range(at.max() + 1):
+        both = np.flatnonzero(at.ravel() == face)
+        labels = [*region[owner[both]], 0][:2]
+        if labels[0] != labels[1]:
+            facets.append(faces[both[0]])
+            sides.append(labels)
+    along = np.zeros((len(tets), 3))
+    along[region == 1] = [1, 0, 0]
+    node = np.zeros((len(points), 3))
+    made = LabelModel(
+        points, tets, region, np.array(facets), np.array(sides), ("lower", "upper"),
+        microstructure=Microstructure(along, along[:, [1, 0, 2]], along[:, [2, 1, 0]], node, node, node),
+    )  # fmt: skip
+    assert wrong_facets(made) == 0
+    return made
+
+
+def test_formats_of_the_config_are_those_with_a_writer():
+    assert sorted(LABEL_FORMATS) == sorted(_labels.WRITERS)
+    with pytest.raises(InputError, match="'febio' cannot hold a mesh of all labels; allowed: calculix"):
+        exporters.label_writer("febio")
+
+
+@pytest.mark.parametrize("name", LABEL_FORMATS)
+def test_a_writer_returns_what_it_wrote(model, tmp_path, name):
+    files = _labels.WRITERS[name](model, tmp_path)
+    assert sorted(files) == sorted(tmp_path.iterdir())
+    assert files[-1].name == "README.txt"
+
+
+def test_opencarp(model, tmp_path):
+    _labels.write_opencarp(model, tmp_path)
+
+    def rows(name, head, columns=slice(None)):
+        lines = (tmp_path / name).read_text().splitlines()
+        return lines[:head], [line.split()[columns] for line in lines[head:]]
+
+    head, points = rows("heart.pts", 1)
+    assert head == [str(len(model.points_mm))]
+    assert np.allclose(np.array(points, dtype=float), 1000 * model.points_mm)
+    _, elements = rows("heart.elem", 1, slice(1, None))
+    assert np.array_equal(np.array(elements, dtype=int), np.column_stack([model.tets, model.region]))
+    head, axes = rows("heart.lon", 1)
+    length = np.linalg.norm(np.array(axes, dtype=float)[:, :3], axis=1)
+    assert head == ["2"]
+    assert np.array_equal(length, model.region == 1)
+    _, interface = rows("heart.lower-upper.surf", 1, slice(1, None))
+    corners = model.points_mm[np.array(interface, dtype=int)]
+    assert (corners[..., 2] == 10).all()
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert (normal[:, 2] > 0).all()  # outward of the lower one
+    assert normal[:, 2].sum() / 2 == pytest.approx(100.0)
+    for a, b in (("lower", "outside"), ("upper", "outside")):
+        _, facets = rows(f"heart.{a}-{b}.surf", 1, slice(1, None))
+        head, nodes = rows(f"heart.{a}-{b}.vtx", 2)
+        assert head == [str(len(nodes)), "intra"]
+        assert {int(n) for (n,) in nodes} == {int(n) for row in facets for n in row}
+
+
+def test_calculix(model, tmp_path):
+    _labels.write_calculix(model, tmp_path)
+    mesh = meshio.read(tmp_path / "heart_mesh.inp")
+    assert np.array_equal(mesh.points, model.points_mm)
+    for label, name in ((1, "LOWER"), (2, "UPPER")):
+        block = mesh.cells[label - 1]
+        assert block.type == "tetra"
+        assert np.array_equal(block.data, model.tets[model.region == label])
+        assert name in mesh.cell_sets
+    assert (model.points_mm[mesh.point_sets["LOWER_TO_UPPER"]][:, 2] == 10).all()
+
+
+def test_surfaces_enclose_their_regions(model, tmp_path):
+    """STL in mm, glTF in m with y up: what was z is y there."""
+    _labels.write_surfaces(model, tmp_path)
+    scene = pyvista.read(tmp_path / "heart.glb").combine().extract_surface(algorithm=None)
+    bodies = [body.extract_surface(algorithm=None) for body in scene.split_bodies()]
+    for k, body in enumerate(sorted(bodies, key=lambda body: body.center[1])):
+        assert pyvista.read(tmp_path / f"{model.structures[k]}.stl").volume == pytest.approx(1000.0)
+        assert body.volume == pytest.approx(1e-6, rel=1e-4)
+        assert body.bounds[2:4] == pytest.approx((0.01 * k, 0.01 * (k + 1)))

@@ -1,0 +1,186 @@
+"""Decks of meshes of whole label maps, as far as a format has use for them. Owned by the inputs stage.
+
+They have neither cavities with pressures nor fibres everywhere, so that a deck is the mesh with its regions
+and interfaces; materials and loads are the user's.
+"""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..mesh.label_model import LabelModel
+from ..mesh.storage import write_surface, write_volume
+from ..runtime.artifacts import atomic_path, write_text
+from ._deck import text_rows
+
+NAME = "heart"
+UM_PER_MM = 1000.0
+IDS_A_LINE = 12
+MESH_FILES = {"vtu": ("mesh.vtu", "surface.vtp")}  # a format's names of the mesh's own files
+STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+GLB_FLOAT, GLB_INDEX, GLB_POINTS, GLB_INDICES = 5126, 5125, 34962, 34963  # glTF 2.0, 3.6 and 5.11
+M_PER_MM = 1e-3
+
+
+def write_vtu(model: LabelModel, folder: Path) -> list[Path]:
+    """README.txt in `folder`, and mesh.vtu and surface.vtp where they are not there yet."""
+    files = [folder / name for name in MESH_FILES["vtu"]]
+    for file, write_part in zip(files, (write_volume, write_surface), strict=True):
+        if not file.exists():
+            write_part(file, model)
+    text = (
+        "Mesh of all labels, coordinates in mm. Load in ParaView, or: pyvista.read('mesh.vtu')\n"
+        f"mesh.vtu     tetrahedra; cell array region: {_regions(model)}\n"
+        "surface.vtp  triangles between regions and around them, each once; cell arrays behind and before:\n"
+        "             the regions on both sides, the normal points from behind to before, 0 is outside;\n"
+        "             point array node is the index in mesh.vtu\n"
+        f"{_fibres(model, 'f0, s0, n0 (cell and point arrays)')}"
+    )
+    return [*files, _readme(folder, text)]
+
+
+def write_opencarp(model: LabelModel, folder: Path) -> list[Path]:
+    """heart.pts/.elem/.lon, heart.<interface>.surf/.vtx and README.txt in `folder`."""
+    files = [folder / f"{NAME}.pts", folder / f"{NAME}.elem"]
+    n, m = len(model.points_mm), len(model.tets)
+    write_text(files[0], f"{n}\n" + text_rows("%.4f %.4f %.4f\n", model.points_mm * UM_PER_MM))
+    write_text(files[1], f"{m}\n" + text_rows("Tt %d %d %d %d %d\n", model.tets, model.region))
+    if model.microstructure is not None:
+        files.append(folder / f"{NAME}.lon")
+        rows = text_rows(" ".join(["%.7f"] * 6) + "\n", model.microstructure.f0, model.microstructure.s0)
+        write_text(files[-1], "2\n" + rows)
+    for name, facets in model.interfaces().items():
+        files += [folder / f"{NAME}.{name}.surf", folder / f"{NAME}.{name}.vtx"]
+        nodes = np.unique(facets)
+        write_text(files[-2], f"{len(facets)}\n" + text_rows("Tr %d %d %d\n", facets))
+        write_text(files[-1], f"{len(nodes)}\nintra\n" + text_rows("%d\n", nodes))
+    text = (
+        f"openCARP mesh '{NAME}' of all labels, coordinates in micrometres.\n"
+        f"Element tags: {_regions(model)}.\n"
+        "Interfaces (.surf) and their nodes (.vtx) are named after the two regions, turned outward of the\n"
+        f"first. {_fibres(model, f'{NAME}.lon')}"
+        "There is no parameter file: which regions conduct is the user's choice.\n"
+    )
+    return [*files, _readme(folder, text)]
+
+
+def write_calculix(model: LabelModel, folder: Path) -> list[Path]:
+    """heart_mesh.inp with element and node sets, and README.txt in `folder`."""
+    text = ["*NODE, NSET=NALL\n"]
+    text.append(
+        text_rows("%d, %.10g, %.10g, %.10g\n", np.arange(1, len(model.points_mm) + 1), model.points_mm)
+    )
+    for label in np.unique(model.region):
+        rows = np.flatnonzero(model.region == label)
+        text.append(f"*ELEMENT, TYPE=C3D4, ELSET={model.name(label).upper()}\n")
+        text.append(text_rows("%d, %d, %d, %d, %d\n", rows + 1, model.tets[rows] + 1))
+    for name, facets in model.interfaces().items():
+        ids = (np.unique(facets) + 1).tolist()
+        text.append(f"*NSET, NSET={name.upper().replace('-', '_TO_')}\n")
+        text += [", ".join(map(str, ids[i : i + IDS_A_LINE])) + ",\n" for i in range(0, len(ids), IDS_A_LINE)]
+    file = folder / f"{NAME}_mesh.inp"
+    write_text(file, "".join(text))
+    readme = (
+        f"CalculiX and Abaqus mesh of all labels, {NAME}_mesh.inp, in mm: *INCLUDE it in your deck.\n"
+        f"Element sets: {', '.join(model.name(k).upper() for k in np.unique(model.region))}.\n"
+        "Node sets of interfaces: <REGION>_TO_<REGION> and <REGION>_TO_OUTSIDE.\n"
+        "There are no materials, loads or fibres in it.\n"
+    )
+    return [file, _readme(folder, readme)]
+
+
+def write_surfaces(model: LabelModel, folder: Path) -> list[Path]:
+    """<region>.stl (mm) for each region, heart.glb (m) with all of them, and README.txt in `folder`."""
+    files, parts = [], {}
+    for label in np.unique(model.region):
+        nodes, facets = np.unique(model.surface_of(label), return_inverse=True)
+        parts[model.name(label)] = model.points_mm[nodes], facets.reshape(-1, 3)
+    for name, (points, facets) in parts.items():
+        files.append(folder / f"{name}.stl")
+        _write_bytes(files[-1], _stl(points, facets))
+    files.append(folder / f"{NAME}.glb")
+    _write_bytes(files[-1], _glb(parts))
+    text = (
+        "Closed surface of each region, normals outward. Neighbours share their triangles.\n"
+        "<region>.stl: binary, mm, RAS+; for print.\n"
+        f"{NAME}.glb: glTF 2.0, one mesh per region, m, y up; for viewers.\n"
+    )
+    return [*files, _readme(folder, text)]
+
+
+WRITERS: dict[str, Callable[[LabelModel, Path], list[Path]]] = {
+    "calculix": write_calculix,
+    "opencarp": write_opencarp,
+    "surfaces": write_surfaces,
+    "vtu": write_vtu,
+}
+
+
+def _stl(points: np.ndarray, facets: np.ndarray) -> bytes:
+    rows = np.zeros(len(facets), dtype=STL_FACET)
+    rows["corners"] = corners = points[facets]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    rows["normal"] = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    return bytes(80) + struct.pack("<I", len(rows)) + rows.tobytes()
+
+
+def _glb(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
+    """Binary glTF 2.0 of surfaces by name: one node and mesh each, indexed triangles."""
+    content, views, accessors = b"", [], []
+    for points, facets in parts.values():
+        # R, A, S (mm) to glTF's x right, y up, z towards the viewer (m)
+        metres = (M_PER_MM * points[:, [0, 2, 1]] * [1, 1, -1]).astype("<f4")
+        bounds = {"min": metres.min(axis=0).tolist(), "max": metres.max(axis=0).tolist()}
+        for values, target, more in (
+            (metres, GLB_POINTS, {"componentType": GLB_FLOAT, "type": "VEC3"} | bounds),
+            (facets.ravel().astype("<u4"), GLB_INDICES, {"componentType": GLB_INDEX, "type": "SCALAR"}),
+        ):
+            size = values.nbytes
+            views.append({"buffer": 0, "byteOffset": len(content), "byteLength": size, "target": target})
+            accessors.append({"bufferView": len(views) - 1, "count": len(values)} | more)
+            content += values.tobytes()
+    meshes = [
+        {"name": name, "primitives": [{"attributes": {"POSITION": 2 * k}, "indices": 2 * k + 1}]}
+        for k, name in enumerate(parts)
+    ]
+    head = {
+        "asset": {"version": "2.0", "generator": "cardiocohort"},
+        "scene": 0,
+        "scenes": [{"nodes": list(range(len(parts)))}],
+        "nodes": [{"name": name, "mesh": k} for k, name in enumerate(parts)],
+        "meshes": meshes,
+        "accessors": accessors,
+        "bufferViews": views,
+        "buffers": [{"byteLength": len(content)}],
+    }
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
+    chunks += struct.pack("<II", len(content), 0x004E4942) + content
+    return struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks
+
+
+def _regions(model: LabelModel) -> str:
+    return ", ".join(f"{label} {model.name(label)}" for label in np.unique(model.region))
+
+
+def _fibres(model: LabelModel, where: str) -> str:
+    if model.microstructure is None:
+        return (
+            "There are no fibres: their rule needs a myocardium between two ventricles, atria and outside.\n"
+        )
+    return f"Fibres, {where}: unit vectors in the myocardium, zero in all other regions.\n"
+
+
+def _readme(folder: Path, text: str) -> Path:
+    file = folder / "README.txt"
+    write_text(file, text)
+    return file
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,340 @@
+"""The surfaces between the labels of a label map, as one complex of shared triangles. Owned by meshing.
+
+Surface nets (Frisken, J. Computer Graphics Techniques 2022; VTK's vtkSurfaceNets3D) on the labels, resampled
+at the edge length of the mesh. A triangle between two labels is there once, and where three labels meet they
+share its edges. Then every node moves to where the blurred labels of its cell are equally strong, which
+removes the steps of the voxels.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pyvista
+from scipy import ndimage, sparse
+from scipy.spatial import cKDTree
+
+from ..anatomy.label_map import LabelMap
+from ..runtime.errors import SubjectError
+from .crossings import REASON, crossings
+from .surface import edges_of
+
+BLUR = 0.75  # of the smoothing: two blurs of this width, along each axis, come close to it
+ROUNDS = 30  # of moving nodes; volumes have settled to 0.1 % before
+REACH = 0.6  # edge lengths that a node may move along each axis; its cell ends at 0.5
+ISLAND_CELLS, CLEANING_ROUNDS = 27, 8
+CONTACT_REACH = 1.5  # edge lengths from a contact of the label map within which the mesh may have it
+OPENING_ROUNDS = 12  # each halves what the nodes near a crossing have moved
+SLOPE = 0.5  # of a strength at an interface, per voxel; only the speed of the offsets depends on it
+NEEDLE, FOLD_DEGREES = 0.2, 25.0  # facets worse than these make flat tetrahedra
+MOST_FACETS_AT_AN_EDGE = 4  # of surface nets: a face of the grid has four labels at most
+DAMPING = 0.02  # of the squared slope: where two interfaces are nearly parallel, nodes move little
+
+
+@dataclass(frozen=True)
+class Interfaces:
+    """points_mm (N, 3); facets (F, 3); sides (F, 2): the label behind each facet's normal and before it.
+
+    The normal points from the first label to the second; 0 is outside. moved_back: number of nodes that
+    stayed nearer to the middle of their cell so that no facets cross. contacts: where labels touch in it.
+    """
+
+    points_mm: np.ndarray
+    facets: np.ndarray
+    sides: np.ndarray
+    moved_back: int
+    contacts: "Contacts"
+
+
+def interfaces(labelmap: LabelMap, edge_length_mm: float, smoothing_mm: float) -> Interfaces:
+    """Interfaces of all labels of a label map with edges of about `edge_length_mm`.
+
+    Volumes of the regions come to those of the labels. SubjectError if there is no label, or if facets cross.
+    """
+    strength = Strengths.of(labelmap, BLUR * smoothing_mm)
+    start, facets, sides = surface_nets(strength, edge_length_mm)
+    points = settle(start, facets, sides, strength, REACH * edge_length_mm)
+    points, moved_back = separate(points, start, facets)
+    return Interfaces(points, facets, sides, moved_back, strength.contacts)
+
+
+@dataclass(frozen=True)
+class Contacts:
+    """Where labels of a map touch, also at edges and corners of voxels: points (mm) by pair of labels."""
+
+    trees: dict[tuple[int, int], cKDTree]
+
+    @classmethod
+    def of(cls, labels: np.ndarray, origin_mm: np.ndarray, spacing_mm: np.ndarray) -> "Contacts":
+        pairs, points = [], []
+        for shift in product((-1, 0, 1), repeat=3):
+            if shift > (0, 0, 0):  # each direction once
+                one = tuple(
+                    slice(max(-s, 0), n - max(s, 0)) for s, n in zip(shift, labels.shape, strict=True)
+                )
+                two = tuple(
+                    slice(max(s, 0), n - max(-s, 0)) for s, n in zip(shift, labels.shape, strict=True)
+                )
+                cells = np.argwhere(labels[one] != labels[two])
+                first = cells + [part.start for part in one]
+                second = first + shift
+                pairs.append(np.sort([labels[tuple(first.T)], labels[tuple(second.T)]], axis=0).T)
+                points.append(origin_mm + spacing_mm * (first + second) / 2)
+        pairs, points = np.concatenate(pairs), np.concatenate(points)
+        return cls(
+            {
+                (a, b): cKDTree(points[(pairs == (a, b)).all(axis=1)])
+                for a, b in np.unique(pairs, axis=0).tolist()
+            }
+        )
+
+    def distance_mm(self, pairs: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
+        """(K,) distance of points (K, 3) to the nearest contact of their pairs (K, 2); infinite without."""
+        distance = np.full(len(points_mm), np.inf)
+        pairs = np.sort(pairs, axis=1)
+        for pair in np.unique(pairs, axis=0).tolist():
+            if tree := self.trees.get(tuple(pair)):
+                rows = (pairs == pair).all(axis=1)
+                distance[rows] = tree.query(points_mm[rows])[0]
+        return distance
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """The blurred mask of each label, and what they were before.
+
+    values (K + 1, X, Y, Z), 0 first; volumes_mm3 (K + 1,) and contacts of the labels.
+    """
+
+    values: np.ndarray
+    origin_mm: np.ndarray
+    spacing_mm: np.ndarray
+    volumes_mm3: np.ndarray
+    contacts: Contacts
+
+    @classmethod
+    def of(cls, labelmap: LabelMap, blur_mm: float) -> "Strengths":
+        spacing = np.array(labelmap.spacing_mm)
+        margin = int(np.ceil((4 * blur_mm + 6.0) / spacing.min())) + 1
+        used = np.nonzero(labelmap.labels)
+        if not used[0].size:
+            raise SubjectError("empty mesh domain", "the label map has no label")
+        low = np.array([along.min() for along in used])
+        high = np.array([along.max() + 1 for along in used])
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        labels = np.pad(labelmap.labels[box], margin)
+        values = np.stack(
+            [
+                ndimage.gaussian_filter((labels == k).astype(np.float32), blur_mm / spacing, mode="nearest")
+                for k in range(labels.max() + 1)
+            ]
+        )
+        volumes = np.bincount(labels.ravel(), minlength=len(values)) * spacing.prod()
+        origin = labelmap.affine[:3, 3] + (low - margin) * spacing
+        return cls(values, origin, spacing, volumes, Contacts.of(labels, origin, spacing))
+
+    def __call__(self, label: int, points_mm: np.ndarray) -> np.ndarray:
+        index = (points_mm - self.origin_mm) / self.spacing_mm
+        return ndimage.map_coordinates(self.values[label], index.T, order=1, mode="nearest")
+
+
+def surface_nets(strength: Strengths, edge_length_mm: float):
+    """Points at the middle of their cells, facets and sides of the labels that are strongest on a grid."""
+    extent = (np.array(strength.values.shape[1:]) - 1) * strength.spacing_mm
+    shape = tuple(np.floor(extent / edge_length_mm).astype(int) + 1)
+    scale = edge_length_mm / strength.spacing_mm
+    coarse = np.stack(
+        [ndimage.affine_transform(one, scale, output_shape=shape, order=1) for one in strength.values]
+    )
+    labels = coarse.argmax(axis=0)
+    for _ in range(CLEANING_ROUNDS):
+        wrong = islands(labels) | false_contacts(labels, coarse, strength, edge_length_mm)
+        if not wrong.any():
+            break
+        # what is left of the strengths decides; the label that was wrong is out
+        np.put_along_axis(coarse, labels[None], np.where(wrong, -1.0, coarse.max(axis=0))[None], axis=0)
+        labels = coarse.argmax(axis=0)
+    labels = labels.astype(np.uint8)
+    image = pyvista.ImageData(
+        dimensions=shape, spacing=[edge_length_mm] * 3, origin=tuple(strength.origin_mm)
+    )
+    image.point_data["label"] = labels.ravel(order="F")
+    net = image.contour_labels(
+        "all", scalars="label", smoothing=False, pad_background=False, output_mesh_type="triangles",
+        simplify_output=False,
+    )  # fmt: skip
+    # VTK doubles a point where a label touches itself at an edge or corner only, which opens other labels
+    cell, merged = np.unique(
+        np.rint(2 * (np.asarray(net.points) - strength.origin_mm) / edge_length_mm).astype(int),
+        axis=0, return_inverse=True,
+    )  # fmt: skip
+    points = strength.origin_mm + cell * edge_length_mm / 2
+    facets = merged.ravel()[net.regular_faces]
+    return points, facets, np.asarray(net.cell_data["boundary_labels"], dtype=np.int64)
+
+
+def islands(labels: np.ndarray) -> np.ndarray:
+    """(X, Y, Z) whether a cell is of a piece of fewer than ISLAND_CELLS cells, outside included.
+
+    The largest piece of each label is none, however small.
+    """
+    found = np.zeros(labels.shape, dtype=bool)
+    for label in np.unique(labels):
+        piece, _ = ndimage.label(labels == label)
+        size = np.bincount(piece.ravel())[1:]
+        small = (size < ISLAND_CELLS) & (np.arange(len(size)) != size.argmax())
+        found |= np.isin(piece, np.flatnonzero(small) + 1)
+    return found
+
+
+def false_contacts(
+    labels: np.ndarray, coarse: np.ndarray, strength: Strengths, edge_length_mm: float
+) -> np.ndarray:
+    """(X, Y, Z) whether a cell touches one whose label it does not touch in the label map, near there.
+
+    Of both cells, that whose label is weaker. Its strength `coarse` of the other label is taken away, so that
+    a third one comes between.
+    """
+    found = np.zeros(labels.shape, dtype=bool)
+    for axis in range(3):
+        one = [slice(None)] * 3
+        two = [slice(None)] * 3
+        one[axis], two[axis] = slice(None, -1), slice(1, None)
+        a, b = labels[tuple(one)], labels[tuple(two)]
+        cells = np.argwhere(a != b)
+        others = cells + np.eye(3, dtype=int)[axis]
+        pairs = np.stack([labels[tuple(cells.T)], labels[tuple(others.T)]], axis=1)
+        middle = strength.origin_mm + edge_length_mm * (cells + others) / 2
+        far = strength.contacts.distance_mm(pairs, middle) > CONTACT_REACH * edge_length_mm
+        for (i, j), (p, q) in zip(
+            zip(cells[far], others[far], strict=True), pairs[far].tolist(), strict=True
+        ):
+            i, j = tuple(i), tuple(j)
+            cell, other = (i, q) if coarse[(p, *i)] <= coarse[(q, *j)] else (j, p)
+            found[cell] = True
+            coarse[(other, *cell)] = -1.0
+    return found
+
+
+def settle(
+    start: np.ndarray, facets: np.ndarray, sides: np.ndarray, strength: Strengths, reach_mm: float
+) -> np.ndarray:
+    """Points where the labels around each node are equally strong, evenly spaced, near their `start`.
+
+    A node is relaxed towards those neighbours that have all of its labels: along its surface, or along the
+    curve where several meet. Each label gets an offset of its strength, such that its volume is kept.
+    """
+    n, k = len(start), len(strength.values)
+    member = np.zeros((n, k), dtype=bool)
+    for column in range(3):
+        for side in range(2):
+            member[facets[:, column], sides[:, side]] = True
+    edges = np.unique(edges_of(facets)[0], axis=0)
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    along = edges[(member[edges[:, 1]] | ~member[edges[:, 0]]).all(axis=1)]
+    average = sparse.csr_array((np.ones(len(along)), along.T), shape=(n, n))
+    degree = average.sum(axis=1)[:, None]
+    offset, points = np.zeros(k), start
+    for _ in range(ROUNDS):
+        mean = np.divide(average @ points, degree, out=points.copy(), where=degree > 0)
+        moved = _equalise((points + mean) / 2, member, strength, offset) - start
+        points = start + np.clip(moved, -reach_mm, reach_mm)
+        offset[1:] += _offset_step(points, facets, sides, strength)
+    return points
+
+
+def _equalise(points: np.ndarray, member: np.ndarray, strength: Strengths, offset: np.ndarray) -> np.ndarray:
+    """One damped Newton step of least length to where the labels of each node's row of `member` are equal."""
+    n, k = member.shape
+    h = strength.spacing_mm.min() / 2
+    values, slopes = np.zeros((n, k)), np.zeros((n, k, 3))
+    for label in range(k):
+        rows = np.flatnonzero(member[:, label])
+        at = points[rows]
+        values[rows, label] = strength(label, at) + offset[label]
+        steps = np.eye(3) * h
+        slopes[rows, label] = np.stack([strength(label, at + s) - strength(label, at - s) for s in steps], 1)
+    slopes /= 2 * h
+    # of each node's labels, the differences from their mean
+    count = member.sum(axis=1)[:, None]
+    values = np.where(member, values - values.sum(axis=1, keepdims=True) / count, 0.0)
+    slopes = np.where(member[..., None], slopes - slopes.sum(axis=1, keepdims=True) / count[..., None], 0.0)
+    normal = np.einsum("nki,nkj->nij", slopes, slopes)
+    damp = DAMPING * np.trace(normal, axis1=1, axis2=2) + 1e-9
+    normal += damp[:, None, None] * np.eye(3)
+    step = -np.linalg.solve(normal, np.einsum("nki,nk->ni", slopes, values)[..., None])[..., 0]
+    length = np.linalg.norm(step, axis=1, keepdims=True)
+    return points + step * np.minimum(1.0, 2 * h / np.maximum(length, 1e-12))
+
+
+def _offset_step(
+    points: np.ndarray, facets: np.ndarray, sides: np.ndarray, strength: Strengths
+) -> np.ndarray:
+    """What to add to the offsets of labels 1..K so that their volumes come nearer to those of the labels."""
+    volume, area = region_measures(points, facets, sides, len(strength.values))
+    lacking = np.where(area > 0, (strength.volumes_mm3 - volume) / np.maximum(area, 1e-9), 0.0)
+    slope = SLOPE / strength.spacing_mm.min()
+    return np.clip(0.5 * slope * lacking, -0.1, 0.1)[1:]
+
+
+def region_measures(points: np.ndarray, facets: np.ndarray, sides: np.ndarray, n_labels: int):
+    """Volume (mm3) and surface (mm2) of each label's region, (n_labels,), from its facets."""
+    a, b, c = (points[facets[:, i]] - points.mean(axis=0) for i in range(3))
+    normal = np.cross(b - a, c - a)
+    cone = np.einsum("ij,ij->i", a, normal) / 6
+    area = np.linalg.norm(normal, axis=1) / 2
+    volume = np.bincount(sides[:, 0], cone, n_labels) - np.bincount(sides[:, 1], cone, n_labels)
+    surface = np.bincount(sides[:, 0], area, n_labels) + np.bincount(sides[:, 1], area, n_labels)
+    return volume, surface
+
+
+def separate(points: np.ndarray, start: np.ndarray, facets: np.ndarray) -> tuple[np.ndarray, int]:
+    """Points of which no facets cross, fold or are needles, and how many went back towards `start`.
+
+    At `start` every facet is half of a square and facets meet at right angles, so that nothing is wrong.
+    """
+    back = np.zeros(len(points), dtype=bool)
+    for _ in range(OPENING_ROUNDS):
+        wrong = needles(points, facets)
+        wrong[folds(points, facets)] = True
+        wrong[crossings(points, facets)] = True
+        if not wrong.any():
+            return points, int(back.sum())
+        near = np.isin(np.arange(len(points)), facets[wrong])
+        points = np.where(near[:, None], (points + start) / 2, points)
+        back |= near
+    raise SubjectError(
+        REASON,
+        f"{np.count_nonzero(wrong)} facets between labels cross or fold; set another meshing.edge_length_mm, "
+        "or a larger meshing.smoothing_mm",
+    )
+
+
+def needles(points: np.ndarray, facets: np.ndarray) -> np.ndarray:
+    """(F,) whether a facet is flat: its area over that of a regular triangle with edges as long."""
+    corners = points[facets]
+    edges = corners - np.roll(corners, 1, axis=1)
+    twice_area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    return 2 * np.sqrt(3) * twice_area < NEEDLE * (edges**2).sum(axis=(1, 2))
+
+
+def folds(points: np.ndarray, facets: np.ndarray) -> np.ndarray:
+    """Pairs (K, 2) of facets that share an edge and enclose less than FOLD_DEGREES there."""
+    edges, owner = edges_of(facets)
+    opposite = facets[:, [2, 0, 1]].T.ravel()
+    order = np.lexsort(edges.T)
+    edges, owner, opposite = edges[order], owner[order], opposite[order]
+    along = _unit(points[edges[:, 1]] - points[edges[:, 0]])
+    across = points[opposite] - points[edges[:, 0]]
+    across = _unit(across - np.einsum("ij,ij->i", across, along)[:, None] * along)
+    found = []
+    for ahead in range(1, MOST_FACETS_AT_AN_EDGE):
+        same = (edges[ahead:] == edges[:-ahead]).all(axis=1)
+        cosine = np.einsum("ij,ij->i", across[ahead:], across[:-ahead])
+        k = np.flatnonzero(same & (cosine > np.cos(np.radians(FOLD_DEGREES))))
+        found.append(np.stack([owner[k], owner[k + ahead]], axis=1))
+    return np.concatenate(found)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,196 @@
+"""From a label map to a checked mesh of all its labels. Owned by the meshing stage."""
+
+import logging
+import time
+from dataclasses import asdict
+from itertools import pairwise
+
+import numpy as np
+from scipy import ndimage, sparse
+from scipy.sparse.csgraph import connected_components
+
+from ..anatomy.label_map import LabelMap
+from ..anatomy.labels import Anatomy
+from ..mesh.label_model import OUTSIDE, LabelModel, wrong_facets
+from ..mesh.tetrahedron_geometry import FACES, row_keys, scaled_jacobian
+from ..runtime.errors import SubjectError
+from .interfaces import Interfaces, interfaces
+from .settings import MeshSettings
+from .tetrahedra import BAD, TIMED_OUT, improve, tetrahedralize
+
+log = logging.getLogger(__name__)
+
+SURFACE_REACH = 0.12  # edge lengths that a node of an interface may move for the sake of a flat tet
+SMOOTHING_STEPS = (1.0, 1.5, 2.0)  # of the set smoothing, tried in turn
+ROUNDS = 3  # of improvement
+NOT_CONFORMING = "interfaces not conforming"
+CONTACT_GATE = 2.5  # edge lengths between a facet and the nearest contact of its labels in the label map
+PARTS = ("surface", "tetrahedra", "gates")
+
+
+def build_labels(
+    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings
+) -> tuple[LabelModel, dict[str, float]]:
+    """Mesh of every label of a label map, without fibres, and its quality figures.
+
+    An anatomy that fails is tried again with more smoothing (`smoothing_mm` of the figures). Raises the first
+    attempt's SubjectError where no attempt gives a mesh that passes the gates (`failures`).
+    """
+    first: SubjectError | None = None
+    for step in SMOOTHING_STEPS:
+        smoothing = step * settings.smoothing_mm
+        try:
+            return _build(labelmap, anatomy, settings, smoothing)
+        except SubjectError as error:
+            if error.reason == TIMED_OUT:
+                raise first or error from None
+            log.info("smoothing of %.2g mm does not do: %s", smoothing, error.reason)
+            first = first or error
+    raise first
+
+
+def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, smoothing_mm: float):
+    edge, moments = settings.edge_length_mm, [time.perf_counter()]
+    skin = interfaces(labelmap, edge, smoothing_mm)
+    check_contacts(skin, anatomy, edge)
+    moments.append(time.perf_counter())
+    points, tets = tetrahedralize(
+        skin.points_mm, skin.facets, edge, settings.tetgen_seconds, settings.tetgen_mb
+    )
+    region = regions(points, tets, skin)
+    for _ in range(ROUNDS):
+        if scaled_jacobian(points[tets]).min() >= BAD:
+            break
+        points = improve(points, tets, skin.points_mm, SURFACE_REACH * edge, surface=skin.facets)
+    inside = region > 0
+    used, compact = np.unique(tets[inside], return_inverse=True)
+    model = LabelModel(
+        points_mm=points[used],
+        tets=compact.reshape(-1, 4),
+        region=region[inside],
+        facets=np.searchsorted(used, skin.facets),
+        sides=skin.sides,
+        structures=anatomy.structures,
+        provenance={"meshing": {key: value for key, value in asdict(settings).items() if key != "frame"}},
+    )
+    moments.append(time.perf_counter())
+    figures = measure(model, labelmap) | {
+        "smoothing_mm": smoothing_mm,
+        "changes": f"{skin.moved_back} nodes of interfaces moved back" if skin.moved_back else "",
+    }
+    if wrong := list(failures(model, labelmap, figures, settings)):
+        raise SubjectError(*wrong[0])
+    moments.append(time.perf_counter())
+    seconds = {
+        f"seconds_{part}": round(end - start, 1)
+        for part, (start, end) in zip(PARTS, pairwise(moments), strict=True)
+    }
+    return model, figures | seconds
+
+
+def check_contacts(skin: Interfaces, anatomy: Anatomy, edge_length_mm: float) -> None:
+    """SubjectError if two labels touch far from where they do in the label map, as through a thin wall."""
+    middle = skin.points_mm[skin.facets].mean(axis=1)
+    far = skin.contacts.distance_mm(skin.sides, middle) > CONTACT_GATE * edge_length_mm
+    if far.any():
+        k = far.argmax()
+        one, two = ((OUTSIDE, *anatomy.structures)[label] for label in np.sort(skin.sides[k])[::-1])
+        place = ", ".join(f"{mm:.0f}" for mm in middle[k])
+        raise SubjectError(
+            "false contact",
+            f"{one} touches {two} near ({place}) mm, in the label map not; set meshing.edge_length_mm below "
+            f"{edge_length_mm:g}",
+        )
+
+
+def regions(points: np.ndarray, tets: np.ndarray, skin: Interfaces) -> np.ndarray:
+    """(M,) label of each tet: that which the facets around its region name on its side.
+
+    SubjectError if a facet is missing among the tets, or if facets around one region disagree.
+    """
+    n = len(points)
+    faces = tets[:, FACES].reshape(-1, 3)
+    key, wall = row_keys(np.sort(faces, axis=1), n), row_keys(np.sort(skin.facets, axis=1), n)
+    by_wall = np.argsort(wall)
+    facet = by_wall[np.minimum(np.searchsorted(wall[by_wall], key), len(wall) - 1)]
+    on_wall = wall[facet] == key
+    if len(np.unique(facet[on_wall])) < len(wall):
+        raise SubjectError(
+            NOT_CONFORMING, f"{len(wall) - len(np.unique(facet[on_wall]))} facets are not faces of tetrahedra"
+        )
+    order = np.argsort(key, kind="stable")
+    same = np.flatnonzero(key[order][1:] == key[order][:-1])
+    pairs = np.stack([order[same], order[same + 1]], axis=1)
+    links = pairs[~on_wall[pairs[:, 0]]] // 4
+    graph = sparse.coo_array((np.ones(len(links)), links.T), shape=(len(tets),) * 2)
+    n_parts, part = connected_components(graph, directed=False)
+    face = np.flatnonzero(on_wall)
+    mine, own = faces[face], skin.facets[facet[face]]
+    # a face of a tet is turned outward: a facet with the same turn has the tet behind it
+    at = (own == mine[:, :1]).argmax(axis=1)
+    same_turn = own[np.arange(len(own)), (at + 1) % 3] == mine[:, 1]
+    label = np.where(same_turn, *skin.sides[facet[face]].T)
+    named = np.unique(np.stack([part[face // 4], label], axis=1), axis=0)
+    if len(named) != n_parts:
+        raise SubjectError(NOT_CONFORMING, "facets around one region name different labels")
+    return named[part, 1]
+
+
+def measure(model: LabelModel, labelmap: LabelMap) -> dict[str, float]:
+    """Quality figures of a mesh against its label map; names as in the mesh table."""
+    quality = scaled_jacobian(model.points_mm[model.tets])
+    errors = volume_errors(model, labelmap)
+    return {
+        "n_nodes": len(model.points_mm),
+        "n_tets": len(model.tets),
+        "min_scaled_jacobian": float(quality.min()),
+        "p1_scaled_jacobian": float(np.quantile(quality, 0.01)),
+        "regions": len(np.unique(model.region)),
+        "interfaces": len(model.interfaces()),
+        "region_volume_error": float(np.nanmax(np.abs(errors))),
+    }
+
+
+def volume_errors(model: LabelModel, labelmap: LabelMap) -> np.ndarray:
+    """(K,) relative error of each region's volume from its label's; NaN for labels that the map lacks."""
+    voxel = float(np.prod(labelmap.spacing_mm))
+    labels = np.bincount(labelmap.labels.ravel(), minlength=len(model.structures) + 1)[1:] * voxel
+    return np.divide(model.volumes_mm3, labels, out=np.full(len(labels), np.nan), where=labels > 0) - 1
+
+
+def pieces(model: LabelModel, label: int) -> int:
+    """Number of pieces of a region, joined where tets share a face."""
+    tets = model.tets[model.region == label]
+    key = row_keys(np.sort(tets[:, FACES].reshape(-1, 3), axis=1), len(model.points_mm))
+    order = np.argsort(key)
+    same = np.flatnonzero(key[order][1:] == key[order][:-1])
+    links = np.stack([order[same], order[same + 1]], axis=1) // 4
+    graph = sparse.coo_array((np.ones(len(links)), links.T), shape=(len(tets),) * 2)
+    return connected_components(graph, directed=False)[0]
+
+
+def failures(model: LabelModel, labelmap: LabelMap, figures: dict, settings: MeshSettings):
+    """Reason and detail of each gate that the mesh fails."""
+    if count := wrong_facets(model):
+        yield NOT_CONFORMING, f"{count} faces between regions are no facet, or the other way round"
+    if (model.tet_volumes_mm3 <= 0).any():
+        yield "inverted tetrahedra", f"{np.count_nonzero(model.tet_volumes_mm3 <= 0)} have no positive volume"
+    for name in ("min_scaled_jacobian", "p1_scaled_jacobian"):
+        if figures[name] < getattr(settings, name):
+            yield name, f"{figures[name]:.3g}, must be at least {getattr(settings, name):g}"
+    for label, error in enumerate(volume_errors(model, labelmap), start=1):
+        name = model.name(label)
+        if abs(error) > settings.region_volume_tolerance:  # of NaN, which has no label, not
+            yield (
+                "region volume",
+                f"{name}: {100 * error:+.1f} % of its label, allowed are "
+                f"{100 * settings.region_volume_tolerance:g} %; set meshing.edge_length_mm below "
+                f"{settings.edge_length_mm:g}",
+            )
+        elif np.isfinite(error):
+            most = ndimage.label(labelmap.labels == label, np.ones((3, 3, 3)))[1]
+            if (count := pieces(model, label)) > most:
+                yield (
+                    "region in pieces",
+                    f"{name}: {count} pieces, its label has {most}; set another meshing.edge_length_mm",
+                )
