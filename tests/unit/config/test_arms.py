@@ -33,6 +33,7 @@ def test_an_arm_has_the_cohorts_settings_and_its_own_in_their_place():
         ({"hp": {"meshing": {}}}, r"'arms.hp': the cohort table has no arm 'hp'; allowed: healthy, ph"),
         ({"ph": {"meshing": {"rv_wall_mm": 2.0}}}, r"'arms.ph': together .*edge_length_mm.*must be less"),
         ({"ph": {"meshing": {"frame": "scanner"}}}, r"'arms.ph'.meshing.frame"),
+        ({"ph": {"meshing": {"domain": "labels"}}}, r"'arms.ph'.meshing.domain: all arms have the domain"),
         ({"ph": {"mechanics": {"lv_pressure_kpa": 0, "rv_pressure_kpa": 0}}}, r"'arms.ph': .*both are 0"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cardiocohort import exporters
 from cardiocohort.config import check
-from cardiocohort.config.check import SCHEMA, check_together, complete, locate
+from cardiocohort.config.check import SCHEMA, check_biventricular, check_together, complete, locate
 from cardiocohort.config.typed_text import typed_text
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.mechanics.settings import Mechanics
@@ -266,6 +266,17 @@ def test_keys_that_do_not_go_together(config, told):
         check_together(complete(config), ["opencarp", "vtu"])
     for part in told:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["simulate", "paired_comparison", "refinement_study"])
+def test_targets_that_need_cavities_refuse_meshes_of_all_labels(target):
+    check_biventricular(complete({}), target)
+    with pytest.raises(InputError, match=rf"'meshing.domain': target {target} needs cavities"):
+        check_biventricular(complete({"meshing": {"domain": "labels"}}), target)
+
+
+def test_edges_of_meshes_of_all_labels_may_be_longer_than_a_wall_that_they_lack():
+    MeshSettings(domain="labels", edge_length_mm=5.0)
 
 
 def test_an_exporter_is_registered_under_the_name_of_its_module():
