@@ -83,6 +83,8 @@ def finished(tmp_path_factory):
                 "segmentations",
                 "convention",
                 "verification",
+                "viewer",
+                "atlas",
             )
         ),
     ]
