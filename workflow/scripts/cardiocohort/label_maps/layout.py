@@ -30,6 +30,10 @@ RECOGNISED = 6.0  # mean of the squared deviations per structure, above which no
 MIRRORED = 0.8  # a mirror image that fits this much better than the heart itself
 MAX_TURN_DEG = 60.0  # of 22 hearts: up to 21; hearts elsewhere lie up to 26 from these
 CONTACT_MM2 = 50.0  # neighbours share at least this; the least of 22 hearts is 204
+# By how much exchanged names fit better (sum of squared deviations): 0 for 176 hearts as they are, 46 or more
+# for pairs of them exchanged that no other check sees.
+EXCHANGED = 20.0
+UNNAMED = 0.4  # mean deviation that each label without a structure counts as, where looks are compared
 FEW_LABELS = 4  # their centroids lie nearly in a plane: they do not show how the axes run
 MAX_LABELS = 16  # more are not taken for a heart in an unknown numbering
 PASSES = 5
@@ -158,6 +162,13 @@ def unjoined(shapes: Shapes, structures: tuple[str, ...], layout: Layout) -> lis
     ]
 
 
+def exchanged(shapes: Shapes, structures: tuple[str, ...], layout: Layout) -> bool:
+    """Whether the labels fit the layout much better with their names exchanged among them."""
+    rows, columns, offset, scale = _fitted(shapes.centroid_mm, shapes, layout, structures)
+    costs = _costs(shapes.centroid_mm, shapes, layout, offset, scale)[np.ix_(rows, columns)]
+    return bool(np.trace(costs) - costs[linear_sum_assignment(costs)].sum() > EXCHANGED)
+
+
 def misalignment(centroids_mm: dict[str, np.ndarray], layout: Layout) -> str:
     """Whether structures with these centroids, (3,) mm by name, are mirrored or turned far; empty if not.
 
@@ -213,7 +224,10 @@ def recognise(shapes: Shapes, layout: Layout, candidates: Iterable[tuple[str | N
         looks += [Look(names, arrangement, _deviation(turned, shapes, layout, names)) for names in tried]
     if not looks:
         return None
-    best = min(looks, key=lambda look: look.deviation + 0.5 * (not look.upright))
+    best = min(
+        looks,
+        key=lambda look: look.deviation + 0.5 * (not look.upright) + UNNAMED * look.structures.count(None),
+    )
     return best if best.deviation <= RECOGNISED else None
 
 

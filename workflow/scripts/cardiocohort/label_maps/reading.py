@@ -119,7 +119,8 @@ def _judged(values, axes_mm, shapes, structures, anatomy, convention) -> tuple[L
     reasons = ()
     if None not in structures:
         reasons = _misplacements(values, axes_mm, shapes, anatomy, convention)
-        if not reasons and not layouts.unjoined(shapes, structures, convention.layout):
+        wrong = layouts.unjoined(shapes, structures, convention.layout)
+        if not reasons and not wrong and not layouts.exchanged(shapes, structures, convention.layout):
             return None, ()
     known = [numbered.of_labels(shapes.values, numbering) for numbering in convention.numberings.values()]
     if len(structures) <= layouts.FEW_LABELS:
