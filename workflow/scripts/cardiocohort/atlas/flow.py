@@ -16,7 +16,7 @@ from torch.nn.functional import conv3d, grid_sample, interpolate, pad
 from ..anatomy.labels import Grid
 
 TEMPLATE_SIGMA = 0.8  # voxels: labels are smoothed so far before they are moved
-MAX_STEP_CELLS = 0.25  # of the first step of an exponential: its maps then stay invertible
+MAX_STEP_CELLS = 0.25  # of the first step of an exponential, which is invertible
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def sample(volume: torch.Tensor, position_mm: torch.Tensor, lattice: Lattice, bo
 def exponential(velocity: torch.Tensor, lattice: Lattice) -> torch.Tensor:
     """Displacement of the flow of a stationary velocity (3, X, Y, Z) mm after unit time.
 
-    Scaling and squaring (Arsigny et al., MICCAI 2006); exponential(-v) inverts it.
+    Scaling and squaring (Arsigny et al., MICCAI 2006); exponential(-v) inverts it. The exact flow never
+    folds. Sampled, it may where the velocity is steep: callers check `jacobian`.
     """
     longest = max(float(velocity.abs().max()), 1e-6)
     squarings = max(2, math.ceil(math.log2(longest / (MAX_STEP_CELLS * lattice.spacing_mm))))
