@@ -80,9 +80,12 @@ ONCE = dict.fromkeys(
     ("all", "write_config", "write_manifest", "write_subjects", "write_provenance", "write_report"), 1
 )
 PRIOR = dict.fromkeys(
-    ("make_reference_population", "train_autoencoder", "train_autoencoder_left_out", "train_denoiser",
-     "write_bundle", "measure_prior", "prior"), 1,
+    ("make_reference_population", "train_autoencoder", "train_denoiser", "write_bundle", "measure_prior",
+     "prior"), 1,
 )  # fmt: skip
+TWO_TEMPLATES = {
+    f"resources/templates/{name}.nii.gz": 0.5 for name in ("T2_rodero2021_case01", "T3_cemrg_healthy")
+}
 EVALUATION = dict.fromkeys(
     ("make_evaluation_hearts", "train_ellipsoid_prior", "sample_ellipsoid_targets", "measure_realism",
      "measure_control", "write_evaluation", "evaluate"), 1,
@@ -254,9 +257,9 @@ MATRIX = {
         with_meshes,
     ),
     "prior": Plan(PRIOR, {"bundle": "nowhere"}, ("prior",)),
-    "prior without a left-out template": Plan(
-        {rule: n for rule, n in PRIOR.items() if rule != "train_autoencoder_left_out"},
-        {"bundle": "nowhere", "prior": {"leave_out": []}},
+    "prior with a left-out template": Plan(
+        PRIOR | {"train_autoencoder_left_out": 1},
+        {"bundle": "nowhere", "prior": {"templates": TWO_TEMPLATES, "leave_out": ["T3_cemrg_healthy"]}},
         ("prior",),
     ),
     "benches": Plan(

@@ -242,10 +242,14 @@ def simulated_tables(wildcards):
 
     All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
     """
-    every = plan.stage_tables("simulations", simulation_batches())
     if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
-        return every
-    return [path for path in every if in_results(path)]
+        return plan.stage_tables("simulations", simulation_batches())
+    # with one subject per batch there are many: they are not listed where none has been simulated
+    if not in_results(f"{plan.COHORT}/simulations"):
+        return []
+    return list(
+        filter(in_results, plan.stage_tables("simulations", simulation_batches()))
+    )
 
 
 def trial_results(wildcards):
@@ -368,26 +372,3 @@ if WITH_COHORT:
     BUNDLE_MOMENTS_SHA256 = artifacts.sha256(BUNDLE_MOMENTS)
     RULES_SHA256 = artifacts.sha256(RULES)
     TARGETS_SHA256 = artifacts.sha256(TARGETS_TABLE) if TARGETS_TABLE else None
-
-
-def trial_results(wildcards):
-    """Tables and figures of the trial, for the report: where the trial is run, or has run."""
-    folder = f"results/cohorts/{SETTINGS['cohort']}"
-    paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
-    there = all(Path(str(path).replace(plan.COHORT, folder)).exists() for path in paths)
-    return paths if requested("trial") or (WITH_ENDPOINTS and there) else []
-
-
-def simulated_tables(wildcards):
-    """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
-
-    All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
-    """
-    if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
-        return plan.stage_tables("simulations", simulation_batches())
-    folder = f"results/cohorts/{SETTINGS['cohort']}"
-    return [
-        path
-        for path in plan.stage_tables("simulations", simulation_batches())
-        if Path(path.replace(plan.COHORT, folder)).exists()
-    ]

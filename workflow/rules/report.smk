@@ -92,9 +92,9 @@ rule write_manifest:
 
 rule write_subjects:
     input:
-        **STAGE_TABLES,
         **OWN_COVARIATES,
         simulations=simulated_tables,
+        # of the stage tables, which it is made of and which this rule reads too: thousands of inputs less
         manifest="<cohort>/manifest.tsv",
         bundle=ancient(BUNDLE),
     output:
@@ -109,6 +109,8 @@ rule write_subjects:
         mem_mb=more_each_attempt(2000),
         runtime=240,
     params:
+        batches=list(BATCHES),
+        stages=[stage for stage, paths in STAGE_TABLES.items() if paths],
         arms=list(plan.arms_of(BATCHES).values()),
         anatomy=ANATOMY_DIGEST,
         covariates_sha256=COVARIATES_SHA256,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
-from cardiocohort.cohort import covariates, stage_tables, subject_columns
+from cardiocohort.cohort import covariates, plan, stage_tables, subject_columns
 from cardiocohort.report import subjects
 from cardiocohort.report.cohort_tables import read_cohort_tables
 from cardiocohort.report.manifest import ARM_SETTINGS, CAUSES, COLUMNS
@@ -16,13 +16,17 @@ from cardiocohort.runtime.outcomes import Outcome
 
 def main(snakemake):
     i, o, p = snakemake.input, snakemake.output, snakemake.params
-    found = read_cohort_tables(i.get("targets", []), i.anatomies, i.topology, i.meshes, i.inputs)
+    folder = Path(i.manifest).parent
+    of_stages = {
+        stage: plan.stage_tables(stage, p.batches if stage in p.stages else (), [str(folder)])
+        for stage in ("targets", "anatomies", "topology", "meshes", "inputs")
+    }
+    found = read_cohort_tables(**of_stages)
     manifest = tables.read_table(i.manifest, COLUMNS | dict.fromkeys((CAUSES, ARM_SETTINGS), "str"))
     anatomy, _ = read_anatomy(i.bundle)
     simulated = [tables.read_table(path, stage_tables.SIMULATIONS) for path in i.get("simulations", [])]
     simulations = pd.concat(simulated, ignore_index=True) if simulated else pd.DataFrame()
     accepted = manifest.loc[manifest["status"] == Outcome.ACCEPTED, "subject"]
-    folder = Path(i.manifest).parent
     measures = subjects.measure(found.anatomies, found.meshes, folder, anatomy, accepted)
     constrained = subject_columns.relations(p.arms)
     bases = {arm["name"]: arm["base"] for arm in p.arms}

@@ -24,6 +24,7 @@ from small_meshes import biventricle, truncated_ellipsoid
 from workflow_runs import make_bundle
 
 HEALTHY, DILATED = report_cohort.ARMS
+BATCHES = [f"{arm}-0000" for arm in report_cohort.ARMS]
 ARMS = [
     {"name": HEALTHY, "base": "", "constraints": {}},
     {"name": DILATED, "base": HEALTHY, "constraints": {"aorta/left_ventricle": ["direction"]}},
@@ -54,9 +55,10 @@ def made(tmp_path_factory):
     bundle = make_bundle(folder / "bundle") / "bundle.json"
     names = {"table": "subjects.tsv", "parquet": "subjects.parquet", "dictionary": "subjects.schema.json"}
     job = SimpleNamespace(
-        input=_Inputs(paths | {"manifest": str(folder / "manifest.tsv"), "bundle": str(bundle)}),
+        input=_Inputs({"manifest": str(folder / "manifest.tsv"), "bundle": str(bundle)}),
         output=SimpleNamespace(**{name: folder / file for name, file in names.items()}),
-        params=SimpleNamespace(arms=ARMS),
+        params=SimpleNamespace(arms=ARMS, batches=BATCHES, stages=list(paths)),
+        paths=paths,
     )
     write_subjects.main(job)
     return job
@@ -65,9 +67,9 @@ def made(tmp_path_factory):
 def test_label_maps_of_the_user_have_no_targets_and_no_index(made, tmp_path):
     names = {"table": "s.tsv", "parquet": "s.parquet", "dictionary": "s.json"}
     job = SimpleNamespace(
-        input=_Inputs(made.input | {"targets": []}),
+        input=made.input,
         output=SimpleNamespace(**{name: tmp_path / file for name, file in names.items()}),
-        params=SimpleNamespace(arms=[]),
+        params=SimpleNamespace(arms=[], batches=BATCHES, stages=made.params.stages[1:]),
     )
     write_subjects.main(job)
     found = pd.read_parquet(job.output.parquet)
@@ -102,7 +104,7 @@ def test_every_requested_heart_has_a_row_and_only_accepted_ones_are_measured(fra
 
 
 def test_values_follow_from_the_stage_tables(frame, made):
-    anatomies = read_cohort_tables(**{stage: made.input[stage] for stage in report_cohort.STAGES}).anatomies
+    anatomies = read_cohort_tables(**made.paths).anatomies
     heart = anatomies[anatomies["subject"] == f"{HEALTHY}-00000"].set_index("structure")
     row = frame.loc[f"{HEALTHY}-00000"]
     volume, centroid = heart["volume_ml"], heart[[f"centroid_{axis}_mm" for axis in "xyz"]]
