@@ -6,7 +6,16 @@ import sys
 
 import pytest
 
-from workflow_runs import COLUMNS, command, environment, job_counts, make_bundle, make_cohort_table, snakemake
+from workflow_runs import (
+    COLUMNS,
+    REPOSITORY,
+    command,
+    environment,
+    job_counts,
+    make_bundle,
+    make_cohort_table,
+    snakemake,
+)
 
 DRY = ("--dry-run", "--quiet", "rules", "--cores", "1")
 RULES = ("all", "write_config", "write_manifest", "write_subjects", "write_provenance", "write_report")
@@ -49,6 +58,18 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
     run = snakemake(tmp_path, *DRY, "--config", "bundle=bundle")
     assert run.returncode == 0, run.stdout
     assert job_counts(run.stdout) == stages(2) | ONCE
+
+
+EXPERIMENTS = {"beat": "simulate", "right_ventricle": "paired_comparison"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "config/experiments").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_experiments_can_be_planned(path, tmp_path):
+    run = snakemake(tmp_path, EXPERIMENTS[path.stem], *DRY, "--configfile", str(path))
+    assert run.returncode == 0, run.stdout
+    assert job_counts(run.stdout)["simulate_hearts"] >= 2
 
 
 BAD = {
