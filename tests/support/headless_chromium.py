@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MISSING = "no chromium is installed: THE 3-D VIEW OF THE REPORT IS NOT TESTED"
+needs_chromium = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",

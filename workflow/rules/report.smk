@@ -1,7 +1,8 @@
 # Report: who came out of the trial and how well, for people; and how it was made.
 # in  the tables of all stages and batches
-# out <cohort>/manifest.tsv, <cohort>/subjects.tsv (.parquet, .schema.json), <cohort>/report/, <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort
-#     table, as it was), <cohort>/provenance.json, <cohort>/ro-crate-metadata.json
+# out <cohort>/manifest.tsv, <cohort>/subjects.tsv (.parquet, .schema.json), <cohort>/report/,
+#     <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort table, as it was), <cohort>/provenance.json,
+#     <cohort>/ro-crate-metadata.json
 
 
 # label maps of the user's own need no cohort table, and have no targets to compare with

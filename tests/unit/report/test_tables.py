@@ -30,11 +30,10 @@ from cardiocohort.report.summary import summarise
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import sha256
 from cardiocohort.runtime.errors import InputError
-from headless_chromium import MISSING, PROGRAM, SOFTWARE_GL, Chromium
+from headless_chromium import SOFTWARE_GL, Chromium, needs_chromium
 from workflow_runs import REPOSITORY, make_bundle
 
 VIEWER_LIBRARY = REPOSITORY / "resources/viewer/three.min.js"
-needs_chromium = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 REFERENCE = REPOSITORY / "resources/reference/reference_values.tsv"
 HEALTHY, DILATED = report_cohort.ARMS
 TRIAL_TABLES = ("baseline", "contrasts", "power", "sample_sizes", "missing", "correlations")

@@ -21,14 +21,13 @@ from cardiocohort.plotting import pages, palette, render
 from cardiocohort.report import bullseye, page, portraits, shapes, viewer
 from cardiocohort.report.charts import words
 from cardiocohort.report.portraits import Outline
-from headless_chromium import MISSING, NO_GL, PROGRAM, SOFTWARE_GL, Chromium
+from headless_chromium import NO_GL, SOFTWARE_GL, Chromium, needs_chromium
 from heart_anatomy import HEART
 from report_cohort import TEMPLATES
 from small_meshes import biventricle, box
 from workflow_runs import REPOSITORY
 
 LIBRARY = REPOSITORY / "resources/viewer"
-needs_chromium = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 KINDS = {16: "<u2", 32: "<u4"}
 SCALE = Normalize(4.0, 12.0)
 
