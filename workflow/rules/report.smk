@@ -161,7 +161,6 @@ rule write_report:
 
 rule write_provenance:
     input:
-        **STAGE_TABLES,
         **COHORT_TABLE_COPY,
         manifest="<cohort>/manifest.tsv",
         subjects="<cohort>/subjects.tsv",
@@ -176,6 +175,8 @@ rule write_provenance:
     conda:
         "../../envs/report.yaml"
     params:
+        batches=list(BATCHES),
+        stages=[stage for stage, paths in STAGE_TABLES.items() if paths],
         weights_sha256=WEIGHTS_SHA256,
         reference_sha256=REFERENCE_SHA256,
         rules_sha256=RULES_SHA256,

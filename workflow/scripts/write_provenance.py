@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import cardiocohort
+from cardiocohort.cohort import plan
 from cardiocohort.report import ro_crate
 from cardiocohort.runtime import artifacts, provenance, script
 
@@ -41,7 +42,8 @@ def main(snakemake):
     }
     artifacts.write_text(snakemake.output.provenance, json.dumps(record, indent=1) + "\n")
     folder = Path(snakemake.output.provenance).parent
-    tables = {what: _inside(folder, inputs.get(name)) for name, what in HOLDS.items()}
+    of_stages = {stage: plan.stage_tables(stage, params.batches, [str(folder)]) for stage in params.stages}
+    tables = {what: _inside(folder, inputs.get(name) or of_stages.get(name)) for name, what in HOLDS.items()}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     given = _inside(folder, inputs.get("cohort_table"))
     crate = ro_crate.describe(folder, folder.name, record, given, tables, now)
