@@ -386,7 +386,6 @@ def test_provenance(tmp_path):
         "cohort_table": str(tmp_path / "cohort.tsv"),
         "config": str(config),
         "manifest": str(tmp_path / "manifest.tsv"),
-        "meshes": [str(path) for path in meshes],
         "environments": [str(REPOSITORY / "envs/meshing.yaml")],
     }
     job = SimpleNamespace(
@@ -397,6 +396,8 @@ def test_provenance(tmp_path):
             rules_sha256="t",
             targets_sha256=None,
             bases_sha256={"base.nii.gz": "b"},
+            batches=[path.stem for path in meshes],
+            stages=["meshes"],
         ),
         output=SimpleNamespace(
             provenance=str(tmp_path / "provenance.json"), crate=str(tmp_path / "ro-crate-metadata.json")
