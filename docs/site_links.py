@@ -1,4 +1,4 @@
-"""Hook of the site: a link to a file of the repository outside docs/ becomes its path, since no page has it."""
+"""Hook of the site: a link to a file outside docs/ becomes the path of the file."""
 
 import re
 from pathlib import Path
