@@ -114,10 +114,8 @@ def test_the_dockerfile_makes_the_image_of_the_apptainer_definition():
     copied = re.findall(r"^COPY (\S+) (\S+)$", dockerfile, re.MULTILINE)
     assert copied == re.findall(r"^    (\S+) (/opt/cardiocohort/\S+)$", definition, re.MULTILINE)
     steps = re.findall(r"^RUN (.*)$", dockerfile, re.MULTILINE)
-    post = (
-        re.search(r"%post\n(.*?)\n\n", definition, re.DOTALL)[1]
-        + re.search(r"%test\n(.*)", definition)[0][5:]
-    )
+    post = re.search(r"%post\n(.*?)\n\n", definition, re.DOTALL)[1]
+    post += re.search(r"%test(\n.*)", definition)[1]
     assert steps == [line.strip() for line in post.splitlines() if not line.strip().startswith("#")]
     assert found["ENTRYPOINT"] == '["python3", "/opt/cardiocohort/workflow/run.py"]'
     variables = re.findall(r"export (\S+)", definition)

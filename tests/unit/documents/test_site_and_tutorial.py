@@ -40,7 +40,7 @@ def test_every_command_of_the_tutorial_can_be_planned(block, tmp_path):
     jobs = job_counts(run.stdout)
     assert jobs["generate_anatomies"] == 4
     simulated = "simulate" in block or "trial" in block
-    assert jobs.get("simulate_hearts", 0) == (4 if simulated else 0)
+    assert jobs.get("simulate_hearts", 0) == (8 if simulated else 0)
     assert jobs.get("analyse_trial", 0) == ("trial" in block)
 
 
