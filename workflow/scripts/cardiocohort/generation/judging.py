@@ -116,7 +116,8 @@ def improved(
     if judged.diverged or judged.miss or judged.verdict.accepted:
         return judged
     rules = sampler.rules_without(absent)
-    steps = topology_steps(sampler.prior, z, judged.verdict, rules, sampler.settings.topology_steps, free)
+    most = sampler.settings.topology_steps
+    steps = topology_steps(sampler.prior, z, judged.labels, judged.verdict, rules, most, free)
     for number, labels in enumerate(steps, 1):
         changed = judge(sampler, rows, labels, absent=absent)
         if not changed.diverged and changed.verdict.accepted and not changed.miss:

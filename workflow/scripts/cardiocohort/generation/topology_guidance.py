@@ -20,10 +20,13 @@ from .. import topology
 from ..anatomy.moments import Moments, measure
 from ..diffusion.bundle import Prior
 from ..diffusion.networks import REFINEMENT
+from ..topology import measures
 from ..topology.rules import Rule, Rules
+from ..topology.scene import Scene
 
 UNSURE = 0.2  # product of probabilities below which neighbouring cells do not touch
 UNIT = 0.25  # excess of a product that counts as 1
+SURE_AREA = 2.0  # soft contact area that is pushed for, as a share of the least that a rule asks for
 HOLD = 5.0  # weight of a change of the moments beside the terms of the rules
 HELD_SHARE = 0.01  # relative change of a volume that counts as 1
 HELD_MM = 0.5  # change of a centroid that counts as 1
@@ -36,10 +39,11 @@ TREATED = frozenset(("contact", "exposure", "breach", "leak", "wall_thickness", 
 
 @dataclass(frozen=True)
 class Soft:
-    """Probabilities (K+1, n, n, n) of one sample's labels in cells of `cell_mm`."""
+    """Probabilities (K+1, n, n, n) of a sample's labels in cells of `cell_mm`, and its decoded map."""
 
     occupancy: torch.Tensor
     cell_mm: float
+    scene: Scene
 
     def of(self, labels: tuple[int, ...]) -> torch.Tensor:
         return self.occupancy[list(labels)].sum(0)
@@ -47,6 +51,15 @@ class Soft:
     @cached_property
     def labels(self) -> np.ndarray:
         return self.occupancy.detach().argmax(0).cpu().numpy()
+
+    def breaches(self, rule: Rule) -> torch.Tensor:
+        """1 for cells at the voxels that the rule `breach` counts, else 0."""
+        mask = np.zeros(self.scene.labels.shape, bool)
+        box, found = measures.breach_voxels(self.scene, rule)
+        mask[box] = found
+        n = self.occupancy.shape[1]
+        cells = ndimage.binary_dilation(mask).reshape(n, REFINEMENT, n, REFINEMENT, n, REFINEMENT)
+        return torch.as_tensor(cells.any((1, 3, 5)), dtype=torch.float32, device=self.occupancy.device)
 
     def away(self, rule: Rule) -> torch.Tensor:
         """1 for cells farther than `openings_mm` from where the structure meets the openings, else 0."""
@@ -66,8 +79,8 @@ def _faces(a: torch.Tensor, b: torch.Tensor) -> Iterator[torch.Tensor]:
         yield a.narrow(axis, 1, n) * b.narrow(axis, 0, n)
 
 
-def _touching(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return sum(((face - UNSURE).clamp_min(0) / UNIT).square().sum() for face in _faces(a, b))
+def _touching(a: torch.Tensor, b: torch.Tensor, unsure: float = UNSURE) -> torch.Tensor:
+    return sum(((face - unsure).clamp_min(0) / UNIT).square().sum() for face in _faces(a, b))
 
 
 def contact(soft: Soft, rule: Rule) -> torch.Tensor:
@@ -78,8 +91,8 @@ def contact(soft: Soft, rule: Rule) -> torch.Tensor:
     if np.isfinite(rule.maximum):
         beyond = float((1.0 - rule.maximum / area.detach().clamp_min(1e-6)).clamp_min(0))
         total = total + beyond * _touching(a, b)
-    if rule.minimum > 0:
-        total = total + ((1.0 - area / rule.minimum).clamp_min(0) / UNIT).square()
+    if measures.contact(soft.scene, rule) < rule.minimum:  # the soft area counts unlikely cells as well
+        total = total + ((1.0 - area / (SURE_AREA * rule.minimum)).clamp_min(0) / UNIT).square()
     return total
 
 
@@ -92,16 +105,31 @@ def enclosure(soft: Soft, rule: Rule) -> torch.Tensor:
     return _touching(blood * soft.away(rule), outside)
 
 
+def breach(soft: Soft, rule: Rule) -> torch.Tensor:
+    """The structure against what is neither wall nor opening, at the holes that the decoded map has.
+
+    Such a hole may be a voxel wide, so that every probability counts.
+    """
+    blood = soft.of(rule.structure)
+    outside = (1.0 - blood - soft.of(rule.other + rule.openings)).clamp_min(0)
+    return _touching(blood * soft.breaches(rule), outside, 0.0)
+
+
 TERMS: dict[str, Callable[[Soft, Rule], torch.Tensor]] = {
     "contact": contact,
     "leak": enclosure,
+    "breach": breach,
     "wall_thickness": enclosure,
 }
 
 
-def topology_loss(occupancy: torch.Tensor, cell_mm: float, rules: Rules) -> torch.Tensor:
-    """Sum of the terms of `rules` on one sample's occupancy (K+1, n, n, n); 0 where all are kept."""
-    soft = Soft(occupancy, cell_mm)
+def topology_loss(occupancy: torch.Tensor, labels: np.ndarray, prior: Prior, rules: Rules) -> torch.Tensor:
+    """Sum of the terms of `rules` on a sample's occupancy (K+1, n, n, n), whose map is `labels` (X, Y, Z).
+
+    0 where all are kept.
+    """
+    h = prior.grid.spacing_mm
+    soft = Soft(occupancy, h * REFINEMENT, Scene(labels, (h, h, h), prior.anatomy))
     seen, total = set(), occupancy.new_zeros(())
     for rule in rules.checks:
         if rule.kind not in TERMS:
@@ -117,12 +145,14 @@ def topology_loss(occupancy: torch.Tensor, cell_mm: float, rules: Rules) -> torc
 def topology_steps(
     prior: Prior,
     z: torch.Tensor,
+    labels: np.ndarray,
     verdict: topology.Verdict,
     rules: Rules,
     most: int,
     free: torch.Tensor | None = None,
 ) -> Iterator[np.ndarray]:
-    """Label maps (X, Y, Z) uint8 after each of at most `most` steps from a rejected z (1, L, m, m, m).
+    """Label maps (X, Y, Z) uint8 after each of at most `most` steps from z (1, L, m, m, m), whose `labels`
+    are rejected.
 
     None where the violations of `verdict` are none that steps remove. free (1, 1, m, m, m): 1 where the
     latent may change, else 0; None for everywhere.
@@ -138,7 +168,7 @@ def topology_steps(
             moments = measure(occupancy[:, 1:], prior.cell_axes_mm, REFINEMENT)
             if own is None:
                 own = Moments(*(part.detach() for part in vars(moments).values()))
-            broken = topology_loss(occupancy[0], prior.grid.spacing_mm * REFINEMENT, rules)
+            broken = topology_loss(occupancy[0], labels, prior, rules)
             (gradient,) = torch.autograd.grad(broken + HOLD * _moved(moments, own), z)
         gradient = gradient if free is None else gradient * free
         norm, excess = float(gradient.norm()), float(broken.detach())
@@ -146,7 +176,8 @@ def topology_steps(
             return
         z = z.detach() - gradient * min(STEP_FRACTION * excess / norm**2, LONGEST_STEP / norm)
         with torch.no_grad():
-            yield prior.labels(z)[0].cpu().numpy()
+            labels = prior.labels(z)[0].cpu().numpy()
+        yield labels
 
 
 def _moved(moments: Moments, own: Moments) -> torch.Tensor:
