@@ -259,6 +259,14 @@ def trial_results(wildcards):
     return paths if requested("trial") or there else []
 
 
+def compared_results(wildcards):
+    """Summaries and figures of the pairs, for the report: where they are compared, or have been."""
+    arms = [f"{plan.COHORT}/comparisons/{arm}" for arm in SIBLING_ARMS]
+    wanted = arms if requested("paired_comparison") else []
+    there = [arm for arm in arms if in_results(f"{arm}.summary.tsv")]
+    return [f"{arm}{end}" for arm in wanted or there for end in (".summary.tsv", ".png")]
+
+
 # ---- bundles
 
 

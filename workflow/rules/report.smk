@@ -129,6 +129,8 @@ rule write_report:
         reference_values=ancient(REFERENCE_VALUES),
         bundle=ancient(BUNDLE),
         trial=trial_results,
+        simulations=simulated_tables,
+        comparisons=compared_results,
         provenance="<cohort>/provenance.json",
         viewer=ancient(VIEWER_LIBRARY),
     output:
