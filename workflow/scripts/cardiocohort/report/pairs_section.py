@@ -15,7 +15,8 @@ from ..runtime.outcomes import Outcome
 from .cohort_tables import CohortTables
 
 SIGNS = {"multiply": "×", "set": "= ", "set_per_m2": "= "}
-UNITS = {"volume": " mL", "centroid_x": " mm", "centroid_y": " mm", "centroid_z": " mm", "distance": " mm"}
+UNITS = {"volume": " mL"} | dict.fromkeys(("centroid x", "centroid y", "centroid z", "distance"), " mm")
+UNITS |= dict.fromkeys(("rotation x", "rotation y", "rotation z"), "°")
 MOST_CHANGED = 5.0  # percent of its volume, by which an unedited structure is said to have moved
 
 
@@ -133,12 +134,13 @@ def _rows(arm: Arm, tables: CohortTables, accepted: set[str]) -> list[dict]:
 
 def edit_words(edit: Edit) -> str:
     """An edit as a reader sees it, `volume ×0.5`."""
-    sign = SIGNS.get(edit.operation, "+" if edit.value >= 0 else "−")
-    value = abs(edit.value) if edit.operation == "add" else edit.value
-    unit = "" if edit.operation == "multiply" else UNITS.get(edit.quantity, "")
-    unit = " mL/m²" if edit.operation == "set_per_m2" else unit
-    other = f" to {edit.structure.split('/')[1]}" if "/" in edit.structure else ""
-    return f"{edit.quantity}{other} {sign}{value:g}{unit}".replace("_", " ")
+    quantity, (_, *other) = edit.quantity.replace("_", " "), edit.structure.split("/")
+    of = "".join(f" to {name.replace('_', ' ')}" for name in other)
+    unit = "" if edit.operation == "multiply" else UNITS.get(quantity, "")
+    if edit.operation == "add":
+        return f"{quantity}{of} {edit.value:+g}{unit}".replace("-", "−")
+    per_area = "/m²" if edit.operation == "set_per_m2" else ""
+    return f"{quantity}{of} {SIGNS[edit.operation]}{edit.value:g}{unit}{per_area}"
 
 
 def _of(what, values: np.ndarray, **options) -> float:
