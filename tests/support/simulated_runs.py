@@ -33,7 +33,7 @@ def unloaded(model):
 
 
 def write_run(batch: Path, subject: str, model=None, beat=False) -> dict:
-    """Files of a complete run in the folder `batch`, and its row: strain E_ff is a hundredth of the segment."""
+    """Files of a complete run in the folder `batch`, and its row; E_ff is a hundredth of the segment."""
     model = unloaded(model or box())
     folder = batch / subject
     folder.mkdir(parents=True)
@@ -51,15 +51,11 @@ def write_run(batch: Path, subject: str, model=None, beat=False) -> dict:
         names |= {"loops_": beat_output.LOOPS, "strains_": beat_output.STRAINS, "motion_": beat_output.MOTION}
         beat_output.write_motion(folder / beat_output.MOTION, model, moved, times())
         output.write_rows(folder / beat_output.STRAINS, beat_output.strains(model, moved, times()))
+        columns = [f"{v}_{q}" for v in ("lv", "rv") for q in QUANTITIES]
         # beat 1 has another least volume: only the last one counts
         rows = [
-            {"beat": n, "time_s": t}
-            | {
-                f"{v}_{q}": 100 - 50 * np.sin(np.pi * (t / 0.8) ** n)
-                for v in ("lv", "rv")
-                for q in QUANTITIES
-            }
-            for n in (2, 1)[::-1]
+            {"beat": n, "time_s": t} | dict.fromkeys(columns, 100 - 50 * np.sin(np.pi * (t / 0.8) ** n))
+            for n in (1, 2)
             for t in times(81)
         ]
         output.write_rows(folder / beat_output.LOOPS, rows)
@@ -76,9 +72,7 @@ def write_run(batch: Path, subject: str, model=None, beat=False) -> dict:
 
 def failed_run(subject: str) -> dict:
     row = dict.fromkeys(RUNS, "") | {name: None for name in RUNS if name.endswith("size")}
-    figures = dict.fromkeys(
-        (*OF_A_BEAT, *OF_AN_INFLATION), 77.0
-    )  # of the last state: of no heart at full load
+    figures = dict.fromkeys((*OF_A_BEAT, *OF_AN_INFLATION), 77.0)  # of the last state
     ended = {"verdict": "failed", "reason": "simulation did not converge", "detail": "step 3, J < 0"}
     return row | {"subject": subject, **ended, "load_share": 0.4, "periodic": np.nan} | figures
 

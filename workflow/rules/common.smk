@@ -264,7 +264,9 @@ def compared_results(wildcards):
     arms = [f"{plan.COHORT}/comparisons/{arm}" for arm in SIBLING_ARMS]
     wanted = arms if requested("paired_comparison") else []
     there = [arm for arm in arms if in_results(f"{arm}.summary.tsv")]
-    return [f"{arm}{end}" for arm in wanted or there for end in (".summary.tsv", ".png")]
+    return [
+        f"{arm}{end}" for arm in wanted or there for end in (".summary.tsv", ".png")
+    ]
 
 
 # ---- bundles

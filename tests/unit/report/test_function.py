@@ -64,7 +64,7 @@ def test_segments_have_the_strain_of_their_tets(found):
 
 
 def test_strain_of_a_beat_is_taken_at_the_least_volume(found):
-    runs, function, folder = found
+    _, function, folder = found
     table = pd.read_csv(folder / "a-0000/a-00000/strains.tsv", sep="\t")
     systole = times()[np.abs(times() - 0.57).argmin()]
     for name in function_section.OF_STRAINS:
@@ -147,7 +147,7 @@ def rows_of(subject, volumes, shift_mm=0.0, dice=np.nan):
 
 
 def test_siblings_are_compared_with_the_base_of_their_index():
-    """Three pairs, of which the base or the sibling of one was refused; the aorta grew though nothing edits it."""
+    """Of four pairs one has no base and one no sibling; the aorta grew though nothing edits it."""
     base = [
         row
         for k in range(4)
