@@ -10,6 +10,7 @@ from cardiocohort.exporters import _labels
 from cardiocohort.mesh.label_model import wrong_facets
 from cardiocohort.meshing.settings import LABEL_FORMATS
 from cardiocohort.runtime.errors import InputError
+from small_meshes import two_labels
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_a_mesh_of_all_labels_has_the_closed_surface_of_each_region():
         assert volume(points, triangles[number == k]) == pytest.approx(expected, rel=1e-3)
     outside = portraits.outside(model)
     assert volume(outside.points_mm, outside.triangles) == pytest.approx(model.volumes_mm3.sum())
-    assert len(np.unique(outside.colours, axis=0)) == 2
+    assert len(np.unique(outside.colour, axis=0)) == 2
 
 
 def test_ellipsoids_are_given_by_their_half_axes():
@@ -265,8 +265,8 @@ def file(tmp_path_factory, solids, window):
     scenes = {
         "heart": viewer.scene(solids, [target], None, SCALE),
         "block": viewer.scene({"aorta": solids["aorta"]}, [], block(), SCALE),
-        "beating": viewer.scene({}, [], block(), SCALE, beating(block())),
-        "labels": viewer.scene({}, [], two_labels(HEART.structures), SCALE),
+        "beating": viewer.scene({"aorta": solids["aorta"]}, [], block(), SCALE, beating(block())),
+        "labels": viewer.scene({"aorta": solids["aorta"]}, [], two_labels(HEART.structures), SCALE),
     }
     environment = pages.environment(page.TEMPLATE)
     environment.filters["words"] = words

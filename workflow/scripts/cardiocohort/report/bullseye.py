@@ -74,9 +74,8 @@ def arms_beside(
     n = max(len(means), 1)
     columns = min(n, 4)
     rows = -(-n // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(3.1 * columns + 1, 3.2 * rows), squeeze=False, layout="constrained"
-    )
+    fig = Figure(figsize=(3.1 * columns + 1, 3.2 * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     if means.empty:

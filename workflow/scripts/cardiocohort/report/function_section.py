@@ -154,10 +154,8 @@ def pressure_volume(curves: pd.DataFrame, words) -> Figure:
     arms = list(dict.fromkeys(curves["arm"]))[: bullseye.MOST_ARMS]
     columns = min(len(arms), 4)
     rows = -(-len(arms) // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(3.3 * columns + 0.6, 3.0 * rows + 0.3), squeeze=False, sharex=True,
-        sharey=True, layout="constrained",
-    )  # fmt: skip
+    fig = Figure(figsize=(3.3 * columns + 0.6, 3.0 * rows + 0.3), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for ax in axes.flat[len(arms) :]:
         ax.set_axis_off()
     for ax, arm in zip(axes.flat, arms, strict=False):

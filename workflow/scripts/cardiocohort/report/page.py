@@ -111,7 +111,7 @@ def _pairs(pairs: Pairs) -> dict:
         "compared": [
             {
                 "arm": one.arm,
-                "summary": _records(one.summary),
+                "summary": _records(one.summary.replace({"quantity": pairs_section.COMPARED})),
                 "figure": pages.data_uri(one.figure, "png"),
             }
             for one in pairs.compared
