@@ -237,7 +237,8 @@ def in_results(path):
     return Path(str(path).replace(plan.COHORT, folder)).exists()
 
 
-def simulated_tables(wildcards):
+@cache
+def simulated():
     """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
 
     All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
@@ -250,6 +251,11 @@ def simulated_tables(wildcards):
     return list(
         filter(in_results, plan.stage_tables("simulations", simulation_batches()))
     )
+
+
+def simulated_tables(wildcards):
+    """An input function of the tables that `simulated` names."""
+    return simulated()
 
 
 def trial_results(wildcards):

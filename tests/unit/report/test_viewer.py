@@ -142,7 +142,7 @@ def test_a_moving_mesh_has_its_places_strains_and_fibres(monkeypatch, ventricles
 
 
 def test_a_mesh_of_all_labels_has_the_closed_surface_of_each_region():
-    model = two_labels()
+    model = two_labels(HEART.structures)
     part = viewer.scene({}, [], model, SCALE)["mesh"]
     points, triangles = surface_of(part)
     number = array(part["paints"]["structures"], "u1")
@@ -151,6 +151,10 @@ def test_a_mesh_of_all_labels_has_the_closed_surface_of_each_region():
     outside = portraits.outside(model)
     assert volume(outside.points_mm, outside.triangles) == pytest.approx(model.volumes_mm3.sum())
     assert len(np.unique(outside.colour, axis=0)) == 2
+    drawn = np.asarray(portraits.mesh_picture(model, portraits.Window((5, 5, 10), 40.0)), dtype=int)
+    coloured = np.ptp(drawn, axis=-1) > 60
+    # from the front the box is 10 mm wide and 20 mm high
+    assert coloured.sum() * (40 / portraits.SIZE_PX) ** 2 == pytest.approx(200, rel=0.05)
 
 
 def test_ellipsoids_are_given_by_their_half_axes():
