@@ -1,20 +1,27 @@
 """Simulated hearts and siblings on the page: figures, strains, motion, pairs."""
 
+import base64
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import report_cohort
 import simulated_runs
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.aha_segments import LEFT
 from cardiocohort.cohort.grammar import Edit
 from cardiocohort.cohort.table import Arm
+from cardiocohort.mesh.frames import in_frame
 from cardiocohort.mesh.model import Microstructure
-from cardiocohort.report import function_section, motion, pairs_section
-from cardiocohort.report.cohort_tables import CohortTables
+from cardiocohort.mesh.storage import write_surface, write_volume
+from cardiocohort.report import function_section, gallery, motion, pairs_section
+from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
+from cardiocohort.report.manifest import manifest
+from cardiocohort.runtime import artifacts
 from cardiocohort.runtime.errors import InputError
+from heart_anatomy import HEART
 from simulated_runs import failed_run, stretches, times, write_run, write_table
 from small_meshes import box
 
@@ -130,6 +137,36 @@ def test_without_fibres_there_is_no_strain(tmp_path):
     run = write_run(tmp_path, "s", model, beat=True) | {"folder": str(tmp_path)}
     assert motion.motion_of(run, model).strain is None
     assert isinstance(box().microstructure, Microstructure)
+
+
+def test_the_gallery_moves_a_simulated_heart_where_its_label_map_is(tmp_path):
+    """Its mesh and its run lie in the scanner's coordinates, its label map in the heart frame."""
+    heart = report_cohort.ARMS[0] + "-00000"
+    paths = report_cohort.write_cohort(tmp_path, n=2)
+    matrix = np.eye(4)
+    matrix[:3, 3] = [30.0, -200, 70]
+    model = in_frame(replace(box(), world_from_heart=matrix), "scanner")
+    batch = tmp_path / f"meshes/{report_cohort.ARMS[0]}-0000"
+    write_volume(batch / f"{heart}.vtu", model)
+    write_surface(batch / f"{heart}.surface.vtp", model)
+    tables = read_cohort_tables(**paths)
+    file = batch / f"{heart}.vtu"
+    listed = {"size": file.stat().st_size, "sha256": artifacts.sha256(file)}
+    tables.meshes.loc[tables.meshes["subject"] == heart, list(listed)] = list(listed.values())
+    rows = manifest(tables, dict.fromkeys(tables.subjects["batch"], 1), {})
+    rows["mesh"] = np.where(rows["subject"] == heart, str(file.relative_to(tmp_path)), "")
+    path = write_table(tmp_path / "a-0000.tsv", [write_run(tmp_path / "a-0000", heart, model)])
+    runs = function_section.read_runs([path], rows)
+    found = gallery.portray([heart], tmp_path, tables, rows, HEART, runs)
+    mesh = found.portraits[0].scene["mesh"]
+    steps = np.frombuffer(base64.b64decode(mesh["motion"]["steps"]), "i1").reshape(2, -1, 3)
+    nodes = np.unique(box().facets)
+    unloaded = simulated_runs.unloaded(model).points_mm[nodes] - matrix[:3, 3]
+    wanted = unloaded - box().points_mm[nodes]
+    error = np.abs(steps[0] * mesh["motion"]["move_mm"] - wanted).max()
+    assert error <= mesh["motion"]["move_mm"] / 2 + 1e-5
+    strain = motion.motion_of(runs.to_dict("records")[0], model).strain
+    assert found.shared["paints"]["strain"]["range"][1] >= 100 * np.quantile(np.abs(strain), 0.99)
 
 
 # ---- pairs
