@@ -143,11 +143,20 @@ def test_a_moving_mesh_has_its_places_strains_and_fibres(monkeypatch, ventricles
 
 def test_a_mesh_of_all_labels_has_the_closed_surface_of_each_region():
     model = two_labels(HEART.structures)
+    node = np.where(model.points_mm[:, 2:] <= 10, [1.0, 0, 0], 0.0)  # of the interface too
+    micro = replace(
+        model.microstructure, node_f0=node, node_s0=node[:, [1, 0, 2]], node_n0=node[:, [2, 1, 0]]
+    )
+    model = replace(model, microstructure=micro)
     part = viewer.scene({}, [], model, SCALE)["mesh"]
     points, triangles = surface_of(part)
     number = array(part["paints"]["structures"], "u1")
     for k, expected in enumerate(model.volumes_mm3):
         assert volume(points, triangles[number == k]) == pytest.approx(expected, rel=1e-3)
+    along = array(part["fibres"]["along"], "i1").reshape(-1, 3)
+    rooted = indices_of(part["fibres"], "nodes")
+    np.testing.assert_array_equal(along, [[127, 0, 0]] * 8)
+    assert set(rooted) <= set(triangles[number == 0].ravel())  # once: not on the upper region's interface
     outside = portraits.outside(model)
     assert volume(outside.points_mm, outside.triangles) == pytest.approx(model.volumes_mm3.sum())
     assert len(np.unique(outside.colour, axis=0)) == 2

@@ -137,8 +137,7 @@ def mesh(model: BiventricularModel, thickness: Normalize, motion: Motion | None 
             strain = np.rint(motion.strain[:, owners(model)[facet]] / STRAIN_UNIT)
             paints["strain"] = encoded(np.clip(strain, -127, 127), "i1")
     if model.microstructure is not None:
-        cells = np.floor(points / FIBRE_CELL_MM).astype(int)
-        places = np.sort(np.unique(cells, axis=0, return_index=True)[1])
+        places = _one_per_cell(points)
         along = model.microstructure.node_f0[nearest[places]]
         if motion is not None:
             tets = model.tets[_tets_at(model, nearest[places])]
@@ -160,24 +159,38 @@ def label_mesh(model: LabelModel) -> dict:
 
     Where two regions meet there are two surfaces, so that a cut shows each in its colour.
     """
-    surfaces = {label: model.surface_of(label) for label in range(1, len(model.structures) + 1)}
+    surfaces = {label: model.surface_of(label) for label in np.unique(model.region).tolist()}
     total = sum(map(len, surfaces.values()))
-    parts, numbers, first = [], [], 0
-    corners = []
+    points, triangles, numbers, along, first = [], [], [], [], 0
     for label, facets in surfaces.items():
-        if not len(facets):
-            continue
         nodes, local = np.unique(facets, return_inverse=True)
         most = max(FEWEST, MOST_FACETS * len(facets) // total)
-        points, triangles = thinned(model.points_mm[nodes], local.reshape(-1, 3), most)
-        parts.append(points)
-        corners.append(triangles + first)
-        numbers.append(np.full(len(triangles), label - 1))
-        first += len(points)
-    points, triangles = np.concatenate(parts), np.concatenate(corners)
-    paints = {"structures": encoded(np.concatenate(numbers), "u1")}
+        kept, corners = thinned(model.points_mm[nodes], local.reshape(-1, 3), most)
+        points.append(kept)
+        triangles.append(corners + first)
+        numbers.append(np.full(len(corners), label - 1))
+        first += len(kept)
+        along.append(np.zeros_like(kept))
+        # nodes of an interface have fibres if one of its regions does
+        if model.microstructure is not None and model.microstructure.f0[model.region == label].any():
+            nearest = nodes[cKDTree(model.points_mm[nodes]).query(kept)[1]]
+            along[-1] = model.microstructure.node_f0[nearest]
+    points, triangles, along = map(np.concatenate, (points, triangles, along))
     found = quantised(points) | indices("triangles", triangles, len(points))
-    return found | {"paints": paints, "facets": total, "fibres": None, "motion": None}
+    found |= {"paints": {"structures": encoded(np.concatenate(numbers), "u1")}, "facets": total}
+    found |= {"fibres": None, "motion": None}
+    rooted = np.flatnonzero(along.any(axis=1))
+    if len(rooted):
+        places = rooted[_one_per_cell(points[rooted])]
+        found["fibres"] = {"along": encoded(np.rint(127 * along[places]), "i1")}
+        found["fibres"] |= indices("nodes", places, len(points))
+    return found
+
+
+def _one_per_cell(points_mm: np.ndarray) -> np.ndarray:
+    """Places of points, one in each cube of FIBRE_CELL_MM that has any."""
+    cells = np.floor(points_mm / FIBRE_CELL_MM).astype(int)
+    return np.sort(np.unique(cells, axis=0, return_index=True)[1])
 
 
 def facet_paints(model: BiventricularModel, thickness: Normalize) -> dict[str, np.ndarray]:
