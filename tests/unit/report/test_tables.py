@@ -22,6 +22,7 @@ from cardiocohort.cohort.grammar import Edit
 from cardiocohort.cohort.table import Arm
 from cardiocohort.config.check import complete
 from cardiocohort.metrics.agreement import agreement, error_table, errors_by_subject
+from cardiocohort.plotting import pages
 from cardiocohort.report import acceptance, gallery, reference_values
 from cardiocohort.report.baseline_table import baseline_table
 from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
@@ -422,6 +423,10 @@ def test_the_page_has_a_section_for_a_trial_that_was_run(page):
     assert (
         "left ventricle volume ml (primary) dilated cardiomyopathy healthy women unpaired 5, 6 1, 0" in text
     )
+
+
+def test_numbers_are_written_with_a_minus_only_where_they_are_less_than_zero():
+    assert [pages.number(v) for v in (-0.04, 0.04, -0.06, float("nan"))] == ["0.0", "0.0", "−0.1", "–"]
 
 
 def test_the_page_has_sections_for_simulations_and_siblings(page):
