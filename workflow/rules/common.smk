@@ -237,7 +237,8 @@ def in_results(path):
     return Path(str(path).replace(plan.COHORT, folder)).exists()
 
 
-def simulated_tables(wildcards):
+@cache
+def simulated():
     """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
 
     All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
@@ -252,11 +253,26 @@ def simulated_tables(wildcards):
     )
 
 
+def simulated_tables(wildcards):
+    """An input function of the tables that `simulated` names."""
+    return simulated()
+
+
 def trial_results(wildcards):
     """Tables and figures of the trial, for the report: where the trial is run, or has run."""
     paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
     there = WITH_ENDPOINTS and all(map(in_results, paths))
     return paths if requested("trial") or there else []
+
+
+def compared_results(wildcards):
+    """Summaries and figures of the pairs, for the report: where they are compared, or have been."""
+    arms = [f"{plan.COHORT}/comparisons/{arm}" for arm in SIBLING_ARMS]
+    wanted = arms if requested("paired_comparison") else []
+    there = [arm for arm in arms if in_results(f"{arm}.summary.tsv")]
+    return [
+        f"{arm}{end}" for arm in wanted or there for end in (".summary.tsv", ".png")
+    ]
 
 
 # ---- bundles

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import from_columns, to_ellipsoid
+from ..mesh.label_model import LabelModel
 from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
 from ..mesh.tetrahedron_geometry import row_keys
 from ..plotting import palette, render
@@ -120,14 +121,29 @@ def label_map_pictures(
     }
 
 
-def mesh_picture(model: BiventricularModel, window: Window) -> Image.Image:
-    """The mesh from the front: regions in colours, its triangles, fibres on the epicardium."""
+def mesh_picture(model: BiventricularModel | LabelModel, window: Window) -> Image.Image:
+    """The mesh from the front: regions in colours, its triangles, fibres on the epicardium.
+
+    Of a mesh of all labels the outside, in the colours of the structures.
+    """
     frame = window.frame(ANTERIOR)
+    if isinstance(model, LabelModel):
+        layer = render.draw(outside(model), frame)
+        return _finished(_image(_opaque([layer], frame)), window)
     surface = Surface(model.points_mm, model.facets, facet_colours(model))
     layer = render.draw(surface, frame)
     canvas = _image(_opaque([layer], frame))
     _draw_fibres(canvas, model, layer, frame)
     return _finished(canvas, window)
+
+
+def outside(model: LabelModel) -> Surface:
+    """The facets between a region and the outside, facing outward, in the colours of the structures."""
+    behind, before = model.sides.T
+    facets = np.concatenate([model.facets[before == 0], model.facets[behind == 0][:, ::-1]])
+    labels = np.concatenate([behind[before == 0], before[behind == 0]])
+    colours = np.array([rgb(colour) for colour in palette.colours(model.structures)])
+    return Surface(model.points_mm, facets, colours[labels - 1])
 
 
 def facet_colours(model: BiventricularModel) -> np.ndarray:
