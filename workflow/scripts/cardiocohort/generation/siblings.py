@@ -54,15 +54,15 @@ class Base:
 
 
 def make_base(
-    prior: Prior, labels: np.ndarray, edited: list[tuple[tuple[int, ...], float]], reach_mm: float
+    prior: Prior, labels: np.ndarray, edited: list[tuple[np.ndarray, float]], reach_mm: float
 ) -> Base:
     """The base of one sibling from its label map (X, Y, Z); `edited` and `reach_mm` as for `free_cells`."""
     latent = fit_latent(prior, labels)
     with torch.no_grad():
         occupancy = prior.logits(latent).softmax(1)
-    whole = apart(labels, [group for group, _ in edited], prior.anatomy.n_channels)
+    whole = apart(labels, [mask for mask, _ in edited], prior.anatomy.n_channels)
     mask = torch.tensor(whole, dtype=torch.float32, device=prior.device)[None]
-    return Base(latent, free_cells(labels, edited, prior, reach_mm), occupancy, mask)
+    return Base(latent, free_cells(edited, prior, reach_mm), occupancy, mask)
 
 
 def join(bases: list[Base]) -> Base:
@@ -70,15 +70,17 @@ def join(bases: list[Base]) -> Base:
     return Base(*(torch.cat([getattr(b, part.name) for b in bases]) for part in fields(Base)))
 
 
-def apart(labels: np.ndarray, edited: list[tuple[int, ...]], channels: int) -> np.ndarray:
+def apart(labels: np.ndarray, edited: list[np.ndarray], channels: int) -> np.ndarray:
     """Which of the map's labels (channels,) are neither edited nor share a voxel face with what is.
+
+    `edited` holds masks (X, Y, Z).
 
     Background never is, and no label that the map lacks: its overlap would be a share of nothing.
     """
     near = np.bincount(labels.ravel(), minlength=channels) == 0
     near[0] = True
-    for group in edited:
-        near[np.unique(labels[ndimage.binary_dilation(np.isin(labels, group))])] = True
+    for mask in edited:
+        near[np.unique(labels[ndimage.binary_dilation(mask)])] = True
     return ~near
 
 
@@ -119,18 +121,17 @@ def fit_latent(prior: Prior, labels: np.ndarray) -> torch.Tensor:
     return latent.detach()
 
 
-def free_cells(
-    labels: np.ndarray, edited: list[tuple[tuple[int, ...], float]], prior: Prior, reach_mm: float
-) -> torch.Tensor:
+def free_cells(edited: list[tuple[np.ndarray, float]], prior: Prior, reach_mm: float) -> torch.Tensor:
     """1 for latent cells (1, 1, m, m, m) with a voxel within reach of an edited structure, else 0.
 
-    `edited` holds labels and how far beyond itself the edit takes the structure (mm).
+    `edited` holds masks (X, Y, Z) of structures, or of their parts in a domain, and how far beyond itself the
+    edit takes each (mm).
     """
     edge = prior.latent_shape[1]
-    size = labels.shape[0] // edge
+    size = prior.grid.shape[0] // edge
     free = np.zeros((edge,) * 3, dtype=bool)
-    for group, moved in edited:
-        distance = ndimage.distance_transform_edt(~np.isin(labels, group)) * prior.grid.spacing_mm
+    for mask, moved in edited:
+        distance = ndimage.distance_transform_edt(~mask) * prior.grid.spacing_mm
         nearest = distance.reshape(edge, size, edge, size, edge, size).min((1, 3, 5))
         free |= nearest <= reach_mm + moved
     return torch.tensor(free, dtype=torch.float32, device=prior.device)[None, None]
