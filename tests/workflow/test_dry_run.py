@@ -60,7 +60,7 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
     assert job_counts(run.stdout) == stages(2) | ONCE
 
 
-EXPERIMENTS = {"beat": "simulate", "right_ventricle": "paired_comparison"}
+EXPERIMENTS = {"beat": "simulate", "local_control": "simulate", "right_ventricle": "paired_comparison"}
 
 
 @pytest.mark.parametrize(

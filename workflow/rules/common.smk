@@ -347,7 +347,7 @@ if WITH_COHORT:
         ):
             arms = plan.arms_of(BATCHES).values()
             for sentence in people.check_trial_apart(
-                arms, located("cohort_table"), REFERENCE, RULES, COVARIATES
+                arms, located("cohort_table"), REFERENCE, RULES, COVARIATES, GRID
             ):
                 warn(sentence)
             if TARGETS_TABLE:
@@ -357,6 +357,7 @@ if WITH_COHORT:
                 ANATOMY.structures,
                 COVARIATES,
                 subject_columns.relations(plan.arms_of(BATCHES).values()),
+                subject_columns.parts(plan.arms_of(BATCHES).values()),
             )
             check_arms(SETTINGS, plan.arms_of(BATCHES))
             if WITH_ENDPOINTS or requested("trial"):

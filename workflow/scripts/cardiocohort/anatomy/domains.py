@@ -20,7 +20,8 @@ import pandas as pd
 from ..runtime.errors import InputError
 from ..runtime.keys import from_section, key, schema_of
 from .labels import Anatomy, Grid
-from .moments import Moments, measure
+from .moments import Moments, measure, to_ellipsoid
+from .unions import select
 
 AT = "@"
 REST = "outside_"  # prefix of a domain's name: the rest of the structure
@@ -35,6 +36,7 @@ NEEDED = {  # keys of a form beside frame and towards
     "sphere": ("centre", "radius"),
     "cylinder": ("axis", "centre", "radius", "length"),
 }
+MARGIN = 1.5  # by which the heart of a subject may be larger than the usual one
 VECTOR = {"minItems": 3, "maxItems": 3, "items": {"type": "number", "description": "along one axis"}}
 
 
@@ -332,6 +334,37 @@ def place_on(
     if held_ml < SMALLEST_ML:
         raise InputError(f"it has {held_ml:.2f} mL of {structure} in it, less than {SMALLEST_ML} mL")
     return placed
+
+
+def place_usual(
+    name: str,
+    domains: Mapping[str, Domain],
+    usual: tuple[Moments, tuple[str, ...]],
+    grid: Grid,
+) -> str:
+    """Why `structure@domain` has no place in a usual heart; empty if it has, or if that is not known.
+
+    usual: moments (K,) of a heart, and the K names. Its structures are taken as ellipsoids, with a margin
+    (MARGIN), since the heart of a subject is another.
+    """
+    structure, domain = split(name)[0], domain_named(name, domains)
+    moments, known = usual
+    if not {*structure.split("+"), *([domain.towards] if domain.towards else [])} <= set(known):
+        return ""
+    whole, frame = select(moments, known, (structure,))[0], HEART
+    centre, half_axes, axes = to_ellipsoid(whole)
+    points = np.stack(np.meshgrid(*grid.axes_mm(), indexing="ij"), axis=-1)
+    depth = np.linalg.norm(((points - centre) @ axes) / half_axes, axis=-1)
+    try:
+        if domain.towards:
+            frame = own_frame(depth <= 1.0, moments.centroid_mm[known.index(domain.towards)], grid)
+    except InputError as error:
+        return str(error)
+    placed = place(domain, frame, grid)
+    if placed.narrowest_mm * MARGIN < placed.edge_mm:
+        return too_thin(placed)
+    held_ml = placed.weights(grid.axes_mm())[depth <= MARGIN].sum() * grid.voxel_volume_ml
+    return "" if held_ml >= SMALLEST_ML else f"it lies outside {structure}"
 
 
 def weights_of(rows: pd.DataFrame, grid: Grid) -> list[np.ndarray | None]:

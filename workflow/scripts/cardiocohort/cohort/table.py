@@ -73,9 +73,15 @@ class Arm:
                 found.setdefault(second, ())
         return found
 
-    def named_parts(self) -> list[str]:
-        """Parts `structure@domain` in constraints and edits, each once."""
+    def parts(self) -> list[str]:
+        """Parts `structure@domain` in constraints and edits, each once.
+
+        Without constraints also the rest of a structure whose part is edited: siblings keep it.
+        """
         named = [name for name, _ in self.constraints] + [edit.structure for edit in self.edits]
+        if not self.constraints:
+            edited = (edit.structure.split("/")[0] for edit in self.edits)
+            named += [parts.rest_of(name) for name in edited if parts.is_part(name)]
         return list(dict.fromkeys(filter(parts.is_part, "/".join(named).split("/"))))
 
     def to_dict(self) -> dict:
@@ -183,7 +189,7 @@ def _check_base(
         raise InputError(f"{path}, row {line}, column {column!r}: {text}")
 
     if not arm.base:
-        for name in arm.named_parts():
+        for name in arm.parts():
             edited = any(name in edit.structure.split("/") for edit in arm.edits)
             refuse(
                 "edits" if edited else "constraints",
@@ -305,7 +311,7 @@ def _read_arm(
         edits=cell("edits", lambda text: parse_edits(text, anatomy, domains)),
         base=cell("base", _base) if "base" in row else "",
     )
-    named = {parts.split(name)[1].removeprefix(parts.REST) for name in arm.named_parts()}
+    named = {parts.split(name)[1].removeprefix(parts.REST) for name in arm.parts()}
     return replace(arm, domains={name: domains[name] for name in domains if name in named})
 
 

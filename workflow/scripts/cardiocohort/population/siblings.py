@@ -56,14 +56,6 @@ def default_constraints(edits: tuple[Edit, ...], names: tuple[str, ...]):
     return tuple((name, tuple(a for a in order if a in edited.get(name, ATTRIBUTES))) for name in held)
 
 
-def parts_of(arm: Arm) -> list[str]:
-    """Parts `structure@domain` that the targets of an arm of siblings need."""
-    named = arm.named_parts()
-    if not arm.constraints:
-        named += [name for name, _ in default_constraints(arm.edits, ()) if name not in named]
-    return [name for name in named if parts.is_part(name)]
-
-
 def with_parts(
     arm: Arm, base: Base, labels: np.ndarray | None, anatomy: Anatomy, grid: Grid
 ) -> tuple[Base, dict[str, str]]:
@@ -74,7 +66,7 @@ def with_parts(
     """
     names, whole, person = base
     found, texts = [whole], {}
-    for name in parts_of(arm):
+    for name in arm.parts():
         try:
             if labels is None:
                 raise InputError("the base has no label map")
@@ -121,8 +113,8 @@ def with_parts_of_all(
     anatomy: Anatomy,
     grid: Grid,
 ) -> tuple[dict[int, Base], dict[int, dict[str, str]]]:
-    """`with_parts` of every base by index; `labels_of` is only called where the arm names parts."""
-    if not parts_of(arm):
+    """`with_parts` of every base by index; `labels_of` is only called for an arm with parts."""
+    if not arm.parts():
         return bases, {}
     both = {i: with_parts(arm, base, labels_of(i), anatomy, grid) for i, base in bases.items()}
     return {i: base for i, (base, _) in both.items()}, {i: texts for i, (_, texts) in both.items()}

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..anatomy.domains import split
 from ..anatomy.labels import Anatomy
 from ..metrics.agreement import ERRORS, constrained_in
 from ..plotting import palette
@@ -50,7 +51,7 @@ def all_charts(summary: Summary, targets: pd.DataFrame, anatomy: Anatomy) -> dic
 
 def words(name: str) -> str:
     """A structure, arm or file name as it is read."""
-    return name.replace("+", " + ").replace("_", " ")
+    return name.replace("+", " + ").replace("@", " @ ").replace("_", " ")
 
 
 def acceptance(arms: pd.DataFrame, reasons: pd.DataFrame) -> Figure:
@@ -94,7 +95,7 @@ def targets_and_achieved(rows: pd.DataFrame, structures: tuple[str, ...]) -> Fig
     sized = constrained_in(rows, "size")
     names = list(dict.fromkeys(rows["structure"]))
     colour_of = dict(zip(structures, palette.colours(structures), strict=True))
-    colour = {name: colour_of.get(name.split("+")[0], "#777777") for name in names}
+    colour = {name: colour_of.get(split(name)[0].split("+")[0], "#777777") for name in names}
     _scatter(axes[0], rows[sized], colour, "Volume, constrained")
     _scatter(axes[1], rows[~sized], colour, "Volume, not constrained")
     for ax, (attribute, column) in zip(axes[2:], ERRORS.items(), strict=True):
