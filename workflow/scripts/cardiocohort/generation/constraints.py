@@ -61,8 +61,9 @@ def make_constraints(
     """Constraints of B subjects from their target rows, one per attribute and structure.
 
     What one subject constrains and another does not is inactive for the latter. What a sibling's edits
-    change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, the positions of its other
-    structures HELD_POSITION_WEIGHT times.
+    change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, and so does the rest of a
+    structure of which a part is edited: the two share a surface. Positions of other structures count
+    HELD_POSITION_WEIGHT times.
     """
     by_subject = [constrained_by(r) for r in rows]
     constraints = []
@@ -97,7 +98,7 @@ def _domains_of(rows: list[pd.DataFrame], prior: Prior) -> dict[str, Within]:
 
 
 def _weight(attribute: str, name: str, edited: tuple[str, ...]) -> float:
-    if name in edited:
+    if name in edited or (domains.is_part(name) and domains.rest_of(name) in edited):
         return EDIT_WEIGHT
     return HELD_POSITION_WEIGHT if edited and attribute == "position" else 1.0
 
