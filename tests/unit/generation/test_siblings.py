@@ -172,7 +172,7 @@ def test_held_cells_keep_the_base_at_every_level(tiny):
     free[..., :2] = 1.0
     occupancy = prior.logits(latent).softmax(1)
     base, sigmas = (
-        siblings.Base(latent, free, occupancy, torch.tensor([[0.0, 1.0, 0.0]])),
+        siblings.Base(latent, free, occupancy, torch.tensor([0.0, 1.0, 0.0]).reshape(1, 3, 1, 1, 1)),
         [1.0, 0.5, 0.1, 0.0],
     )
     denoise = guided(prior, constraints, GuidanceSettings(guide_every=1), sigmas, base=base)
@@ -216,7 +216,8 @@ def test_a_structure_strays_by_what_its_dice_lacks():
     moved = at.roll(1, 2)
     anything = torch.zeros(1, 1, 1, 1, 1)
     for mask, expected in (([0, 1, 0], 1.0), ([0, 0, 1], 4.0), ([0, 1, 1], 5.0), ([0, 0, 0], 0.0)):
-        base = siblings.Base(anything, anything, at, torch.tensor([mask], dtype=torch.float32))
+        held = torch.tensor(mask, dtype=torch.float32).reshape(1, 3, 1, 1, 1)
+        base = siblings.Base(anything, anything, at, held)
         assert float(base.base_deviation(moved)) == pytest.approx(expected)
         assert float(base.base_deviation(at)) == 0.0
 

@@ -1,9 +1,10 @@
 """Domains: soft-edged parts of space; `structure@domain` is the structure inside one. Owned by no stage.
 
 A domain is a weight w(x) in [0, 1]. The moments of `structure@domain` are those of the occupancy times w, in
-guidance as in a measured label map. `structure@outside_domain` is the rest of the structure, with 1 - w.
-A face of a domain is a ramp of one cell of guidance: w = clip(1/2 + d / edge, 0, 1), with d the depth inside
-the face. Faces multiply.
+guidance as in a measured label map. A face of a domain is a ramp of one cell of guidance:
+w = clip(1/2 + d / edge, 0, 1), with d the depth inside the face. Faces multiply. An edit fades out in the
+neighbourhood of its domain, two cells wide. `structure@outside_domain` is what lies beyond: 1 - w of the domain
+with each face moved out by that much.
 
 A domain in the frame of a structure is placed once per subject, on the label map that the subject is made
 from, and stays there: nothing is estimated again while a heart is sampled or judged. Light: numpy only.
@@ -24,7 +25,8 @@ from .moments import Moments, measure, to_ellipsoid
 from .unions import select
 
 AT = "@"
-REST = "outside_"  # prefix of a domain's name: the rest of the structure
+REST = "outside_"  # prefix of a domain's name: the structure beyond it and its neighbourhood
+NEIGHBOUR_CELLS = 2  # of guidance: how far the neighbourhood of a domain reaches
 NAME = "^(?!outside_)[a-z][a-z0-9_]{0,63}(?!\\n)$"
 CELL_VOXELS = 2  # edge of a cell of guidance
 SMALLEST_ML = 0.1  # of a structure in a domain: a dozen voxels of 2 mm, below which moments mean little
@@ -92,7 +94,7 @@ class Placed:
     """A domain in the heart frame, mm.
 
     layers: (normal, low, high) of pairs of parallel faces, None where open. curved: centre, axis and radius
-    of a cylinder's mantle, or of a sphere with axis (0, 0, 0). outside: the rest of space is meant.
+    of a cylinder's mantle, or of a sphere with axis (0, 0, 0). outside: what lies beyond is meant.
     """
 
     layers: tuple[tuple[tuple[float, ...], float | None, float | None], ...]
@@ -114,18 +116,19 @@ class Placed:
 
     def weights(self, axes_mm: tuple) -> np.ndarray:
         """w (X, Y, Z) at points whose coordinates along x, y, z are `axes_mm`."""
+        grown = NEIGHBOUR_CELLS * self.edge_mm if self.outside else 0.0
         x, y, z = np.meshgrid(*axes_mm, indexing="ij", sparse=True)
         w = np.ones(tuple(len(a) for a in axes_mm))
         for normal, low, high in self.layers:
             along = normal[0] * x + normal[1] * y + normal[2] * z
-            w *= 1.0 if low is None else self._ramp(along - low)
-            w *= 1.0 if high is None else self._ramp(high - along)
+            w *= 1.0 if low is None else self._ramp(along - low + grown)
+            w *= 1.0 if high is None else self._ramp(high + grown - along)
         if self.curved:
             centre, axis, radius = self.curved
             offset = (x - centre[0], y - centre[1], z - centre[2])
             along = sum(a * o for a, o in zip(axis, offset, strict=True))
             squared = offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2 - along**2
-            w *= self._ramp(radius - np.sqrt(np.maximum(squared, 0.0)))
+            w *= self._ramp(radius + grown - np.sqrt(np.maximum(squared, 0.0)))
         return 1.0 - w if self.outside else w
 
     def _ramp(self, distance: np.ndarray) -> np.ndarray:
@@ -305,7 +308,7 @@ def is_slab(name: str, domains: Mapping[str, Domain]) -> bool:
 
 
 def rest_of(name: str) -> str:
-    """The rest of the structure: `aorta@root` -> `aorta@outside_root`, and back."""
+    """What is held when a part is edited: `aorta@root` -> `aorta@outside_root`, and back."""
     structure, domain = split(name)
     rest = domain.removeprefix(REST) if domain.startswith(REST) else REST + domain
     return f"{structure}{AT}{rest}"
