@@ -3,8 +3,8 @@
 A domain is a weight w(x) in [0, 1]. The moments of `structure@domain` are those of the occupancy times w, in
 guidance as in a measured label map. A face of a domain is a ramp of one cell of guidance:
 w = clip(1/2 + d / edge, 0, 1), with d the depth inside the face. Faces multiply. An edit fades out in the
-neighbourhood of its domain, two cells wide. `structure@outside_domain` is what lies beyond: 1 - w of the domain
-with each face moved out by that much.
+neighbourhood of its domain, two cells wide. `structure@outside_domain` is what lies beyond: 1 - w of the
+domain with each face moved out by that much.
 
 A domain in the frame of a structure is placed once per subject, on the label map that the subject is made
 from, and stays there: nothing is estimated again while a heart is sampled or judged. Light: numpy only.
