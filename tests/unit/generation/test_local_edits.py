@@ -193,6 +193,20 @@ def test_a_part_that_a_heart_does_not_have_ends_that_subject_alone(tiny, name, l
     assert np.isnan(part["volume_ml"])
 
 
+def test_a_sibling_can_be_a_base():
+    """Its parts are rows of its tables, and none of the next sibling's structures."""
+    made = targets_of(arm("cavity@slab.area: x1.3"), heart())
+    (base,) = siblings.bases_of_tables(
+        arm("cavity.volume: x2"),
+        [0],
+        made.assign(subject="base.nii.gz-00000"),
+        made.assign(subject="base.nii.gz-00000"),
+    ).values()
+    assert base[0] == ("wall", "cavity")
+    wanted = made.set_index("structure")["volume_ml"]
+    assert base[1].volume_ml.tolist() == [wanted["wall"], wanted["cavity"]]
+
+
 # ---- guidance and judgement
 
 
