@@ -39,7 +39,14 @@ NEEDED = {  # keys of a form beside frame and towards
     "cylinder": ("axis", "centre", "radius", "length"),
 }
 MARGIN = 1.5  # by which the heart of a subject may be larger than the usual one
-VECTOR = {"minItems": 3, "maxItems": 3, "items": {"type": "number", "description": "along one axis"}}
+FARTHEST = 1000.0  # mm, or shares of a length: beyond, it is a slip
+BETWEEN = {"minimum": -FARTHEST, "maximum": FARTHEST}
+ABOVE_ZERO = {"exclusiveMinimum": 0, "maximum": FARTHEST}
+VECTOR = {
+    "minItems": 3,
+    "maxItems": 3,
+    "items": {"type": "number", "description": "along one axis", **BETWEEN},
+}
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,12 @@ class Domain:
     axis: list | None = key(
         None, "Normal of slab and half space, axis of a cylinder; null is the long axis.", **VECTOR
     )
-    low: float | None = key(None, "Where a slab or half space begins along its axis.")
-    high: float | None = key(None, "Where it ends; a half space has one of the two.")
+    low: float | None = key(None, "Where a slab or half space begins along its axis.", **BETWEEN)
+    high: float | None = key(None, "Where it ends; a half space has one of the two.", **BETWEEN)
     centre: list | None = key(None, "Centre of a box, sphere or cylinder.", **VECTOR)
     size: list | None = key(None, "Edges of a box, along the axes of the frame.", **VECTOR)
-    radius: float | None = key(None, "Radius of a sphere or cylinder.", exclusiveMinimum=0)
-    length: float | None = key(None, "Length of a cylinder.", exclusiveMinimum=0)
+    radius: float | None = key(None, "Radius of a sphere or cylinder.", **ABOVE_ZERO)
+    length: float | None = key(None, "Length of a cylinder.", **ABOVE_ZERO)
 
 
 SCHEMA = schema_of(Domain, "a domain (docs/cohort-table.md)")
