@@ -172,7 +172,7 @@ def read_domains(section: Mapping, anatomy: Anatomy, grid: Grid) -> dict[str, Do
     for name, values in section.items():
         where = f"config key 'domains.{name}'"
         domain = from_section(Domain, dict(values), f"domains.{name}")
-        _check_keys(where, domain, anatomy)
+        _check_keys(f"domains.{name}", domain, anatomy)
         if domain.frame == "heart":
             placed = place(domain, HEART, grid)
             if problem := too_thin(placed):
@@ -184,7 +184,8 @@ def read_domains(section: Mapping, anatomy: Anatomy, grid: Grid) -> dict[str, Do
     return domains
 
 
-def _check_keys(where: str, domain: Domain, anatomy: Anatomy) -> None:
+def _check_keys(key_name: str, domain: Domain, anatomy: Anatomy) -> None:
+    where = f"config key '{key_name}'"
     needed = NEEDED[domain.form]
     optional = ("low", "high") if domain.form == "half_space" else ()
     for field in fields(Domain)[3:]:
@@ -192,7 +193,7 @@ def _check_keys(where: str, domain: Domain, anatomy: Anatomy) -> None:
         open_axis = field.name == "axis" and domain.frame == "structure"
         if given and field.name not in (*needed, *optional):
             raise InputError(
-                f"{where}.{field.name}: a {domain.form} has no {field.name}; its keys are "
+                f"config key '{key_name}.{field.name}': a {domain.form} has no {field.name}; its keys are "
                 f"{', '.join((*needed, *optional))}"
             )
         if not given and field.name in needed and not open_axis:
@@ -204,19 +205,19 @@ def _check_keys(where: str, domain: Domain, anatomy: Anatomy) -> None:
             f"{where}: it is empty, since low ({domain.low:g}) is not below high ({domain.high:g})"
         )
     if domain.axis is not None and not np.linalg.norm(domain.axis) > 1e-6:
-        raise InputError(f"{where}.axis: {domain.axis} has no direction")
+        raise InputError(f"config key '{key_name}.axis': {domain.axis} has no direction")
     if domain.size is not None and min(domain.size) <= 0:
-        raise InputError(f"{where}.size: {domain.size} is empty; all three edges are above 0")
+        raise InputError(f"config key '{key_name}.size': {domain.size} is empty; all three edges are above 0")
     if (domain.frame == "structure") != (domain.towards is not None):
         raise InputError(
-            f"{where}.towards: in the frame 'structure' it names the structure that the long axis points to; "
-            "in the frame 'heart' it is left out"
+            f"config key '{key_name}.towards': in the frame 'structure' it names the structure that the long "
+            "axis points to; in the frame 'heart' it is left out"
         )
     if domain.towards is not None:
         try:
             anatomy.label(domain.towards)
         except InputError as error:
-            raise InputError(f"{where}.towards: {error}") from None
+            raise InputError(f"config key '{key_name}.towards': {error}") from None
     if domain.frame == "structure" and domain.axis is None and not _touches_unit_interval(domain):
         raise InputError(
             f"{where}: it lies outside its structure, whose long axis goes from 0 to 1; here it is "
