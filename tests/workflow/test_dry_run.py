@@ -62,6 +62,7 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
 
 EXPERIMENTS = {  # target, a rule of it, and its jobs
     "beat": ("simulate", "simulate_hearts", 8),
+    "local_control": ("simulate", "simulate_hearts", 12),
     "right_ventricle": ("paired_comparison", "simulate_hearts", 14),
     "ellipsoids": ("all", "build_meshes", 2),
     "own_reference": ("all", "build_meshes", 2),

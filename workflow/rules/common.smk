@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from cardiocohort.anatomy import bundle_metadata
+from cardiocohort.anatomy.domains import read_domains
 from cardiocohort.cohort import covariates, people, plan, subject_columns, table
 from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.evaluation import arms as evaluation_arms
@@ -173,7 +174,8 @@ def planned_batches():
     cohort, size, seed = map(SETTINGS.get, ("cohort", "batch_size", "seed"))
     if SETTINGS["label_maps"]:
         return plan.batches_of_label_maps(cohort, label_maps_of(), size)
-    arms = table.read_cohort(located("cohort_table"), ANATOMY, COVARIATES)
+    domains = read_domains(SETTINGS["domains"], ANATOMY, GRID)
+    arms = table.read_cohort(located("cohort_table"), ANATOMY, COVARIATES, domains)
     base_maps = {}
     for arm in arms:
         if arm.base and not arm.base_arm:
@@ -361,7 +363,7 @@ if WITH_COHORT:
         ):
             arms = plan.arms_of(BATCHES).values()
             for sentence in people.check_trial_apart(
-                arms, located("cohort_table"), REFERENCE, RULES, COVARIATES
+                arms, located("cohort_table"), REFERENCE, RULES, COVARIATES, GRID
             ):
                 warn(sentence)
             if TARGETS_TABLE:
@@ -371,6 +373,7 @@ if WITH_COHORT:
                 ANATOMY.structures,
                 COVARIATES,
                 subject_columns.relations(plan.arms_of(BATCHES).values()),
+                subject_columns.parts(plan.arms_of(BATCHES).values()),
             )
             check_arms(SETTINGS, plan.arms_of(BATCHES))
             if WITH_ENDPOINTS or requested("trial"):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..anatomy.domains import NAME
+from ..anatomy.domains import SCHEMA as DOMAIN
 from ..generation.settings import GuidanceSettings
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import MeshSettings
@@ -661,6 +663,16 @@ class Config:
         "Settings of single arms by name, which override the cohort's: sections `meshing`, `mechanics`, "
         "`microstructure` with the keys that differ, as in `ph: {meshing: {rv_wall_mm: 6}}`.",
         additionalProperties=OF_AN_ARM,
+    )
+    domains: dict = key(
+        {},
+        "Parts of structures by name, for `structure@name` in the cohort table (docs/cohort-table.md).",
+        additionalProperties=DOMAIN,
+        propertyNames={
+            "description": "a name of lower-case letters, digits and underscores that does not begin with "
+            "`outside_`",
+            "pattern": NAME,
+        },
     )
     simulation: SimulationSettings = section(
         SimulationSettings,

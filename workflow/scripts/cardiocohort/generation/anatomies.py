@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from .. import topology
-from ..anatomy import attributes, moments
+from ..anatomy import attributes, domains, moments
 from ..anatomy.label_map import write_label_map
 from ..cohort.table import seed_sequence
 from ..diffusion import edm
@@ -143,11 +143,16 @@ def _open_base(
     prior, reach = g.prior, g.settings.sibling.reach_mm
     labels = read_base(given, prior.anatomy, prior.grid)
     edited_rows = rows[rows["structure"].isin(given["edited"])]
-    groups = [prior.anatomy.labels_of(name) for name in edited_rows["structure"]]
-    before = moments.measure_labels(labels, groups, prior.grid.axes_mm()) if groups else None
-    after = moments.from_columns(edited_rows)
-    edited = [(group, moved_mm(before[k], after[k])) for k, group in enumerate(groups)]
-    base = make_base(prior, labels, edited, reach)
+    edited, rest = [], []
+    if impossible(rows, prior.grid) is None and len(edited_rows):
+        masks = domains.masks_of(labels, edited_rows, prior.anatomy, prior.grid)
+        before = domains.measure_rows(labels, edited_rows, prior.anatomy, prior.grid)
+        after = moments.from_columns(edited_rows)
+        edited = [(mask, moved_mm(before[k], after[k])) for k, mask in enumerate(masks)]
+        rest_rows = rows[[domains.rest_of(name) in given["edited"] for name in rows["structure"]]]
+        groups = [prior.anatomy.labels_of(domains.split(name)[0]) for name in rest_rows["structure"]]
+        rest = list(zip(groups, domains.weights_of(rest_rows, prior.grid), strict=True))
+    base = make_base(prior, labels, edited, reach, rest)
     with torch.no_grad():
         decoded = prior.labels(base.latent)[0].cpu().numpy()
     absent = tuple(k for k in range(1, prior.anatomy.n_channels) if not (labels == k).any())

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from .. import topology
-from ..anatomy import moments
+from ..anatomy import domains, moments
 from ..diffusion.bundle import Prior, load_sampler
 from ..diffusion.device import resolve_device
 from ..runtime.outcomes import Ending, Outcome, Stage
@@ -94,8 +94,7 @@ def judge(
     if labels.any():
         labels, repairs, verdict = topology.judge(labels, *field, rules, raw)
     prior = sampler.prior
-    groups = [prior.anatomy.labels_of(name) for name in rows["structure"]]
-    achieved = moments.measure_labels(labels, groups, prior.grid.axes_mm())
+    achieved = domains.measure_rows(labels, rows, prior.anatomy, prior.grid)
     errors = residuals(rows, achieved, sampler.bundle, prior.anatomy)
     return Judged(labels, repairs, verdict, achieved, errors, missed(errors, sampler.settings.max_miss))
 

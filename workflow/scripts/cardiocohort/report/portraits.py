@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from ..anatomy.domains import split
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import from_columns, to_ellipsoid
@@ -79,11 +80,14 @@ def extent(label_map: LabelMap) -> np.ndarray:
 
 
 def outlines(targets: pd.DataFrame, anatomy: Anatomy) -> list[Outline]:
-    """Target ellipsoids of a subject's constrained rows; a union has the colour of its first structure."""
+    """Target ellipsoids of a subject's constrained rows.
+
+    A union has the colour of its first structure, a part `structure@domain` the colour of the whole.
+    """
     rows = targets[targets["constrained"] != ""]
     colour = dict(zip(anatomy.structures, palette.colours(anatomy.structures), strict=True))
     ellipsoids = zip(rows["structure"], *to_ellipsoid(from_columns(rows)), strict=True)
-    named = [(name.split("+")[0], *ellipsoid) for name, *ellipsoid in ellipsoids]
+    named = [(split(name)[0].split("+")[0], *ellipsoid) for name, *ellipsoid in ellipsoids]
     return [Outline(*ellipsoid, colour[name], name) for name, *ellipsoid in named]
 
 
