@@ -4,10 +4,10 @@ NGSolve's wheel makes its OpenBLAS that of every library loaded later. PyTorch w
 and crash in batched products, so that PyTorch, where it is installed, is loaded first.
 """
 
-import contextlib
+import importlib.util
 
-with contextlib.suppress(ImportError):
-    import torch  # noqa: F401
+if importlib.util.find_spec("torch"):
+    importlib.import_module("torch")  # this stage has no other use for it: its own environment lacks it
 
 import ngsolve as ng
 
