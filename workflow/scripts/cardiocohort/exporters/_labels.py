@@ -13,8 +13,9 @@ import numpy as np
 
 from ..mesh.label_model import LabelModel
 from ..mesh.storage import write_surface, write_volume
-from ..runtime.artifacts import atomic_path, write_text
+from ..runtime.artifacts import atomic_path, readable_json, write_text
 from ._deck import text_rows
+from ._xdmf import write_tagged_mesh
 
 NAME = "heart"
 UM_PER_MM = 1000.0
@@ -111,8 +112,29 @@ def write_surfaces(model: LabelModel, folder: Path) -> list[Path]:
     return [*files, _readme(folder, text)]
 
 
+def write_fenicsx(model: LabelModel, folder: Path) -> list[Path]:
+    """mesh.xdmf, mesh.h5, markers.json and README.txt in `folder`: tags of regions and of interfaces."""
+    interfaces = model.interfaces()
+    facets = np.concatenate(list(interfaces.values()))
+    tags = np.repeat(np.arange(1, len(interfaces) + 1), [len(part) for part in interfaces.values()])
+    comment = "All labels, mm; tags are named in markers.json."
+    files = write_tagged_mesh(folder, model.points_mm, model.tets, model.region, facets, tags, comment)
+    markers = {model.name(label): [label, 3] for label in np.unique(model.region).tolist()}
+    markers |= {name: [tag, 2] for tag, name in enumerate(interfaces, 1)}
+    files.append(folder / "markers.json")
+    write_text(files[-1], readable_json(markers))
+    text = (
+        "Mesh of all labels as XDMF, coordinates in mm, for DOLFINx, ParaView and what else reads XDMF.\n"
+        "mesh.xdmf, mesh.h5: grids Mesh, Cell tags (regions) and Facet tags (interfaces, as triangles)\n"
+        "markers.json: name of each tag, with the dimension of what it marks: [tag, dimension]\n"
+        "There are no materials, loads or fibres in it.\n"
+    )
+    return [*files, _readme(folder, text)]
+
+
 WRITERS: dict[str, Callable[[LabelModel, Path], list[Path]]] = {
     "calculix": write_calculix,
+    "fenicsx": write_fenicsx,
     "opencarp": write_opencarp,
     "surfaces": write_surfaces,
     "vtu": write_vtu,
