@@ -88,9 +88,8 @@ BAD = {
     "unknown format": (["formats=[stl]"], ["'formats'", "'stl'", "opencarp", "vtu"]),
     "format without cavities": (
         ["meshing={domain: labels}", "formats=[vtu,febio]"],
-        ["'formats'", "'febio'", "domain: labels", "calculix, opencarp, surfaces, vtu"],
+        ["'formats'", "'febio'", "domain: labels", "calculix, fenicsx, opencarp, surfaces, vtu"],
     ),
-    "format of the other domain": (["formats=[surfaces]"], ["'formats'", "'surfaces'", "domain: labels"]),
     "no such bundle": (["bundle=nowhere"], ["'bundle'", "'nowhere'", "looked for"]),
     "bundle without weights": (["bundle=empty"], ["bundle", "weights.safetensors"]),
     "bundle of another format": (["bundle=odd"], ["bundle.json", "format"]),

@@ -1,5 +1,9 @@
 """Decks of a mesh of all labels, read back by others' readers: regions, interfaces, units, fibres."""
 
+import json
+from xml.etree import ElementTree
+
+import h5py
 import meshio
 import numpy as np
 import pytest
@@ -72,6 +76,29 @@ def test_calculix(model, tmp_path):
         assert np.array_equal(block.data, model.tets[model.region == label])
         assert name in mesh.cell_sets
     assert (model.points_mm[mesh.point_sets["LOWER_TO_UPPER"]][:, 2] == 10).all()
+
+
+def test_fenicsx(model, tmp_path):
+    """What DOLFINx itself reads of such files is tested with the FEniCSx deck."""
+    _labels.write_fenicsx(model, tmp_path)
+    named = json.loads((tmp_path / "markers.json").read_text())
+    tree = ElementTree.parse(tmp_path / "mesh.xdmf")
+    with h5py.File(tmp_path / "mesh.h5") as store:
+        for item in tree.iter("DataItem"):  # what the XDMF says of the arrays is so
+            file, _, name = item.text.partition(":")
+            assert file == "mesh.h5"
+            assert list(store[name].shape) == [int(n) for n in item.get("Dimensions").split()]
+        regions = store["MeshTags/Cell tags/Values"][:, 0]
+        facets = store["MeshTags/Facet tags/topology"][:]
+        tags = store["MeshTags/Facet tags/Values"][:, 0]
+    assert {name: tag for name, (tag, dimension) in named.items() if dimension == 3} == {
+        "lower": 1,
+        "upper": 2,
+    }
+    assert np.array_equal(regions, model.region)
+    for name, part in model.interfaces().items():
+        assert np.array_equal(facets[tags == named[name][0]], part)
+    assert len(facets) == len(model.facets)
 
 
 def test_surfaces_enclose_their_regions(model, tmp_path):

@@ -688,8 +688,9 @@ class Config:
     )
     formats: list = key(
         ["vtu", "opencarp"],
-        "Solver formats to write: vtu, opencarp, febio, svmultiphysics, fenicsx, calculix (docs/solvers.md); "
-        "of the domain `labels` vtu, opencarp, calculix, surfaces (docs/meshing.md).",
+        "Solver formats to write: vtu, opencarp, febio, svmultiphysics, fenicsx, calculix, surfaces "
+        "(docs/solvers.md); "
+        "of the domain `labels` vtu, opencarp, calculix, fenicsx, surfaces (docs/meshing.md).",
         items={
             "description": "Name of an exporter, which is a module of cardiocohort.exporters; lower-case "
             "letters, digits and underscores.",
