@@ -14,7 +14,7 @@ export PYTHONNOUSERSITE := 1
 SNAKEMAKE := @$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete
 BENCHMARKS := @$(BIN)/python -m snakemake --snakefile benchmarks/Snakefile --cores $(CORES)
 
-.PHONY: help run test bench bench-guidance bench-scale environment style layers dry-run tests
+.PHONY: help run test site bench bench-guidance bench-scale environment style layers dry-run tests
 
 help: ## this list, and the targets of the workflow
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -31,7 +31,10 @@ ifneq (,$(GOALS))
 $(GOALS): run ;
 endif
 
-test: environment style layers dry-run tests ## style, import layers, dry run, all tests
+test: environment style layers site dry-run tests ## style, import layers, documents' site, dry run, all tests
+
+site: environment ## the documentation as a site, into site/ (works from a file, without a network)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: environment ## seconds and memory of sampling and planning, into results/bench/
 	$(BENCHMARKS) bench --forcerun bench_sampling bench_planning $(ARGS)

@@ -66,6 +66,7 @@ EXPERIMENTS = {  # target, a rule of it, and its jobs
     "right_ventricle": ("paired_comparison", "simulate_hearts", 14),
     "ellipsoids": ("all", "build_meshes", 2),
     "own_reference": ("all", "build_meshes", 2),
+    "pulmonary_hypertension": ("trial", "simulate_hearts", 8),
 }
 
 

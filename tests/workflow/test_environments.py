@@ -104,3 +104,19 @@ def test_the_apptainer_definition_is_in_step():
     assert (REPOSITORY / run).is_file()
     tested = set(re.search(r'python3 -c "import (.*)"', text)[1].split(", "))
     assert {pypi_name(name) for name in tested - {"cardiocohort"}} <= lock().keys()
+
+
+def test_the_dockerfile_makes_the_image_of_the_apptainer_definition():
+    definition = (REPOSITORY / "envs/apptainer.def").read_text()
+    dockerfile = (REPOSITORY / "envs/Dockerfile").read_text().replace(" \\\n &&", "\nRUN")
+    found = dict(re.findall(r"^([A-Z]+) (.*)$", dockerfile, re.MULTILINE))
+    assert found["FROM"] == re.search(r"^From: (.*)$", definition, re.MULTILINE)[1]
+    copied = re.findall(r"^COPY (\S+) (\S+)$", dockerfile, re.MULTILINE)
+    assert copied == re.findall(r"^    (\S+) (/opt/cardiocohort/\S+)$", definition, re.MULTILINE)
+    steps = re.findall(r"^RUN (.*)$", dockerfile, re.MULTILINE)
+    post = re.search(r"%post\n(.*?)\n\n", definition, re.DOTALL)[1]
+    post += re.search(r"%test(\n.*)", definition)[1]
+    assert steps == [line.strip() for line in post.splitlines() if not line.strip().startswith("#")]
+    assert found["ENTRYPOINT"] == '["python3", "/opt/cardiocohort/workflow/run.py"]'
+    variables = re.findall(r"export (\S+)", definition)
+    assert variables == found["ENV"].split()[: len(variables)]

@@ -1,0 +1,120 @@
+"""The tutorial's commands and code, and the site of the documents."""
+
+import os
+import re
+import shlex
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import pyvista
+import yaml
+from PIL import Image
+
+from cardiocohort.cohort.table import read_cohort
+from heart_anatomy import HEART
+from workflow_runs import REPOSITORY, job_counts, snakemake
+
+DOCS = REPOSITORY / "docs"
+TUTORIAL = (DOCS / "tutorial.md").read_text()
+COMMANDS = re.findall(r"```bash\n(.*?)```", TUTORIAL, re.DOTALL)
+CODE = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
+ARMS = ("control", "ph")
+
+
+def arguments(block: str) -> list[str]:
+    """What a block `make run <target> ARGS="..."` gives to Snakemake, by the rules of shell and make."""
+    program, goal, *words = shlex.split(block.replace("\\\n", " "))
+    assert (program, goal) == ("make", "run")
+    (given,) = (word.removeprefix("ARGS=") for word in words if word.startswith("ARGS="))
+    given = given.replace("config/experiments", str(REPOSITORY / "config/experiments"))
+    return [*(word for word in words if "=" not in word), *shlex.split(given)]
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=range(len(COMMANDS)))
+def test_every_command_of_the_tutorial_can_be_planned(block, tmp_path):
+    """From another folder, where nothing is made yet, with the shipped prior."""
+    run = snakemake(tmp_path, *arguments(block), *([] if "--dry-run" in block else ["--dry-run"]))
+    assert run.returncode == 0, run.stdout
+    jobs = job_counts(run.stdout)
+    assert jobs["generate_anatomies"] == 4
+    simulated = "simulate" in block or "trial" in block
+    assert jobs.get("simulate_hearts", 0) == (8 if simulated else 0)
+    assert jobs.get("analyse_trial", 0) == ("trial" in block)
+
+
+def test_the_table_of_the_tutorial_is_that_of_the_experiment():
+    arms = read_cohort(REPOSITORY / "config/experiments/pulmonary_hypertension.tsv", HEART)
+    frame = pd.read_csv(REPOSITORY / "config/experiments/pulmonary_hypertension.tsv", sep="\t", dtype=str)
+    assert tuple(arm.name for arm in arms) == ARMS
+    for _, row in frame.iterrows():
+        cells = " | ".join(row[name] for name in ("arm", "n", "sex", "condition", "age", "bsa"))
+        assert f"| {cells} |" in TUTORIAL
+    config = yaml.safe_load((REPOSITORY / "config/experiments/pulmonary_hypertension.yaml").read_text())
+    assert config["arms"]["ph"]["meshing"]["rv_wall_mm"] == 7
+    assert "8 mm instead of 7 mm" in TUTORIAL
+
+
+def test_the_code_of_the_tutorial_runs_on_the_files_of_a_cohort(tmp_path, monkeypatch, capsys):
+    cohort = tmp_path / "results/cohorts/pulmonary_hypertension"
+    (cohort / "meshes/ph-0000").mkdir(parents=True)
+    columns = ("subject", "status", "left_ventricle_volume_ml", "right_ventricle_volume_ml")
+    rows = [("ph-00000", "accepted", 91.5, 180.5), ("ph-00001", "rejected", 77.25, 170.5)]
+    pd.DataFrame(rows, columns=columns).to_csv(cohort / "subjects.tsv", sep="\t", index=False)
+    grid = pyvista.ImageData(dimensions=(4, 4, 4)).cast_to_unstructured_grid()
+    grid["wall_mm"] = np.arange(grid.n_cells, dtype=float)
+    grid.save(cohort / "meshes/ph-0000/ph-00000.vtu")
+    monkeypatch.chdir(tmp_path)
+    for code in CODE:
+        exec(code, {})
+    printed = capsys.readouterr().out
+    assert "ph-00000" in printed
+    assert "ph-00001" not in printed
+    assert np.asarray(Image.open(cohort / "ph-00000.png")).std() > 0
+
+
+# ---- the site
+
+
+def site() -> dict:
+    """mkdocs.yml, without the one entry that names a function."""
+    return yaml.safe_load(re.sub(r"!!python\S+ ", "", (REPOSITORY / "mkdocs.yml").read_text()))
+
+
+def leaves(entries) -> list[str]:
+    """Pages of a navigation, in its order."""
+    if isinstance(entries, str):
+        return [entries]
+    entries = entries.values() if isinstance(entries, dict) else entries
+    return [leaf for entry in entries for leaf in leaves(entry)]
+
+
+def test_every_page_is_in_the_navigation_once():
+    pages = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob("**/*.md"))
+    assert sorted(leaves(site()["nav"])) == pages
+
+
+def test_the_site_uses_no_network():
+    settings = site()
+    assert settings["theme"]["font"] is False
+    assert "offline" in settings["plugins"]
+    for address in settings["extra"]["polyfills"]:
+        assert (DOCS / address).is_file()
+
+
+@pytest.mark.parametrize(
+    ("page", "markdown", "expected"),
+    [
+        ("a.md", "[LICENSE](../LICENSE) is", "`LICENSE` is"),
+        ("a.md", "[see](../tests/conftest.py#x)", "see (`tests/conftest.py`)"),
+        ("validation/a.md", "[up](../a.md) [P](../../Makefile)", "[up](../a.md) P (`Makefile`)"),
+        ("a.md", "[gone](../nowhere.md)", "[gone](../nowhere.md)"),
+        ("a.md", "![picture](../LICENSE)", "![picture](../LICENSE)"),
+    ],
+)
+def test_links_out_of_the_site_become_paths(page, markdown, expected):
+    hook = {}
+    exec((DOCS / "site_links.py").read_text(), hook)
+    place = SimpleNamespace(file=SimpleNamespace(src_uri=page))
+    assert hook["on_page_markdown"](markdown, place, {"docs_dir": os.fspath(DOCS)}, None) == expected
