@@ -7,6 +7,8 @@ import pytest
 # Test files run side by side, each on a core of its own. This is read when numerical libraries are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch  # noqa: F401 - before NGSolve, see cardiocohort.simulation.finite_elements
+
 
 def pytest_collection_modifyitems(items):
     """Files with long tests begin first, so that no worker is left alone with one of them in the end."""

@@ -1,6 +1,7 @@
 """The FEniCSx deck in DOLFINx and fenicsx-pulse, against the solver of `simulate` on the same mesh."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.settings import SimulationSettings
 from cardiocohort.simulation.subject import state_heart
 from simulated import ventricle
-from small_meshes import without_pinhole
+from small_meshes import two_labels, without_pinhole
 
 pytestmark = pytest.mark.long
 MECHANICS = Mechanics(lv_pressure_kpa=1.0, load_steps=4)
@@ -94,3 +95,32 @@ def test_fibres_reach_cardiac_geometries_and_the_curve_is_that_of_simulate(heart
     with open(deck / "output/loads.csv", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     assert 1e6 * float(last["volume_LV"]) == pytest.approx(volumes[-1], rel=0.02)  # from m³
+
+
+def test_dolfinx_reads_the_regions_and_interfaces_of_all_labels(deck, tmp_path):
+    """Volumes of regions and facets of interfaces; `deck` is there for the environment."""
+    model = two_labels()
+    exporters.label_writer("fenicsx")(model, tmp_path)
+    code = """
+import json, mpi4py.MPI as mpi, ufl
+from dolfinx import fem, io
+with io.XDMFFile(mpi.COMM_WORLD, "mesh.xdmf", "r") as file:
+    mesh = file.read_mesh(name="Mesh")
+    cells = file.read_meshtags(mesh, name="Cell tags")
+    mesh.topology.create_connectivity(2, 3)
+    facets = file.read_meshtags(mesh, name="Facet tags")
+size = {}
+for name, (tag, dimension) in json.load(open("markers.json")).items():
+    if dimension == 3:
+        dx = ufl.dx(domain=mesh, subdomain_data=cells)
+        size[name] = fem.assemble_scalar(fem.form(fem.Constant(mesh, 1.0) * dx(tag)))
+    else:
+        size[name] = len(facets.find(tag))
+json.dump(size, open("size.json", "w"))
+"""
+    done = fenicsx_environment.run(["-c", code], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    size = json.loads((tmp_path / "size.json").read_text())
+    for label in np.unique(model.region):
+        assert size.pop(model.name(label)) == pytest.approx(model.volumes_mm3[label - 1], rel=1e-9)
+    assert size == {name: len(part) for name, part in model.interfaces().items()}

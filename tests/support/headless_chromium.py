@@ -45,8 +45,7 @@ class Chromium:
         os.close(theirs_out)
         self._numbers, self._buffer, self._session = itertools.count(1), b"", None
         self.errors, self.requests, self._loaded = [], [], set()
-        target = self.call("Target.getTargets")["targetInfos"][0]["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        attached = self.call("Target.attachToTarget", targetId=self._page(), flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
@@ -127,6 +126,16 @@ class Chromium:
             clip = {"clip": box | {"scale": 1}}
         shot = self.call("Page.captureScreenshot", format="png", **clip)
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB"))
+
+    def _page(self) -> str:
+        """The target that is a page; it may come after the browser."""
+        until = time.monotonic() + LIMIT_S
+        while time.monotonic() < until:
+            for target in self.call("Target.getTargets")["targetInfos"]:
+                if target["type"] == "page":
+                    return target["targetId"]
+            time.sleep(0.05)
+        raise AssertionError("chromium has opened no page")
 
     def _next(self) -> dict:
         until = time.monotonic() + LIMIT_S

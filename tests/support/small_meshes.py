@@ -3,9 +3,11 @@
 import itertools
 
 import numpy as np
+import pyvista
 
+from cardiocohort.mesh.label_model import LabelModel
 from cardiocohort.mesh.model import BiventricularModel, Microstructure, VentricularCoordinates
-from cardiocohort.mesh.tetrahedron_geometry import boundary_facets
+from cardiocohort.mesh.tetrahedron_geometry import FACES, boundary_facets
 from cardiocohort.meshing.build import region_of
 
 # a cube's six tets around its diagonal (Kuhn); the same in every cube, so that neighbours conform
@@ -164,3 +166,32 @@ def _step(x):
     """From 0 to 1 over x in [0, 1], smoothly."""
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
+
+
+def two_labels(structures=("lower", "upper")):
+    """A label mesh, 10 x 10 x 20 mm in ten tetrahedra: `lower` with fibres along x, `upper` without."""
+    grid = pyvista.ImageData(dimensions=(2, 2, 3), spacing=(10, 10, 10)).to_tetrahedra(5)
+    tets, points = (
+        grid.cells_dict[pyvista.CellType.TETRA].astype(np.int64),
+        np.asarray(grid.points, dtype=float),
+    )
+    a, b, c = (points[tets[:, i]] - points[tets[:, 0]] for i in (1, 2, 3))
+    flip = np.einsum("ij,ij->i", a, np.cross(b, c)) < 0
+    tets[flip] = tets[flip][:, [0, 2, 1, 3]]
+    region = np.where(points[tets].mean(axis=1)[:, 2] < 10, 1, 2)
+    faces, owner = tets[:, FACES].reshape(-1, 3), np.repeat(np.arange(len(tets)), 4)
+    facets, sides = [], []
+    _, at = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True)
+    for face in range(at.max() + 1):
+        both = np.flatnonzero(at.ravel() == face)
+        labels = [*region[owner[both]], 0][:2]
+        if labels[0] != labels[1]:
+            facets.append(faces[both[0]])
+            sides.append(labels)
+    along = np.zeros((len(tets), 3))
+    along[region == 1] = [1, 0, 0]
+    node = np.zeros((len(points), 3))
+    return LabelModel(
+        points, tets, region, np.array(facets), np.array(sides), structures,
+        microstructure=Microstructure(along, along[:, [1, 0, 2]], along[:, [2, 1, 0]], node, node, node),
+    )  # fmt: skip

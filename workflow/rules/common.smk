@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from cardiocohort.anatomy import bundle_metadata
+from cardiocohort.anatomy.domains import read_domains
 from cardiocohort.cohort import covariates, people, plan, subject_columns, table
 from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.evaluation import arms as evaluation_arms
@@ -173,7 +174,8 @@ def planned_batches():
     cohort, size, seed = map(SETTINGS.get, ("cohort", "batch_size", "seed"))
     if SETTINGS["label_maps"]:
         return plan.batches_of_label_maps(cohort, label_maps_of(), size)
-    arms = table.read_cohort(located("cohort_table"), ANATOMY, COVARIATES)
+    domains = read_domains(SETTINGS["domains"], ANATOMY, GRID)
+    arms = table.read_cohort(located("cohort_table"), ANATOMY, COVARIATES, domains)
     base_maps = {}
     for arm in arms:
         if arm.base and not arm.base_arm:
@@ -237,7 +239,8 @@ def in_results(path):
     return Path(str(path).replace(plan.COHORT, folder)).exists()
 
 
-def simulated_tables(wildcards):
+@cache
+def simulated():
     """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
 
     All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
@@ -252,11 +255,26 @@ def simulated_tables(wildcards):
     )
 
 
+def simulated_tables(wildcards):
+    """An input function of the tables that `simulated` names."""
+    return simulated()
+
+
 def trial_results(wildcards):
     """Tables and figures of the trial, for the report: where the trial is run, or has run."""
     paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
     there = WITH_ENDPOINTS and all(map(in_results, paths))
     return paths if requested("trial") or there else []
+
+
+def compared_results(wildcards):
+    """Summaries and figures of the pairs, for the report: where they are compared, or have been."""
+    arms = [f"{plan.COHORT}/comparisons/{arm}" for arm in SIBLING_ARMS]
+    wanted = arms if requested("paired_comparison") else []
+    there = [arm for arm in arms if in_results(f"{arm}.summary.tsv")]
+    return [
+        f"{arm}{end}" for arm in wanted or there for end in (".summary.tsv", ".png")
+    ]
 
 
 # ---- bundles
@@ -345,7 +363,7 @@ if WITH_COHORT:
         ):
             arms = plan.arms_of(BATCHES).values()
             for sentence in people.check_trial_apart(
-                arms, located("cohort_table"), REFERENCE, RULES, COVARIATES
+                arms, located("cohort_table"), REFERENCE, RULES, COVARIATES, GRID
             ):
                 warn(sentence)
             if TARGETS_TABLE:
@@ -355,6 +373,7 @@ if WITH_COHORT:
                 ANATOMY.structures,
                 COVARIATES,
                 subject_columns.relations(plan.arms_of(BATCHES).values()),
+                subject_columns.parts(plan.arms_of(BATCHES).values()),
             )
             check_arms(SETTINGS, plan.arms_of(BATCHES))
             if WITH_ENDPOINTS or requested("trial"):

@@ -1,5 +1,5 @@
 # Report: who came out of the trial and how well, for people; and how it was made.
-# in  the tables of all stages and batches
+# in  the tables of all stages and batches; of trial, simulations and comparisons what there is
 # out <cohort>/manifest.tsv, <cohort>/subjects.tsv (.parquet, .schema.json), <cohort>/report/,
 #     <cohort>/config.resolved.yaml, <cohort>/cohort.tsv (the cohort table, as it was), <cohort>/provenance.json,
 #     <cohort>/ro-crate-metadata.json
@@ -129,6 +129,8 @@ rule write_report:
         reference_values=ancient(REFERENCE_VALUES),
         bundle=ancient(BUNDLE),
         trial=trial_results,
+        simulations=simulated_tables,
+        comparisons=compared_results,
         provenance="<cohort>/provenance.json",
         viewer=ancient(VIEWER_LIBRARY),
     output:

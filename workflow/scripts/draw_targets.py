@@ -8,15 +8,16 @@ base_anatomies (tables of their base's batch), or base_map (a label map file). P
 """
 
 import logging
+from pathlib import Path
 
 import pandas as pd
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.cohort import covariates, stage_tables
-from cardiocohort.cohort.table import Arm
+from cardiocohort.cohort.table import Arm, subject_name
 from cardiocohort.label_maps.reading import open_convention
-from cardiocohort.label_maps.sibling_base import read_base_map
+from cardiocohort.label_maps.sibling_base import read_base_map, read_made
 from cardiocohort.population import siblings
 from cardiocohort.population.explicit import explicit_targets, read_targets
 from cardiocohort.population.plausibility import population_for, warnings_of
@@ -27,16 +28,19 @@ from cardiocohort.runtime import script, tables
 
 
 def bases_of(inputs, arm, indices, anatomy, grid, reading):
+    """Bases by index, and the function that gives their label maps."""
     if inputs.get("base_map"):
         convention = open_convention(inputs.convention, anatomy, reading["geometry"])
         labels = read_base_map(inputs.base_map, anatomy, grid, convention)
         names = tuple(name for name in anatomy.structures if (labels == anatomy.label(name)).any())
         groups = [(anatomy.label(name),) for name in names]
         found = moments.measure_labels(labels, groups, grid.axes_mm())
-        return siblings.bases_of_map(indices, names, found)
+        return siblings.bases_of_map(indices, names, found), lambda index: labels
     wanted = tables.read_table(inputs.base_targets, stage_tables.TARGETS)
     achieved = tables.read_table(inputs.base_anatomies, stage_tables.ANATOMIES)
-    return siblings.bases_of_tables(arm, indices, wanted, achieved)
+    folder = Path(inputs.base_anatomies).with_suffix("")
+    bases = siblings.bases_of_tables(arm, indices, wanted, achieved)
+    return bases, lambda index: read_made(subject_name(arm.base, index), achieved, folder, anatomy)
 
 
 def _targets_table(inputs, anatomy, usual):
@@ -56,8 +60,9 @@ def main(snakemake):
     usual = usual_of(read_reference(inputs.usual, anatomy))
     population = population_for(arm, read_reference(reference, anatomy, usual, known)) if reference else None
     if arm.base:
-        bases = bases_of(inputs, arm, indices, anatomy, grid, p.base_reading)
-        targets = siblings.sibling_targets(arm, indices, p.seed, bases, population)
+        bases, labels_of = bases_of(inputs, arm, indices, anatomy, grid, p.base_reading)
+        bases, places = siblings.with_parts_of_all(arm, bases, labels_of, anatomy, grid)
+        targets = siblings.sibling_targets(arm, indices, p.seed, bases, population, places)
     elif arm.name in set((table := _targets_table(inputs, anatomy, usual))["arm"]):
         targets = explicit_targets(arm, indices, p.seed, table, population)
     else:

@@ -1,14 +1,14 @@
 """Rule solve_land2015: problems of Land et al. (2015), their solutions beside the published ones."""
 
-import ngsolve
 import pandas as pd
 
 from cardiocohort.runtime import artifacts, script
 from cardiocohort.simulation import land2015
+from cardiocohort.simulation.finite_elements import ng
 
 
 def main(snakemake):
-    ngsolve.SetNumThreads(snakemake.threads)
+    ng.SetNumThreads(snakemake.threads)
     published = pd.read_csv(snakemake.input.published, sep="\t")
     rows = [row for case in land2015.CASES for row in land2015.compare(case, published)]
     with artifacts.atomic_path(snakemake.output.table) as path:

@@ -8,7 +8,9 @@ from cardiocohort.cohort.table import Arm
 from cardiocohort.plotting import pages
 from cardiocohort.report import charts, gallery, page
 from cardiocohort.report.cohort_tables import read_cohort_tables
+from cardiocohort.report.function_section import function_of, read_runs
 from cardiocohort.report.manifest import COLUMNS
+from cardiocohort.report.pairs_section import pairs_of
 from cardiocohort.report.reference_values import read_reference_values
 from cardiocohort.report.summary import summarise
 from cardiocohort.report.trial_section import read_trial
@@ -24,7 +26,8 @@ def main(snakemake):
     summary = summarise(found, manifest, read_reference_values(i.reference_values), arms)
     drawn = charts.all_charts(summary, found.targets, anatomy)
     chosen = gallery.chosen(manifest)
-    shown = gallery.portray(chosen, Path(i.manifest).parent, found, manifest, anatomy)
+    runs = read_runs(i.get("simulations", []), manifest)
+    shown = gallery.portray(chosen, Path(i.manifest).parent, found, manifest, anatomy, runs)
     made = {
         "bundle": {"name": None, "weights_sha256": None, **read_card(i.bundle)},
         "config": p.config,
@@ -37,8 +40,12 @@ def main(snakemake):
         with artifacts.atomic_path(o[name]) as path:
             path.write_bytes(content)
     library = Path(i.viewer).read_text(encoding="utf-8")
-    trial = read_trial(i.get("trial", []))
-    content = page.html(p.config["cohort"], summary, drawn, shown, anatomy, made, library, trial)
+    sections = {
+        "trial": read_trial(i.get("trial", [])),
+        "function": function_of(runs, manifest),
+        "pairs": pairs_of(found, manifest, arms, i.get("comparisons", [])),
+    }
+    content = page.html(p.config["cohort"], summary, drawn, shown, anatomy, made, library, **sections)
     artifacts.write_text(o.page, content)
 
 

@@ -28,11 +28,11 @@ def main(snakemake):
     simulations = pd.concat(simulated, ignore_index=True) if simulated else pd.DataFrame()
     accepted = manifest.loc[manifest["status"] == Outcome.ACCEPTED, "subject"]
     measures = subjects.measure(found.anatomies, found.meshes, folder, anatomy, accepted)
-    constrained = subject_columns.relations(p.arms)
+    constrained, local = subject_columns.relations(p.arms), subject_columns.parts(p.arms)
     bases = {arm["name"]: arm["base"] for arm in p.arms}
-    frame = subjects.subjects(found, manifest, simulations, measures, anatomy, bases, constrained)
+    frame = subjects.subjects(found, manifest, simulations, measures, anatomy, bases, constrained, local)
     people = subjects.covariates_in(found.targets, covariates.known(i.get("covariates_table")))
-    columns = subject_columns.columns(anatomy.structures, people, constrained)
+    columns = subject_columns.columns(anatomy.structures, people, constrained, local)
     not_run = [
         stage for stage, rows in (("population", found.targets), ("simulation", simulations)) if rows.empty
     ]

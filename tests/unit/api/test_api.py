@@ -176,16 +176,21 @@ def test_a_mean_heart_is_a_targets_table(shipped, tmp_path):
 
 
 def test_the_recipe_for_explicit_targets_writes_them(tmp_path, monkeypatch):
-    """The first block of docs/howto.md: a left ventricle of 1.15^3 the mean's volume, the rest as it is."""
+    """The first block of docs/howto.md: a left ventricle of 1.15^3 the mean's volume, the rest as it is.
+
+    It writes the table of the experiment.
+    """
     monkeypatch.chdir(tmp_path)
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs/howto.md").read_text(), re.DOTALL)[1]
     exec(code, found := {})
-    read = read_targets("targets.tsv", HEART).set_index("structure")["volume_ml"]
+    read = read_targets("targets.tsv", HEART).set_index(["arm", "structure"])["volume_ml"]
+    experiment = pd.read_csv(ROOT / "config/experiments/ellipsoids_targets.tsv", sep="\t")
+    pd.testing.assert_frame_equal(pd.read_csv("targets.tsv", sep="\t"), experiment, atol=2e-3)
     person = {"sex": "female", "condition": "healthy", "age": 50, "bsa": 1.7}
     mean = cardiocohort.mean_heart(found["prior"], **person).set_index("structure")["volume_ml"]
-    assert (read / mean).to_dict() == pytest.approx(
-        {name: 1.15**3 if name == "left_ventricle" else 1.0 for name in HEART.structures}
-    )
+    for arm, factor in (("mean_heart", 1.0), ("large_lv", 1.15**3)):
+        wanted = {name: factor if name == "left_ventricle" else 1.0 for name in HEART.structures}
+        assert (read[arm] / mean).to_dict() == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize(

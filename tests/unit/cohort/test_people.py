@@ -9,7 +9,7 @@ from cardiocohort.cohort import covariates, people
 from cardiocohort.cohort.covariates import Distribution
 from cardiocohort.cohort.table import Arm, read_cohort
 from cardiocohort.runtime.errors import InputError
-from heart_anatomy import HEART
+from heart_anatomy import HEART, HEART_GRID
 from synthetic_population import given
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,7 +25,7 @@ def arm(**values):
 
 
 def check(*arms, reference=SHIPPED):
-    return people.check_trial(arms, "trial.tsv", reference, RULES, KNOWN)
+    return people.check_trial(arms, "trial.tsv", reference, RULES, KNOWN, HEART_GRID)
 
 
 def test_the_demo_asks_for_nothing_that_is_not_there():

@@ -140,6 +140,22 @@ def test_a_name_is_what_was_typed(tmp_path, name):
     assert complete({"cohort": 7}, typed_text([], ["batch_size=2", f"cohort={name}"]))["cohort"] == name
 
 
+@pytest.mark.parametrize(
+    ("domain", "message"),
+    [
+        ({"outside_x": {}}, "key 'domains': 'outside_x' cannot be used .*does not begin with `outside_`"),
+        ({"a": {"forms": "slab"}}, r"'domains\.a\.forms' is unknown; did you mean form"),
+        ({"a": {"form": "cone"}}, r"'domains\.a\.form': 'cone' is not one of"),
+        ({"a": {"axis": [0, 1]}}, r"'domains\.a\.axis': \[0, 1\] is too short"),
+        ({"a": {"low": float("nan")}}, r"'domains\.a\.low': nan is not a finite number"),
+        ({"a": {"radius": 0}}, r"'domains\.a\.radius': 0 is less than or equal"),
+    ],
+)
+def test_domains_are_checked_key_by_key(domain, message):
+    with pytest.raises(InputError, match=message):
+        complete({"domains": domain})
+
+
 def test_a_date_is_no_name_and_the_message_shows_it_as_typed(tmp_path):
     with pytest.raises(InputError, match=r"'cohort': '2024-01-02' cannot be used .*underscores"):
         complete(*as_read(tmp_path, "cohort: 2024-01-02"))

@@ -1,5 +1,9 @@
 """Decks of a mesh of all labels, read back by others' readers: regions, interfaces, units, fibres."""
 
+import json
+from xml.etree import ElementTree
+
+import h5py
 import meshio
 import numpy as np
 import pytest
@@ -7,41 +11,15 @@ import pyvista
 
 from cardiocohort import exporters
 from cardiocohort.exporters import _labels
-from cardiocohort.mesh.label_model import LabelModel, wrong_facets
-from cardiocohort.mesh.model import Microstructure
-from cardiocohort.mesh.tetrahedron_geometry import FACES
+from cardiocohort.mesh.label_model import wrong_facets
 from cardiocohort.meshing.settings import LABEL_FORMATS
 from cardiocohort.runtime.errors import InputError
+from small_meshes import two_labels
 
 
 @pytest.fixture(scope="module")
 def model():
-    """A box of 10 x 10 x 20 mm in twelve tetrahedra: `lower` with fibres along x, `upper` without."""
-    box = pyvista.ImageData(dimensions=(2, 2, 3), spacing=(10, 10, 10)).to_tetrahedra(5)
-    tets, points = (
-        box.cells_dict[pyvista.CellType.TETRA].astype(np.int64),
-        np.asarray(box.points, dtype=float),
-    )
-    a, b, c = (points[tets[:, i]] - points[tets[:, 0]] for i in (1, 2, 3))
-    flip = np.einsum("ij,ij->i", a, np.cross(b, c)) < 0
-    tets[flip] = tets[flip][:, [0, 2, 1, 3]]
-    region = np.where(points[tets].mean(axis=1)[:, 2] < 10, 1, 2)
-    faces, owner = tets[:, FACES].reshape(-1, 3), np.repeat(np.arange(len(tets)), 4)
-    facets, sides = [], []
-    _, at = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True)
-    for face in range(at.max() + 1):
-        both = np.flatnonzero(at.ravel() == face)
-        labels = [*region[owner[both]], 0][:2]
-        if labels[0] != labels[1]:
-            facets.append(faces[both[0]])
-            sides.append(labels)
-    along = np.zeros((len(tets), 3))
-    along[region == 1] = [1, 0, 0]
-    node = np.zeros((len(points), 3))
-    made = LabelModel(
-        points, tets, region, np.array(facets), np.array(sides), ("lower", "upper"),
-        microstructure=Microstructure(along, along[:, [1, 0, 2]], along[:, [2, 1, 0]], node, node, node),
-    )  # fmt: skip
+    made = two_labels()
     assert wrong_facets(made) == 0
     return made
 
@@ -98,6 +76,29 @@ def test_calculix(model, tmp_path):
         assert np.array_equal(block.data, model.tets[model.region == label])
         assert name in mesh.cell_sets
     assert (model.points_mm[mesh.point_sets["LOWER_TO_UPPER"]][:, 2] == 10).all()
+
+
+def test_fenicsx(model, tmp_path):
+    """What DOLFINx itself reads of such files is tested with the FEniCSx deck."""
+    _labels.write_fenicsx(model, tmp_path)
+    named = json.loads((tmp_path / "markers.json").read_text())
+    tree = ElementTree.parse(tmp_path / "mesh.xdmf")
+    with h5py.File(tmp_path / "mesh.h5") as store:
+        for item in tree.iter("DataItem"):  # what the XDMF says of the arrays is so
+            file, _, name = item.text.partition(":")
+            assert file == "mesh.h5"
+            assert list(store[name].shape) == [int(n) for n in item.get("Dimensions").split()]
+        regions = store["MeshTags/Cell tags/Values"][:, 0]
+        facets = store["MeshTags/Facet tags/topology"][:]
+        tags = store["MeshTags/Facet tags/Values"][:, 0]
+    assert {name: tag for name, (tag, dimension) in named.items() if dimension == 3} == {
+        "lower": 1,
+        "upper": 2,
+    }
+    assert np.array_equal(regions, model.region)
+    for name, part in model.interfaces().items():
+        assert np.array_equal(facets[tags == named[name][0]], part)
+    assert len(facets) == len(model.facets)
 
 
 def test_surfaces_enclose_their_regions(model, tmp_path):

@@ -21,7 +21,7 @@ from decks import many, models
 from small_meshes import box
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-FORMATS = ["calculix", "febio", "fenicsx", "opencarp", "svmultiphysics", "vtu"]
+FORMATS = ["calculix", "febio", "fenicsx", "opencarp", "surfaces", "svmultiphysics", "vtu"]
 
 
 def export(name, model, tmp_path_factory) -> tuple[Path, list[Path]]:
@@ -76,7 +76,7 @@ def test_every_file_is_listed_and_the_readme_says_how_to_run_it(name, tmp_path_f
     folder, written = export(name, box(), tmp_path_factory)
     assert sorted(written) == sorted(path for path in folder.rglob("*") if path.is_file())
     assert written[-1].name == "README.txt"
-    assert "Run with: " in written[-1].read_text() or name == "vtu"
+    assert "Run with: " in written[-1].read_text() or name in ("vtu", "surfaces")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -121,6 +121,19 @@ def test_vtu_reads_back_with_meshio(model, tmp_path_factory):
     assert np.array_equal(surface["node"][surface.regular_faces], model.facets)
     assert np.array_equal(surface.points, model.points_mm[surface["node"]])
     assert np.array_equal(surface.cell_data["facet"], model.facet_tag)
+
+
+def test_surfaces_enclose_the_wall_and_meet(tmp_path_factory):
+    model = box()
+    folder, _ = export("surfaces", model, tmp_path_factory)
+    wall = pyvista.read(folder / "wall.stl")
+    assert wall.is_manifold
+    assert wall.volume == pytest.approx(model.tet_volumes_mm3.sum(), rel=1e-6)
+    parts = [pyvista.read(folder / f"{name}.stl") for name in FACETS]
+    assert sum(part.n_cells for part in parts) == wall.n_cells
+    assert sum(part.area for part in parts) == pytest.approx(wall.area)
+    scene = pyvista.read(folder / "heart.glb").combine().extract_surface(algorithm=None)
+    assert scene.area == pytest.approx(1e-6 * wall.area, rel=1e-5)
 
 
 @many

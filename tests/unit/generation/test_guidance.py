@@ -246,8 +246,8 @@ def test_a_subject_alone_or_in_a_batch_has_the_same_label_map(prior, bundle):
     settings = GuidanceSettings(steps=12)
     rows = [target_rows(f"a-{i}", 60.0 + 20 * i) for i in range(4)]
     seeds = [np.random.SeedSequence(i) for i in range(4)]
-    together, _ = anatomies.sample_labels(prior, constraints_of(bundle, prior, rows), seeds, settings)
+    together, _, _ = anatomies.sample_labels(prior, constraints_of(bundle, prior, rows), seeds, settings)
     for i in range(4):
         own = constraints_of(bundle, prior, rows[i : i + 1])
-        alone, _ = anatomies.sample_labels(prior, own, seeds[i : i + 1], settings)
+        alone, _, _ = anatomies.sample_labels(prior, own, seeds[i : i + 1], settings)
         assert np.mean(alone[0] == together[i]) > 0.97

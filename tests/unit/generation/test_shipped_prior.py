@@ -14,7 +14,8 @@ from cardiocohort.anatomy.label_map import LabelMap, read_label_map, write_volum
 from cardiocohort.cohort.grammar import parse_edits
 from cardiocohort.cohort.table import Arm, read_cohort
 from cardiocohort.diffusion.bundle import load_prior
-from cardiocohort.generation import anatomies
+from cardiocohort.generation import anatomies, judging
+from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.label_maps import sibling_base
 from cardiocohort.label_maps.sibling_base import read_base_map
 from cardiocohort.population.plausibility import population_for
@@ -203,3 +204,22 @@ def test_halving_the_rv_leaves_the_rest_of_a_generated_heart(cohort, tmp_path):
         sibling.to_dict(), 0, pd.DataFrame([listed]), pd.DataFrame([judged]), folder
     )
     assert_halved(given, read_label_map(folder / record["file"], HEART).labels, sibling, tmp_path)
+
+
+def test_topology_guidance_closes_a_thin_wall_and_moves_little_else():
+    sampler = judging.open_sampler(str(BUNDLE), str(RULES), GuidanceSettings(), "cpu")
+    seeds = [np.random.SeedSequence((777, 28))]  # the first of 40 that fails by its wall alone, in one spot
+    labels, _, z = anatomies.sample_labels(sampler.prior, [], seeds, sampler.settings)
+    rows = pd.DataFrame({"structure": list(HEART.structures), "constrained": ""})
+    own = moments.measure_labels(labels[0], [(k,) for k in range(1, 11)], HEART_GRID.axes_mm())
+    rows = rows.assign(**moments.to_columns(own))
+    before = judging.judge(sampler, rows, labels[0])
+    assert before.verdict.failed_rules == ("wall_thin.left_ventricle.myocardium",)
+    after = judging.improved(sampler, rows, before, z)
+    assert after.verdict.accepted
+    assert after.repairs[0].startswith("topology guidance, ")
+    assert (before.labels != after.labels).sum() < 0.01 * (before.labels > 0).sum()
+    assert before.achieved.volume_ml == pytest.approx(after.achieved.volume_ml, rel=0.01)
+    assert before.achieved.centroid_mm == pytest.approx(after.achieved.centroid_mm, abs=0.5)
+    # a sample that the gate accepts is left as it is
+    assert judging.improved(sampler, rows, after, z) is after

@@ -156,7 +156,7 @@ def test_cells_within_reach_are_free_and_no_others(tiny):
     labels = tiny_heart()
     edge, size = prior.latent_shape[1], 32 // prior.latent_shape[1]
     distance = ndimage.distance_transform_edt(labels != 2) * GRID.spacing_mm
-    free = siblings.free_cells(labels, [((2,), 3.0)], prior, 5.0)[0, 0].numpy()
+    free = siblings.free_cells([(labels == 2, 3.0)], prior, 5.0)[0, 0].numpy()
     for cell in np.ndindex(edge, edge, edge):
         block = distance[tuple(slice(size * i, size * (i + 1)) for i in cell)]
         assert free[cell] == (block.min() <= 8.0)
@@ -172,7 +172,7 @@ def test_held_cells_keep_the_base_at_every_level(tiny):
     free[..., :2] = 1.0
     occupancy = prior.logits(latent).softmax(1)
     base, sigmas = (
-        siblings.Base(latent, free, occupancy, torch.tensor([[0.0, 1.0, 0.0]])),
+        siblings.Base(latent, free, occupancy, torch.tensor([0.0, 1.0, 0.0]).reshape(1, 3, 1, 1, 1)),
         [1.0, 0.5, 0.1, 0.0],
     )
     denoise = guided(prior, constraints, GuidanceSettings(guide_every=1), sigmas, base=base)
@@ -188,8 +188,8 @@ def test_held_cells_keep_the_base_at_every_level(tiny):
 def test_structures_apart_touch_no_edited_one():
     labels = read_base_map(TEMPLATES[0], HEART, HEART_GRID, CONVENTION)
     ventricle, cava = (HEART.label(name) for name in ("right_ventricle", "superior_vena_cava"))
-    both = siblings.apart(labels, [(ventricle,), (cava,)], 11)
-    one = siblings.apart(labels, [(ventricle,)], 11)
+    both = siblings.apart(labels, [labels == ventricle, labels == cava], 11)
+    one = siblings.apart(labels, [labels == ventricle], 11)
     assert not both[[0, ventricle, cava]].any()
     assert one[cava]
     for k in set(range(1, 11)) - {ventricle}:
@@ -205,8 +205,8 @@ def test_labels_that_the_base_lacks_are_not_held():
     """An overlap with nothing would outweigh every moment: a base without veins got 5 % more wall."""
     labels = read_base_map(TEMPLATES[0], HEART, HEART_GRID, CONVENTION)
     vein, ventricle = HEART.label("pulmonary_vein"), HEART.label("right_ventricle")
-    assert siblings.apart(labels, [(ventricle,)], 11)[vein]
-    assert not siblings.apart(np.where(labels == vein, 0, labels), [(ventricle,)], 11)[vein]
+    assert siblings.apart(labels, [labels == ventricle], 11)[vein]
+    assert not siblings.apart(np.where(labels == vein, 0, labels), [labels == ventricle], 11)[vein]
 
 
 def test_a_structure_strays_by_what_its_dice_lacks():
@@ -216,7 +216,8 @@ def test_a_structure_strays_by_what_its_dice_lacks():
     moved = at.roll(1, 2)
     anything = torch.zeros(1, 1, 1, 1, 1)
     for mask, expected in (([0, 1, 0], 1.0), ([0, 0, 1], 4.0), ([0, 1, 1], 5.0), ([0, 0, 0], 0.0)):
-        base = siblings.Base(anything, anything, at, torch.tensor([mask], dtype=torch.float32))
+        held = torch.tensor(mask, dtype=torch.float32).reshape(1, 3, 1, 1, 1)
+        base = siblings.Base(anything, anything, at, held)
         assert float(base.base_deviation(moved)) == pytest.approx(expected)
         assert float(base.base_deviation(at)) == 0.0
 

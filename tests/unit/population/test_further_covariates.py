@@ -202,7 +202,9 @@ def test_height_and_class_reach_the_targets(tmp_path, clinic):
         f"mixed\t60\t{FAILURE}\t\t165+-5\t70 % II, 30 % III\t",
         f"open\t60\t{FAILURE}\t\t\t\t",
     )
-    assert check_trial(arms.values(), "trial.tsv", clinic, tmp_path / "none.tsv", known())[:-1] == []
+    assert (
+        check_trial(arms.values(), "trial.tsv", clinic, tmp_path / "none.tsv", known(), HEART_GRID)[:-1] == []
+    )
     reference = read_reference(clinic, HEART)
     targets = {
         name: drawn_targets(one, range(60), 0, population_for(one, reference), 0.95)
@@ -285,12 +287,12 @@ def test_siblings_have_the_covariates_of_their_base(tmp_path, clinic):
 def test_what_no_subject_has_is_refused_before_any_job(tmp_path, clinic, cells, message):
     arms = trial(tmp_path, f"ii\t2\t{FAILURE}\t\t{cells}\t")
     with pytest.raises(InputError, match=rf"arm 'ii'.*{message}"):
-        check_trial(arms.values(), "trial.tsv", clinic, tmp_path / "none.tsv", known())
+        check_trial(arms.values(), "trial.tsv", clinic, tmp_path / "none.tsv", known(), HEART_GRID)
 
 
 def test_heights_beyond_the_population_and_together_unlike_it_are_warned_of(tmp_path, clinic):
     arms = trial(tmp_path, f"tall\t3\t{FAILURE}\t\t230\tII\t")
-    found = check_trial(arms.values(), "trial.tsv", clinic, tmp_path / "none.tsv", known())
+    found = check_trial(arms.values(), "trial.tsv", clinic, tmp_path / "none.tsv", known(), HEART_GRID)
     assert any("height_cm reaches 230 to 230, outside the reference population's" in text for text in found)
     reference = read_reference(clinic, HEART)
     people = reference.covariates

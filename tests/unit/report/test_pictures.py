@@ -1,14 +1,16 @@
 """Pictures: the z-buffer, surfaces of labels, ellipsoids, and which side is which."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cardiocohort.anatomy.label_map import LabelMap, read_label_map
+from cardiocohort.anatomy.moments import from_ellipsoid, to_columns
 from cardiocohort.mesh.model import FACETS, REGIONS, BiventricularModel, Microstructure
 from cardiocohort.mesh.tetrahedron_geometry import boundary_facets
 from cardiocohort.plotting import palette, render
 from cardiocohort.plotting.render import ANTERIOR, POSTERIOR, Frame, Layer, Surface
-from cardiocohort.report import portraits, shapes
+from cardiocohort.report import charts, portraits, shapes
 from heart_anatomy import HEART
 from report_cohort import TEMPLATES
 
@@ -274,3 +276,29 @@ def test_a_mesh_without_fibres_is_drawn_without_their_lines():
     changed = np.abs(with_lines - without).max(axis=-1) > 8
     assert 0 < changed.mean() < 0.2
     assert with_lines[changed].mean() < without[changed].mean()
+
+
+def test_a_part_has_the_colour_of_its_structure_and_is_never_cut():
+    """Structures beyond the twelfth are left out of the errors; parts are what an arm is about."""
+    names = [*HEART.structures, "aorta+left_atrium", "myocardium+aorta", "aorta@root"]
+    errors = dict.fromkeys(("volume_error_percent", "centroid_error_mm", "shape_error"), 1.0)
+    rows = pd.DataFrame({"structure": names, "constrained": "size,position,shape", **errors})
+    rows = rows.assign(target_volume_ml=20.0, achieved_volume_ml=21.0)
+    figure = charts.targets_and_achieved(rows, HEART.structures)
+    first = figure.axes[2].get_yticklabels()[0].get_text()
+    assert first.replace("\n", " ") == "aorta @ root"
+    legend = dict(zip(*reversed(legend_of(figure)), strict=True))
+    assert legend["aorta @ root"] == legend["aorta"] == palette.COLOURS["aorta"]
+
+    moments = to_columns(from_ellipsoid(np.zeros((1, 3)), np.full((1, 3), 9.0), np.eye(3)[None]))
+    (outline,) = portraits.outlines(
+        pd.DataFrame({"structure": ["aorta@root"], "constrained": ["size"], **moments}), HEART
+    )
+    assert (outline.structure, outline.colour) == ("aorta", palette.COLOURS["aorta"])
+
+
+def legend_of(figure) -> tuple[list[str], list[str]]:
+    """Colours and words of a figure's legend."""
+    (legend,) = figure.legends
+    colours = [handle.get_color() for handle in legend.legend_handles]
+    return colours, [text.get_text() for text in legend.get_texts()]

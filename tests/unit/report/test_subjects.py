@@ -9,8 +9,11 @@ import pytest
 
 import report_cohort
 import write_subjects
+from cardiocohort.anatomy import domains
+from cardiocohort.anatomy.domains import Domain, to_text
 from cardiocohort.anatomy.label_map import LabelMap
 from cardiocohort.anatomy.moments import from_ellipsoid
+from cardiocohort.cohort.table import Arm
 from cardiocohort.mesh import storage
 from cardiocohort.report import heart_shape
 from cardiocohort.report.cohort_tables import read_cohort_tables
@@ -20,15 +23,28 @@ from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import NO_FILE, sha256
 from cardiocohort.runtime.errors import InputError, SubjectError
 from cardiocohort.simulation.subject import table_row
+from heart_anatomy import HEART_GRID
 from small_meshes import biventricle, truncated_ellipsoid
 from workflow_runs import make_bundle
 
 HEALTHY, DILATED = report_cohort.ARMS
 BATCHES = [f"{arm}-0000" for arm in report_cohort.ARMS]
+SLAB = Domain(form="slab", frame="heart", axis=[0, 0, 1], low=0, high=20)
+CONSTRAINTS = (("aorta/left_ventricle", ("direction",)), ("aorta@slab", ("size",)))
 ARMS = [
-    {"name": HEALTHY, "base": "", "constraints": {}},
-    {"name": DILATED, "base": HEALTHY, "constraints": {"aorta/left_ventricle": ["direction"]}},
+    Arm(HEALTHY, 4, {}, None, (), ()).to_dict(),
+    Arm(DILATED, 4, {}, None, CONSTRAINTS, (), HEALTHY, {"slab": SLAB}).to_dict(),
 ]
+
+
+def add_slab(path: str) -> None:
+    """Rows of `aorta@slab` with half the aorta's volume, in a table of targets or anatomies."""
+    frame = pd.read_parquet(path)
+    rows = frame[frame["structure"] == "aorta"].assign(structure="aorta@slab")
+    rows["volume_ml"] /= 2.0
+    place = to_text(domains.place(SLAB, domains.HEART, HEART_GRID))
+    whole, part = frame.assign(domain=""), rows.assign(domain=place)
+    pd.concat([whole, part], ignore_index=True).to_parquet(path)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +52,8 @@ def made(tmp_path_factory):
     """Inputs and outputs of the script for two arms of four, of which four hearts were accepted."""
     folder = tmp_path_factory.mktemp("cohort")
     paths = report_cohort.write_cohort(folder)
+    for stage in ("targets", "anatomies"):
+        add_slab(paths[stage][1])
     model = biventricle(polar_nodes=12, azimuth_nodes=32)
     for path in paths["meshes"]:
         frame = pd.read_csv(path, sep="\t", keep_default_na=False, na_values=[""])
@@ -95,7 +113,7 @@ def test_every_requested_heart_has_a_row_and_only_accepted_ones_are_measured(fra
     assert len(lost) == 4
     assert (lost["reason"] != "").all()
     measured = [name for name in frame if name.endswith(("_volume_ml", "_sphericity", "_curvature_ratio"))]
-    measured = [name for name in measured if "target" not in name] + [
+    measured = [name for name in measured if "target" not in name and "_at_slab_" not in name] + [
         RENAMED.get(name, name) for name in FROM_MESH
     ]
     assert lost[measured].isna().all(axis=None)
@@ -121,6 +139,17 @@ def test_values_follow_from_the_stage_tables(frame, made):
     np.testing.assert_allclose(ways, away / np.linalg.norm(away))
     assert frame.loc[f"{DILATED}-00001", "base"] == f"{HEALTHY}-00001"
     assert 0.4 < row["left_ventricle_conicity"] < 0.9  # of a template heart
+
+
+def test_parts_of_structures_have_columns_and_slabs_an_area(frame):
+    row = frame.loc[f"{DILATED}-00000"]
+    assert row["aorta_at_slab_volume_ml"] == pytest.approx(row["aorta_volume_ml"] / 2)
+    assert row["aorta_at_slab_target_volume_ml"] == pytest.approx(row["aorta_target_volume_ml"] / 2)
+    assert row["aorta_at_slab_volume_error_percent"] == pytest.approx(10.0)
+    assert row["aorta_at_slab_centroid_error_mm"] == pytest.approx(3.0)
+    assert row["aorta_at_slab_area_mm2"] == pytest.approx(1000 * row["aorta_at_slab_volume_ml"] / 20)
+    other = frame.loc[f"{HEALTHY}-00000"]  # of an arm that does not name it
+    assert other[[name for name in frame if "_at_slab_" in name]].isna().all()
 
 
 def test_both_files_say_the_same_and_the_dictionary_all_of_it(frame, made):

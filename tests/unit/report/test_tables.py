@@ -1,6 +1,7 @@
 """Manifest, comparison of targets and achieved, selection, reference values and the page."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -21,6 +22,7 @@ from cardiocohort.cohort.grammar import Edit
 from cardiocohort.cohort.table import Arm
 from cardiocohort.config.check import complete
 from cardiocohort.metrics.agreement import agreement, error_table, errors_by_subject
+from cardiocohort.plotting import pages
 from cardiocohort.report import acceptance, gallery, reference_values
 from cardiocohort.report.baseline_table import baseline_table
 from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
@@ -30,7 +32,9 @@ from cardiocohort.report.summary import summarise
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import sha256
 from cardiocohort.runtime.errors import InputError
+from cardiocohort.simulation.pairs import QUANTITIES, summary
 from headless_chromium import SOFTWARE_GL, Chromium, needs_chromium
+from simulated_runs import failed_run, write_run, write_table
 from workflow_runs import REPOSITORY, make_bundle
 
 VIEWER_LIBRARY = REPOSITORY / "resources/viewer/three.min.js"
@@ -306,7 +310,7 @@ def write_trial(folder: Path) -> list[str]:
     return list(output.values())
 
 
-def write_page(folder: Path, paths: dict, seeds: dict, **further) -> Checked:
+def write_page(folder: Path, paths: dict, seeds: dict, arms=(), **further) -> Checked:
     """Run the two scripts as their rules do; the page, parsed. further: input files of the page."""
     bundle = make_bundle(folder / "bundle")
     record = {
@@ -337,7 +341,7 @@ def write_page(folder: Path, paths: dict, seeds: dict, **further) -> Checked:
     names = names if paths["targets"] else names[:3]
     output = {name: str(folder / "report" / f"{name}.png") for name in names}
     output |= {"gallery": str(folder / "report/gallery.jpg"), "page": str(folder / "report/cohort.html")}
-    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1, "arms": ARM_SETTINGS}, arms=[])
+    params = SimpleNamespace(config={"cohort": "trial <1>", "seed": 1, "arms": ARM_SETTINGS}, arms=list(arms))
     write_report.main(SimpleNamespace(input=named(**paths, **extra), output=named(**output), params=params))
     assert all(Path(path).stat().st_size > 3000 for path in output.values())
     return Checked(Path(output["page"]).read_text(encoding="utf-8"))
@@ -361,21 +365,35 @@ def test_who_was_not_accepted_is_named_with_the_place_of_the_reasons(paths, tmp_
 
 @pytest.fixture(scope="module")
 def page(folder, paths):
-    return write_page(folder, paths, SEEDS, trial=write_trial(folder))
+    """With a trial, with simulations, and the second arm as if it were of siblings of the first."""
+    edits = (Edit("aorta", "volume", "multiply", 0.8),)
+    siblings = Arm(DILATED, None, {}, None, (), edits, HEALTHY).to_dict()
+    batch = folder / f"simulations/{HEALTHY}-0000"
+    runs = [write_run(batch, f"{HEALTHY}-00000"), failed_run(f"{HEALTHY}-00001")]
+    simulations = [write_table(batch.with_suffix(".tsv"), runs)]
+    trial = write_trial(folder)
+    comparisons = [f"{folder}/{DILATED}.summary.tsv", f"{folder}/{DILATED}.png"]
+    nothing = pd.DataFrame({"verdict": [], **{f"{p}{q}": [] for p in ("", "base_") for q in QUANTITIES}})
+    summary(nothing).to_csv(comparisons[0], sep="\t", index=False)
+    shutil.copy(trial[-1], comparisons[1])
+    return write_page(
+        folder, paths, SEEDS, [siblings], trial=trial, simulations=simulations, comparisons=comparisons
+    )
 
 
 def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
     assert not any("src" in script for script in page.all("script"))
     assert not page.all("link")
     images = page.all("img")
-    # charts, of the trial too, views of anatomies, bull's-eyes of meshed hearts
-    assert len(images) == 5 + 4 + 7 * 4 + 4
+    # charts, of trial, simulation and pairs too, views of anatomies, bull's-eyes of meshed hearts
+    assert len(images) == 5 + 4 + 2 + 1 + 7 * 4 + 4
     assert all(image["src"].startswith("data:image/") and image["alt"].strip() for image in images)
     links = {a["href"] for a in page.all("a")}
     assert {link[1:] for link in links if link.startswith("#")} <= page.ids
     beside = {link for link in links if not link.startswith("#")}
     written = {"../manifest.tsv", "../provenance.json", "../config.resolved.yaml"}
-    assert beside == written | {"../trial/contrasts.tsv"}
+    written |= {"../trial/contrasts.tsv", "../subjects.tsv", f"../comparisons/{DILATED}.tsv"}
+    assert beside == written
     assert sum(len(image["src"]) for image in images) / len(images) * (4 + 24 * 5) < 10e6
     size = (folder / "report/cohort.html").stat().st_size
     assert VIEWER_LIBRARY.stat().st_size + size / 7 * 8 < 15e6
@@ -405,6 +423,20 @@ def test_the_page_has_a_section_for_a_trial_that_was_run(page):
     assert (
         "left ventricle volume ml (primary) dilated cardiomyopathy healthy women unpaired 5, 6 1, 0" in text
     )
+
+
+def test_numbers_are_written_with_a_minus_only_where_they_are_less_than_zero():
+    assert [pages.number(v) for v in (-0.04, 0.04, -0.06, float("nan"))] == ["0.0", "0.0", "−0.1", "–"]
+
+
+def test_the_page_has_sections_for_simulations_and_siblings(page):
+    text = " ".join(" ".join(page.text).split())
+    assert f"{HEALTHY}-00001 failed simulation did not converge step 3, J < 0 40" in text
+    assert "healthy women 2 1 1 0 dilated cardiomyopathy 0 0 0 2" in text
+    assert "healthy women LV volume, loaded mL 0.5 ± – 0.5 1" in text
+    assert "healthy women 1 basal anterior 1 1.0 ± –" in text
+    assert "dilated cardiomyopathy healthy women aorta: volume ×0.8 4" in text
+    assert "left_ventricle" not in text
 
 
 @needs_chromium

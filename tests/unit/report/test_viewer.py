@@ -20,11 +20,12 @@ from cardiocohort.mesh.tetrahedron_geometry import boundary_facets
 from cardiocohort.plotting import pages, palette, render
 from cardiocohort.report import bullseye, page, portraits, shapes, viewer
 from cardiocohort.report.charts import words
+from cardiocohort.report.motion import MOST_FRAMES, Motion
 from cardiocohort.report.portraits import Outline
 from headless_chromium import NO_GL, SOFTWARE_GL, Chromium, needs_chromium
 from heart_anatomy import HEART
 from report_cohort import TEMPLATES
-from small_meshes import biventricle, box
+from small_meshes import biventricle, box, two_labels
 from workflow_runs import REPOSITORY
 
 LIBRARY = REPOSITORY / "resources/viewer"
@@ -104,8 +105,65 @@ def test_the_same_heart_has_the_same_data(solids, ventricles):
     some = {name: solids[name] for name in ("left_ventricle", "aorta")}
     first, again = (json.dumps(viewer.scene(some, [], ventricles, SCALE), allow_nan=False) for _ in range(2))
     assert first == again
-    most = viewer.MOST_FACETS / len(ventricles.facets) * len(first) + 10 * 1.34 * viewer.MOST * 9
-    assert 8 * most < 13e6  # meshes as fine and structures as large as can be: leaves two for the rest
+    moving = json.dumps(viewer.scene(some, [], ventricles, SCALE, beating(ventricles)), allow_nan=False)
+    for text, facets in ((first, viewer.MOST_FACETS), (moving, viewer.MOST_MOVING)):
+        share = max(facets / len(ventricles.facets), 1.0)
+        most = share * len(text) + 10 * 1.34 * viewer.MOST * 9
+        assert 8 * most < 13e6  # meshes as fine and structures as large as can be: leaves two for the rest
+
+
+def beating(model, n=MOST_FRAMES):
+    """A motion that widens along x and shortens along z, with strains from none to 20 percent."""
+    along = 0.2 * np.sin(np.linspace(0, np.pi, n))
+    places = np.stack([model.points_mm * [1 + a, 1.0, 1 - a] for a in along])
+    strain = np.repeat(along[:, None], len(model.tets), axis=1)
+    return Motion([f"{k} of {n}" for k in range(n)], places, strain)
+
+
+@pytest.mark.parametrize("most", [10**6, 3000])
+def test_a_moving_mesh_has_its_places_strains_and_fibres(monkeypatch, ventricles, most):
+    """Whole, and thinned: points keep within the step, and turn with the tets."""
+    monkeypatch.setattr(viewer, "MOST_MOVING", most)
+    moved = beating(ventricles)
+    part = viewer.mesh(ventricles, SCALE, moved)
+    points, triangles = surface_of(part)
+    steps = array(part["motion"]["steps"], "i1").reshape(MOST_FRAMES, -1, 3) * part["motion"]["move_mm"]
+    wanted = np.stack([points * (p[0] / ventricles.points_mm[0] - 1) for p in moved.places_mm])
+    # thinned points lie between nodes: they move as the nearest one does
+    assert np.abs(steps - wanted).max() <= part["motion"]["move_mm"] / 2 + (1e-2 if most > 1e5 else 1.0)
+    strain = array(part["paints"]["strain"], "i1").reshape(MOST_FRAMES, len(triangles)) * viewer.STRAIN_UNIT
+    np.testing.assert_allclose(strain, moved.strain[:, :1].repeat(len(triangles), 1), atol=0.0026)
+    along = array(part["fibres"]["along"], "i1").reshape(MOST_FRAMES, -1, 3) / 127
+    np.testing.assert_allclose(np.linalg.norm(along, axis=-1), 1.0, atol=0.02)
+    stretch = moved.places_mm[6][0] / ventricles.points_mm[0]
+    carried = along[0] * stretch
+    carried /= np.linalg.norm(carried, axis=-1, keepdims=True)
+    np.testing.assert_allclose(along[6], carried, atol=0.03)
+
+
+def test_a_mesh_of_all_labels_has_the_closed_surface_of_each_region():
+    model = two_labels(HEART.structures)
+    node = np.where(model.points_mm[:, 2:] <= 10, [1.0, 0, 0], 0.0)  # of the interface too
+    micro = replace(
+        model.microstructure, node_f0=node, node_s0=node[:, [1, 0, 2]], node_n0=node[:, [2, 1, 0]]
+    )
+    model = replace(model, microstructure=micro)
+    part = viewer.scene({}, [], model, SCALE)["mesh"]
+    points, triangles = surface_of(part)
+    number = array(part["paints"]["structures"], "u1")
+    for k, expected in enumerate(model.volumes_mm3):
+        assert volume(points, triangles[number == k]) == pytest.approx(expected, rel=1e-3)
+    along = array(part["fibres"]["along"], "i1").reshape(-1, 3)
+    rooted = indices_of(part["fibres"], "nodes")
+    np.testing.assert_array_equal(along, [[127, 0, 0]] * 8)
+    assert set(rooted) <= set(triangles[number == 0].ravel())  # once: not on the upper region's interface
+    outside = portraits.outside(model)
+    assert volume(outside.points_mm, outside.triangles) == pytest.approx(model.volumes_mm3.sum())
+    assert len(np.unique(outside.colour, axis=0)) == 2
+    drawn = np.asarray(portraits.mesh_picture(model, portraits.Window((5, 5, 10), 40.0)), dtype=int)
+    coloured = np.ptp(drawn, axis=-1) > 60
+    # from the front the box is 10 mm wide and 20 mm high
+    assert coloured.sum() * (40 / portraits.SIZE_PX) ** 2 == pytest.approx(200, rel=0.05)
 
 
 def test_ellipsoids_are_given_by_their_half_axes():
@@ -220,6 +278,8 @@ def file(tmp_path_factory, solids, window):
     scenes = {
         "heart": viewer.scene(solids, [target], None, SCALE),
         "block": viewer.scene({"aorta": solids["aorta"]}, [], block(), SCALE),
+        "beating": viewer.scene({"aorta": solids["aorta"]}, [], block(), SCALE, beating(block())),
+        "labels": viewer.scene({"aorta": solids["aorta"]}, [], two_labels(HEART.structures), SCALE),
     }
     environment = pages.environment(page.TEMPLATE)
     environment.filters["words"] = words
@@ -355,6 +415,53 @@ def test_a_mesh_has_colours_edges_and_fibres(opened):
         assert opened.run("document.querySelector('#viewer-legend').checkVisibility()")
     use(opened, "#viewer-mesh")
     assert not opened.run("document.querySelector('#viewer-legend').checkVisibility()")
+
+
+@needs_chromium
+def test_a_slider_moves_a_simulated_heart_and_its_strain(opened):
+    use(opened, "#viewer-heart", "beating")
+    use(opened, "#viewer-mesh")
+    pictures = [seen(opened)]
+    for paint in ("regions", "strain"):
+        use(opened, "#viewer-paint", paint)
+        for moment in (0, 6):
+            opened.run(
+                f"(() => {{ const s = document.querySelector('#viewer-moment'); s.value = {moment}; "
+                "s.dispatchEvent(new Event('input', {bubbles: true})); })()"
+            )
+            opened.settle()
+            pictures.append(seen(opened))
+    assert changed(*pictures[:2]) < 0.001
+    assert changed(*pictures[1:3]) > 0.02  # wider and lower
+    assert changed(*pictures[2:4]) > 0.02
+    white, red = (p.reshape(-1, 3)[:, 0] - p.reshape(-1, 3)[:, 2] for p in pictures[3:5])
+    assert (white > 60).mean() < 0.001
+    assert (red > 60).mean() > 0.02
+    assert opened.run("document.querySelector('#viewer-when').textContent") == f"6 of {MOST_FRAMES}"
+    assert "−5 % or less to 5 % or more" in opened.run("document.querySelector('#viewer-legend').innerText")
+    opened.run("document.querySelector('#viewer-play').click()")
+    opened.run("new Promise((done) => setTimeout(done, 400))")
+    assert opened.run("document.querySelector('#viewer-when').textContent") != f"6 of {MOST_FRAMES}"
+    use(opened, "#viewer-mesh")  # it stops where the mesh is not seen
+    assert opened.run("document.querySelector('#viewer-play').textContent") == "Play"
+    use(opened, "#viewer-heart", "block")
+    assert not opened.run("document.querySelector('#viewer-motion').checkVisibility()")
+
+
+@needs_chromium
+def test_a_mesh_of_all_labels_is_drawn_in_the_colours_of_its_structures(opened):
+    use(opened, "#viewer-heart", "labels")
+    use(opened, "#viewer-mesh")
+    assert opened.run("document.querySelector('#viewer-paint').value") == "structures"
+    use(opened, "#viewer-edges")
+    for _ in range(4):
+        opened.run("document.querySelector('#viewer-canvas').focus()")
+        opened.press("+")
+    picture = seen(opened).reshape(-1, 3)
+    hue = picture / np.maximum(picture.sum(axis=1, keepdims=True), 1)
+    for colour in palette.colours(HEART.structures)[:2]:
+        wanted = shapes.rgb(colour) / shapes.rgb(colour).sum()
+        assert (np.abs(hue - wanted).max(axis=1) < 0.05).mean() > 0.001, colour
 
 
 @needs_chromium

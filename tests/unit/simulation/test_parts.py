@@ -1,5 +1,9 @@
 """Energies, tangents, loads and measures of the simulation, against closed forms."""
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import ngsolve as ng
@@ -216,3 +220,17 @@ def test_settings_that_cannot_be_are_told(values, told):
         SimulationSettings.of(values)
     for part in told:
         assert part in str(caught.value)
+
+
+def test_pytorch_keeps_its_own_blas(tmp_path):
+    """Whatever is imported first: with NGSolve's, its batched products crash."""
+    code = """
+import cardiocohort.simulation.factors, torch
+torch.einsum("kxi,kij->kxj", torch.ones(4, 99, 3).double(), torch.eye(3).double().expand(4, 3, 3))
+"""
+    environment = os.environ | {"LD_DEBUG": "bindings", "LD_DEBUG_OUTPUT": str(tmp_path / "bound")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    lines = [line for part in tmp_path.iterdir() for line in part.read_text().splitlines()]
+    bound = [line for line in lines if re.search(r"libtorch_cpu\S+ \[0\] to .*symbol `dgemm_'", line)]
+    assert bound
+    assert not [line for line in bound if "openblas" in line]

@@ -5,14 +5,18 @@ Owned by the population stage; light, because the Snakefile imports it.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..anatomy import domains as parts
+from ..anatomy.domains import Domain
 from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, RELATIONS, Anatomy
 from ..runtime.errors import InputError
 
 QUANTITIES = ("volume", "centroid_x", "centroid_y", "centroid_z",
               "scale", "elongation", "rotation_x", "rotation_y", "rotation_z")  # fmt: skip
 RELATION_QUANTITIES = ("volume_ratio", "distance")
+SLAB_QUANTITIES = ("area",)  # of a slab of a structure
 MUSCLE = "myocardium"  # the structure that has a mass
 MYOCARDIUM_G_PER_ML = 1.05  # Vinnakota and Bassingthwaighte, Am J Physiol Heart Circ Physiol 2004
 MAX_VOLUME_ML = 10_000.0  # beyond any field, so certainly a slip
@@ -20,6 +24,7 @@ MAX_POSITION_MM = 1_000.0
 MAX_FACTOR = 1_000.0
 MAX_ANGLE_DEG = 180.0
 
+NO_DOMAINS: Mapping[str, Domain] = {}
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 SIGNED = rf"[+-]?{NUMBER}"
 
@@ -29,7 +34,7 @@ class Edit:
     """`set` conditions the draw on a value, `multiply` and `add` change what was drawn (mL, mm, degrees).
 
     `set_per_m2` is `set` to the value (mL/m2) times the person's body-surface area. `structure` is `a/b` for
-    a relation: a is changed, b stays.
+    a relation: a is changed, b stays. It may be a part `structure@domain`.
     """
 
     structure: str
@@ -38,8 +43,10 @@ class Edit:
     value: float
 
 
-def parse_constraints(text: str, anatomy: Anatomy) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """`a, b: size position; a+c: size; a/b: distance`.
+def parse_constraints(
+    text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = NO_DOMAINS
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """`a, b: size position; a+c: size; a/b: distance; a@domain: size`.
 
     Unions come back in the anatomy's order, attributes in theirs.
     """
@@ -53,22 +60,37 @@ def parse_constraints(text: str, anatomy: Anatomy) -> tuple[tuple[str, tuple[str
                 f"attributes' with attributes from {', '.join(ATTRIBUTES)}, or 'all' for the three"
             )
         for name in names.split(","):
-            canonical = canonical_name(name, anatomy)
+            canonical = canonical_name(name, anatomy, domains)
             if canonical in constraints:
                 raise InputError(f"{canonical!r} is constrained twice; name it once, with all its attributes")
             constraints[canonical] = _attributes(attributes, "/" in canonical, clause)
     return tuple(constraints.items())
 
 
-def canonical_name(text: str, anatomy: Anatomy) -> str:
-    """A structure, union `a+b` or relation `a/b` with the parts of unions in the anatomy's order.
+def canonical_name(text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = NO_DOMAINS) -> str:
+    """A structure, union `a+b`, part `a@domain` or relation `a/b`, parts of unions in the anatomy's order.
 
-    Raises InputError for what the anatomy does not have, and for a relation to a part of itself.
+    Raises InputError for what the anatomy or the domains do not have, and for a relation to a part of itself.
     """
-    groups = [sorted(anatomy.labels_of(part)) for part in text.split("/")]
+    places = [place.strip() for place in text.split("/")]
+    split = [parts.split(place) for place in places]
+    groups = [sorted(anatomy.labels_of(structure)) for structure, _ in split]
+    words = ["@" + known_domain(place, domains) if parts.is_part(place) else "" for place in places]
     if len(groups) > 2 or (len(groups) == 2 and set(groups[0]) & set(groups[1])):
         raise InputError(f"{text.strip()!r} is no relation; write 'a/b', of two that share no structure")
-    return "/".join("+".join(anatomy.structures[label - 1] for label in group) for group in groups)
+    names = ["+".join(anatomy.structures[label - 1] for label in group) for group in groups]
+    return "/".join(name + word for name, word in zip(names, words, strict=True))
+
+
+def known_domain(name: str, domains: Mapping[str, Domain]) -> str:
+    """The domain in `structure@domain`, with `outside_` where it has it; InputError for an unknown one."""
+    word = parts.split(name)[1].strip()
+    if word.removeprefix(parts.REST) not in domains:
+        allowed = ", ".join(f"{d}, {parts.REST}{d}" for d in domains) or "none, since it has none"
+        raise InputError(
+            f"unknown domain {word!r} in {name!r}; the config key 'domains' defines them; allowed: {allowed}"
+        )
+    return word
 
 
 def _attributes(words: list[str], relation: bool, clause: str) -> tuple[str, ...]:
@@ -84,33 +106,54 @@ def _attributes(words: list[str], relation: bool, clause: str) -> tuple[str, ...
     return chosen
 
 
-def parse_edits(text: str, anatomy: Anatomy) -> tuple[Edit, ...]:
-    """`a.volume: x0.5; b.volume: 180 mL; c.centroid_x: +5 mm`: one edit a quantity, in the order written."""
+def parse_edits(text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = NO_DOMAINS) -> tuple[Edit, ...]:
+    """`a.volume: x0.5; b.volume: 180 mL; c@domain.volume: x2`: one edit per quantity, in the order written.
+
+    Of a structure, either it as a whole or one part of it is edited: the rest is held.
+    """
     edits: dict[tuple[str, str], Edit] = {}
     for clause in filter(None, (part.strip() for part in text.split(";"))):
-        edit = _parse_edit(clause, anatomy)
+        edit = _parse_edit(clause, anatomy, domains)
         if (edit.structure, edit.quantity) in edits:
             raise InputError(f"{edit.structure}.{edit.quantity} is edited twice; write one edit of it")
         edits[edit.structure, edit.quantity] = edit
+    edited: dict[str, str] = {}
+    for edit in edits.values():
+        name = edit.structure.split("/")[0]
+        other = edited.setdefault(parts.split(name)[0], name)
+        if other != name:
+            raise InputError(
+                f"{other} and {name} are edited together, and one changes the other; edit one of them, and "
+                "the other in an arm whose base is this one"
+            )
     return tuple(edits.values())
 
 
-def _parse_edit(clause: str, anatomy: Anatomy) -> Edit:
+def _parse_edit(clause: str, anatomy: Anatomy, domains: Mapping[str, Domain]) -> Edit:
     target, _, operation = (part.strip() for part in clause.partition(":"))
     structure, _, quantity = (part.strip() for part in target.partition("."))
-    parts = [part.strip() for part in structure.split("/")]
-    unknown = [part for part in parts if part not in anatomy.structures]
-    if unknown or len(parts) > 2 or len(set(parts)) < len(parts):
+    names = [name.strip() for name in structure.split("/")]
+    split = [parts.split(name)[0].strip() for name in names]
+    unknown = [name for name in split if name not in anatomy.structures]
+    if unknown or len(names) > 2 or len(set(split)) < len(split):
         raise InputError(
             f"unknown structure {(unknown or [structure])[0]!r} in {clause!r}; allowed: "
-            f"{', '.join(anatomy.structures)} (an edit names one structure, not a union, or two as 'a/b')"
+            f"{', '.join(anatomy.structures)} (an edit names one structure or a part 'a@domain' of it, not a "
+            "union, or two as 'a/b')"
         )
-    allowed = RELATION_QUANTITIES if len(parts) > 1 else QUANTITIES
+    names = [
+        f"{whole}@{known_domain(name, domains)}" if parts.is_part(name) else whole
+        for whole, name in zip(split, names, strict=True)
+    ]
+    allowed = RELATION_QUANTITIES if len(names) > 1 else QUANTITIES
+    if len(names) == 1 and parts.is_part(names[0]) and parts.is_slab(names[0], domains):
+        allowed = (*QUANTITIES, *SLAB_QUANTITIES)
     if quantity not in allowed:
-        raise InputError(f"unknown quantity {quantity!r} in {clause!r}; allowed: {', '.join(allowed)}")
+        hint = "; only a slab has an area" if quantity in SLAB_QUANTITIES else ""
+        raise InputError(f"unknown quantity {quantity!r} in {clause!r}; allowed: {', '.join(allowed)}{hint}")
     if quantity == "volume":
-        return Edit(parts[0], quantity, *_volume_operation(operation, clause, parts[0]))
-    return Edit("/".join(parts), quantity, *_OPERATIONS[quantity](operation, clause))
+        return Edit(names[0], quantity, *_volume_operation(operation, clause, split[0]))
+    return Edit("/".join(names), quantity, *_OPERATIONS[quantity](operation, clause))
 
 
 def for_person(edits: tuple[Edit, ...], bsa_m2: float) -> tuple[Edit, ...]:
@@ -226,6 +269,7 @@ def _distance_operation(text: str, clause: str) -> tuple[str, float]:
 _OPERATIONS = {
     **dict.fromkeys(("centroid_x", "centroid_y", "centroid_z"), _position_operation),
     "scale": _factor_operation,
+    "area": _factor_operation,
     "elongation": _factor_operation,
     **dict.fromkeys(("rotation_x", "rotation_y", "rotation_z"), _rotation_operation),
     "volume_ratio": _ratio_operation,

@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..anatomy.domains import REST, place_usual, split
+from ..anatomy.labels import Grid
+from ..anatomy.moments import MOMENT_COLUMNS, from_columns
 from ..runtime import tables
 from ..runtime.errors import InputError
 from . import covariates
@@ -148,11 +151,13 @@ def check_trial(
     reference: str | Path,
     rules: str | Path,
     known: Mapping[str, Covariate],
+    grid: Grid,
 ) -> list[str]:
     """What can be known of a trial before any job: warnings, in sentences.
 
-    Raises InputError for what the population cannot answer, and for conditions that cannot be made: those of
-    the table `<rules>_conditions.tsv` beside the topology rules.
+    Raises InputError for what the population cannot answer, for parts of structures that have no place in its
+    median heart on `grid`, and for conditions that cannot be made: those of the table
+    `<rules>_conditions.tsv` beside the topology rules.
     """
     arms, people = list(arms), read_people(reference, known)
     regression = regression_of(people, known)
@@ -161,6 +166,7 @@ def check_trial(
     for arm in arms:
         check_arm(arm, people, known, regression)
         warnings += outside(arm, people)
+    check_parts(arms, cohort_table, reference, grid)
     excluded = Path(rules).with_name(f"{Path(rules).stem}_conditions.tsv")
     if not excluded.exists() and GROUP in people:
         warnings.append(
@@ -174,6 +180,22 @@ def check_trial(
         check_conditions(named, exclusions, f"{cohort_table}, column 'condition'")
     check_size(regression, len(people))
     return [warning for warning in warnings if warning]
+
+
+def check_parts(arms: Iterable[Arm], cohort_table: str | Path, reference: str | Path, grid: Grid) -> None:
+    """InputError for a part `structure@domain` that has no place in the median heart of the population."""
+    named = [(arm, name) for arm in arms for name in arm.parts()]
+    if not named:
+        return
+    kinds = {"structure": "str"} | dict.fromkeys(MOMENT_COLUMNS, "float64")
+    median = tables.read_table(reference, kinds).groupby("structure")[list(MOMENT_COLUMNS)].median()
+    usual = (from_columns(median), tuple(median.index))
+    for arm, name in named:
+        if problem := place_usual(name, arm.domains, usual, grid):
+            raise InputError(
+                f"{cohort_table}, arm {arm.name!r}: {name} in the median heart of the reference population: "
+                f"{problem} (config key 'domains.{split(name)[1].removeprefix(REST)}')"
+            )
 
 
 def read_exclusions(path: str | Path) -> list[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ A batch is a dict of plain values, since it goes into the `params` of rules. Bat
 
 from collections.abc import Iterable, Mapping
 
+from ..anatomy.domains import split
 from ..runtime.artifacts import digest
 from ..runtime.errors import InputError
 from .table import Arm, batches, subject_name
@@ -160,10 +161,12 @@ def arms_without_base(planned: Mapping[str, dict]) -> list[str]:
 
 
 def sibling_arms(planned: Mapping[str, dict]) -> dict[str, dict[str, str]]:
-    """Arms whose base is another arm, by name: the `base`, and the `structure` that they edit first."""
+    """Arms whose base is another arm, by name: the `base`, and the `structure` that they edit first, in
+    whole or in part.
+    """
     arms = arms_of(planned)
     return {
-        name: {"base": arm["base"], "structure": arm["edits"][0]["structure"].split("/")[0]}
+        name: {"base": arm["base"], "structure": split(arm["edits"][0]["structure"].split("/")[0])[0]}
         for name, arm in arms.items()
         if arm["base"] in arms
     }

@@ -16,6 +16,9 @@ FAR = 1e-3  # a median plausibility below this deserves a warning
 
 # of the targets table, after its first columns; the covariates of the subject follow
 JUDGED = ("mahalanobis", "heart_plausibility")
+# Last column of targets, only where an arm names parts `structure@domain`: where the domain lies (JSON,
+# `anatomy.domains`), empty for whole structures
+DOMAIN = "domain"
 TARGETS = _MOMENTS | {"constrained": "str", "plausibility": "float64"}
 ANATOMIES = TARGETS | {"attempts": "int64", "status": "str", "reason": "str"} | FILE_COLUMNS
 TOPOLOGY = {"subject": "str", "verdict": "str", "reasons": "str"}
@@ -40,7 +43,7 @@ ENDINGS = ("outcome", "stage", "reason", "causes")
 
 def covariate_columns(targets: pd.DataFrame) -> list[str]:
     """The columns of a table of targets that say who a subject is: those after TARGETS and JUDGED."""
-    return [name for name in targets.columns if name not in (*TARGETS, *JUDGED, "batch")]
+    return [name for name in targets.columns if name not in (*TARGETS, *JUDGED, DOMAIN, "batch")]
 
 
 def mesh_files(row: dict, folder: Path) -> tuple[tuple[str, int, str], ...]:

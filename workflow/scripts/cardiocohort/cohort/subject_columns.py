@@ -11,8 +11,10 @@ from itertools import combinations
 import pandas as pd
 
 from ..anatomy.aha_segments import SEGMENTS, WALL_COLUMNS
+from ..anatomy.domains import AT, is_slab
 from ..runtime.errors import InputError
 from .covariates import Covariate
+from .table import Arm
 
 MUSCLE_G_PER_ML = 1.05
 CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium")
@@ -82,6 +84,17 @@ TEMPLATES = (
     Column("{structure}_centroid_error_mm", "mm",
         "distance from the target centroid of {structure} to the achieved one",
         "generation", "quality", over="structure"),
+    Column("{part}_target_volume_ml", "mL",
+        "target volume of {part}, a part `structure@domain`", "population", "target", over="part"),
+    Column("{part}_volume_ml", "mL",
+        "volume of {part} in the label map", "generation", "geometry", over="part"),
+    Column("{part}_volume_error_percent", "%",
+        "achieved over target volume of {part}, minus 1", "generation", "quality", over="part"),
+    Column("{part}_centroid_error_mm", "mm",
+        "distance from the target centroid of {part} to the achieved one",
+        "generation", "quality", over="part"),
+    Column("{part}_area_mm2", "mm2",
+        "area of {part}: volume over the thickness of its slab", "generation", "geometry", over="slab"),
     Column("myocardium_mass_g", "g",
         "mass of the left ventricular muscle: label map volume times 1.05 g/mL",
         "generation", "geometry", over="myocardium"),
@@ -169,8 +182,8 @@ TEMPLATES = (
 
 
 def part_name(name: str) -> str:
-    """A structure or union `a+b` as part of a column name."""
-    return name.replace("+", "_and_")
+    """A structure, union `a+b` or part `a@domain` as part of a column name."""
+    return name.replace("+", "_and_").replace(AT, "_at_")
 
 
 def relations(arms: Iterable[Mapping]) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -182,6 +195,12 @@ def relations(arms: Iterable[Mapping]) -> dict[str, tuple[tuple[str, str], ...]]
             for attribute in attributes if slash else ():
                 found[attribute][a, b] = None
     return {attribute: tuple(pairs) for attribute, pairs in found.items()}
+
+
+def parts(arms: Iterable[Mapping]) -> dict[str, bool]:
+    """Parts `structure@domain` of the arms (`Arm.to_dict()`); True for slabs, which have an area."""
+    read = [Arm.from_dict(arm) for arm in arms]
+    return {name: is_slab(name, arm.domains) for arm in read for name in arm.parts()}
 
 
 def pairs_of(structures: tuple[str, ...], constrained: Mapping[str, tuple]) -> dict[str, tuple]:
@@ -200,11 +219,13 @@ def columns(
     structures: tuple[str, ...],
     covariates: Mapping[str, Covariate],
     constrained: Mapping[str, tuple[tuple[str, str], ...]],
+    local: Mapping[str, bool] | None = None,
 ) -> dict[str, Column]:
     """The columns by name, in the order of the file.
 
     structures: of the anatomy. covariates: by column, as they are listed or as a table of targets has them.
-    constrained: `relations` of the arms. Raises InputError where two columns have the same name.
+    constrained: `relations` of the arms. local: their `parts`. Raises InputError where two columns have
+    the same name.
     """
     pairs = pairs_of(structures, constrained)
 
@@ -215,6 +236,8 @@ def columns(
         "": [{}],
         "structure": [{"structure": name} for name in structures],
         "chamber": [{"structure": name} for name in CHAMBERS if name in structures],
+        "part": [{"part": part_name(name)} for name in local or {}],
+        "slab": [{"part": part_name(name)} for name, slab in (local or {}).items() if slab],
         "myocardium": [{}] * ("myocardium" in structures),
         "left ventricle": [{}] * ("left_ventricle" in structures),
         "pair": both("distance"),

@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +17,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..anatomy import domains as parts
+from ..anatomy.domains import Domain
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS
 from ..runtime.errors import InputError
 from ..runtime.text_files import read_table_text
 from . import covariates
 from .covariates import Covariate, Distribution
-from .grammar import Edit, parse_constraints, parse_edits
+from .grammar import NO_DOMAINS, Edit, parse_constraints, parse_edits
 
 COLUMNS = ("arm", "n", "sex", "condition", "age", "bsa", "seed", "constraints", "edits")
 OPTIONAL_COLUMNS = ("base",)  # and the cohort columns of further covariates
@@ -40,7 +42,7 @@ class Arm:
 
     `constraints` holds (structure, union `a+b` or relation `a/b`, attributes) pairs; `seed` None is the
     config's. `base` is the arm, or the label map file, whose siblings the arm's subjects are; "" for none.
-    `n` is None in an arm that came back from `from_dict`.
+    `n` is None in an arm that came back from `from_dict`. `domains`: those that it names, by name.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Arm:
     constraints: tuple[tuple[str, tuple[str, ...]], ...]
     edits: tuple[Edit, ...]
     base: str = ""
+    domains: dict[str, Domain] = field(default_factory=dict)
 
     @property
     def base_arm(self) -> str | None:
@@ -69,6 +72,17 @@ class Arm:
             if slash:
                 found.setdefault(second, ())
         return found
+
+    def parts(self) -> list[str]:
+        """Parts `structure@domain` in constraints and edits, each once.
+
+        Without constraints also the rest of a structure whose part is edited: siblings keep it.
+        """
+        named = [name for name, _ in self.constraints] + [edit.structure for edit in self.edits]
+        if not self.constraints:
+            edited = (edit.structure.split("/")[0] for edit in self.edits)
+            named += [parts.rest_of(name) for name in edited if parts.is_part(name)]
+        return list(dict.fromkeys(filter(parts.is_part, "/".join(named).split("/"))))
 
     def to_dict(self) -> dict:
         """Plain JSON-able values that describe any one subject of the arm.
@@ -101,6 +115,7 @@ class Arm:
             covariates={column: distribution(**value) for column, value in plain["covariates"].items()},
             constraints=tuple((name, tuple(attributes)) for name, attributes in plain["constraints"].items()),
             edits=tuple(Edit(**edit) for edit in plain["edits"]),
+            domains={name: Domain(**values) for name, values in plain["domains"].items()},
         )
 
 
@@ -137,17 +152,21 @@ def seed_sequence(seed: int, arm: str, index: int, stream: str, attempt: int = 0
 
 
 def read_cohort(
-    path: str | Path, anatomy: Anatomy, known: Mapping[str, Covariate] | None = None
+    path: str | Path,
+    anatomy: Anatomy,
+    known: Mapping[str, Covariate] | None = None,
+    domains: Mapping[str, Domain] = NO_DOMAINS,
 ) -> list[Arm]:
-    """The arms of a cohort table (TSV), in its order. `known`: the covariates; None for those of every run.
+    """The arms of a cohort table (TSV), in its order.
 
-    Raises InputError naming file, row (line of the file) and column, with what is allowed there.
+    known: the covariates; None for those of every run. domains: those of the config, by name. Raises
+    InputError naming file, row (line of the file) and column, with what is allowed there.
     """
     path = Path(path)
     known = covariates.known() if known is None else known
     arms: dict[str, tuple[int, Arm]] = {}
     for line, row in _rows(path, known):
-        arm = _read_arm(path, line, row, anatomy, known)
+        arm = _read_arm(path, line, row, anatomy, known, domains)
         key = arm.name.casefold()  # some file systems do not tell `A` from `a`
         if key in arms:
             raise InputError(
@@ -166,11 +185,18 @@ def read_cohort(
 def _check_base(
     path: Path, line: int, arm: Arm, arms: dict[str, tuple[int, Arm]], known: Mapping[str, Covariate]
 ) -> None:
-    if not arm.base:
-        return
-
     def refuse(column: str, text: str):
         raise InputError(f"{path}, row {line}, column {column!r}: {text}")
+
+    if not arm.base:
+        for name in arm.parts():
+            edited = any(name in edit.structure.split("/") for edit in arm.edits)
+            refuse(
+                "edits" if edited else "constraints",
+                f"{name} is a part of a structure, of which the reference population knows nothing; write a "
+                "base, whose label map is measured, or name the whole structure",
+            )
+        return
 
     for column in arm.covariates:
         refuse(
@@ -257,7 +283,12 @@ def _check_header(path: Path, at: int, header: list[str], covariates: Mapping[st
 
 
 def _read_arm(
-    path: Path, line: int, row: dict[str, str], anatomy: Anatomy, known: Mapping[str, Covariate]
+    path: Path,
+    line: int,
+    row: dict[str, str],
+    anatomy: Anatomy,
+    known: Mapping[str, Covariate],
+    domains: Mapping[str, Domain],
 ) -> Arm:
     def cell(column: str, parse: Callable):
         try:
@@ -271,15 +302,17 @@ def _read_arm(
         for c in known.values()
         if c.cohort_column in row
     }
-    return Arm(
+    arm = Arm(
         name=name,
         n=n,
         covariates={column: distribution for column, distribution in given.items() if distribution},
         seed=cell("seed", _seed),
-        constraints=cell("constraints", lambda text: parse_constraints(text, anatomy)),
-        edits=cell("edits", lambda text: parse_edits(text, anatomy)),
+        constraints=cell("constraints", lambda text: parse_constraints(text, anatomy, domains)),
+        edits=cell("edits", lambda text: parse_edits(text, anatomy, domains)),
         base=cell("base", _base) if "base" in row else "",
     )
+    named = {parts.split(name)[1].removeprefix(parts.REST) for name in arm.parts()}
+    return replace(arm, domains={name: domains[name] for name in domains if name in named})
 
 
 def _base(text: str) -> str:

@@ -99,18 +99,14 @@ def check_together(settings: dict, formats: list[str]) -> None:
 
 
 def _check_formats(chosen: list[str], domain: str, biventricular: list[str]) -> None:
-    allowed = {"biventricular": biventricular, "labels": LABEL_FORMATS}
+    allowed = LABEL_FORMATS if domain == "labels" else biventricular
     for name in chosen:
-        if name in allowed[domain]:
+        if name in allowed:
             continue
-        others = [other for other, formats in allowed.items() if name in formats]
-        why = {
-            "biventricular": " needs cavities and fibres everywhere, which meshing.domain: labels lacks",
-            "labels": " is of meshing.domain: labels",
-        }
+        lacks = " needs cavities and fibres everywhere, which meshing.domain: labels lacks"
         raise InputError(
-            f"config key 'formats': {name!r}{why[others[0]] if others else ' is not known'}; allowed: "
-            f"{', '.join(allowed[domain])}"
+            f"config key 'formats': {name!r}{lacks if name in biventricular else ' is not known'}; allowed: "
+            f"{', '.join(allowed)}"
         )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..anatomy.domains import NAME
+from ..anatomy.domains import SCHEMA as DOMAIN
 from ..generation.settings import GuidanceSettings
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import MeshSettings
@@ -662,6 +664,16 @@ class Config:
         "`microstructure` with the keys that differ, as in `ph: {meshing: {rv_wall_mm: 6}}`.",
         additionalProperties=OF_AN_ARM,
     )
+    domains: dict = key(
+        {},
+        "Parts of structures by name, for `structure@name` in the cohort table (docs/cohort-table.md).",
+        additionalProperties=DOMAIN,
+        propertyNames={
+            "description": "a name of lower-case letters, digits and underscores that does not begin with "
+            "`outside_`",
+            "pattern": NAME,
+        },
+    )
     simulation: SimulationSettings = section(
         SimulationSettings,
         "How the target `simulate` solves the inflation that `mechanics` describes (docs/simulation.md).",
@@ -676,8 +688,9 @@ class Config:
     )
     formats: list = key(
         ["vtu", "opencarp"],
-        "Solver formats to write: vtu, opencarp, febio, svmultiphysics, fenicsx, calculix (docs/solvers.md); "
-        "of the domain `labels` vtu, opencarp, calculix, surfaces (docs/meshing.md).",
+        "Solver formats to write: vtu, opencarp, febio, svmultiphysics, fenicsx, calculix, surfaces "
+        "(docs/solvers.md); "
+        "of the domain `labels` vtu, opencarp, calculix, fenicsx, surfaces (docs/meshing.md).",
         items={
             "description": "Name of an exporter, which is a module of cardiocohort.exporters; lower-case "
             "letters, digits and underscores.",

@@ -99,7 +99,7 @@ def work(
     if open_ones:
         seeds = [np.random.SeedSequence(payloads[i][1:]) for i in open_ones]
         constraints = make_constraints([rows[i] for i in open_ones], s.prior, s.bundle)
-        sampled, _ = sample_labels(s.prior, constraints, seeds, s.settings)
+        sampled, _, _ = sample_labels(s.prior, constraints, seeds, s.settings)
         labels = dict(zip(open_ones, sampled, strict=True))
     seconds = (time.process_time() - started) / max(len(open_ones), 1)
     return [

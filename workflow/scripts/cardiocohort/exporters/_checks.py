@@ -22,6 +22,7 @@ class Check:
 
 CHECKS = {
     "vtu": Check("meshio, PyVista"),
+    "surfaces": Check("PyVista"),
     "opencarp": Check("a reader of the manual's format"),
     "febio": Check("a reader after FEBio 4's source, pyfebio 0.3.0 in part"),
     "svmultiphysics": Check(

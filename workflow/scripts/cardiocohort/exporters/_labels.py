@@ -4,8 +4,6 @@ They have neither cavities with pressures nor fibres everywhere, so that a deck 
 and interfaces; materials and loads are the user's.
 """
 
-import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,16 +11,15 @@ import numpy as np
 
 from ..mesh.label_model import LabelModel
 from ..mesh.storage import write_surface, write_volume
-from ..runtime.artifacts import atomic_path, write_text
+from ..runtime.artifacts import readable_json, write_text
 from ._deck import text_rows
+from ._surfaces import write_glb, write_stl
+from ._xdmf import write_tagged_mesh
 
 NAME = "heart"
 UM_PER_MM = 1000.0
 IDS_A_LINE = 12
 MESH_FILES = {"vtu": ("mesh.vtu", "surface.vtp")}  # a format's names of the mesh's own files
-STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-GLB_FLOAT, GLB_INDEX, GLB_POINTS, GLB_INDICES = 5126, 5125, 34962, 34963  # glTF 2.0, 3.6 and 5.11
-M_PER_MM = 1e-3
 
 
 def write_vtu(model: LabelModel, folder: Path) -> list[Path]:
@@ -94,15 +91,9 @@ def write_calculix(model: LabelModel, folder: Path) -> list[Path]:
 
 def write_surfaces(model: LabelModel, folder: Path) -> list[Path]:
     """<region>.stl (mm) for each region, heart.glb (m) with all of them, and README.txt in `folder`."""
-    files, parts = [], {}
-    for label in np.unique(model.region):
-        nodes, facets = np.unique(model.surface_of(label), return_inverse=True)
-        parts[model.name(label)] = model.points_mm[nodes], facets.reshape(-1, 3)
-    for name, (points, facets) in parts.items():
-        files.append(folder / f"{name}.stl")
-        _write_bytes(files[-1], _stl(points, facets))
-    files.append(folder / f"{NAME}.glb")
-    _write_bytes(files[-1], _glb(parts))
+    parts = {model.name(label): model.surface_of(label) for label in np.unique(model.region)}
+    files = write_stl(folder, model.points_mm, parts)
+    files.append(write_glb(folder / f"{NAME}.glb", model.points_mm, parts))
     text = (
         "Closed surface of each region, normals outward. Neighbours share their triangles.\n"
         "<region>.stl: binary, mm, RAS+; for print.\n"
@@ -111,56 +102,33 @@ def write_surfaces(model: LabelModel, folder: Path) -> list[Path]:
     return [*files, _readme(folder, text)]
 
 
+def write_fenicsx(model: LabelModel, folder: Path) -> list[Path]:
+    """mesh.xdmf, mesh.h5, markers.json and README.txt in `folder`: tags of regions and of interfaces."""
+    interfaces = model.interfaces()
+    facets = np.concatenate(list(interfaces.values()))
+    tags = np.repeat(np.arange(1, len(interfaces) + 1), [len(part) for part in interfaces.values()])
+    comment = "All labels, mm; tags are named in markers.json."
+    files = write_tagged_mesh(folder, model.points_mm, model.tets, model.region, facets, tags, comment)
+    markers = {model.name(label): [label, 3] for label in np.unique(model.region).tolist()}
+    markers |= {name: [tag, 2] for tag, name in enumerate(interfaces, 1)}
+    files.append(folder / "markers.json")
+    write_text(files[-1], readable_json(markers))
+    text = (
+        "Mesh of all labels as XDMF, coordinates in mm, for DOLFINx, ParaView and what else reads XDMF.\n"
+        "mesh.xdmf, mesh.h5: grids Mesh, Cell tags (regions) and Facet tags (interfaces, as triangles)\n"
+        "markers.json: name of each tag, with the dimension of what it marks: [tag, dimension]\n"
+        "There are no materials, loads or fibres in it.\n"
+    )
+    return [*files, _readme(folder, text)]
+
+
 WRITERS: dict[str, Callable[[LabelModel, Path], list[Path]]] = {
     "calculix": write_calculix,
+    "fenicsx": write_fenicsx,
     "opencarp": write_opencarp,
     "surfaces": write_surfaces,
     "vtu": write_vtu,
 }
-
-
-def _stl(points: np.ndarray, facets: np.ndarray) -> bytes:
-    rows = np.zeros(len(facets), dtype=STL_FACET)
-    rows["corners"] = corners = points[facets]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    rows["normal"] = normal / np.linalg.norm(normal, axis=1, keepdims=True)
-    return bytes(80) + struct.pack("<I", len(rows)) + rows.tobytes()
-
-
-def _glb(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
-    """Binary glTF 2.0 of surfaces by name: one node and mesh each, indexed triangles."""
-    content, views, accessors = b"", [], []
-    for points, facets in parts.values():
-        # R, A, S (mm) to glTF's x right, y up, z towards the viewer (m)
-        metres = (M_PER_MM * points[:, [0, 2, 1]] * [1, 1, -1]).astype("<f4")
-        bounds = {"min": metres.min(axis=0).tolist(), "max": metres.max(axis=0).tolist()}
-        for values, target, more in (
-            (metres, GLB_POINTS, {"componentType": GLB_FLOAT, "type": "VEC3"} | bounds),
-            (facets.ravel().astype("<u4"), GLB_INDICES, {"componentType": GLB_INDEX, "type": "SCALAR"}),
-        ):
-            size = values.nbytes
-            views.append({"buffer": 0, "byteOffset": len(content), "byteLength": size, "target": target})
-            accessors.append({"bufferView": len(views) - 1, "count": len(values)} | more)
-            content += values.tobytes()
-    meshes = [
-        {"name": name, "primitives": [{"attributes": {"POSITION": 2 * k}, "indices": 2 * k + 1}]}
-        for k, name in enumerate(parts)
-    ]
-    head = {
-        "asset": {"version": "2.0", "generator": "cardiocohort"},
-        "scene": 0,
-        "scenes": [{"nodes": list(range(len(parts)))}],
-        "nodes": [{"name": name, "mesh": k} for k, name in enumerate(parts)],
-        "meshes": meshes,
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": len(content)}],
-    }
-    text = json.dumps(head).encode()
-    text += b" " * (-len(text) % 4)
-    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
-    chunks += struct.pack("<II", len(content), 0x004E4942) + content
-    return struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks
 
 
 def _regions(model: LabelModel) -> str:
@@ -179,8 +147,3 @@ def _readme(folder: Path, text: str) -> Path:
     file = folder / "README.txt"
     write_text(file, text)
     return file
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)

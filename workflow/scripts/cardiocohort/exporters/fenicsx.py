@@ -10,8 +10,6 @@ inflation.toml is the same inflation for the command line of fenicsx-pulse. Unit
 stays linear, displacements are quadratic and pressures linear.
 """
 
-import io
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,11 +19,12 @@ import numpy as np
 
 from ..mechanics.settings import Mechanics
 from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
-from ..runtime.artifacts import atomic_path, readable_json, write_text
+from ..runtime.artifacts import readable_json, write_text
 from . import register
 from ._checks import checked
 from ._deck import expected, need_fibres
 from ._fenicsx_script import INFLATE
+from ._xdmf import write_hdf5, write_tagged_mesh
 
 # the names that fenicsx-pulse and fenicsx-ldrb look for
 MARKERS = {"epi": "EPI", "base": "BASE", "lv_endo": "LV", "rv_endo": "RV"}
@@ -41,13 +40,13 @@ NO_FIBRES = '[geometry.fibers]\ntype = "none"\n'
 def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
     """mesh.xdmf, .h5, markers, microstructure, settings, inflate.py and README.txt in `folder`."""
     need_fibres(model, mechanics)
-    files = [folder / name for name in ("mesh.h5", "mesh.xdmf", "markers.json")]
-    _write_hdf5(files[0], partial(_fill_mesh, model=model))
-    write_text(files[1], _xdmf(model))
-    write_text(files[2], readable_json(_markers()))
+    comment = f"Both ventricles, mm; tags are named in markers.json. Run: {RUN}"
+    mesh = (model.points_mm, model.tets, model.region, model.facets, model.facet_tag)
+    files = [*write_tagged_mesh(folder, *mesh, comment), folder / "markers.json"]
+    write_text(files[-1], readable_json(_markers()))
     if model.microstructure is not None:
         files += [folder / "microstructure.bp", folder / "microstructure.json"]
-        _write_hdf5(files[-2], partial(_fill_microstructure, model=model))
+        write_hdf5(files[-2], partial(_fill_microstructure, model=model))
         write_text(files[-1], readable_json(dict.fromkeys(DIRECTIONS, CELLWISE)))
     files += [folder / name for name in ("mechanics.json", "inflation.toml", "inflate.py", "README.txt")]
     write_text(files[-4], readable_json(asdict(mechanics)))
@@ -55,29 +54,6 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
     write_text(files[-2], INFLATE)
     write_text(files[-1], _readme(model, mechanics))
     return files
-
-
-def _write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
-    """Through memory: on a full disk HDF5 leaves half a file behind, or ends the process."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as store:
-        fill(store)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
-
-
-def _fill_mesh(store: h5py.File, model: BiventricularModel) -> None:
-    """Points, tets, facets and tags; not compressed, since parallel HDF5 reads that in its own ways."""
-    arrays = {
-        "Mesh/Mesh/topology": model.tets.astype(np.int32),
-        "Mesh/Mesh/geometry": model.points_mm.astype(np.float64),
-        "MeshTags/Cell tags/Values": model.region.astype(np.int32)[:, None],
-        "MeshTags/Facet tags/topology": model.facets.astype(np.int32),
-        "MeshTags/Facet tags/Values": model.facet_tag.astype(np.int32)[:, None],
-    }
-    for name, values in arrays.items():
-        # without times, so that the same mesh gives the same bytes
-        store.create_dataset(name, data=values, track_times=False)
 
 
 def _fill_microstructure(store: h5py.File, model: BiventricularModel) -> None:
@@ -102,42 +78,6 @@ def _fill_microstructure(store: h5py.File, model: BiventricularModel) -> None:
 def _markers() -> dict[str, list[int]]:
     facets = {MARKERS[name]: [tag, 2] for name, tag in FACETS.items()}
     return facets | {REGION_MARKERS[name]: [tag, 3] for name, tag in REGIONS.items()}
-
-
-def _xdmf(model: BiventricularModel) -> str:
-    geometry = (
-        f'<Geometry GeometryType="XYZ"><DataItem Dimensions="{len(model.points_mm)} 3" Format="HDF">'
-        "mesh.h5:/Mesh/Mesh/geometry</DataItem></Geometry>\n"
-    )
-    same = "<xi:include xpointer=\"xpointer(/Xdmf/Domain/Grid[@Name='Mesh']/Geometry)\" />\n"
-    n_tets, n_facets = len(model.tets), len(model.facets)
-    return (
-        '<?xml version="1.0"?>\n<!DOCTYPE Xdmf SYSTEM "Xdmf.dtd" []>\n'
-        f"<!-- Both ventricles, mm; tags are named in markers.json. Run: {RUN} -->\n"
-        '<Xdmf Version="3.0" xmlns:xi="https://www.w3.org/2001/XInclude">\n<Domain>\n'
-        f"{_grid('Mesh', geometry, 'Tetrahedron', n_tets, 4, 'Mesh/Mesh')}</Grid>\n"
-        f"{_grid('Cell tags', same, 'Tetrahedron', n_tets, 4, 'Mesh/Mesh')}"
-        f"{_values('Cell tags', n_tets)}</Grid>\n"
-        f"{_grid('Facet tags', same, 'Triangle', n_facets, 3, 'MeshTags/Facet tags')}"
-        f"{_values('Facet tags', n_facets)}</Grid>\n"
-        "</Domain>\n</Xdmf>\n"
-    )
-
-
-def _grid(name: str, geometry: str, kind: str, n: int, nodes: int, where: str) -> str:
-    return (
-        f'<Grid Name="{name}" GridType="Uniform">\n{geometry}'
-        f'<Topology TopologyType="{kind}" NumberOfElements="{n}" NodesPerElement="{nodes}">'
-        f'<DataItem Dimensions="{n} {nodes}" NumberType="Int" Format="HDF">'
-        f"mesh.h5:/{where}/topology</DataItem></Topology>\n"
-    )
-
-
-def _values(name: str, n: int) -> str:
-    return (
-        f'<Attribute Name="{name}" AttributeType="Scalar" Center="Cell">'
-        f'<DataItem Dimensions="{n} 1" Format="HDF">mesh.h5:/MeshTags/{name}/Values</DataItem></Attribute>\n'
-    )
 
 
 def _command_line(mechanics: Mechanics) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from .. import topology
-from ..anatomy import attributes, moments
+from ..anatomy import attributes, domains, moments
 from ..anatomy.label_map import write_label_map
 from ..cohort.table import seed_sequence
 from ..diffusion import edm
@@ -28,7 +28,7 @@ from ..runtime.outcomes import Ending, Outcome, Stage, ending_of
 from .constraints import OUTSIDE, impossible, make_constraints
 from .guidance import Constraint, guided
 from .implicit import conditioned
-from .judging import DIVERGED, Judged, Sampler, judge, open_sampler
+from .judging import DIVERGED, Judged, Sampler, improved, judge, open_sampler
 from .settings import GuidanceSettings
 from .siblings import Base, join, make_base, moved_mm
 
@@ -55,10 +55,11 @@ def sample_labels(
     seeds: list[np.random.SeedSequence],
     settings: GuidanceSettings,
     base: Base | None = None,
-) -> tuple[np.ndarray, list[list[float]]]:
-    """Label maps (B, X, Y, Z) uint8 of B subjects and, per subject, the guidance loss at each step.
+) -> tuple[np.ndarray, list[list[float]], torch.Tensor]:
+    """Label maps (B, X, Y, Z) uint8 of B subjects; per subject the guidance loss at each step; its latent.
 
-    Subjects that have a `base` start from it, at the noise level of `settings.sibling`.
+    Subjects that have a `base` start from it, at the noise level of `settings.sibling`. A latent that
+    diverged has an empty map, and zeros in place of what is not finite.
     """
     noise = [np.random.Generator(np.random.Philox(s)).standard_normal(prior.latent_shape) for s in seeds]
     start = torch.tensor(np.stack(noise), dtype=torch.float32, device=prior.device)
@@ -78,10 +79,11 @@ def sample_labels(
         denoise = guided(prior, constraints, settings, sigmas, record, base)
     z = sample(denoise, start, sigmas)
     bad = ~torch.isfinite(z).flatten(1).all(1)
+    z = torch.nan_to_num(z)
     with torch.no_grad():
-        labels = prior.labels(torch.nan_to_num(z)).cpu().numpy()
+        labels = prior.labels(z).cpu().numpy()
     labels[bad.cpu().numpy()] = 0  # an empty map: the caller's gate says so, per subject
-    return labels, history
+    return labels, history, z
 
 
 def work(
@@ -112,10 +114,13 @@ def work(
         edited = tuple(given["edited"]) if given else ()
         constraints = make_constraints([rows[i] for i in open_ones], g.prior, g.bundle, edited)
         base = join([bases[i][0] for i in open_ones]) if given else None
-        labels, losses = sample_labels(g.prior, constraints, seeds, g.settings, base)
-        for i, own_labels, own_losses in zip(open_ones, labels, losses, strict=True):
+        labels, losses, latents = sample_labels(g.prior, constraints, seeds, g.settings, base)
+        for k, i in enumerate(open_ones):
             absent = bases[i][2] if given else ()
-            tried[i].append(Attempt(number, own_losses, judge(g, rows[i], own_labels, absent=absent)))
+            judged = judge(g, rows[i], labels[k], absent=absent)
+            free = base.free[k : k + 1] if base else None
+            judged = improved(g, rows[i], judged, latents[k : k + 1], absent, free)
+            tried[i].append(Attempt(number, losses[k], judged))
     return [_finish(g, *each) for each in zip(paths, rows, tried, refused, bases, strict=True)]
 
 
@@ -138,11 +143,16 @@ def _open_base(
     prior, reach = g.prior, g.settings.sibling.reach_mm
     labels = read_base(given, prior.anatomy, prior.grid)
     edited_rows = rows[rows["structure"].isin(given["edited"])]
-    groups = [prior.anatomy.labels_of(name) for name in edited_rows["structure"]]
-    before = moments.measure_labels(labels, groups, prior.grid.axes_mm()) if groups else None
-    after = moments.from_columns(edited_rows)
-    edited = [(group, moved_mm(before[k], after[k])) for k, group in enumerate(groups)]
-    base = make_base(prior, labels, edited, reach)
+    edited, rest = [], []
+    if impossible(rows, prior.grid) is None and len(edited_rows):
+        masks = domains.masks_of(labels, edited_rows, prior.anatomy, prior.grid)
+        before = domains.measure_rows(labels, edited_rows, prior.anatomy, prior.grid)
+        after = moments.from_columns(edited_rows)
+        edited = [(mask, moved_mm(before[k], after[k])) for k, mask in enumerate(masks)]
+        rest_rows = rows[[domains.rest_of(name) in given["edited"] for name in rows["structure"]]]
+        groups = [prior.anatomy.labels_of(domains.split(name)[0]) for name in rest_rows["structure"]]
+        rest = list(zip(groups, domains.weights_of(rest_rows, prior.grid), strict=True))
+    base = make_base(prior, labels, edited, reach, rest)
     with torch.no_grad():
         decoded = prior.labels(base.latent)[0].cpu().numpy()
     absent = tuple(k for k in range(1, prior.anatomy.n_channels) if not (labels == k).any())

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..anatomy import attributes, moments
+from ..anatomy import attributes, domains, moments
 from ..anatomy.labels import Anatomy, Grid
 from ..anatomy.moments import Moments
 from ..anatomy.unions import select
 from ..diffusion.bundle import Prior
 from ..population.reference import read_reference
 from ..runtime.outcomes import Ending, Outcome, Stage
-from .guidance import Constraint
+from .guidance import Constraint, Within
 
 OUTSIDE = "target outside the prior"
+NO_PART = "domain not in this heart"
 EDIT_WEIGHT = 10.0  # a few per cent are small beside what the neighbours of an edit have to give way
 HELD_POSITION_WEIGHT = 3.0  # what is not edited is to stay within a millimetre, a fifth of a reference spread
 SMALLEST_SPREAD = 1e-3  # of a reference population in which an attribute does not vary
@@ -28,11 +29,13 @@ Constrained = tuple[str, tuple[str, ...]]  # an attribute and its structures, un
 def spread_of(bundle: Path, anatomy: Anatomy, attribute: str, names: tuple[str, ...]) -> float:
     """Standard deviation of an attribute of structures or unions in the bundle's reference population.
 
+    Of a part `structure@domain` it is that of the whole: the population's table has whole structures only.
     Raises InputError for a bundle without a usable reference_moments.parquet, ValueError for a structure
     that its reference population does not have.
     """
     reference = _reference(bundle, anatomy)
-    selected = select(reference.moments, reference.structures, names)
+    whole = tuple(domains.split(name)[0] for name in names)
+    selected = select(reference.moments, reference.structures, whole)
     spread = attributes.spread(attribute, tuple(selected[:, i] for i in range(len(names))))
     return max(spread, SMALLEST_SPREAD)
 
@@ -58,28 +61,44 @@ def make_constraints(
     """Constraints of B subjects from their target rows, one per attribute and structure.
 
     What one subject constrains and another does not is inactive for the latter. What a sibling's edits
-    change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, the positions of its other
-    structures HELD_POSITION_WEIGHT times.
+    change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, and so does the rest of a
+    structure of which a part is edited: the two share a surface. Positions of other structures count
+    HELD_POSITION_WEIGHT times.
     """
     by_subject = [constrained_by(r) for r in rows]
     constraints = []
+    within = _domains_of(rows, prior)
     for attribute, names in sorted({pair for pairs in by_subject for pair in pairs}):
         active = [float((attribute, names) in pairs) for pairs in by_subject]
         constraints.append(
             Constraint(
                 attribute,
-                tuple(prior.anatomy.labels_of(name) for name in names),
+                tuple(prior.anatomy.labels_of(domains.split(name)[0]) for name in names),
                 tuple(_wanted(rows, name, prior.device) for name in names),
                 torch.tensor(active, dtype=torch.float32, device=prior.device),
                 spread_of(bundle, prior.anatomy, attribute, names),
                 _weight(attribute, names[0], edited),
+                tuple(within.get(name) for name in names),
             )
         )
     return constraints
 
 
+def _domains_of(rows: list[pd.DataFrame], prior: Prior) -> dict[str, Within]:
+    """The domains of B subjects by the name of the part, as their target rows have placed them."""
+    weights: dict[str, list[np.ndarray]] = {}
+    for subject in rows:
+        for name, own in zip(subject["structure"], domains.weights_of(subject, prior.grid), strict=True):
+            if own is not None:
+                weights.setdefault(name, []).append(own)
+    return {
+        name: Within(torch.tensor(np.stack(own), dtype=torch.float32, device=prior.device))
+        for name, own in weights.items()
+    }
+
+
 def _weight(attribute: str, name: str, edited: tuple[str, ...]) -> float:
-    if name in edited:
+    if name in edited or (domains.is_part(name) and domains.rest_of(name) in edited):
         return EDIT_WEIGHT
     return HELD_POSITION_WEIGHT if edited and attribute == "position" else 1.0
 
@@ -112,6 +131,9 @@ def impossible(rows: pd.DataFrame, grid: Grid) -> Ending | None:
     wanted = moments.from_columns(rows)
     half = np.array(grid.shape) * grid.spacing_mm / 2.0
     field_ml = np.prod(2.0 * half) / 1000.0
+    for name, place in zip(rows["structure"], rows.get("domain", [""] * len(rows)), strict=True):
+        if domains.is_part(name) and (reason := domains.refused(place)):
+            return Ending(Outcome.FAILED, NO_PART, f"{name}: {reason}", Stage.GENERATION)
     for k, (name, text) in enumerate(zip(rows["structure"], rows["constrained"], strict=True)):
         constrained, target = text.split(","), wanted[k]
         if text and not all(np.isfinite(v).all() for v in vars(target).values()):

@@ -17,6 +17,7 @@ from functools import partial
 from itertools import pairwise
 
 import torch
+from torch.nn import functional as F
 
 from ..anatomy import attributes
 from ..anatomy.moments import Moments, measure
@@ -31,10 +32,10 @@ from .siblings import Base
 class Constraint:
     """One attribute of a structure, or one relation of two, for a batch of B samples.
 
-    labels and wanted hold one entry a structure: its labels, and its target moments as torch tensors (B,),
-    (B, 3), (B, 3, 3). active (B,) is 1 for the samples that are to meet it, else 0. spread: the attribute's
-    standard deviation in the reference population (`attributes.spread`). weight: in the loss of `polyak`,
-    beside the attribute's lambda.
+    labels, wanted and within hold one entry per structure: its labels, its target moments as torch tensors
+    (B,), (B, 3), (B, 3, 3), and its domain, None for the whole. active (B,) is 1 for the samples that are to
+    meet it, else 0. spread: the attribute's standard deviation in the reference population
+    (`attributes.spread`). weight: in the loss of `polyak`, beside the attribute's lambda.
     """
 
     attribute: str
@@ -43,6 +44,25 @@ class Constraint:
     active: torch.Tensor
     spread: float
     weight: float = 1.0
+    within: tuple["Within | None", ...] = (None, None)
+
+    @property
+    def measured(self) -> tuple[tuple, ...]:
+        """What it needs measured: (labels, domain) of each structure."""
+        return tuple(zip(self.labels, self.within, strict=False))
+
+
+@dataclass(frozen=True, eq=False)
+class Within:
+    """A domain of B samples, fixed while they are sampled: weights (B, X, Y, Z) of the voxels."""
+
+    weights: torch.Tensor
+
+    def on_cells(self, refinement: int) -> torch.Tensor:
+        """Weights of cells of `refinement`^3 voxels: means over their voxels."""
+        if refinement == 1:
+            return self.weights
+        return F.avg_pool3d(self.weights[:, None], refinement)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -71,7 +91,7 @@ def unit_cube_loss(prior: Prior, z: torch.Tensor, constraints: list[Constraint],
 
 
 def _in_unit_cube(c: Constraint, measured: dict, edge: float) -> torch.Tensor:
-    achieved = tuple(measured[group] for group in c.labels)
+    achieved = tuple(measured[part] for part in c.measured)
     if c.attribute == "size":
         return (achieved[0].volume_ml - c.wanted[0].volume_ml)[:, None] / (edge**3 / 1000.0)
     if c.attribute == "scale":
@@ -98,23 +118,29 @@ def standardised_loss(
     measured = _measured(occupancy, prior.cell_axes_mm, REFINEMENT, constraints)
     total = base.base_deviation(occupancy) if base else z.new_zeros(len(z))
     for c in constraints:
-        achieved = tuple(measured[group] for group in c.labels)
+        achieved = tuple(measured[part] for part in c.measured)
         residual = attributes.differences(c.attribute, achieved, c.wanted) / c.spread
         total = total + s.weight_of(c.attribute) * c.weight * c.active * (residual**2).mean(1)
     return total / sum(c.active for c in constraints).clamp_min(1.0)
 
 
 def _measured(occupancy, axes_mm, refinement: int, constraints: list[Constraint]) -> dict:
-    """Moments by group of labels, each measured once.
+    """Moments by labels and domain, each measured once. A part in a domain is a row that is weighted.
 
     All together: with one structure at a time, the gradient would be summed over as many fields of zeros.
     """
-    groups = list(dict.fromkeys(group for c in constraints for group in c.labels))
-    members = occupancy.new_zeros(len(groups), occupancy.shape[1])
-    for row, group in zip(members, groups, strict=True):
+    measured_parts = list(dict.fromkeys(part for c in constraints for part in c.measured))
+    members = occupancy.new_zeros(len(measured_parts), occupancy.shape[1])
+    for row, (group, _) in zip(members, measured_parts, strict=True):
         row[list(group)] = 1.0
-    measured = measure(torch.einsum("gk,bkxyz->bgxyz", members, occupancy), axes_mm, refinement)
-    return {group: measured[:, i] for i, group in enumerate(groups)}
+    rows = torch.einsum("gk,bkxyz->bgxyz", members, occupancy)
+    domains = [within for _, within in measured_parts]
+    if any(domains):
+        rows = rows * torch.stack(
+            [w.on_cells(refinement) if w else torch.ones_like(occupancy[:, 0]) for w in domains], dim=1
+        )
+    measured = measure(rows, axes_mm, refinement)
+    return {part: measured[:, i] for i, part in enumerate(measured_parts)}
 
 
 def guided(

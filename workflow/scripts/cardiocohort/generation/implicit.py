@@ -33,8 +33,9 @@ def conditioned(prior: Prior, constraints: list[Constraint], base: Base | None =
     maps = None
     for c in constraints:
         labels = [label for group in c.labels for label in group]
-        if len(labels) != 1:
+        if len(labels) != 1 or any(c.within):
             names = "+".join(structures[label - 1] for label in labels)
+            names = f"{names} in a domain" if any(c.within) else names
             raise InputError(
                 f"{KEY}, which cannot constrain the {c.attribute} of {names}, only single "
                 "structures; constrain these, or set method: polyak or dps"

@@ -3,7 +3,7 @@
 The same for cohorts and for the evaluation of the prior.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,13 @@ import pandas as pd
 import torch
 
 from .. import topology
-from ..anatomy import moments
+from ..anatomy import domains, moments
 from ..diffusion.bundle import Prior, load_sampler
 from ..diffusion.device import resolve_device
 from ..runtime.outcomes import Ending, Outcome, Stage
 from .constraints import missed, residuals
 from .settings import GuidanceSettings
+from .topology_guidance import topology_steps
 
 DIVERGED = Ending(Outcome.FAILED, "sampling diverged", stage=Stage.GENERATION)
 
@@ -35,6 +36,12 @@ class Sampler:
     def gate(self) -> tuple:
         """What `topology.judge`, `examine` and `repair` take after the labels."""
         return self.prior.grid.spacing_mm, self.prior.anatomy, self.rules
+
+    def rules_without(self, absent: tuple[int, ...]) -> topology.Rules:
+        """The rules that hold for hearts without the labels `absent`."""
+        if not absent:
+            return self.rules
+        return self.rules.holding(set(range(1, self.prior.anatomy.n_channels)) - set(absent))
 
 
 def open_sampler(
@@ -80,14 +87,39 @@ def judge(
     Labels `absent`, which a sibling's base does not have, are taken out, and no rule needs them.
     """
     repairs, verdict = (), None
-    *field, rules = sampler.gate
+    *field, _ = sampler.gate
+    rules = sampler.rules_without(absent)
     if absent:
         labels = np.where(np.isin(labels, absent), 0, labels).astype(labels.dtype)
-        rules = rules.holding(set(range(1, sampler.prior.anatomy.n_channels)) - set(absent))
     if labels.any():
         labels, repairs, verdict = topology.judge(labels, *field, rules, raw)
     prior = sampler.prior
-    groups = [prior.anatomy.labels_of(name) for name in rows["structure"]]
-    achieved = moments.measure_labels(labels, groups, prior.grid.axes_mm())
+    achieved = domains.measure_rows(labels, rows, prior.anatomy, prior.grid)
     errors = residuals(rows, achieved, sampler.bundle, prior.anatomy)
     return Judged(labels, repairs, verdict, achieved, errors, missed(errors, sampler.settings.max_miss))
+
+
+def improved(
+    sampler: Sampler,
+    rows: pd.DataFrame,
+    judged: Judged,
+    z: torch.Tensor,
+    absent: tuple[int, ...] = (),
+    free: torch.Tensor | None = None,
+) -> Judged:
+    """The sample after topology guidance (`topology_guidance`), if the gate then accepts it; else as it was.
+
+    z (1, L, m, m, m): its latent; free: as for `topology_steps`. Samples that are accepted, that diverged or
+    that miss their targets are not changed.
+    """
+    if judged.diverged or judged.miss or judged.verdict.accepted:
+        return judged
+    rules = sampler.rules_without(absent)
+    most = sampler.settings.topology_steps
+    steps = topology_steps(sampler.prior, z, judged.labels, judged.verdict, rules, most, free)
+    for number, labels in enumerate(steps, 1):
+        changed = judge(sampler, rows, labels, absent=absent)
+        if not changed.diverged and changed.verdict.accepted and not changed.miss:
+            note = f"topology guidance, {number} step{'s' if number > 1 else ''}"
+            return replace(changed, repairs=(note, *changed.repairs))
+    return judged

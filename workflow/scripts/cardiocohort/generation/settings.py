@@ -165,6 +165,13 @@ class GuidanceSettings:
         exclusiveMinimum=0,
         maximum=1000,
     )
+    topology_steps: int = key(
+        8,
+        "Most steps of topology guidance on a sample that the gate rejects, before another attempt is "
+        "made; 0 for none.",
+        minimum=0,
+        maximum=100,
+    )
     dps: DpsSettings = section(
         DpsSettings, "The published rule, D - sigma^2 w grad L, with L in the unit cube (docs/generation.md)."
     )

@@ -5,9 +5,11 @@ with the edit applied. Latent cells out of reach of the edit keep the base's val
 regions of inpainting with a diffusion model, cf. Lugmayr et al., RePaint, CVPR 2022; in the
 probability-flow ODE they stay at latent + sigma * noise by themselves. Structures without contact to
 an edited one are held by their overlap with the base's reconstruction as well: moments alone let them
-grow into what the edit left, and come back in another form.
+grow into what the edit left, and come back in another form. Where a part of a structure is edited, what of it
+lies beyond that part and its neighbourhood is held likewise.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch.nn import functional as F
 from ..anatomy.moments import Moments
 from ..diffusion.bundle import Prior
 from ..diffusion.device import autocast
-from ..diffusion.networks import CERTAIN, to_blocks, to_occupancy
+from ..diffusion.networks import CERTAIN, REFINEMENT, to_blocks, to_occupancy
 
 FIT_STEPS = 12  # of Adam on the latent; the encoder's own estimate loses a tenth of a thin vein
 FIT_RATE = 0.08  # in standard deviations of the latents
@@ -31,38 +33,51 @@ class Base:
     """Bases of B siblings.
 
     latent (B, L, m, m, m); free (B, 1, m, m, m), 1 where a latent cell may change, else 0; occupancy
-    (B, K+1, n, n, n), what the latent decodes to; apart (B, K+1), 1 for the structures to be held whole.
+    (B, K+1, n, n, n), what the latent decodes to; held (B, K+1, 1, 1, 1) or (B, K+1, n, n, n), 1 where a
+    structure is to be held as it is.
     """
 
     latent: torch.Tensor
     free: torch.Tensor
     occupancy: torch.Tensor
-    apart: torch.Tensor
+    held: torch.Tensor
 
     def keep(self, estimate: torch.Tensor) -> torch.Tensor:
         """A clean estimate with the base's values in held cells."""
         return self.free * estimate + (1.0 - self.free) * self.latent
 
     def base_deviation(self, occupancy: torch.Tensor) -> torch.Tensor:
-        """How far the structures held whole are from the base's, (B,): 1 for each whose Dice is 0.95.
+        """How far what is held is from the base's, (B,): 1 for each structure whose Dice is 0.95.
 
         The squared distance of two occupancies by the square of one of them is twice what Dice lacks of 1.
         """
-        squared = ((occupancy - self.occupancy) ** 2).sum((2, 3, 4))
-        share = squared / (self.occupancy**2).sum((2, 3, 4)).clamp_min(1e-6)
-        return (self.apart * share).sum(1) / (2.0 * OVERLAP_UNIT)
+        squared = (self.held * (occupancy - self.occupancy) ** 2).sum((2, 3, 4))
+        share = squared / (self.held * self.occupancy**2).sum((2, 3, 4)).clamp_min(1e-6)
+        return share.sum(1) / (2.0 * OVERLAP_UNIT)
 
 
 def make_base(
-    prior: Prior, labels: np.ndarray, edited: list[tuple[tuple[int, ...], float]], reach_mm: float
+    prior: Prior,
+    labels: np.ndarray,
+    edited: list[tuple[np.ndarray, float]],
+    reach_mm: float,
+    rest: Sequence[tuple[tuple[int, ...], np.ndarray]] = (),
 ) -> Base:
-    """The base of one sibling from its label map (X, Y, Z); `edited` and `reach_mm` as for `free_cells`."""
+    """The base of one sibling from its label map (X, Y, Z); `edited` and `reach_mm` as for `free_cells`.
+
+    rest: of structures of which a part is edited, their labels and weights (X, Y, Z) of where they are held.
+    """
     latent = fit_latent(prior, labels)
     with torch.no_grad():
         occupancy = prior.logits(latent).softmax(1)
-    whole = apart(labels, [group for group, _ in edited], prior.anatomy.n_channels)
-    mask = torch.tensor(whole, dtype=torch.float32, device=prior.device)[None]
-    return Base(latent, free_cells(labels, edited, prior, reach_mm), occupancy, mask)
+    whole = apart(labels, [mask for mask, _ in edited], prior.anatomy.n_channels)
+    held = torch.tensor(whole, dtype=torch.float32, device=prior.device)[None, :, None, None, None]
+    if rest:
+        held = held.repeat(1, 1, *occupancy.shape[2:])
+    for group, weights in rest:
+        voxels = torch.tensor(weights, dtype=torch.float32, device=prior.device)[None, None]
+        held[:, list(group)] = F.avg_pool3d(voxels, REFINEMENT)
+    return Base(latent, free_cells(edited, prior, reach_mm), occupancy, held)
 
 
 def join(bases: list[Base]) -> Base:
@@ -70,15 +85,17 @@ def join(bases: list[Base]) -> Base:
     return Base(*(torch.cat([getattr(b, part.name) for b in bases]) for part in fields(Base)))
 
 
-def apart(labels: np.ndarray, edited: list[tuple[int, ...]], channels: int) -> np.ndarray:
+def apart(labels: np.ndarray, edited: list[np.ndarray], channels: int) -> np.ndarray:
     """Which of the map's labels (channels,) are neither edited nor share a voxel face with what is.
+
+    `edited` holds masks (X, Y, Z).
 
     Background never is, and no label that the map lacks: its overlap would be a share of nothing.
     """
     near = np.bincount(labels.ravel(), minlength=channels) == 0
     near[0] = True
-    for group in edited:
-        near[np.unique(labels[ndimage.binary_dilation(np.isin(labels, group))])] = True
+    for mask in edited:
+        near[np.unique(labels[ndimage.binary_dilation(mask)])] = True
     return ~near
 
 
@@ -119,18 +136,17 @@ def fit_latent(prior: Prior, labels: np.ndarray) -> torch.Tensor:
     return latent.detach()
 
 
-def free_cells(
-    labels: np.ndarray, edited: list[tuple[tuple[int, ...], float]], prior: Prior, reach_mm: float
-) -> torch.Tensor:
+def free_cells(edited: list[tuple[np.ndarray, float]], prior: Prior, reach_mm: float) -> torch.Tensor:
     """1 for latent cells (1, 1, m, m, m) with a voxel within reach of an edited structure, else 0.
 
-    `edited` holds labels and how far beyond itself the edit takes the structure (mm).
+    `edited` holds masks (X, Y, Z) of structures, or of their parts in a domain, and how far beyond itself the
+    edit takes each (mm).
     """
     edge = prior.latent_shape[1]
-    size = labels.shape[0] // edge
+    size = prior.grid.shape[0] // edge
     free = np.zeros((edge,) * 3, dtype=bool)
-    for group, moved in edited:
-        distance = ndimage.distance_transform_edt(~np.isin(labels, group)) * prior.grid.spacing_mm
+    for mask, moved in edited:
+        distance = ndimage.distance_transform_edt(~mask) * prior.grid.spacing_mm
         nearest = distance.reshape(edge, size, edge, size, edge, size).min((1, 3, 5))
         free |= nearest <= reach_mm + moved
     return torch.tensor(free, dtype=torch.float32, device=prior.device)[None, None]

@@ -66,6 +66,14 @@ def of_map(arm: dict, path: str, sha256: str, convention: Sequence[str], reading
     }
 
 
+def read_made(subject: str, anatomies: pd.DataFrame, folder: Path, anatomy: Anatomy) -> np.ndarray | None:
+    """Labels (X, Y, Z) of a subject in a table of anatomies with files in `folder`; None if it has none."""
+    row = anatomies[anatomies["subject"] == subject].iloc[0]
+    if not row["file"]:
+        return None
+    return read_label_map(check_file(*listed_file(row, folder)), anatomy).labels
+
+
 def edited_in(arm: dict) -> list[str]:
     """Structures that the arm's edits change."""
     return sorted({edit["structure"].split("/")[0] for edit in arm["edits"]})

@@ -10,7 +10,7 @@ REGIONAL_WALLS = ("rv_wall_basal_mm", "rv_wall_apical_mm")
 THIRDS = {"apical": 1 / 6, "mid": 1 / 2, "basal": 5 / 6}
 
 # Solver formats of the domain `labels`; the others need cavities and fibres everywhere
-LABEL_FORMATS = ("calculix", "opencarp", "surfaces", "vtu")
+LABEL_FORMATS = ("calculix", "fenicsx", "opencarp", "surfaces", "vtu")
 # of a biventricular mesh's provenance: its own domain has no use for them
 NOT_RECORDED = ("frame", "domain", "region_volume_tolerance")
 

@@ -24,7 +24,8 @@ def number(value, digits: int = 1) -> str:
     """A number with so many decimals; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")  # no minus before a rounded zero
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:

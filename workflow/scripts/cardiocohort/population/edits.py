@@ -16,7 +16,8 @@ ENTRIES = len(VECTOR_ENTRIES)
 
 # the attribute that has to be constrained for anatomies to follow an edit of the quantity
 STEERED_BY = {
-    "volume": "size", "centroid_x": "position", "centroid_y": "position", "centroid_z": "position",
+    "volume": "size", "area": "size",
+    "centroid_x": "position", "centroid_y": "position", "centroid_z": "position",
     "scale": "scale", "elongation": "aspect", "volume_ratio": "volume_ratio", "distance": "distance",
     "rotation_x": "orientation", "rotation_y": "orientation", "rotation_z": "orientation",
 }  # fmt: skip
@@ -28,7 +29,9 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
     A volume times f takes its covariance along (f^(2/3)): the structure grows about its own centroid and
     keeps its form. `scale` multiplies tr S and leaves volume and S^n; `elongation` multiplies the long
     semi-axis over the geometric mean of the others at the same tr S; `rotation` turns S about the centroid.
-    A relation `a/b` changes a: its volume, or its place along the line from b's centroid.
+    The area of a slab is its volume over its thickness, so both change by the same factor. A part that the
+    heart does not have (NaN) stays so. A relation `a/b` changes a: its volume, or its place along the line
+    from b's centroid.
     """
     volume, centroid = moments.volume_ml.copy(), moments.centroid_mm.copy()
     covariance = moments.covariance_mm2.copy()
@@ -36,7 +39,9 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
         first, _, second = edit.structure.partition("/")
         k, other = names.index(first), names.index(second) if second else None
         kind = edit.quantity.split("_")[0] if not second else edit.quantity
-        if kind in ("volume", "volume_ratio"):
+        if np.isnan(volume[k]):
+            continue
+        if kind in ("volume", "area", "volume_ratio"):
             unit = 1.0 if other is None else volume[other]
             new = _changed(volume[k] / unit, edit) * unit
             covariance[k] *= (new / volume[k]) ** (2.0 / 3.0)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
+from ..anatomy.domains import is_part
 from ..anatomy.labels import Grid
 from ..anatomy.moments import Moments, from_columns, to_ellipsoid, to_vector
 from ..cohort.covariates import Person
@@ -48,7 +49,8 @@ def judge(population: Population, person: Person, names: tuple[str, ...], moment
 
     NaN for a structure that the reference population does not have.
     """
-    vectors = dict(zip(names, to_vector(moments), strict=True))
+    known = [k for k, name in enumerate(names) if not is_part(name)]  # parts may be missing, and then NaN
+    vectors = dict(zip([names[k] for k in known], to_vector(moments[known]), strict=True))
     joint = population.joint.given(person)
     members = [name for name in names if name in population.joint.names]
     squared = np.full(len(names), np.nan)
@@ -130,7 +132,7 @@ def _extrapolated_together(hearts: pd.DataFrame, population: Population | None) 
 
 
 def _unreachable(frame: pd.DataFrame, grid: Grid) -> list[str]:
-    asked = frame[frame["constrained"] != ""]
+    asked = frame[(frame["constrained"] != "") & frame["volume_ml"].notna()]
     if asked.empty:
         return []
     centre, half_axes, rotation = to_ellipsoid(from_columns(asked))

@@ -6,25 +6,30 @@ structure what the edit leaves alone is kept only where it can be (a smaller cav
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
 
-from ..anatomy.labels import ATTRIBUTES
+from ..anatomy import domains as parts
+from ..anatomy.labels import ATTRIBUTES, Anatomy, Grid
 from ..anatomy.moments import Moments, from_columns
 from ..cohort.covariates import AREA, Person
 from ..cohort.grammar import Edit, for_person
-from ..cohort.stage_tables import covariate_columns
+from ..cohort.stage_tables import DOMAIN, covariate_columns
 from ..cohort.table import Arm, subject_name
 from ..runtime.errors import InputError
 from .edits import apply_edits
 from .plausibility import Population
 from .targets import Heart, tabulate
 
+Base = tuple[tuple[str, ...], Moments, Person | None]  # names, their moments (K,), and who it is
+
 # what of an edited structure is constrained, by the edited quantity
 KEPT = {
     "volume": ("size",), "volume_ratio": ("size",),
+    # a slab that grows elsewhere than around its own centre is another vessel
+    "area": ("size", "position"),
     **dict.fromkeys(("centroid_x", "centroid_y", "centroid_z", "distance"), ("size", "position")),
     "scale": ("size", "position", "scale", "orientation", "aspect"),
     "elongation": ATTRIBUTES, "rotation_x": ATTRIBUTES, "rotation_y": ATTRIBUTES, "rotation_z": ATTRIBUTES,
@@ -32,7 +37,10 @@ KEPT = {
 
 
 def default_constraints(edits: tuple[Edit, ...], names: tuple[str, ...]):
-    """`Arm.constraints` of siblings that state none."""
+    """`Arm.constraints` of siblings that state none.
+
+    Where a part `a@domain` is edited, the rest of a is held, and a as a whole is free.
+    """
     edited: dict[str, set[str]] = {}
     for edit in edits:
         kept = edited.setdefault(edit.structure.split("/")[0], set())
@@ -41,20 +49,89 @@ def default_constraints(edits: tuple[Edit, ...], names: tuple[str, ...]):
         if "shape" in kept:
             kept -= {"orientation", "aspect"}
     order = (*ATTRIBUTES, "scale", "orientation", "aspect")
-    return tuple((name, tuple(a for a in order if a in edited.get(name, ATTRIBUTES))) for name in names)
+    local = [name for name in edited if parts.is_part(name)]
+    free = {parts.split(name)[0] for name in local}
+    held = [name for name in names if not parts.is_part(name) and name not in free]
+    held += [place for name in local for place in (name, parts.rest_of(name))]
+    return tuple((name, tuple(a for a in order if a in edited.get(name, ATTRIBUTES))) for name in held)
+
+
+def with_parts(
+    arm: Arm, base: Base, labels: np.ndarray | None, anatomy: Anatomy, grid: Grid
+) -> tuple[Base, dict[str, str]]:
+    """A base with the moments of the arm's parts in its label map, and the column `domain` of each part.
+
+    The parts are placed here, once. Where there is no label map (None), or a part cannot be placed on this
+    heart, its moments are NaN and its text is the reason, as JSON: {"refused": ...}.
+    """
+    names, whole, person = base
+    found, texts = [whole], {}
+    for name in arm.parts():
+        try:
+            if labels is None:
+                raise InputError("the base has no label map")
+            placed = parts.place_on(labels, name, arm.domains, anatomy, grid)
+            weight = placed.weights(grid.axes_mm())
+            found.append(parts.measure_parts(labels, [name], [weight], anatomy, grid))
+            texts[name] = parts.to_text(placed)
+        except InputError as error:
+            nothing = np.full((1, 3, 3), np.nan)
+            found.append(Moments(nothing[:, 0, 0], nothing[:, 0], nothing))
+            texts[name] = parts.refusal(str(error))
+    joined = Moments(
+        *(np.concatenate([getattr(m, f.name) for m in found]) for f in dataclasses.fields(Moments))
+    )
+    return ((*names, *texts), joined, person), texts
+
+
+def follow_parts(names: tuple[str, ...], before: Moments, after: Moments) -> Moments:
+    """Moments (K,) in which a structure has changed with its parts: those `after`, less those `before`."""
+    volume, centroid, covariance = (
+        np.array(v) for v in (after.volume_ml, after.centroid_mm, after.covariance_mm2)
+    )
+    for k, name in enumerate(names):
+        whole = parts.split(name)[0]
+        unchanged = all(np.array_equal(getattr(before[k], f), getattr(after[k], f)) for f in vars(after[k]))
+        if not parts.is_part(name) or unchanged or np.isnan(volume[k]) or whole not in names:
+            continue
+        at = names.index(whole)
+        terms = ((1.0, Moments(volume[at], centroid[at], covariance[at])), (-1.0, before[k]), (1.0, after[k]))
+        mass = sum(sign * m.volume_ml for sign, m in terms)
+        first = sum(sign * m.volume_ml * m.centroid_mm for sign, m in terms) / mass
+        second = sum(
+            sign * m.volume_ml * (m.covariance_mm2 + np.outer(m.centroid_mm, m.centroid_mm))
+            for sign, m in terms
+        )
+        volume[at], centroid[at], covariance[at] = mass, first, second / mass - np.outer(first, first)
+    return Moments(volume, centroid, covariance)
+
+
+def with_parts_of_all(
+    arm: Arm,
+    bases: dict[int, Base],
+    labels_of: Callable[[int], np.ndarray | None],
+    anatomy: Anatomy,
+    grid: Grid,
+) -> tuple[dict[int, Base], dict[int, dict[str, str]]]:
+    """`with_parts` of every base by index; `labels_of` is only called for an arm with parts."""
+    if not arm.parts():
+        return bases, {}
+    both = {i: with_parts(arm, base, labels_of(i), anatomy, grid) for i, base in bases.items()}
+    return {i: base for i, (base, _) in both.items()}, {i: texts for i, (_, texts) in both.items()}
 
 
 def sibling_targets(
     arm: Arm,
     indices: Iterable[int],
     seed: int,
-    bases: dict[int, tuple[tuple[str, ...], Moments, Person | None]],
+    bases: dict[int, Base],
     population: Population | None,
+    places: dict[int, dict[str, str]] | None = None,
 ) -> pd.DataFrame:
     """The targets (columns: `targets.tabulate`) of the siblings `indices` of `bases`, by index.
 
-    A base has names, moments (K,) and a person. Raises InputError for edits and constraints of structures
-    that it does not have.
+    With `places` (`with_parts_of_all`) the last column is `domain`. A base has names, moments (K,) and a
+    person. Raises InputError for edits and constraints of structures that it does not have.
     """
     indices = list(indices)
     names = bases[indices[0]][0]
@@ -68,9 +145,15 @@ def sibling_targets(
 
     def heart(index: int, person: Person) -> Heart:
         own, moments, _ = bases[index]
-        return own, apply_edits(moments, own, for_person(arm.edits, person[AREA]))
+        edited = apply_edits(moments, own, for_person(arm.edits, person[AREA]))
+        return own, follow_parts(own, moments, edited)
 
-    return tabulate(arm, indices, seed, population, heart, person_of=lambda index: bases[index][2])
+    table = tabulate(arm, indices, seed, population, heart, person_of=lambda index: bases[index][2])
+    if not places:
+        return table
+    subjects = {subject_name(arm.name, index): texts for index, texts in places.items()}
+    rows = zip(table["subject"], table["structure"], strict=True)
+    return table.assign(**{DOMAIN: [subjects[subject].get(name, "") for subject, name in rows]})
 
 
 def bases_of_tables(arm: Arm, indices: Iterable[int], targets: pd.DataFrame, anatomies: pd.DataFrame):
@@ -88,8 +171,8 @@ def bases_of_tables(arm: Arm, indices: Iterable[int], targets: pd.DataFrame, ana
             raise InputError(
                 f"arm {arm.name!r}: its base's tables have no subject {subject!r}; they are of another run"
             )
-        rows = achieved[subject] if (achieved[subject]["volume_ml"] > 0).all() else wanted[subject]
-        rows = rows[~rows["structure"].str.contains("+", regex=False)]
+        made, drawn = (t[~t["structure"].str.contains(r"[+@]")] for t in (achieved[subject], wanted[subject]))
+        rows = made if (made["volume_ml"] > 0).all() else drawn
         found[index] = (tuple(rows["structure"]), from_columns(rows), _person(wanted[subject]))
     return found
 

@@ -1,4 +1,4 @@
-"""Bull's-eye plots of the LV's wall thickness in the 17 AHA segments. Owned by the report stage.
+"""Bull's-eye plots of the LV's wall thickness and strains in the 17 AHA segments. Owned by the report stage.
 
 Layout: Cerqueira et al., Circulation 2002. Base outside, apex in the middle, anterior on top, septum left.
 """
@@ -34,18 +34,18 @@ def wedges() -> dict[int, tuple[float, float, float, float]]:
     return wedges_of
 
 
-def draw(ax, thickness_mm: dict[int, float], scale: Normalize, title: str = "") -> None:
-    """The 17 segments, coloured and lettered by their thickness (mm); grey where it is not known."""
-    colours = plt.get_cmap(COLOURS)
+def draw(ax, values: dict[int, float], scale: Normalize, title: str = "", colour_map: str = COLOURS) -> None:
+    """The 17 segments, coloured and lettered by their values; grey where it is not known."""
+    colours = plt.get_cmap(colour_map)
     for number, (inner, outer, low, high) in wedges().items():
-        value = thickness_mm.get(number, np.nan)
+        value = values.get(number, np.nan)
         known = np.isfinite(value)
         face = colours(scale(value)) if known else MISSING
         ax.add_patch(Wedge((0, 0), outer, low, high, width=outer - inner, fc=face, ec="white", lw=1))
         place, angle = (inner + outer) / 2 if inner else 0.0, np.radians((low + high) / 2)
         dark = known and np.dot(face[:3], (0.299, 0.587, 0.114)) < 0.5
         ax.text(
-            place * np.cos(angle), place * np.sin(angle), f"{value:.1f}" if known else "–",
+            place * np.cos(angle), place * np.sin(angle), f"{value:.1f}".replace("-", "−") if known else "–",
             ha="center", va="center", size=8, color="white" if dark else "0.1",
         )  # fmt: skip
     sides = {"anterior": (0, 1, 0), "inferior": (0, -1, 0), "septal": (-1, 0, 90), "lateral": (1, 0, -90)}
@@ -59,13 +59,23 @@ def draw(ax, thickness_mm: dict[int, float], scale: Normalize, title: str = "") 
 
 def by_arm(walls: pd.DataFrame, words) -> Figure:
     """One bull's-eye per arm, of the segments' mean thickness over its hearts; `walls` as of `wall_rows`."""
-    means = walls.groupby("arm", sort=False)[_columns(LEFT)].mean().head(MOST_ARMS)
+    by_segment = walls.rename(columns={column: number for number, column in WALL_COLUMNS.items()})
+    return arms_beside(by_segment, words, common_scale(walls), "wall thickness, mm", COLOURS)
+
+
+def arms_beside(
+    hearts: pd.DataFrame, words, scale: Normalize, label: str, colour_map: str = COLOURS
+) -> Figure:
+    """One bull's-eye per arm, of the segments' means over its hearts.
+
+    hearts: subject, arm, one column per segment; label: what the colours are, with its unit.
+    """
+    means = hearts.groupby("arm", sort=False)[list(LEFT)].mean().head(MOST_ARMS)
     n = max(len(means), 1)
     columns = min(n, 4)
     rows = -(-n // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(3.1 * columns + 1, 3.2 * rows), squeeze=False, layout="constrained"
-    )
+    fig = Figure(figsize=(3.1 * columns + 1, 3.2 * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     if means.empty:
@@ -73,12 +83,11 @@ def by_arm(walls: pd.DataFrame, words) -> Figure:
             0.5, 0.5, "no accepted heart has a mesh of its ventricles", ha="center", va="center", color="0.4"
         )
         return fig
-    scale = common_scale(walls)
-    counts = walls.groupby("arm", sort=False).size()
+    counts = hearts.groupby("arm", sort=False).size()
     for ax, (arm, row) in zip(axes.flat, means.iterrows(), strict=False):
-        hearts = f"{counts[arm]} heart{'s' if counts[arm] > 1 else ''}"
-        draw(ax, dict(zip(LEFT, row, strict=True)), scale, f"{words(arm)}, {hearts}")
-    fig.colorbar(plt.cm.ScalarMappable(scale, COLOURS), ax=axes, label="wall thickness, mm", shrink=0.8)
+        title = f"{words(arm)}, {counts[arm]} heart{'s' if counts[arm] > 1 else ''}"
+        draw(ax, dict(zip(LEFT, row, strict=True)), scale, title, colour_map)
+    fig.colorbar(plt.cm.ScalarMappable(scale, colour_map), ax=axes, label=label, shrink=0.8)
     return fig
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..anatomy.domains import is_part, split
 from ..anatomy.labels import Anatomy
 from ..metrics.agreement import ERRORS, constrained_in
 from ..plotting import palette
@@ -50,7 +51,7 @@ def all_charts(summary: Summary, targets: pd.DataFrame, anatomy: Anatomy) -> dic
 
 def words(name: str) -> str:
     """A structure, arm or file name as it is read."""
-    return name.replace("+", " + ").replace("_", " ")
+    return name.replace("+", " + ").replace("@", " @ ").replace("_", " ")
 
 
 def acceptance(arms: pd.DataFrame, reasons: pd.DataFrame) -> Figure:
@@ -90,11 +91,14 @@ def acceptance(arms: pd.DataFrame, reasons: pd.DataFrame) -> Figure:
 
 def targets_and_achieved(rows: pd.DataFrame, structures: tuple[str, ...]) -> Figure:
     """Achieved against target volumes, constrained and not, and the errors of constrained attributes."""
-    fig, axes = plt.subplots(1, 5, figsize=(14, 4.3), layout="constrained")
     sized = constrained_in(rows, "size")
-    names = list(dict.fromkeys(rows["structure"]))
+    names = sorted(
+        dict.fromkeys(rows["structure"]), key=is_part, reverse=True
+    )  # parts are asked for: never cut
+    height = 7.0 if any(map(is_part, names)) else 4.3  # their names take more lines
+    fig, axes = plt.subplots(1, 5, figsize=(14, height), layout="constrained")
     colour_of = dict(zip(structures, palette.colours(structures), strict=True))
-    colour = {name: colour_of.get(name.split("+")[0], "#777777") for name in names}
+    colour = {name: colour_of.get(split(name)[0].split("+")[0], "#777777") for name in names}
     _scatter(axes[0], rows[sized], colour, "Volume, constrained")
     _scatter(axes[1], rows[~sized], colour, "Volume, not constrained")
     for ax, (attribute, column) in zip(axes[2:], ERRORS.items(), strict=True):

@@ -1,20 +1,21 @@
 """Which hearts are pictured, and their pictures. Owned by the report stage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from ..anatomy.label_map import LabelMap, read_label_map
 from ..anatomy.labels import Anatomy
 from ..mesh.frames import in_frame
-from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file
 from ..runtime.outcomes import Outcome
 from . import bullseye, portraits, viewer
 from .cohort_tables import CohortTables
+from .motion import motion_of
 
 PER_ARM, MOST = 4, 24
 SHEET_COLUMNS = 4
@@ -57,10 +58,16 @@ def chosen(manifest: pd.DataFrame, per_arm: int = PER_ARM, most: int = MOST) -> 
 
 
 def portray(
-    subjects: list[str], cohort: Path, tables: CohortTables, manifest: pd.DataFrame, anatomy: Anatomy
+    subjects: list[str],
+    cohort: Path,
+    tables: CohortTables,
+    manifest: pd.DataFrame,
+    anatomy: Anatomy,
+    runs: pd.DataFrame,
 ) -> Gallery:
     """Draw the subjects, in the manifest's order; their files are read below the folder `cohort`.
 
+    runs: simulations, of `function_section.read_runs`; complete ones move in the 3-D view.
     Raises InputError naming a file that is missing or not the one its table lists.
     """
     rows = manifest[manifest["subject"].isin(subjects)]
@@ -78,25 +85,33 @@ def portray(
         return Gallery([], {})
     # scans can be large: each is read twice rather than all kept
     window = portraits.window_around([portraits.extent(read(row)) for row in rows])
-    drawn = []
+    complete = runs[runs["verdict"] == Outcome.ACCEPTED] if len(runs) else runs
+    simulated = {run["subject"]: run for run in complete.to_dict("records")}
+    drawn, strain = [], 0.0
     for row in rows:
         label_map = read(row)
         solid = portraits.surfaces(label_map, anatomy)
         targets = tables.targets[tables.targets["subject"] == row["subject"]]
         wanted = portraits.outlines(targets, anatomy) if len(targets) else []
         pictures = portraits.label_map_pictures(label_map, anatomy, solid, wanted, window)
-        model = None
+        model = motion = None
         if row["mesh"]:
             mesh = meshes.loc[row["subject"]]
             volume = check_file(cohort / row["mesh"], mesh["size"], mesh["sha256"])
-            found = in_frame(read_model(volume, volume.with_suffix(".surface.vtp")), "heart")
-            if isinstance(found, BiventricularModel):  # a mesh of all labels looks like its label map
-                model = found
-                pictures["mesh"] = portraits.mesh_picture(model, window)
+            stored = read_model(volume, volume.with_suffix(".surface.vtp"))
+            model = in_frame(stored, "heart")
+            pictures["mesh"] = portraits.mesh_picture(model, window)
+            if row["subject"] in simulated:
+                motion = motion_of(simulated[row["subject"]], stored)
+                if stored.frame == "scanner":
+                    places = motion.in_heart_frame(stored.world_from_heart)
+                    motion = replace(motion, places_mm=places)
+                if motion.strain is not None:
+                    strain = max(strain, float(np.quantile(np.abs(motion.strain), 0.99)))
         if row["subject"] in walls.index:
             pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
-        drawn.append(Portrait(row, pictures, viewer.scene(solid, wanted, model, scale)))
-    return Gallery(drawn, viewer.settings(anatomy, window, scale))
+        drawn.append(Portrait(row, pictures, viewer.scene(solid, wanted, model, scale, motion)))
+    return Gallery(drawn, viewer.settings(anatomy, window, scale, strain))
 
 
 def contact_sheet(gallery: list[Portrait]) -> Image.Image:

@@ -13,8 +13,11 @@ from PIL import Image
 
 from ..anatomy.labels import Anatomy
 from ..plotting import pages, palette
+from . import function_section, pairs_section
 from .charts import words
+from .function_section import Function
 from .gallery import Gallery
+from .pairs_section import Pairs
 from .summary import Summary
 from .trial_section import Trial
 
@@ -34,6 +37,8 @@ def html(
     made: dict,
     viewer_library: str,
     trial: Trial | None = None,
+    function: Function | None = None,
+    pairs: Pairs | None = None,
 ) -> str:
     """The whole page.
 
@@ -61,10 +66,13 @@ def html(
         legend=list(zip(anatomy.structures, colours, strict=True)),
         bundle=made["bundle"],
         settings=made["config"],
+        all_labels=made["config"].get("meshing", {}).get("domain") == "labels",
         config=yaml.safe_dump(made["config"], sort_keys=False, allow_unicode=True),
         provenance=made["provenance"],
         packages={name: made["provenance"]["packages"].get(name) for name in MAIN_PACKAGES},
         seeds=made["seeds"],
+        function=function and _function(function),
+        pairs=pairs and _pairs(pairs),
         trial=trial and {name: _records(frame) for name, frame in trial.tables.items()},
         trial_charts=trial and {name: pages.data_uri(png, "png") for name, png in trial.figures.items()},
     )
@@ -81,6 +89,34 @@ _FRAMES = (
     "meshes",
     "wall_table",
 )
+
+
+def _function(function: Function) -> dict:
+    charts = function_section.charts(function, words)
+    return {
+        "beats": function.beats,
+        "most_hearts": function_section.MOST_HEARTS,
+        "charts": {name: pages.data_uri(pages.png(chart), "png") for name, chart in charts.items()},
+        "strain_words": {name: function_section.STRAIN_WORDS[name] for name in function.strains},
+        "strains": _records(function_section.strain_table(function.strains)),
+        **{name: _records(getattr(function, name)) for name in ("counts", "quantities", "remarks")},
+    }
+
+
+def _pairs(pairs: Pairs) -> dict:
+    return {
+        "table": _records(pairs.table),
+        "counts": _records(pairs.counts),
+        "most_changed": pairs_section.MOST_CHANGED,
+        "compared": [
+            {
+                "arm": one.arm,
+                "summary": _records(one.summary.replace({"quantity": pairs_section.COMPARED})),
+                "figure": pages.data_uri(one.figure, "png"),
+            }
+            for one in pairs.compared
+        ],
+    }
 
 
 def _records(frame) -> list[dict]:

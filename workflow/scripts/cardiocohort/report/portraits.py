@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from ..anatomy.domains import split
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import from_columns, to_ellipsoid
+from ..mesh.label_model import LabelModel
 from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
 from ..mesh.tetrahedron_geometry import row_keys
 from ..plotting import palette, render
@@ -78,11 +80,14 @@ def extent(label_map: LabelMap) -> np.ndarray:
 
 
 def outlines(targets: pd.DataFrame, anatomy: Anatomy) -> list[Outline]:
-    """Target ellipsoids of a subject's constrained rows; a union has the colour of its first structure."""
+    """Target ellipsoids of a subject's constrained rows.
+
+    A union has the colour of its first structure, a part `structure@domain` the colour of the whole.
+    """
     rows = targets[targets["constrained"] != ""]
     colour = dict(zip(anatomy.structures, palette.colours(anatomy.structures), strict=True))
     ellipsoids = zip(rows["structure"], *to_ellipsoid(from_columns(rows)), strict=True)
-    named = [(name.split("+")[0], *ellipsoid) for name, *ellipsoid in ellipsoids]
+    named = [(split(name)[0].split("+")[0], *ellipsoid) for name, *ellipsoid in ellipsoids]
     return [Outline(*ellipsoid, colour[name], name) for name, *ellipsoid in named]
 
 
@@ -120,14 +125,29 @@ def label_map_pictures(
     }
 
 
-def mesh_picture(model: BiventricularModel, window: Window) -> Image.Image:
-    """The mesh from the front: regions in colours, its triangles, fibres on the epicardium."""
+def mesh_picture(model: BiventricularModel | LabelModel, window: Window) -> Image.Image:
+    """The mesh from the front: regions in colours, its triangles, fibres on the epicardium.
+
+    Of a mesh of all labels the outside, in the colours of the structures.
+    """
     frame = window.frame(ANTERIOR)
+    if isinstance(model, LabelModel):
+        layer = render.draw(outside(model), frame)
+        return _finished(_image(_opaque([layer], frame)), window)
     surface = Surface(model.points_mm, model.facets, facet_colours(model))
     layer = render.draw(surface, frame)
     canvas = _image(_opaque([layer], frame))
     _draw_fibres(canvas, model, layer, frame)
     return _finished(canvas, window)
+
+
+def outside(model: LabelModel) -> Surface:
+    """The facets between a region and the outside, facing outward, in the colours of the structures."""
+    behind, before = model.sides.T
+    facets = np.concatenate([model.facets[before == 0], model.facets[behind == 0][:, ::-1]])
+    labels = np.concatenate([behind[before == 0], before[behind == 0]])
+    colours = np.array([rgb(colour) for colour in palette.colours(model.structures)])
+    return Surface(model.points_mm, facets, colours[labels - 1])
 
 
 def facet_colours(model: BiventricularModel) -> np.ndarray:

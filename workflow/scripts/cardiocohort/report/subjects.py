@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..anatomy import attributes
 from ..anatomy.aha_segments import WALL_COLUMNS
+from ..anatomy.domains import from_text
 from ..anatomy.label_map import read_label_map
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
@@ -49,12 +50,13 @@ def subjects(
     anatomy: Anatomy,
     bases: Mapping[str, str],
     constrained: Mapping[str, tuple],
+    local: Mapping[str, bool],
 ) -> pd.DataFrame:
     """One row per subject of the manifest, in its order; columns of stages that have not run are missing.
 
     simulations: rows of the simulation tables, empty where `simulate` has not run. measures: `measure` by
     subject. bases: by arm, the arm or label map file that its subjects are siblings of. constrained:
-    relations of the arms (`subject_columns.relations`).
+    relations of the arms (`subject_columns.relations`). local: their parts (`subject_columns.parts`).
     """
     rows = manifest.set_index("subject")
     accepted = rows.index[rows["status"] == Outcome.ACCEPTED]
@@ -63,8 +65,14 @@ def subjects(
     out = out.join(rows[[name for name in FROM_MANIFEST if name not in out]])
     out = out.join(_people(tables.targets))
     blocks = [
-        _volumes(tables, anatomy, accepted),
-        _relations(tables.anatomies, anatomy, accepted, pairs_of(anatomy.structures, constrained)),
+        _volumes(tables, anatomy.structures, accepted),
+        *([_parts(tables, accepted, local)] if local else []),
+        _relations(
+            tables.anatomies,
+            (*anatomy.structures, *local),
+            accepted,
+            pairs_of(anatomy.structures, constrained),
+        ),
         _mesh(tables.meshes, accepted),
         measures.reindex(accepted),
         _function(simulations, accepted),
@@ -156,37 +164,47 @@ def _moments(rows: pd.DataFrame, names: tuple[str, ...], subjects: pd.Index) -> 
     )
 
 
-def _volumes(tables: CohortTables, anatomy: Anatomy, accepted: pd.Index) -> pd.DataFrame:
-    """Target volumes of everyone; of accepted hearts volumes, errors and sphericity."""
-    names = anatomy.structures
+def _parts(tables: CohortTables, accepted: pd.Index, local: Mapping[str, bool]) -> pd.DataFrame:
+    """What `_volumes` has of structures, of parts; of slabs the area too."""
+    found = _volumes(tables, tuple(local), accepted)
+    rows = tables.anatomies[tables.anatomies["subject"].isin(accepted)].set_index("subject")
+    for name in (name for name, slab in local.items() if slab):
+        own = rows[rows["structure"] == name]
+        thickness_mm = own["domain"].map(lambda text: from_text(text).thickness_mm)
+        found[f"{part_name(name)}_area_mm2"] = 1000.0 * own["volume_ml"] / thickness_mm
+    return found
+
+
+def _volumes(tables: CohortTables, names: tuple[str, ...], accepted: pd.Index) -> pd.DataFrame:
+    """Of structures or parts, target volumes of everyone; of accepted hearts volumes, errors, sphericity."""
     achieved = _moments(tables.anatomies, names, accepted)
     found = pd.DataFrame(index=tables.subjects["subject"])
     error, away = (np.full(achieved.volume_ml.shape, np.nan) for _ in range(2))
     if not tables.targets.empty:
         target = _moments(tables.targets, names, found.index)
         for k, name in enumerate(names):
-            found[f"{name}_target_volume_ml"] = target.volume_ml[:, k]
+            found[f"{part_name(name)}_target_volume_ml"] = target.volume_ml[:, k]
         own = target[found.index.get_indexer(accepted)]
         error = 100.0 * (achieved.volume_ml / own.volume_ml - 1.0)
         away = np.linalg.norm(achieved.centroid_mm - own.centroid_mm, axis=-1)
     measured = {}
     for k, name in enumerate(names):
-        measured[f"{name}_volume_ml"] = achieved.volume_ml[:, k]
-        measured[f"{name}_volume_error_percent"] = error[:, k]
-        measured[f"{name}_centroid_error_mm"] = away[:, k]
+        measured[f"{part_name(name)}_volume_ml"] = achieved.volume_ml[:, k]
+        measured[f"{part_name(name)}_volume_error_percent"] = error[:, k]
+        measured[f"{part_name(name)}_centroid_error_mm"] = away[:, k]
         if name in CHAMBERS:
             measured[f"{name}_sphericity"] = heart_shape.sphericity(achieved.covariance_mm2[:, k])
     return found.join(pd.DataFrame(measured, index=accepted))
 
 
 def _relations(
-    rows: pd.DataFrame, anatomy: Anatomy, accepted: pd.Index, pairs: Mapping[str, tuple]
+    rows: pd.DataFrame, names: tuple[str, ...], accepted: pd.Index, pairs: Mapping[str, tuple]
 ) -> pd.DataFrame:
-    moments = _moments(rows, anatomy.structures, accepted)
+    moments = _moments(rows, names, accepted)
     found = {}
     for attribute, wanted in pairs.items():
         for a, b in wanted:
-            first, second = (select(moments, anatomy.structures, (name,))[:, 0] for name in (a, b))
+            first, second = (select(moments, names, (name,))[:, 0] for name in (a, b))
             label = f"{attribute}_{part_name(a)}_to_{part_name(b)}"
             if attribute == "distance":
                 found[f"{label}_mm"] = attributes.distance_mm(first, second)

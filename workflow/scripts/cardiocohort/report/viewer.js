@@ -124,51 +124,83 @@
   function muscle(part) {
     const nodes = positions(part);
     const corners = triangles(part);
-    const spread = new Float32Array(corners.length * 3); // each facet has corners of its own: one colour each
-    const edges = [];
-    const node = (n) => nodes.subarray(3 * n, 3 * n + 3);
+    const pairs = [];
     for (let i = 0; i < corners.length; i += 1) {
-      spread.set(node(corners[i]), 3 * i);
       const next = corners[i % 3 === 2 ? i - 2 : i + 1];
-      if (corners[i] < next) edges.push(...node(corners[i]), ...node(next)); // closed: once in each direction
+      if (corners[i] < next) pairs.push(corners[i], next); // closed: once in each direction
     }
     const geometry = new THREE.BufferGeometry();
-    geometry.setAttribute("position", new THREE.BufferAttribute(spread, 3));
-    geometry.setAttribute("color", new THREE.BufferAttribute(new Float32Array(spread.length), 3));
-    geometry.computeVertexNormals();
+    // each facet has corners of its own: one colour each
+    geometry.setAttribute("position", new THREE.BufferAttribute(new Float32Array(corners.length * 3), 3));
+    geometry.setAttribute("color", new THREE.BufferAttribute(new Float32Array(corners.length * 3), 3));
     const material = new THREE.MeshLambertMaterial({
       vertexColors: true, polygonOffset: true, polygonOffsetFactor: 1, polygonOffsetUnits: 1,
     });
-    const group = new THREE.Group();
-    const found = { group, geometry, edges: lines(edges, 0x30343c, 0.8), fibres: null };
-    found.edges.material.transparent = true;
-    found.edges.material.opacity = 0.3;
-    group.add(new THREE.Mesh(geometry, material), inside(geometry, shared.muscle), found.edges);
+    const cut = inside(geometry, part.paints.structures ? "#ffffff" : shared.muscle);
+    cut.material.vertexColors = "structures" in part.paints; // regions that fill the heart have colours inside too
+    const found = { group: new THREE.Group(), geometry, nodes, corners, pairs };
+    found.steps = part.motion && array(part.motion.steps, "i8");
+    found.edges = lines([0, 0, 0, 0, 0, 0], 0x30343c, 0.8);
+    Object.assign(found.edges.material, { transparent: true, opacity: 0.3 });
+    found.group.add(new THREE.Mesh(geometry, material), cut, found.edges);
     if (part.fibres) {
-      const along = array(part.fibres.along, "i8");
-      const ends = [];
-      array(part.fibres.nodes, `u${part.fibres.nodes_bits}`).forEach((n, k) => {
-        for (const side of [-2.5, 2.5]) {
-          for (let i = 0; i < 3; i += 1) ends.push(nodes[3 * n + i] + (side * along[3 * k + i]) / 127);
-        }
-      });
-      found.fibres = lines(ends, 0x191923, 1.3);
-      group.add(found.fibres);
+      found.along = array(part.fibres.along, "i8");
+      found.rooted = array(part.fibres.nodes, `u${part.fibres.nodes_bits}`);
+      found.fibres = lines([0, 0, 0, 0, 0, 0], 0x191923, 1.3);
+      found.group.add(found.fibres);
     }
+    move(part, found, 0);
     return found;
   }
 
-  function paint(part, mesh, name) {
-    const table = shared.paints[name].colours.map((colour) => new THREE.Color(colour));
+  // the mesh at a moment of its motion, if it has one
+  function move(part, mesh, moment) {
+    const { nodes, corners, steps, geometry } = mesh;
+    const first = moment * nodes.length;
+    const places = steps ? nodes.map((v, i) => v + part.motion.move_mm * steps[first + i]) : nodes;
+    const place = (n) => places.subarray(3 * n, 3 * n + 3);
+    const spread = geometry.getAttribute("position");
+    corners.forEach((n, i) => spread.array.set(place(n), 3 * i));
+    spread.needsUpdate = true;
+    geometry.computeVertexNormals();
+    geometry.computeBoundingSphere();
+    redraw(mesh.edges, mesh.pairs.flatMap((n) => [...place(n)]));
+    if (!mesh.fibres) return;
+    const ends = [];
+    const moments = steps ? moment * 3 * mesh.rooted.length : 0;
+    mesh.rooted.forEach((n, k) => {
+      for (const side of [-2.5, 2.5]) {
+        for (let i = 0; i < 3; i += 1) ends.push(places[3 * n + i] + (side * mesh.along[moments + 3 * k + i]) / 127);
+      }
+    });
+    redraw(mesh.fibres, ends);
+  }
+
+  function redraw(object, ends) {
+    object.geometry.dispose();
+    object.geometry = new THREE.LineSegmentsGeometry().setPositions(ends);
+  }
+
+  function paint(part, mesh, name, moment) {
+    const { colours: names, range, step } = shared.paints[name];
+    const table = names.map((colour) => new THREE.Color(colour));
     const colours = mesh.geometry.getAttribute("color");
-    array(part.paints[name], "u8").forEach((number, k) => {
+    const facets = mesh.corners.length / 3;
+    let numbers = array(part.paints[name], step ? "i8" : "u8");
+    if (step) {
+      const [low, high] = range; // values, one list per moment: their place in the range is the colour
+      numbers = [...numbers.subarray(moment * facets, (moment + 1) * facets)].map((value) =>
+        Math.round(255 * Math.min(1, Math.max(0, (value * step - low) / (high - low)))),
+      );
+    }
+    numbers.forEach((number, k) => {
       for (let i = 3 * k; i < 3 * k + 3; i += 1) colours.setXYZ(i, table[number].r, table[number].g, table[number].b);
     });
     colours.needsUpdate = true;
     legend(shared.paints[name]);
   }
 
-  function legend({ legend: names, colours, range }) {
+  function legend({ legend: names, colours, range, unit }) {
     const list = element("viewer-legend");
     list.replaceChildren();
     const add = (text, style) => {
@@ -182,8 +214,8 @@
       names.forEach((name, k) => add(name, { background: colours[k] }));
     } else {
       const stops = colours.filter((_, k) => k % 15 === 0).join(", ");
-      const [low, high] = range;
-      add(`${low} mm or less to ${high} mm or more`, { background: `linear-gradient(to right, ${stops})`, width: "8rem" });
+      const [low, high] = range.map((value) => `${value} ${unit}`.replace("-", "−"));
+      add(`${low} or less to ${high} or more`, { background: `linear-gradient(to right, ${stops})`, width: "8rem" });
     }
   }
 
@@ -208,6 +240,12 @@
     }
     shown.ellipsoids = data.ellipsoids.map((one) => [one.structure, ellipsoid(one)]);
     shown.group.add(...shown.structures.values(), ...shown.ellipsoids.map(([, object]) => object));
+    stop();
+    const labels = data.mesh?.motion?.labels ?? [];
+    element("viewer-motion").hidden = !labels.length;
+    element("viewer-moment").max = Math.max(labels.length - 1, 0);
+    element("viewer-moment").value = 0;
+    element("viewer-play").hidden = labels.length < 3;
     if (data.mesh) {
       shown.mesh = muscle(data.mesh);
       shown.group.add(shown.mesh.group);
@@ -218,7 +256,9 @@
         drawn === data.mesh.facets
           ? `Surface of ${number(drawn)} triangles.`
           : `Drawn with ${number(drawn)} of the surface's ${number(data.mesh.facets)} triangles.`;
-      if (element("viewer-paint").selectedOptions[0].disabled) element("viewer-paint").value = "regions";
+      if (element("viewer-paint").selectedOptions[0].disabled) {
+        element("viewer-paint").value = [...element("viewer-paint").options].find((o) => !o.disabled).value;
+      }
     } else if (on("viewer-mesh")) {
       element("viewer-mesh").checked = false;
       for (const box of boxes()) box.checked = true;
@@ -235,7 +275,38 @@
   }
 
   function recolour() {
-    if (shown.mesh) paint(shown.data.mesh, shown.mesh, element("viewer-paint").value);
+    if (shown.mesh) paint(shown.data.mesh, shown.mesh, element("viewer-paint").value, moment());
+  }
+
+  // ---- the moments of a simulated heart
+
+  const moment = () => Number(element("viewer-moment").value);
+  let playing = null;
+
+  function moveTo(k) {
+    const slider = element("viewer-moment");
+    slider.value = k;
+    if (!shown.mesh?.steps) return;
+    move(shown.data.mesh, shown.mesh, k);
+    if (element("viewer-paint").value === "strain") recolour();
+    say();
+    draw();
+  }
+  function say() {
+    const words = shown.data.mesh?.motion?.labels[moment()] ?? "";
+    element("viewer-moment").setAttribute("aria-valuetext", words);
+    element("viewer-when").textContent = words;
+  }
+  function stop() {
+    clearInterval(playing);
+    playing = null;
+    element("viewer-play").textContent = "Play";
+  }
+  function play() {
+    if (playing) return stop();
+    const frames = Number(element("viewer-moment").max) + 1;
+    element("viewer-play").textContent = "Stop";
+    playing = setInterval(() => moveTo((moment() + 1) % frames), 120);
   }
 
   function apply() {
@@ -251,7 +322,11 @@
     }
     for (const [, object] of shown.ellipsoids) object.visible = on("viewer-ellipsoids");
     const meshed = shown.mesh !== null && on("viewer-mesh");
-    for (const name of ["viewer-edges", "viewer-fibres", "viewer-paint"]) element(name).disabled = !meshed;
+    for (const name of ["viewer-edges", "viewer-fibres", "viewer-paint", "viewer-moment", "viewer-play"]) {
+      element(name).disabled = !meshed;
+    }
+    if (!meshed) stop();
+    say();
     element("viewer-legend").hidden = !meshed;
     if (shown.mesh) {
       shown.mesh.group.visible = meshed;
@@ -337,6 +412,11 @@
     recolour();
     draw();
   });
+  element("viewer-moment").addEventListener("input", () => {
+    stop();
+    moveTo(moment());
+  });
+  element("viewer-play").addEventListener("click", play);
   // the mesh lies inside the structures: it takes their place
   element("viewer-mesh").addEventListener("change", (event) => {
     for (const box of boxes()) box.checked = !event.target.checked;

@@ -13,10 +13,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import ngsolve as ng
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .finite_elements import ng
 from .newton import LOOSE, TIGHT, Accuracy, Diverged, Falls, Tangent, equilibrium
 from .problem import Problem
 from .settings import SimulationSettings

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import ngsolve as ng
 import numpy as np
 
+from .finite_elements import ng
 from .materials import PAIRS, Law, at
 
 # four points a tetrahedron, as is customary with ten nodes: exact for the strains of a linear problem

@@ -11,8 +11,9 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
-import ngsolve as ng
 import numpy as np
+
+from .finite_elements import ng
 
 log = logging.getLogger(__name__)
 

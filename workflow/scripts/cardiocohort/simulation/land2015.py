@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import ngsolve as ng
 import numpy as np
 import pandas as pd
 from netgen import csg
@@ -16,6 +15,7 @@ from netgen import csg
 from ..mechanics.settings import Guccione
 from . import materials
 from .continuation import Run, inflate
+from .finite_elements import ng
 from .measures import corner_displacements
 from .problem import Problem, problem
 from .settings import SimulationSettings

@@ -1,10 +1,10 @@
 """What is read off a state: displacements, cavity volumes, strains. Owned by the simulation stage."""
 
-import ngsolve as ng
 import numpy as np
 
 from ..mesh.model import FACETS, BiventricularModel, rim_edges
 from ..mesh.second_order import TET_EDGES, second_order
+from .finite_elements import ng
 from .materials import PAIRS
 from .problem import Problem
 

@@ -1,10 +1,10 @@
 """From the biventricular model to NGSolve's mesh and element-wise fields. Owned by the simulation stage."""
 
 import netgen.meshing
-import ngsolve as ng
 import numpy as np
 
 from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+from .finite_elements import ng
 
 
 def solver_mesh(model: BiventricularModel) -> tuple[ng.Mesh, np.ndarray]:

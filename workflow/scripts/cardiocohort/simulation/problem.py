@@ -13,11 +13,11 @@ kappa is infinite. Pressures follow the surface: the traction on a facet with ou
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import ngsolve as ng
 import numpy as np
 import scipy.sparse
 
 from . import elements
+from .finite_elements import ng
 from .materials import Law
 
 PATTERN_CHUNK = 1024

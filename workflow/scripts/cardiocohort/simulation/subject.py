@@ -4,7 +4,6 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import ngsolve as ng
 import numpy as np
 
 from ..cohort import stage_tables
@@ -20,6 +19,7 @@ from . import beat_output, materials, measures, mesh, output
 from .beat import Heart
 from .beats import beat_until_periodic, figures
 from .continuation import Run, Step, inflate
+from .finite_elements import ng
 from .problem import Problem, Spring, problem
 from .settings import SimulationSettings
 from .unloading import Unloading, stress_free, unload

@@ -13,13 +13,13 @@ Fibres and sheets are those of the image, pulled back: at end-diastole they lie 
 import logging
 from dataclasses import dataclass, replace
 
-import ngsolve as ng
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, gmres
 
 from ..mesh.model import DIRECTIONS, BiventricularModel, Microstructure
 from .elements import Solid
 from .factors import Singular
+from .finite_elements import ng
 from .newton import GROWTH, HALVINGS, LARGEST_UPDATE, OVER_LOAD, Diverged, Tangent
 from .problem import Problem
 from .settings import SimulationSettings

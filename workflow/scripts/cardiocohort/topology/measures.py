@@ -108,12 +108,17 @@ def breach(scene: Scene, rule: Rule) -> float:
     Bare: covered neither by `other` nor by `openings`. A patch of bare voxels, 26-connected, that
     reaches a voxel at an opening is the opening's rim; one that does not is a hole in the wall.
     """
+    return _bare_area(scene, rule, *breach_voxels(scene, rule))
+
+
+def breach_voxels(scene: Scene, rule: Rule) -> tuple[tuple, np.ndarray]:
+    """Box around the structure, and the mask in there of the bare voxels that `breach` counts."""
     box, inside = _surroundings(scene, rule.structure)
     labels = scene.labels[box]
     at_opening = openings_of(scene, rule, labels, inside)
     bare = _bare(rule, labels, inside)
     patches, _ = ndimage.label(bare | at_opening, FOREGROUND)
-    return _bare_area(scene, rule, box, bare & ~np.isin(patches, np.unique(patches[at_opening])))
+    return box, bare & ~np.isin(patches, np.unique(patches[at_opening]))
 
 
 def wall_thickness(scene: Scene, rule: Rule) -> float:

@@ -1,0 +1,263 @@
+"""Edits of parts of structures, from the cohort table to a judged sibling."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cardiocohort.anatomy import domains, moments
+from cardiocohort.anatomy.domains import Domain
+from cardiocohort.cohort import people
+from cardiocohort.cohort.covariates import known
+from cardiocohort.cohort.grammar import canonical_name, parse_constraints, parse_edits
+from cardiocohort.cohort.table import Arm, read_cohort
+from cardiocohort.diffusion.bundle import load_prior
+from cardiocohort.generation import constraints, guidance
+from cardiocohort.generation.judging import Sampler, judge
+from cardiocohort.generation.settings import GuidanceSettings
+from cardiocohort.generation.siblings import free_cells
+from cardiocohort.population import siblings
+from cardiocohort.runtime.errors import InputError
+from cardiocohort.topology import Rules
+from heart_anatomy import HEART, HEART_GRID, RESOURCES
+from tiny_prior import ANATOMY, GRID, write_tiny_bundle
+
+TINY = {
+    "low": Domain(form="half_space", frame="heart", axis=[1, 0, 0], high=0.0),
+    "slab": Domain(form="slab", frame="heart", axis=[0, 0, 1], low=-8.0, high=0.0),
+    "side": Domain(form="half_space", frame="heart", axis=[1, 0, 0], high=-8.0),
+    "far": Domain(form="sphere", frame="heart", centre=[-50, -50, -50], radius=6.0),
+}
+REAL = {
+    "apex": Domain(form="half_space", towards="right_atrium", high=1 / 3),
+    "junction": Domain(form="slab", towards="left_ventricle", low=0.56, high=0.7),
+}
+HEADER = "arm\tn\tsex\tcondition\tage\tbsa\tseed\tconstraints\tedits\tbase"
+
+
+def heart() -> np.ndarray:
+    """A shell about a ball on the tiny grid, off centre by two voxels."""
+    x, y, z = np.meshgrid(*GRID.axes_mm(), indexing="ij")
+    r = np.sqrt((x - 8) ** 2 + y**2 + z**2)
+    return np.where(r < 20, 2, np.where(r < 36, 1, 0)).astype(np.uint8)
+
+
+def arm(edits: str, constrained: str = "") -> Arm:
+    wanted = parse_constraints(constrained, ANATOMY, TINY)
+    return Arm("small", 1, {}, None, wanted, parse_edits(edits, ANATOMY, TINY), "base.nii.gz", TINY)
+
+
+def targets_of(own: Arm, labels: np.ndarray | None) -> pd.DataFrame:
+    whole = heart()
+    found = moments.measure_labels(whole, [(1,), (2,)], GRID.axes_mm())
+    bases = siblings.bases_of_map([0], ANATOMY.structures, found)
+    bases, places = siblings.with_parts_of_all(own, bases, lambda index: labels, ANATOMY, GRID)
+    return siblings.sibling_targets(own, [0], 1, bases, None, places)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    bundle = write_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+    return bundle, load_prior(bundle, "cpu")
+
+
+# ---- the cohort table
+
+
+def test_parts_are_read_wherever_a_structure_is():
+    names = canonical_name(" aorta + left_ventricle@apex ", HEART, REAL)
+    assert names == "left_ventricle+aorta@apex"
+    found = parse_constraints(
+        "aorta@junction: size; aorta@outside_junction/left_atrium: distance", HEART, REAL
+    )
+    assert found == (("aorta@junction", ("size",)), ("aorta@outside_junction/left_atrium", ("distance",)))
+    area, volume = parse_edits("aorta@junction.area: +30 %; right_ventricle@apex.volume: x0.5", HEART, REAL)
+    assert (area.structure, area.quantity, area.value) == ("aorta@junction", "area", pytest.approx(1.3))
+    assert (volume.structure, volume.operation, volume.value) == ("right_ventricle@apex", "multiply", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ("aorta@root.volume: x2", "unknown domain 'root' in 'aorta@root'.*apex, outside_apex, junction"),
+        ("body@apex.volume: x2", "unknown structure 'body'"),
+        ("aorta@apex.area: x2", "unknown quantity 'area'.*only a slab has an area"),
+        ("aorta@outside_junction.area: x2", "only a slab has an area"),
+        ("aorta.area: x2", "only a slab has an area"),
+        ("aorta@junction.area: 900 mL", "does not give a factor"),
+        ("aorta.volume: x2; aorta@apex.volume: x2", "aorta and aorta@apex are edited together"),
+        ("aorta@junction.area: x2; aorta@apex.volume: x2", "edited together, and one changes the other"),
+        ("aorta@apex/aorta.distance: +5 mm", "unknown structure"),
+    ],
+)
+def test_an_edit_of_a_part_that_cannot_be(edits, message):
+    with pytest.raises(InputError, match=message):
+        parse_edits(edits, HEART, REAL)
+
+
+def read(tmp_path, *rows: str, own=REAL):
+    path = tmp_path / "trial.tsv"
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    return read_cohort(path, HEART, domains=own)
+
+
+def test_an_arm_keeps_the_domains_that_it_names(tmp_path):
+    _, small = read(tmp_path, "a\t2", "b\t2" + "\t" * 7 + "right_ventricle@apex.volume: x0.5\ta")
+    assert small.domains == {"apex": REAL["apex"]}
+    assert small.parts() == ["right_ventricle@apex", "right_ventricle@outside_apex"]
+    assert Arm.from_dict(small.to_dict()).domains == small.domains
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"), [("constraints", "aorta@apex: size\t"), ("edits", "\taorta@apex.volume: x2")]
+)
+def test_parts_need_a_base_that_they_are_measured_on(tmp_path, column, cell):
+    with pytest.raises(InputError, match=rf"row 2, column '{column}': aorta@apex .* write a base"):
+        read(tmp_path, f"a\t2{chr(9) * 6}{cell}")
+
+
+@pytest.mark.parametrize(
+    ("domain", "message"),
+    [
+        (Domain(form="slab", towards="left_ventricle", low=0.5, high=0.52), "thinner than a cell, 4 mm"),
+        (Domain(form="sphere", frame="heart", centre=[-80, -80, -80], radius=9), "lies outside aorta"),
+    ],
+    ids=["thin", "outside"],
+)
+def test_a_part_without_a_place_in_the_median_heart_ends_the_dry_run(tmp_path, domain, message):
+    arms = read(tmp_path, "a\t2", "b\t2" + "\t" * 7 + "aorta@d.volume: x2\ta", own={"d": domain})
+    reference = RESOURCES / "priors/small/reference_moments.parquet"
+    with pytest.raises(InputError, match=rf"trial\.tsv, arm 'b': aorta@d .*{message}.*'domains\.d'"):
+        people.check_trial(
+            arms, "trial.tsv", reference, RESOURCES / "topology/heart.tsv", known(), HEART_GRID
+        )
+
+
+# ---- targets
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(0.3, 2.5), st.sampled_from(["volume", "area"]))
+def test_the_whole_follows_its_part(factor, quantity):
+    """The part has the wanted volume, what lies beyond stays, and the whole gains what the part does."""
+    before = targets_of(arm("cavity@slab.volume: x1"), heart()).set_index("structure")
+    after = targets_of(arm(f"cavity@slab.{quantity}: x{factor:.6f}"), heart()).set_index("structure")
+    volume = after["volume_ml"]
+    assert volume["cavity@slab"] == pytest.approx(factor * before["volume_ml"]["cavity@slab"], rel=1e-5)
+    assert volume["cavity@outside_slab"] == pytest.approx(before["volume_ml"]["cavity@outside_slab"])
+    gain = volume - before["volume_ml"]
+    assert gain["cavity"] == pytest.approx(gain["cavity@slab"], abs=1e-9)
+    whole, part = (
+        [moments.from_columns(table.loc[[name]])[0] for table in (before, after)]
+        for name in ("cavity", "cavity@slab")
+    )
+    first = [m.volume_ml * m.centroid_mm for m in (*whole, *part)]
+    np.testing.assert_allclose(first[1] - first[0], first[3] - first[2], atol=1e-6)
+    second = [
+        m.volume_ml * (m.covariance_mm2 + np.outer(m.centroid_mm, m.centroid_mm)) for m in (*whole, *part)
+    ]
+    np.testing.assert_allclose(second[1] - second[0], second[3] - second[2], atol=1e-4)
+    assert before["volume_ml"]["wall"] == pytest.approx(volume["wall"])
+
+
+def test_a_sibling_keeps_the_rest_of_an_edited_structure():
+    rows = targets_of(arm("cavity@slab.area: x1.3"), heart()).set_index("structure")
+    assert rows["constrained"].to_dict() == {
+        "wall": "size,position,shape",
+        "cavity": "",
+        "cavity@slab": "size,position",
+        "cavity@outside_slab": "size,position,shape",
+    }
+    assert (rows["domain"] != "").tolist() == [False, False, True, True]
+    volume = targets_of(arm("cavity@slab.volume: x1.3"), heart()).set_index("structure")
+    assert volume["constrained"]["cavity@slab"] == "size"
+
+
+def test_targets_without_parts_are_as_they_were():
+    assert "domain" not in targets_of(arm("cavity.volume: x0.5"), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "reason"),
+    [("far", heart(), "0.00 mL of cavity"), ("low", None, "the base has no label map")],
+)
+def test_a_part_that_a_heart_does_not_have_ends_that_subject_alone(tiny, name, labels, reason):
+    rows = targets_of(arm(f"cavity@{name}.volume: x0.5"), labels)
+    ending = constraints.impossible(rows, GRID)
+    assert ending.reason == "domain not in this heart"
+    assert f"cavity@{name}: " in ending.detail
+    assert reason in ending.detail
+    part = rows.set_index("structure").loc[f"cavity@{name}"]
+    assert np.isnan(part["volume_ml"])
+
+
+def test_a_sibling_can_be_a_base():
+    """Its parts are rows of its tables, and none of the next sibling's structures."""
+    made = targets_of(arm("cavity@slab.area: x1.3"), heart())
+    (base,) = siblings.bases_of_tables(
+        arm("cavity.volume: x2"),
+        [0],
+        made.assign(subject="base.nii.gz-00000"),
+        made.assign(subject="base.nii.gz-00000"),
+    ).values()
+    assert base[0] == ("wall", "cavity")
+    wanted = made.set_index("structure")["volume_ml"]
+    assert base[1].volume_ml.tolist() == [wanted["wall"], wanted["cavity"]]
+
+
+# ---- guidance and judgement
+
+
+def test_loop_and_verdict_measure_the_same_part(tiny):
+    """The residual of a base without an edit is zero in both, and a changed target is the same error."""
+    bundle, prior = tiny
+    labels = heart()
+    rows = targets_of(arm("cavity@low.volume: x1"), labels)
+    sampler = Sampler(bundle, prior, Rules((), ()), GuidanceSettings())
+    found = judge(sampler, rows, labels)
+    assert max(found.residuals.values()) == pytest.approx(0.0, abs=1e-6)
+    halved = judge(sampler, targets_of(arm("cavity@low.volume: x0.5"), labels), labels)
+    spread = constraints.spread_of(bundle, prior.anatomy, "size", ("cavity@low",))
+    assert spread == constraints.spread_of(bundle, prior.anatomy, "size", ("cavity",))
+    assert halved.residuals["cavity@low.size"] == pytest.approx(np.log(2) / spread, rel=1e-6)
+    assert halved.residuals["cavity@outside_low.size"] == pytest.approx(0.0, abs=1e-6)
+
+    made = constraints.make_constraints([rows], prior, bundle, ("cavity@low",))
+    occupancy = torch.nn.functional.one_hot(torch.tensor(labels).long(), 3).permute(3, 0, 1, 2)[None].float()
+    axes = tuple(torch.tensor(a, dtype=torch.float32) for a in GRID.axes_mm())
+    loop = guidance._measured(occupancy, axes, 1, made)
+    own = [c for c in made if c.within[0]]
+    assert len(own) == 4  # size of the part; size, position and shape of the rest
+    for c in own:
+        torch.testing.assert_close(loop[c.measured[0]].volume_ml, c.wanted[0].volume_ml, rtol=1e-4, atol=0.0)
+        torch.testing.assert_close(
+            loop[c.measured[0]].centroid_mm, c.wanted[0].centroid_mm, rtol=0.0, atol=0.01
+        )
+    assert {c.attribute: c.weight for c in own} == dict.fromkeys(("size", "position", "shape"), 10.0)
+
+
+def test_the_gradient_of_a_part_stays_in_its_domain(tiny):
+    bundle, prior = tiny
+    made = constraints.make_constraints(
+        [targets_of(arm("cavity@slab.volume: x0.5", "cavity@slab: size"), heart())], prior, bundle
+    )
+    occupancy = torch.full((1, 3, *GRID.shape), 1 / 3, requires_grad=True)
+    axes = tuple(torch.tensor(a, dtype=torch.float32) for a in GRID.axes_mm())
+    (part,) = guidance._measured(occupancy, axes, 1, made).values()
+    (gradient,) = torch.autograd.grad(part.volume_ml.sum(), occupancy)
+    weights = torch.tensor(domains.place(TINY["slab"], domains.HEART, GRID).weights(GRID.axes_mm()))
+    torch.testing.assert_close(gradient[0, 2].double(), weights * GRID.voxel_volume_ml)
+    assert not gradient[0, :2].any()
+
+
+def test_only_cells_near_an_edited_part_are_free(tiny):
+    _, prior = tiny
+    free = {}
+    for name in ("wall@side", "wall"):
+        rows = targets_of(arm(f"{name}.volume: x0.9"), heart())
+        masks = domains.masks_of(heart(), rows[rows["structure"] == name], ANATOMY, GRID)
+        free[name] = free_cells([(masks[0], 0.0)], prior, 0.0)
+    assert 0 < free["wall@side"].sum() < free["wall"].sum()
+    assert (free["wall"] >= free["wall@side"]).all()

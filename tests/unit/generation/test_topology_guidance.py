@@ -1,0 +1,180 @@
+"""Topology guidance: rules of the gate as differentiable terms, and steps that make a map keep them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cardiocohort.anatomy.labels import Anatomy
+from cardiocohort.generation.topology_guidance import topology_loss, topology_steps
+from cardiocohort.topology import Rules, examine
+from cardiocohort.topology.rules import Rule
+
+N, CELL = 14, 4.0
+ANATOMY = Anatomy(("blood", "wall", "vessel"), ("blood", "wall"))
+PLACES = np.stack(np.meshgrid(*[np.arange(N)] * 3, indexing="ij"), -1)
+
+
+def rule(
+    kind, structure, other, minimum=-np.inf, maximum=np.inf, openings=(), openings_mm=0.0, percentile=0.2
+):
+    return Rule(
+        f"{kind}.a",
+        kind,
+        "any",
+        structure,
+        other,
+        openings,
+        openings_mm,
+        percentile,
+        minimum,
+        maximum,
+        "",
+        "",
+    )
+
+
+class Cells:
+    """A decoder that is known exactly: the latent holds the logits of the cells, each of 2^3 equal voxels."""
+
+    device = "cpu"
+    anatomy = ANATOMY
+    grid = SimpleNamespace(spacing_mm=CELL / 2)
+    cell_axes_mm = tuple(torch.arange(N) * CELL for _ in range(3))
+
+    def logits(self, z):
+        return z
+
+    def labels(self, z):
+        labels = z.argmax(1).to(torch.uint8)
+        for axis in (1, 2, 3):
+            labels = labels.repeat_interleave(2, axis)
+        return labels
+
+
+def latent(labels, second=0, certain=6.0, doubt=5.5):
+    """Logits (1, 4, N, N, N) of a map (N, N, N). Second choices: `second` of background, else background."""
+    z = certain * torch.nn.functional.one_hot(torch.as_tensor(labels), 4).permute(3, 0, 1, 2).float()
+    choice = np.where(labels == 0, second, 0)
+    for k in range(4):
+        z[k, choice == k] = z[k, choice == k].clamp_min(doubt)
+    return z[None]
+
+
+def ball(centre, radius):
+    return ((PLACES - centre) ** 2).sum(-1) <= radius**2
+
+
+def steps_until_kept(labels, rules, second=0, free=None):
+    z = latent(labels, second)
+    found = Cells().labels(z)[0].numpy()
+    verdict = examine(found, CELL / 2, ANATOMY, rules)
+    assert not verdict.accepted
+    for changed in topology_steps(Cells(), z, found, verdict, rules, 40, free):
+        if examine(changed, CELL / 2, ANATOMY, rules).accepted:
+            return found, changed
+    return found, None
+
+
+def loss_of(z, rules):
+    return topology_loss(z.softmax(1)[0], Cells().labels(z)[0].numpy(), Cells(), rules)
+
+
+def touching():
+    """Blood and a vessel that share a face of 5 x 5 cells."""
+    labels = np.zeros((N, N, N), int)
+    labels[2:7, 4:9, 4:9], labels[7:12, 4:9, 4:9] = 1, 3
+    return labels
+
+
+def walled(hole):
+    """Blood in a closed wall of two cells but for a hole of one cell's width, if there is one."""
+    labels = np.zeros((N, N, N), int)
+    labels[ball((6.5, 6.5, 6.5), 5.2)], labels[ball((6.5, 6.5, 6.5), 3.0)] = 2, 1
+    if hole:
+        labels[6:8, 6:8, 10:] = 0
+    return labels
+
+
+def test_what_must_not_touch_is_parted():
+    apart = Rules((rule("contact", (1,), (3,), maximum=0.0),), ())
+    before, after = steps_until_kept(touching(), apart)
+    assert after is not None
+    # neither is given up for it
+    for structure in (1, 3):
+        assert (after == structure).sum() > 0.7 * (before == structure).sum()
+
+
+def test_an_allowed_contact_is_left_alone():
+    area = 25 * CELL**2
+    z = latent(touching(), 0, 9.0)
+    assert loss_of(z, Rules((rule("contact", (1,), (3,), maximum=area),), ())) < 3
+    assert loss_of(z, Rules((rule("contact", (1,), (3,), maximum=area / 2),), ())) > 100
+
+
+def test_what_must_be_joined_is_joined():
+    labels = touching()
+    gap = (PLACES[..., 0] == 7) & (labels == 3)
+    labels[gap] = 0
+    _, after = steps_until_kept(
+        labels, Rules((rule("contact", (1,), (3,), minimum=8 * CELL**2),), ()), np.where(gap, 3, 0)
+    )
+    assert after is not None
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        rule("leak", (1,), (2,), maximum=0.0, openings=(3,)),
+        rule("wall_thickness", (1,), (2,), minimum=2.4, openings=(3,)),
+        rule("breach", (1,), (2,), maximum=0.0, openings=(3,)),
+    ],
+    ids=lambda rule: rule.kind,
+)
+def test_a_hole_in_the_wall_is_closed_by_wall(closed):
+    labels = walled(hole=True)
+    labels[0, 0, 0] = 3  # a vessel, which is an opening nowhere
+    before, after = steps_until_kept(labels, Rules((closed,), ()), second=2)
+    assert after is not None
+    changed = before != after
+    assert changed.sum() < 0.05 * (before > 0).sum()
+    assert set(np.unique(after[changed])) <= {1, 2}
+
+
+def test_a_sound_wall_has_no_term():
+    z = latent(walled(hole=False), 0, 9.0)
+    assert loss_of(z, Rules((rule("leak", (1,), (2,), maximum=0.0),), ())) < 1e-3
+
+
+def test_held_cells_keep_their_values():
+    free = torch.ones(1, 1, N, N, N)
+    free[..., :7, :, :] = 0.0
+    before, after = steps_until_kept(
+        touching(), Rules((rule("contact", (1,), (3,), maximum=0.0),), ()), free=free
+    )
+    assert after is not None
+    assert (before[:14] == after[:14]).all()
+
+
+def test_violations_that_no_step_removes_are_left_to_another_attempt():
+    volume = rule("volume", (1,), (), minimum=1e6)
+    rules = Rules((volume, rule("contact", (1,), (3,), maximum=0.0)), ())
+    z = latent(touching(), 0)
+    found = Cells().labels(z)[0].numpy()
+    verdict = examine(found, CELL / 2, ANATOMY, rules)
+    assert set(verdict.failed_rules) == {"volume.a", "contact.a"}
+    assert not list(topology_steps(Cells(), z, found, verdict, rules, 5))
+
+
+@pytest.mark.parametrize("kind", ["contact", "leak", "wall_thickness"])
+def test_terms_push_probabilities_and_not_only_labels(kind):
+    """A hole that is not yet one, since its cells are wall by a hair, is pushed already."""
+    z = latent(walled(hole=True))
+    z[0, 2, 6:8, 6:8, 10:] += 6.01
+    z.requires_grad_(True)
+    limit = {"contact": {"maximum": 0.0}, "leak": {"maximum": 0.0}, "wall_thickness": {"minimum": 2.4}}[kind]
+    outside = (0,) if kind == "contact" else (2,)
+    loss = loss_of(z, Rules((rule(kind, (1,), outside, **limit),), ()))
+    (gradient,) = torch.autograd.grad(loss, z)
+    assert (gradient[0, 0, 6:8, 6:8, 10] > 0).all()  # descent makes background less likely there

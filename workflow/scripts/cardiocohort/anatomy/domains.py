@@ -1,0 +1,411 @@
+"""Domains: soft-edged parts of space; `structure@domain` is the structure inside one. Owned by no stage.
+
+A domain is a weight w(x) in [0, 1]. The moments of `structure@domain` are those of the occupancy times w, in
+guidance as in a measured label map. A face of a domain is a ramp of one cell of guidance:
+w = clip(1/2 + d / edge, 0, 1), with d the depth inside the face. Faces multiply. An edit fades out in the
+neighbourhood of its domain, two cells wide. `structure@outside_domain` is what lies beyond: 1 - w of the
+domain with each face moved out by that much.
+
+A domain in the frame of a structure is placed once per subject, on the label map that the subject is made
+from, and stays there: nothing is estimated again while a heart is sampled or judged. Light: numpy only.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from ..runtime.errors import InputError
+from ..runtime.keys import from_section, key, schema_of
+from .labels import Anatomy, Grid
+from .moments import Moments, measure, to_ellipsoid
+from .unions import select
+
+AT = "@"
+REST = "outside_"  # prefix of a domain's name: the structure beyond it and its neighbourhood
+NEIGHBOUR_CELLS = 2  # of guidance: how far the neighbourhood of a domain reaches
+NAME = "^(?!outside_)[a-z][a-z0-9_]{0,63}(?!\\n)$"
+CELL_VOXELS = 2  # edge of a cell of guidance
+SMALLEST_ML = 0.1  # of a structure in a domain: a dozen voxels of 2 mm, below which moments mean little
+LEAST_COSINE = 0.2  # between long axis and the way to `towards`; below, ends cannot be told apart
+NEEDED = {  # keys of a form beside frame and towards
+    "half_space": ("axis",),
+    "slab": ("axis", "low", "high"),
+    "box": ("centre", "size"),
+    "sphere": ("centre", "radius"),
+    "cylinder": ("axis", "centre", "radius", "length"),
+}
+MARGIN = 1.5  # by which the heart of a subject may be larger than the usual one
+FARTHEST = 1000.0  # mm, or shares of a length: beyond, it is a slip
+BETWEEN = {"minimum": -FARTHEST, "maximum": FARTHEST}
+ABOVE_ZERO = {"exclusiveMinimum": 0, "maximum": FARTHEST}
+VECTOR = {
+    "minItems": 3,
+    "maxItems": 3,
+    "items": {"type": "number", "description": "along one axis", **BETWEEN},
+}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain as the config has it: a form in a frame.
+
+    Frame `heart`: axes x, y, z and mm. Frame `structure`: the structure's principal axes, the longest first;
+    lengths are shares of its length along the first. Coordinate 0 of that is its end away from `towards`, 1
+    the other; the others are 0 in its centroid.
+    """
+
+    form: str = key("slab", "Form of the domain.", enum=list(NEEDED))
+    frame: str = key(
+        "structure",
+        "structure: along the structure's own principal axes, in shares of its length. heart: along x, y, z "
+        "of the heart frame, in mm.",
+        enum=["structure", "heart"],
+    )
+    towards: str | None = key(
+        None,
+        "Structure that the long axis points to (frame `structure`): coordinate 1 is the end near it.",
+        minLength=1,
+    )
+    axis: list | None = key(
+        None, "Normal of slab and half space, axis of a cylinder; null is the long axis.", **VECTOR
+    )
+    low: float | None = key(None, "Where a slab or half space begins along its axis.", **BETWEEN)
+    high: float | None = key(None, "Where it ends; a half space has one of the two.", **BETWEEN)
+    centre: list | None = key(None, "Centre of a box, sphere or cylinder.", **VECTOR)
+    size: list | None = key(None, "Edges of a box, along the axes of the frame.", **VECTOR)
+    radius: float | None = key(None, "Radius of a sphere or cylinder.", **ABOVE_ZERO)
+    length: float | None = key(None, "Length of a cylinder.", **ABOVE_ZERO)
+
+
+SCHEMA = schema_of(Domain, "a domain (docs/cohort-table.md)")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Origin (3,) mm, axes as rows (3, 3), and the unit of lengths (mm)."""
+
+    origin: np.ndarray
+    axes: np.ndarray
+    unit_mm: float
+
+
+HEART = Frame(np.zeros(3), np.eye(3), 1.0)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A domain in the heart frame, mm.
+
+    layers: (normal, low, high) of pairs of parallel faces, None where open. curved: centre, axis and radius
+    of a cylinder's mantle, or of a sphere with axis (0, 0, 0). outside: what lies beyond is meant.
+    """
+
+    layers: tuple[tuple[tuple[float, ...], float | None, float | None], ...]
+    curved: tuple[tuple[float, ...], tuple[float, ...], float] | None
+    edge_mm: float
+    slab: bool = False
+    outside: bool = False
+
+    @property
+    def thickness_mm(self) -> float | None:
+        """Of a slab; None for other forms."""
+        return self.layers[0][2] - self.layers[0][1] if self.slab and not self.outside else None
+
+    @property
+    def narrowest_mm(self) -> float:
+        """Least extent."""
+        extents = [high - low for _, low, high in self.layers if low is not None and high is not None]
+        return min([*extents, *([2.0 * self.curved[2]] if self.curved else [])], default=np.inf)
+
+    def weights(self, axes_mm: tuple) -> np.ndarray:
+        """w (X, Y, Z) at points whose coordinates along x, y, z are `axes_mm`."""
+        grown = NEIGHBOUR_CELLS * self.edge_mm if self.outside else 0.0
+        x, y, z = np.meshgrid(*axes_mm, indexing="ij", sparse=True)
+        w = np.ones(tuple(len(a) for a in axes_mm))
+        for normal, low, high in self.layers:
+            along = normal[0] * x + normal[1] * y + normal[2] * z
+            w *= 1.0 if low is None else self._ramp(along - low + grown)
+            w *= 1.0 if high is None else self._ramp(high + grown - along)
+        if self.curved:
+            centre, axis, radius = self.curved
+            offset = (x - centre[0], y - centre[1], z - centre[2])
+            along = sum(a * o for a, o in zip(axis, offset, strict=True))
+            squared = offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2 - along**2
+            w *= self._ramp(radius + grown - np.sqrt(np.maximum(squared, 0.0)))
+        return 1.0 - w if self.outside else w
+
+    def _ramp(self, distance: np.ndarray) -> np.ndarray:
+        return np.clip(0.5 + distance / self.edge_mm, 0.0, 1.0)
+
+
+def to_text(placed: Placed) -> str:
+    """A placed domain as the column `domain` of the targets has it (JSON)."""
+    return json.dumps(asdict(placed))
+
+
+@lru_cache(maxsize=64)
+def from_text(text: str) -> Placed:
+    """Inverse of `to_text`."""
+    plain = json.loads(text)
+    layers = tuple((tuple(normal), low, high) for normal, low, high in plain.pop("layers"))
+    around = plain.pop("curved")
+    return Placed(layers=layers, curved=around and (tuple(around[0]), tuple(around[1]), around[2]), **plain)
+
+
+def refusal(reason: str) -> str:
+    """The column `domain` of a part that cannot be placed on a heart."""
+    return json.dumps({"refused": reason})
+
+
+def refused(text: str) -> str:
+    """Why a part cannot be placed, of its column `domain`; empty where it is placed."""
+    return json.loads(text).get("refused", "")
+
+
+def read_domains(section: Mapping, anatomy: Anatomy, grid: Grid) -> dict[str, Domain]:
+    """The config section `domains`, checked as far as no heart is needed; InputError naming the key."""
+    domains = {}
+    for name, values in section.items():
+        where = f"config key 'domains.{name}'"
+        domain = from_section(Domain, dict(values), f"domains.{name}")
+        _check_keys(f"domains.{name}", domain, anatomy)
+        if domain.frame == "heart":
+            placed = place(domain, HEART, grid)
+            if problem := too_thin(placed):
+                raise InputError(f"{where}: {problem}")
+            if not (placed.weights(grid.axes_mm()) > 0).any():
+                half = " x ".join(f"{n * grid.spacing_mm:g}" for n in grid.shape)
+                raise InputError(f"{where}: it lies outside the field, {half} mm about the heart's centre")
+        domains[name] = domain
+    return domains
+
+
+def _check_keys(key_name: str, domain: Domain, anatomy: Anatomy) -> None:
+    where = f"config key '{key_name}'"
+    needed = NEEDED[domain.form]
+    optional = ("low", "high") if domain.form == "half_space" else ()
+    for field in fields(Domain)[3:]:
+        given = getattr(domain, field.name) is not None
+        open_axis = field.name == "axis" and domain.frame == "structure"
+        if given and field.name not in (*needed, *optional):
+            raise InputError(
+                f"config key '{key_name}.{field.name}': a {domain.form} has no {field.name}; its keys are "
+                f"{', '.join((*needed, *optional))}"
+            )
+        if not given and field.name in needed and not open_axis:
+            raise InputError(f"{where}: a {domain.form} in the frame {domain.frame!r} needs '{field.name}'")
+    if domain.form == "half_space" and (domain.low is None) == (domain.high is None):
+        raise InputError(f"{where}: a half_space has either 'low' or 'high'; with both it is a slab")
+    if domain.low is not None and domain.high is not None and domain.low >= domain.high:
+        raise InputError(
+            f"{where}: it is empty, since low ({domain.low:g}) is not below high ({domain.high:g})"
+        )
+    if domain.axis is not None and not np.linalg.norm(domain.axis) > 1e-6:
+        raise InputError(f"config key '{key_name}.axis': {domain.axis} has no direction")
+    if domain.size is not None and min(domain.size) <= 0:
+        raise InputError(f"config key '{key_name}.size': {domain.size} is empty; all three edges are above 0")
+    if (domain.frame == "structure") != (domain.towards is not None):
+        raise InputError(
+            f"config key '{key_name}.towards': in the frame 'structure' it names the structure that the long "
+            "axis points to; in the frame 'heart' it is left out"
+        )
+    if domain.towards is not None:
+        try:
+            anatomy.label(domain.towards)
+        except InputError as error:
+            raise InputError(f"config key '{key_name}.towards': {error}") from None
+    if domain.frame == "structure" and domain.axis is None and not _touches_unit_interval(domain):
+        raise InputError(
+            f"{where}: it lies outside its structure, whose long axis goes from 0 to 1; here it is "
+            f"{domain.low} to {domain.high}"
+        )
+
+
+def _touches_unit_interval(domain: Domain) -> bool:
+    begins_after = domain.low is not None and domain.low >= 1
+    ends_before = domain.high is not None and domain.high <= 0
+    return not (begins_after or ends_before)
+
+
+def place(domain: Domain, frame: Frame, grid: Grid) -> Placed:
+    """The domain in the heart frame."""
+
+    def to_mm(point) -> np.ndarray:
+        return frame.origin + frame.unit_mm * (np.asarray(point, dtype=float) @ frame.axes)
+
+    def layer(normal: np.ndarray, start: np.ndarray, low: float | None, high: float | None):
+        at = float(normal @ start)
+        bounds = (None if b is None else at + float(b) * frame.unit_mm for b in (low, high))
+        return (tuple(normal.tolist()), *bounds)
+
+    edge = CELL_VOXELS * grid.spacing_mm
+    axis = np.asarray(domain.axis or (1.0, 0.0, 0.0), dtype=float) @ frame.axes
+    axis = axis / np.linalg.norm(axis)
+    if domain.form in ("slab", "half_space"):
+        layers = (layer(axis, frame.origin, domain.low, domain.high),)
+        return Placed(layers, None, edge, domain.form == "slab")
+    centre = to_mm(domain.centre)
+    if domain.form == "box":
+        halves = np.asarray(domain.size, dtype=float) / 2.0
+        pairs = zip(frame.axes, halves, strict=True)
+        return Placed(tuple(layer(n, centre, -half, half) for n, half in pairs), None, edge)
+    radius = domain.radius * frame.unit_mm
+    if domain.form == "sphere":
+        return Placed((), (tuple(centre.tolist()), (0.0, 0.0, 0.0), radius), edge)
+    ends = (layer(axis, centre, -domain.length / 2.0, domain.length / 2.0),)
+    return Placed(ends, (tuple(centre.tolist()), tuple(axis.tolist()), radius), edge)
+
+
+def own_frame(mask: np.ndarray, towards_mm: np.ndarray, grid: Grid) -> Frame:
+    """The frame of a structure whose voxels are `mask` (X, Y, Z); its long axis points to `towards_mm` (3,).
+
+    Its length is the extent of its voxels along that axis. InputError for a structure that is not there, and
+    for a long axis across the way to `towards_mm`, so that its ends cannot be told apart.
+    """
+    axes_mm = grid.axes_mm()
+    points = np.stack([a[i] for a, i in zip(axes_mm, np.nonzero(mask), strict=True)], axis=-1)
+    if not len(points):
+        raise InputError("the structure is empty")
+    centroid = points.mean(axis=0)
+    long, middle = np.linalg.eigh((points - centroid).T @ (points - centroid))[1].T[[2, 1]]
+    way = towards_mm - centroid
+    cosine = float(long @ way) / max(float(np.linalg.norm(way)), 1e-9)
+    if not abs(cosine) >= LEAST_COSINE:
+        raise InputError(
+            f"its long axis is {np.degrees(np.arccos(abs(cosine))):.0f} degrees from the way to 'towards', "
+            "so that its ends cannot be told apart; name another structure in 'towards'"
+        )
+    long = long * np.sign(cosine)
+    middle = middle * np.sign(middle[np.argmax(np.abs(middle))])
+    along = points @ long
+    start, end = along.min() - grid.spacing_mm / 2.0, along.max() + grid.spacing_mm / 2.0
+    origin = centroid + long * (start - centroid @ long)
+    return Frame(origin, np.stack([long, middle, np.cross(long, middle)]), float(end - start))
+
+
+def too_thin(placed: Placed) -> str:
+    """Why a domain is too thin to measure; empty if it is not."""
+    if placed.narrowest_mm >= placed.edge_mm:
+        return ""
+    return f"it is {placed.narrowest_mm:.1f} mm thick, thinner than a cell, {placed.edge_mm:g} mm; widen it"
+
+
+def split(name: str) -> tuple[str, str]:
+    """`aorta@root` -> ("aorta", "root"); the second is empty for a whole structure."""
+    structure, _, domain = name.partition(AT)
+    return structure, domain
+
+
+def is_part(name: str) -> bool:
+    """Whether a name is `structure@domain`."""
+    return AT in name
+
+
+def domain_named(name: str, domains: Mapping[str, Domain]) -> Domain:
+    """The domain that `aorta@root` or `aorta@outside_root` names."""
+    return domains[split(name)[1].removeprefix(REST)]
+
+
+def is_slab(name: str, domains: Mapping[str, Domain]) -> bool:
+    """Whether `structure@domain` is a slab, which has an area: its volume over its thickness."""
+    return not split(name)[1].startswith(REST) and domain_named(name, domains).form == "slab"
+
+
+def rest_of(name: str) -> str:
+    """What is held when a part is edited: `aorta@root` -> `aorta@outside_root`, and back."""
+    structure, domain = split(name)
+    rest = domain.removeprefix(REST) if domain.startswith(REST) else REST + domain
+    return f"{structure}{AT}{rest}"
+
+
+def place_on(
+    labels: np.ndarray, name: str, domains: Mapping[str, Domain], anatomy: Anatomy, grid: Grid
+) -> Placed:
+    """The domain of `structure@domain` on a label map (X, Y, Z) in the heart frame.
+
+    InputError for one that is thinner than a cell, or has next to nothing of the structure in this heart.
+    """
+    structure, word = split(name)
+    domain, towards_mm = domain_named(name, domains), None
+    mask = np.isin(labels, anatomy.labels_of(structure))
+    if domain.frame == "structure":
+        other = measure((labels == anatomy.label(domain.towards)).astype(np.float64), grid.axes_mm())
+        if not other.volume_ml > 0:
+            raise InputError(f"the heart has no {domain.towards}, which the domain's 'towards' names")
+        towards_mm = other.centroid_mm
+    placed = place(domain, HEART if towards_mm is None else own_frame(mask, towards_mm, grid), grid)
+    if problem := too_thin(placed):
+        raise InputError(problem)
+    placed = replace(placed, outside=word.startswith(REST))
+    held_ml = float(placed.weights(grid.axes_mm())[mask].sum()) * grid.voxel_volume_ml
+    if held_ml < SMALLEST_ML:
+        raise InputError(f"it has {held_ml:.2f} mL of {structure} in it, less than {SMALLEST_ML} mL")
+    return placed
+
+
+def place_usual(
+    name: str,
+    domains: Mapping[str, Domain],
+    usual: tuple[Moments, tuple[str, ...]],
+    grid: Grid,
+) -> str:
+    """Why `structure@domain` has no place in a usual heart; empty if it has, or if that is not known.
+
+    usual: moments (K,) of a heart, and the K names. Its structures are taken as ellipsoids, with a margin
+    (MARGIN), since the heart of a subject is another.
+    """
+    structure, domain = split(name)[0], domain_named(name, domains)
+    moments, known = usual
+    if not {*structure.split("+"), *([domain.towards] if domain.towards else [])} <= set(known):
+        return ""
+    whole, frame = select(moments, known, (structure,))[0], HEART
+    centre, half_axes, axes = to_ellipsoid(whole)
+    points = np.stack(np.meshgrid(*grid.axes_mm(), indexing="ij"), axis=-1)
+    depth = np.linalg.norm(((points - centre) @ axes) / half_axes, axis=-1)
+    try:
+        if domain.towards:
+            frame = own_frame(depth <= 1.0, moments.centroid_mm[known.index(domain.towards)], grid)
+    except InputError as error:
+        return str(error)
+    placed = place(domain, frame, grid)
+    if placed.narrowest_mm * MARGIN < placed.edge_mm:
+        return too_thin(placed)
+    held_ml = placed.weights(grid.axes_mm())[depth <= MARGIN].sum() * grid.voxel_volume_ml
+    return "" if held_ml >= SMALLEST_ML else f"it lies outside {structure}"
+
+
+def weights_of(rows: pd.DataFrame, grid: Grid) -> list[np.ndarray | None]:
+    """The weights (X, Y, Z) of each row of targets; None for whole structures."""
+    texts = rows["domain"] if "domain" in rows.columns else [""] * len(rows)
+    return [
+        from_text(text).weights(grid.axes_mm()) if is_part(name) else None
+        for name, text in zip(rows["structure"], texts, strict=True)
+    ]
+
+
+def masks_of(labels: np.ndarray, rows: pd.DataFrame, anatomy: Anatomy, grid: Grid) -> list[np.ndarray]:
+    """The voxels (X, Y, Z) of what each row names: of a part, those that its domain has a share in."""
+    return [
+        np.isin(labels, anatomy.labels_of(split(name)[0])) & (True if weight is None else weight > 0)
+        for name, weight in zip(rows["structure"], weights_of(rows, grid), strict=True)
+    ]
+
+
+def measure_rows(labels: np.ndarray, rows: pd.DataFrame, anatomy: Anatomy, grid: Grid) -> Moments:
+    """Moments (K,) in a label map (X, Y, Z) of what the K rows name: structures, unions, parts of them."""
+    return measure_parts(labels, list(rows["structure"]), weights_of(rows, grid), anatomy, grid)
+
+
+def measure_parts(
+    labels: np.ndarray, names: list[str], weights: list[np.ndarray | None], anatomy: Anatomy, grid: Grid
+) -> Moments:
+    """`measure_rows` of names and their weights (None for a whole structure)."""
+    found = []
+    for name, weight in zip(names, weights, strict=True):
+        mask = np.isin(labels, anatomy.labels_of(split(name)[0])).astype(np.float64)
+        found.append(measure(mask if weight is None else mask * weight, grid.axes_mm()))
+    return Moments(*(np.stack([getattr(m, f.name) for m in found]) for f in fields(Moments)))

@@ -1,0 +1,188 @@
+"""Topology guidance: a few steps on the clean latent of a sample that the gate rejects (generation stage).
+
+The gate's own table steers. A rule whose kind is in `TERMS` has a differentiable counterpart on the soft
+occupancy of the cells, so that a new row of such a kind both judges and guides. The steps stop as soon as the
+gate accepts; the sample's own moments are held. Only the decoder is differentiated, not the denoiser.
+
+Two neighbouring cells u, v touch by the product p_a(u) p_b(v) of the probabilities of two structures. Where
+that is below `UNSURE`, the label map that is decoded has no contact there.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from .. import topology
+from ..anatomy.moments import Moments, measure
+from ..diffusion.bundle import Prior
+from ..diffusion.networks import REFINEMENT
+from ..topology import measures
+from ..topology.rules import Rule, Rules
+from ..topology.scene import Scene
+
+UNSURE = 0.2  # product of probabilities below which neighbouring cells do not touch
+UNIT = 0.25  # excess of a product that counts as 1
+SURE_AREA = 2.0  # soft contact area that is pushed for, as a share of the least that a rule asks for
+HOLD = 5.0  # weight of a change of the moments beside the terms of the rules
+HELD_SHARE = 0.01  # relative change of a volume that counts as 1
+HELD_MM = 0.5  # change of a centroid that counts as 1
+STEP_FRACTION = 2.0  # of the Polyak step: terms need not vanish for the gate to accept
+LONGEST_STEP = 1.5  # norm, in standard deviations of a latent's entry
+
+# violations that steps can remove; another attempt is cheaper for a vessel that is missing
+TREATED = frozenset(("contact", "exposure", "breach", "leak", "wall_thickness", "holes"))
+
+
+@dataclass(frozen=True)
+class Soft:
+    """Probabilities (K+1, n, n, n) of a sample's labels in cells of `cell_mm`, and its decoded map."""
+
+    occupancy: torch.Tensor
+    cell_mm: float
+    scene: Scene
+
+    def of(self, labels: tuple[int, ...]) -> torch.Tensor:
+        return self.occupancy[list(labels)].sum(0)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return self.occupancy.detach().argmax(0).cpu().numpy()
+
+    def breaches(self, rule: Rule) -> torch.Tensor:
+        """1 for cells at the voxels that the rule `breach` counts, else 0."""
+        mask = np.zeros(self.scene.labels.shape, bool)
+        box, found = measures.breach_voxels(self.scene, rule)
+        mask[box] = found
+        n = self.occupancy.shape[1]
+        cells = ndimage.binary_dilation(mask).reshape(n, REFINEMENT, n, REFINEMENT, n, REFINEMENT)
+        return torch.as_tensor(cells.any((1, 3, 5)), dtype=torch.float32, device=self.occupancy.device)
+
+    def away(self, rule: Rule) -> torch.Tensor:
+        """1 for cells farther than `openings_mm` from where the structure meets the openings, else 0."""
+        inside = np.isin(self.labels, rule.structure)
+        at_opening = inside & ndimage.binary_dilation(np.isin(self.labels, rule.openings))
+        if not at_opening.any():
+            return torch.ones_like(self.occupancy[0])
+        distance = ndimage.distance_transform_edt(~at_opening, self.cell_mm)
+        return torch.as_tensor(distance > rule.openings_mm, dtype=torch.float32, device=self.occupancy.device)
+
+
+def _faces(a: torch.Tensor, b: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Products of `a` in a cell and `b` in its neighbour, for the six directions."""
+    for axis in range(3):
+        n = a.shape[axis] - 1
+        yield a.narrow(axis, 0, n) * b.narrow(axis, 1, n)
+        yield a.narrow(axis, 1, n) * b.narrow(axis, 0, n)
+
+
+def _touching(a: torch.Tensor, b: torch.Tensor, unsure: float = UNSURE) -> torch.Tensor:
+    return sum(((face - unsure).clamp_min(0) / UNIT).square().sum() for face in _faces(a, b))
+
+
+def contact(soft: Soft, rule: Rule) -> torch.Tensor:
+    """What must not touch, beyond the area that the rule allows; and what must be joined, below its area."""
+    a, b = soft.of(rule.structure), soft.of(rule.other)
+    area = sum(face.sum() for face in _faces(a, b)) * soft.cell_mm**2
+    total = area.new_zeros(())
+    if np.isfinite(rule.maximum):
+        beyond = float((1.0 - rule.maximum / area.detach().clamp_min(1e-6)).clamp_min(0))
+        total = total + beyond * _touching(a, b)
+    if measures.contact(soft.scene, rule) < rule.minimum:  # the soft area counts unlikely cells as well
+        total = total + ((1.0 - area / (SURE_AREA * rule.minimum)).clamp_min(0) / UNIT).square()
+    return total
+
+
+def enclosure(soft: Soft, rule: Rule) -> torch.Tensor:
+    """The structure against what is neither itself nor its wall, away from the openings."""
+    if not np.isfinite(rule.minimum) and rule.kind == "wall_thickness":
+        return soft.occupancy.new_zeros(())
+    blood = soft.of(rule.structure)
+    outside = (1.0 - blood - soft.of(rule.other)).clamp_min(0)
+    return _touching(blood * soft.away(rule), outside)
+
+
+def breach(soft: Soft, rule: Rule) -> torch.Tensor:
+    """The structure against what is neither wall nor opening, at the holes that the decoded map has.
+
+    Such a hole may be a voxel wide, so that every probability counts.
+    """
+    blood = soft.of(rule.structure)
+    outside = (1.0 - blood - soft.of(rule.other + rule.openings)).clamp_min(0)
+    return _touching(blood * soft.breaches(rule), outside, 0.0)
+
+
+TERMS: dict[str, Callable[[Soft, Rule], torch.Tensor]] = {
+    "contact": contact,
+    "leak": enclosure,
+    "breach": breach,
+    "wall_thickness": enclosure,
+}
+
+
+def topology_loss(occupancy: torch.Tensor, labels: np.ndarray, prior: Prior, rules: Rules) -> torch.Tensor:
+    """Sum of the terms of `rules` on a sample's occupancy (K+1, n, n, n), whose map is `labels` (X, Y, Z).
+
+    0 where all are kept.
+    """
+    h = prior.grid.spacing_mm
+    soft = Soft(occupancy, h * REFINEMENT, Scene(labels, (h, h, h), prior.anatomy))
+    seen, total = set(), occupancy.new_zeros(())
+    for rule in rules.checks:
+        if rule.kind not in TERMS:
+            continue
+        key = (TERMS[rule.kind], rule.structure, rule.other, rule.minimum if rule.kind == "contact" else 0)
+        if key in seen:  # rows that guide alike, such as the two of the wall's thickness
+            continue
+        seen.add(key)
+        total = total + TERMS[rule.kind](soft, rule)
+    return total
+
+
+def topology_steps(
+    prior: Prior,
+    z: torch.Tensor,
+    labels: np.ndarray,
+    verdict: topology.Verdict,
+    rules: Rules,
+    most: int,
+    free: torch.Tensor | None = None,
+) -> Iterator[np.ndarray]:
+    """Label maps (X, Y, Z) uint8 after each of at most `most` steps from z (1, L, m, m, m), whose `labels`
+    are rejected.
+
+    None where the violations of `verdict` are none that steps remove. free (1, 1, m, m, m): 1 where the
+    latent may change, else 0; None for everywhere.
+    """
+    kinds = {rule.id: rule.kind for rule in rules.checks}
+    if not {kinds[name] for name in verdict.failed_rules} <= TREATED:
+        return
+    own = None
+    for _ in range(most):
+        with torch.enable_grad():
+            z = z.detach().requires_grad_(True)
+            occupancy = prior.logits(z).float().softmax(1)
+            moments = measure(occupancy[:, 1:], prior.cell_axes_mm, REFINEMENT)
+            if own is None:
+                own = Moments(*(part.detach() for part in vars(moments).values()))
+            broken = topology_loss(occupancy[0], labels, prior, rules)
+            (gradient,) = torch.autograd.grad(broken + HOLD * _moved(moments, own), z)
+        gradient = gradient if free is None else gradient * free
+        norm, excess = float(gradient.norm()), float(broken.detach())
+        if not excess > 0 or norm == 0:
+            return
+        z = z.detach() - gradient * min(STEP_FRACTION * excess / norm**2, LONGEST_STEP / norm)
+        with torch.no_grad():
+            labels = prior.labels(z)[0].cpu().numpy()
+        yield labels
+
+
+def _moved(moments: Moments, own: Moments) -> torch.Tensor:
+    """Mean square change of volumes and centroids of the structures that the sample has."""
+    there = own.volume_ml[0] > 1.0
+    volumes = (moments.volume_ml / own.volume_ml.clamp_min(1e-3) - 1.0)[0, there] / HELD_SHARE
+    centroids = (moments.centroid_mm - own.centroid_mm)[0, there] / HELD_MM
+    return volumes.square().mean() + centroids.square().mean()
