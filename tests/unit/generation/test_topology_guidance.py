@@ -178,3 +178,11 @@ def test_terms_push_probabilities_and_not_only_labels(kind):
     loss = loss_of(z, Rules((rule(kind, (1,), outside, **limit),), ()))
     (gradient,) = torch.autograd.grad(loss, z)
     assert (gradient[0, 0, 6:8, 6:8, 10] > 0).all()  # descent makes background less likely there
+
+
+def test_a_row_that_does_not_steer_hides_none_that_does():
+    z = latent(walled(hole=True))
+    thick = rule("wall_thickness", (1,), (2,), maximum=25.0)
+    leak = rule("leak", (1,), (2,), maximum=0.0)
+    assert loss_of(z, Rules((thick,), ())) == 0
+    assert loss_of(z, Rules((thick, leak), ())) == loss_of(z, Rules((leak,), ())) > 0

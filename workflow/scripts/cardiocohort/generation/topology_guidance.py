@@ -98,8 +98,6 @@ def contact(soft: Soft, rule: Rule) -> torch.Tensor:
 
 def enclosure(soft: Soft, rule: Rule) -> torch.Tensor:
     """The structure against what is neither itself nor its wall, away from the openings."""
-    if not np.isfinite(rule.minimum) and rule.kind == "wall_thickness":
-        return soft.occupancy.new_zeros(())
     blood = soft.of(rule.structure)
     outside = (1.0 - blood - soft.of(rule.other)).clamp_min(0)
     return _touching(blood * soft.away(rule), outside)
@@ -132,9 +130,10 @@ def topology_loss(occupancy: torch.Tensor, labels: np.ndarray, prior: Prior, rul
     soft = Soft(occupancy, h * REFINEMENT, Scene(labels, (h, h, h), prior.anatomy))
     seen, total = set(), occupancy.new_zeros(())
     for rule in rules.checks:
-        if rule.kind not in TERMS:
-            continue
-        key = (TERMS[rule.kind], rule.structure, rule.other, rule.minimum if rule.kind == "contact" else 0)
+        if rule.kind not in TERMS or (rule.kind == "wall_thickness" and not np.isfinite(rule.minimum)):
+            continue  # a wall that is too thick alone is not steered
+        bounds = (rule.minimum, rule.maximum) if rule.kind == "contact" else ()
+        key = (TERMS[rule.kind], rule.structure, rule.other, rule.openings_mm, bounds)
         if key in seen:  # rows that guide alike, such as the two of the wall's thickness
             continue
         seen.add(key)
