@@ -8,6 +8,7 @@ from .fidelity import headline
 from .gate_rates import ALL
 from .page import number
 from .realism_table import FIGURES
+from .variety import BAR as VARIETY_BAR
 
 NAMES = {"reference": "held-out hearts", "left_out": "left-out template"}
 TITLES = ("Fréchet distance", "precision", "recall", "MMD, mm", "coverage", "1-NNA")
@@ -191,3 +192,36 @@ def known(table: pd.DataFrame) -> str:
             passed = f"{int((~_stated(part['gate'])).sum())} of {len(part)}"
             rows.append([plane, ring, *texts, passed])
     return _table(["ellipsoid hearts", "target", *ERRORS, "pass the gate"], rows)
+
+
+METHODS = {
+    "guided": "samples",
+    "autoencoder": "autoencoder's reconstruction",
+    "atlas": "atlas's best fit",
+    "nearest": "nearest training heart, grown",
+}
+
+
+def whole_hearts(table: pd.DataFrame) -> str:
+    """Over all left-out hearts: a column per method, Dice and surface distance of the accepted."""
+    over_all = table[table["heart"] == "all"].set_index("method")
+    over_all = over_all.loc[[name for name in METHODS if name in over_all.index]]
+    accepted = [f"{row['accepted']:.0f} of {row['n']:.0f}" for _, row in over_all.iterrows()]
+    rows = [["accepted", *accepted]]
+    for what, title, digits in (("dice", "Dice", 3), ("distance_mm", "surface distance, mm", 1)):
+        for column in table.filter(regex=rf"^{what}\."):
+            name = column.partition(".")[2].replace("_", " ")
+            rows.append([f"{title}: {name}", *(number(v, digits) for v in over_all[column])])
+    return _table(["left-out hearts", *(METHODS[name] for name in over_all.index)], rows)
+
+
+def variety(table: pd.DataFrame) -> str:
+    """By group of entries: the spread of samples over that of real hearts, and how many are within the bar."""
+    rows = []
+    for group, part in table.groupby("group", sort=False):
+        ratios = [number(value) for value in (part["ratio"].median(), part["ratio"].min(), part["ratio"].max())]
+        possible = ((part["low"] <= 1 + VARIETY_BAR) & (part["high"] >= 1 - VARIETY_BAR)).sum()
+        within = [f"{count} of {len(part)}" for count in (int(part["within"].sum()), int(possible))]
+        rows.append([group, ratios[0], f"{ratios[1]} to {ratios[2]}", *within])
+    columns = ["spread of samples over that of real hearts", "median", "range", "within the bar"]
+    return _table([*columns, "interval meets the bar"], rows)
