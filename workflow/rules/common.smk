@@ -19,6 +19,7 @@ from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
+from cardiocohort.runtime.run_progress import RunProgress
 from cardiocohort.config.arms import check_arms, section_of
 from cardiocohort.config.check import check_atlas, check_biventricular, check_refinement
 from cardiocohort.config.check import check_together, complete
@@ -26,6 +27,9 @@ from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.typed_text import typed_text
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.trial import endpoints
+
+if workflow.is_main_process:
+    logger.addHandler(RunProgress(logger))
 
 # not workflow.basedir, which is that of a Snakefile that includes this workflow
 WORKFLOW = Path(workflow.current_basedir).parent

@@ -72,6 +72,19 @@ def test_an_arm_of_one_heart_has_no_spread():
         checked(sizes=SIZES | {"ph": 1})
 
 
+def test_siblings_of_one_label_map_file_count_as_one_heart():
+    of_map = {"base": "scans/one.nii.gz"}
+    for arms in (
+        {"healthy": FREE | of_map, "ph": FREE},
+        {"healthy": FREE, "ph": FREE | of_map},
+        {"healthy": FREE | of_map, "ph": FREE | {"base": "healthy"}},
+    ):
+        with pytest.raises(InputError, match=r"one label map file \(scans/one.nii.gz\).*another arm"):
+            checked(arms=arms)
+    third = {"healthy": FREE, "ph": FREE, "scan": FREE | of_map}
+    assert checked(arms=third, sizes=SIZES | {"scan": 4})
+
+
 def test_one_arm_is_no_trial():
     with pytest.raises(InputError, match="this cohort has 1"):
         checked(arms={"healthy": ARMS["healthy"]})

@@ -24,6 +24,8 @@ def batches_of_arms(
     planned = {}
     for arm in arms:
         plain = arm.to_dict()
+        if arm.matched:
+            plain["matched"]["seed"] = seed if arm.matched.seed is None else arm.matched.seed
         base_map, base_sha256 = base_maps.get(arm.name, (None, None))
         for batch in batches(arm, batch_size):
             number = batch.name.rpartition("-")[2]

@@ -70,7 +70,7 @@ def check(
             f"config key '{SECTION}': a trial compares arms, and this cohort has {len(arms)}; write at "
             "least two rows in the cohort table"
         )
-    reference_of(settings, arms)
+    _check_independent(reference_of(settings, arms), arms)
     for name, n in sizes.items():
         if n < FEWEST_HEARTS:
             raise InputError(
@@ -98,6 +98,24 @@ def reference_of(settings: Mapping, arms: Iterable[str]) -> str:
             f"{', '.join(names)}"
         )
     return wanted or names[0]
+
+
+def _check_independent(reference: str, arms: Mapping[str, Mapping]) -> None:
+    """Siblings of one label map file count as one heart, which has no spread."""
+
+    def file_of(name: str) -> str:
+        while (base := arms[name]["base"]) in arms:
+            name = base
+        return base
+
+    others = [name for name in arms if name != reference]
+    if file_of(reference) or all(map(file_of, others)):
+        single = reference if file_of(reference) else others[0]
+        raise InputError(
+            f"config key '{SECTION}': the hearts of arm {single!r} descend from one label map file "
+            f"({file_of(single)}), so statistics count them as one heart, which has no spread; "
+            "give it a base whose hearts are drawn: another arm (column 'base' of the cohort table)"
+        )
 
 
 def _check_column(where: str, column: str, columns: Mapping[str, Column]) -> None:
