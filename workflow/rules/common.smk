@@ -12,7 +12,7 @@ from snakemake.logging import logger
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.anatomy.domains import read_domains
 from cardiocohort.cohort import covariates, people, plan, subject_columns, table
-from cardiocohort.cohort.target_arms import refuse_other_arms
+from cardiocohort.cohort.target_arms import arms_of_one_target, refuse_other_arms
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
 from cardiocohort.label_maps.folder import CONVENTION_TABLES
@@ -386,6 +386,7 @@ if WITH_COHORT:
                     subjects_have,
                     plan.arms_of(BATCHES),
                     plan.sizes_of(BATCHES),
+                    arms_of_one_target(TARGETS_TABLE) if TARGETS_TABLE else (),
                 )
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
     ANATOMY_DIGEST = artifacts.digest(

@@ -395,7 +395,7 @@ def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
     links = {a["href"] for a in page.all("a")}
     assert {link[1:] for link in links if link.startswith("#")} <= page.ids
     beside = {link for link in links if not link.startswith("#")}
-    written = {"../manifest.tsv", "../provenance.json", "../config.resolved.yaml"}
+    written = {"../manifest.tsv", "../cohort.tsv", "../provenance.json", "../config.resolved.yaml"}
     written |= {"../trial/contrasts.tsv", "../subjects.tsv", f"../comparisons/{DILATED}.tsv"}
     assert beside == written
     assert sum(len(image["src"]) for image in images) / len(images) * (4 + 24 * 5) < 10e6

@@ -16,9 +16,9 @@ COLUMNS = subject_columns.columns(HEART.structures, covariates.known(), {})
 LV = "left_ventricle_volume_ml"
 
 
-def checked(arms=ARMS, sizes=SIZES, **section):
+def checked(arms=ARMS, sizes=SIZES, shared=(), **section):
     settings = complete({"endpoints": {"primary": {LV: {}}} | section})["endpoints"]
-    return endpoints.check(settings, COLUMNS, arms, sizes)
+    return endpoints.check(settings, COLUMNS, arms, sizes, shared)
 
 
 def test_endpoints_have_the_unit_of_their_column():
@@ -79,8 +79,10 @@ def test_siblings_of_one_label_map_file_count_as_one_heart():
         {"healthy": FREE, "ph": FREE | of_map},
         {"healthy": FREE | of_map, "ph": FREE | {"base": "healthy"}},
     ):
-        with pytest.raises(InputError, match=r"one label map file \(scans/one.nii.gz\).*another arm"):
+        with pytest.raises(InputError, match=r"one label map file \(scans/one.nii.gz\)"):
             checked(arms=arms)
+    with pytest.raises(InputError, match="arm 'ph' have the same explicit targets"):
+        checked(arms=ARMS | {"ph": FREE}, shared={"ph"})
     third = {"healthy": FREE, "ph": FREE, "scan": FREE | of_map}
     assert checked(arms=third, sizes=SIZES | {"scan": 4})
 
