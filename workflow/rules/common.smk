@@ -12,7 +12,7 @@ from snakemake.logging import logger
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.anatomy.domains import read_domains
 from cardiocohort.cohort import covariates, people, plan, subject_columns, table
-from cardiocohort.cohort.target_arms import arms_of_one_target, refuse_other_arms
+from cardiocohort.cohort import target_arms
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
 from cardiocohort.label_maps.folder import CONVENTION_TABLES
@@ -281,6 +281,14 @@ def compared_results(wildcards):
     ]
 
 
+@cache
+def arms_of_one_target():
+    """Arms whose subjects all have the same explicit targets."""
+    if not TARGETS_TABLE:
+        return set()
+    return target_arms.arms_of_one_target(TARGETS_TABLE)
+
+
 # ---- bundles
 
 
@@ -371,7 +379,9 @@ if WITH_COHORT:
             ):
                 warn(sentence)
             if TARGETS_TABLE:
-                refuse_other_arms(TARGETS_TABLE, plan.arms_without_base(BATCHES))
+                target_arms.refuse_other_arms(
+                    TARGETS_TABLE, plan.arms_without_base(BATCHES)
+                )
         if workflow.is_main_process:
             subjects_have = subject_columns.columns(
                 ANATOMY.structures,
@@ -386,7 +396,7 @@ if WITH_COHORT:
                     subjects_have,
                     plan.arms_of(BATCHES),
                     plan.sizes_of(BATCHES),
-                    arms_of_one_target(TARGETS_TABLE) if TARGETS_TABLE else (),
+                    arms_of_one_target(),
                 )
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
     ANATOMY_DIGEST = artifacts.digest(

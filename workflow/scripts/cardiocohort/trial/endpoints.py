@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from ..cohort.plan import one_origin
 from ..cohort.subject_columns import Column
 from ..runtime.errors import InputError
 from ..runtime.keys import from_section
@@ -109,11 +110,7 @@ def _check_independent(reference: str, arms: Mapping[str, Mapping], shared: Coll
     """Hearts of one label map file, or of the same explicit targets, count as one, which has no spread."""
 
     def why_one(name: str) -> str:
-        while (base := arms[name]["base"]) in arms:
-            name = base
-        if base:
-            return f"descend from one label map file ({base})"
-        return "have the same explicit targets" if name in shared else ""
+        return one_origin(name, arms, shared)
 
     others = [name for name in arms if name != reference]
     if why_one(reference) or all(map(why_one, others)):
