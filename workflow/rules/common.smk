@@ -12,13 +12,14 @@ from snakemake.logging import logger
 from cardiocohort.anatomy import bundle_metadata
 from cardiocohort.anatomy.domains import read_domains
 from cardiocohort.cohort import covariates, people, plan, subject_columns, table
-from cardiocohort.cohort.target_arms import refuse_other_arms
+from cardiocohort.cohort import target_arms
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.label_maps import cases, folder as label_map_folder
 from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
+from cardiocohort.runtime.run_progress import RunProgress
 from cardiocohort.config.arms import check_arms, section_of
 from cardiocohort.config.check import check_atlas, check_biventricular, check_refinement
 from cardiocohort.config.check import check_together, complete
@@ -26,6 +27,9 @@ from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.typed_text import typed_text
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.trial import endpoints
+
+if workflow.is_main_process:
+    logger.addHandler(RunProgress(logger))
 
 # not workflow.basedir, which is that of a Snakefile that includes this workflow
 WORKFLOW = Path(workflow.current_basedir).parent
@@ -277,6 +281,14 @@ def compared_results(wildcards):
     ]
 
 
+@cache
+def arms_of_one_target():
+    """Arms whose subjects all have the same explicit targets."""
+    if not TARGETS_TABLE:
+        return set()
+    return target_arms.arms_of_one_target(TARGETS_TABLE)
+
+
 # ---- bundles
 
 
@@ -367,7 +379,9 @@ if WITH_COHORT:
             ):
                 warn(sentence)
             if TARGETS_TABLE:
-                refuse_other_arms(TARGETS_TABLE, plan.arms_without_base(BATCHES))
+                target_arms.refuse_other_arms(
+                    TARGETS_TABLE, plan.arms_without_base(BATCHES)
+                )
         if workflow.is_main_process:
             subjects_have = subject_columns.columns(
                 ANATOMY.structures,
@@ -382,6 +396,7 @@ if WITH_COHORT:
                     subjects_have,
                     plan.arms_of(BATCHES),
                     plan.sizes_of(BATCHES),
+                    arms_of_one_target(),
                 )
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
     ANATOMY_DIGEST = artifacts.digest(

@@ -125,6 +125,7 @@ rule write_subjects:
 rule write_report:
     input:
         **STAGE_TABLES,
+        **COHORT_TABLE_COPY,
         manifest="<cohort>/manifest.tsv",
         reference_values=ancient(REFERENCE_VALUES),
         bundle=ancient(BUNDLE),

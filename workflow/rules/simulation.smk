@@ -100,6 +100,9 @@ rule compare_pairs:
         arm=lambda wildcards: wildcards.arm,
         base=lambda wildcards: SIBLING_ARMS[wildcards.arm]["base"],
         structure=lambda wildcards: SIBLING_ARMS[wildcards.arm]["structure"],
+        one_origin=lambda wildcards: plan.one_origin(
+            wildcards.arm, plan.arms_of(BATCHES), arms_of_one_target()
+        ),
         library=library("compare_pairs.py"),
     message:
         "Comparing the hearts of {wildcards.arm} with those they were made of"

@@ -1,6 +1,7 @@
 """Rule analyse_trial: tables and figures of the endpoints, from the subject table."""
 
 import json
+import logging
 from pathlib import Path
 
 from cardiocohort.cohort import subject_columns
@@ -17,6 +18,8 @@ def main(snakemake):
     subjects = tables.read_table(i.subjects, kinds)
     wanted = endpoints.read(settings, columns)
     compared = pairing.comparisons(subjects, wanted, p.reference)
+    for remark in pairing.remarks(compared):
+        logging.warning(remark)
     alpha, seed = settings["alpha"], settings["seed"]
     found = contrasts.contrasts(compared, subjects, settings["adjust_for"], alpha, seed)
     curves, sizes = power.power_tables(compared, alpha, settings["power"], settings["resamples"], seed)

@@ -1,5 +1,6 @@
 """Rule compare_pairs: simulated siblings of an arm beside their bases, as tables and as a figure."""
 
+import logging
 from pathlib import Path
 
 from cardiocohort.runtime import artifacts, script
@@ -13,7 +14,11 @@ def main(snakemake):
         for simulations, anatomies in ((i.base_simulations, i.base_anatomies), (i.simulations, i.anatomies))
     ]
     table = pairs.pairs(*found)
-    for path, frame in ((o.pairs, table), (o.summary, pairs.summary(table))):
+    if p.one_origin:
+        logging.warning(
+            f"{p.arm}: the pairs {p.one_origin}, so they are not independent and have no interval"
+        )
+    for path, frame in ((o.pairs, table), (o.summary, pairs.summary(table, not p.one_origin))):
         with artifacts.atomic_path(path) as temporary:
             frame.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
     figure = pairs_figure.displacement_by_volume(table, p.structure, p.base, p.arm)

@@ -7,7 +7,7 @@ from cardiocohort.anatomy.bundle_metadata import read_anatomy, read_card
 from cardiocohort.cohort.table import Arm
 from cardiocohort.plotting import pages
 from cardiocohort.report import charts, gallery, page
-from cardiocohort.report.cohort_tables import read_cohort_tables
+from cardiocohort.report.cohort_tables import read_cohort_tables, requests
 from cardiocohort.report.function_section import function_of, read_runs
 from cardiocohort.report.manifest import COLUMNS
 from cardiocohort.report.pairs_section import pairs_of
@@ -41,6 +41,7 @@ def main(snakemake):
             path.write_bytes(content)
     library = Path(i.viewer).read_text(encoding="utf-8")
     sections = {
+        "requests": requests(i.get("cohort_table")),
         "trial": read_trial(i.get("trial", [])),
         "function": function_of(runs, manifest),
         "pairs": pairs_of(found, manifest, arms, i.get("comparisons", [])),

@@ -30,7 +30,10 @@ def main(snakemake):
     measures = subjects.measure(found.anatomies, found.meshes, folder, anatomy, accepted)
     constrained, local = subject_columns.relations(p.arms), subject_columns.parts(p.arms)
     bases = {arm["name"]: arm["base"] for arm in p.arms}
-    frame = subjects.subjects(found, manifest, simulations, measures, anatomy, bases, constrained, local)
+    matches = {arm["name"]: arm["matched"]["name"] if arm["matched"] else "" for arm in p.arms}
+    frame = subjects.subjects(
+        found, manifest, simulations, measures, anatomy, bases, matches, constrained, local
+    )
     people = subjects.covariates_in(found.targets, covariates.known(i.get("covariates_table")))
     columns = subject_columns.columns(anatomy.structures, people, constrained, local)
     not_run = [

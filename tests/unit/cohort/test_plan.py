@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cardiocohort.cohort import plan
+from cardiocohort.cohort import plan, target_arms
 from cardiocohort.cohort.table import read_cohort
 from cardiocohort.evaluation.arms import template_shares
 from cardiocohort.runtime.errors import InputError
@@ -173,3 +173,27 @@ def test_templates_that_unseen_hearts_are_deformed_from(changes, which, expected
 def test_a_bundle_of_label_maps_needs_others():
     with pytest.raises(InputError, match=r"'evaluation\.label_maps' is null, but bundle\.json"):
         template_shares(None, TRAINED | {"label_maps": "maps"}, "alike", "bundle.json")
+
+
+def test_arms_that_descend_from_one_heart_are_known():
+    bases = {
+        "drawn": "",
+        "given": "",
+        "edited": "drawn",
+        "scan": "a.nii",
+        "again": "scan",
+        "of_given": "given",
+    }
+    arms = {name: {"base": base} for name, base in bases.items()}
+    found = {name: plan.one_origin(name, arms, {"given"}) for name in arms}
+    assert [name for name, why in found.items() if not why] == ["drawn", "edited"]
+    assert found["again"] == "descend from one label map file (a.nii)"
+    assert found["of_given"] == "have the same explicit targets"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_arms_whose_subjects_share_targets(tmp_path, named):
+    rows = ["a\t\tlv", "b\tb-00000\tlv"] if named else ["a\tlv", "b\tlv"]
+    header = "arm\tsubject\tstructure" if named else "arm\tstructure"
+    (tmp_path / "t.tsv").write_text("\n".join([header, *rows]) + "\n")
+    assert target_arms.arms_of_one_target(tmp_path / "t.tsv") == ({"a"} if named else {"a", "b"})

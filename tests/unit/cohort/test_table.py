@@ -100,6 +100,55 @@ def test_dict_round_trip_is_plain_json_and_leaves_n_out(tmp_path):
     assert dataclasses.replace(arm, n=400).to_dict() == plain
 
 
+MATCHING = (*COLUMNS, "base", "matched")
+
+
+def read_arms(tmp_path, *rows: dict) -> list[Arm]:
+    return read_cohort(write(tmp_path / "cohort.tsv", *rows, columns=MATCHING), HEART)
+
+
+def test_a_matched_arm_has_the_covariates_that_it_does_not_give(tmp_path):
+    cells = {
+        "sex": "",
+        "age": "",
+        "bsa": "1.5..2",
+        "condition": "dilated_cardiomyopathy",
+        "matched": "control",
+    }
+    patients, control = read_arms(tmp_path, {"arm": "ph", "n": "3"} | cells, {"arm": "control", "n": "4"})
+    assert patients.matched == control
+    assert patients.covariates["age_years"] == control.covariates["age_years"]
+    assert patients.covariates["bsa_m2"] == Distribution("uniform", (1.5, 2.0))
+    assert patients.covariates["condition"].levels == ("dilated_cardiomyopathy",)
+    plain = patients.to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    back = Arm.from_dict(plain)
+    assert (back.covariates, back.matched.covariates) == (patients.covariates, control.covariates)
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "allowed"),
+    [
+        ({"matched": "controls"}, "matched", "no arm that others can be matched to; allowed: control, free"),
+        ({"matched": "ph"}, "matched", "allowed: control, free"),
+        ({"matched": "siblings"}, "matched", "allowed: control, free"),
+        ({"matched": "control", "n": "5"}, "n", "5 subjects matched to the 4 of 'control'"),
+        (
+            {"matched": "control", "base": "control", "edits": "aorta.volume: x2"}
+            | dict.fromkeys(("sex", "age", "bsa", "condition"), ""),
+            "matched",
+            "siblings are who their base is",
+        ),
+    ],
+)  # fmt: skip
+def test_a_match_that_cannot_be(tmp_path, cells, column, allowed):
+    empty = {"sex": "", "condition": "", "age": "", "bsa": ""}
+    siblings = {"arm": "siblings", "base": "control", "edits": "aorta.volume: x2"} | empty
+    rows = [{"arm": "control"}, {"arm": "free"}, siblings, {"arm": "ph"} | cells]
+    with pytest.raises(InputError, match=rf"row 5, column '{column}'.*{allowed}"):
+        read_arms(tmp_path, *rows)
+
+
 ERRORS = [
     ({"arm": "../x"}, "arm", "letters"),
     ({"arm": "a-b"}, "arm", "letters"),

@@ -46,11 +46,13 @@ def test_every_command_of_the_tutorial_can_be_planned(block, tmp_path):
 
 def test_the_table_of_the_tutorial_is_that_of_the_experiment():
     arms = read_cohort(REPOSITORY / "config/experiments/pulmonary_hypertension.tsv", HEART)
-    frame = pd.read_csv(REPOSITORY / "config/experiments/pulmonary_hypertension.tsv", sep="\t", dtype=str)
+    frame = pd.read_csv(
+        REPOSITORY / "config/experiments/pulmonary_hypertension.tsv", sep="\t", dtype=str
+    ).fillna("")
     assert tuple(arm.name for arm in arms) == ARMS
     for _, row in frame.iterrows():
-        cells = " | ".join(row[name] for name in ("arm", "n", "sex", "condition", "age", "bsa"))
-        assert f"| {cells} |" in TUTORIAL
+        cells = (row[name] for name in ("arm", "n", "sex", "condition", "age", "bsa", "matched"))
+        assert "|" + "".join(f" {cell} |" if cell else " |" for cell in cells) in TUTORIAL
     config = yaml.safe_load((REPOSITORY / "config/experiments/pulmonary_hypertension.yaml").read_text())
     assert config["arms"]["ph"]["meshing"]["rv_wall_mm"] == 7
     assert "8 mm instead of 7 mm" in TUTORIAL

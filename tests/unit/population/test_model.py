@@ -20,7 +20,7 @@ from cardiocohort.population.reference import Reference, read_reference
 from cardiocohort.population.targets import draw_vector, drawn_targets
 from cardiocohort.runtime.errors import InputError
 from heart_anatomy import HEART, HEART_GRID
-from synthetic_population import WOMAN, D, K, arm, population_vectors, reference_frame, structure_rows
+from synthetic_population import WOMAN, D, K, arm, given, population_vectors, reference_frame, structure_rows
 
 Z = 4.8  # of ~5,000 comparisons a correct program exceeds it in 1 of 100 runs; the seeds are fixed
 
@@ -180,13 +180,13 @@ def test_conditioning_is_the_regression_of_the_joint_gaussian():
     gaussian = Gaussian(rng.standard_normal(6), root @ root.T)
     fixed = np.array([1, 4])
     values = np.array([0.3, -2.0])
-    given = condition_on(gaussian, fixed, values)
+    conditioned = condition_on(gaussian, fixed, values)
     # the precision matrix's free block is the inverse of the conditional covariance
     free = [0, 2, 3, 5]
     precision = np.linalg.inv(gaussian.covariance)
-    np.testing.assert_allclose(given.covariance, np.linalg.inv(precision[np.ix_(free, free)]))
-    shift = -given.covariance @ precision[np.ix_(free, fixed)] @ (values - gaussian.mean[fixed])
-    np.testing.assert_allclose(given.mean, gaussian.mean[free] + shift)
+    np.testing.assert_allclose(conditioned.covariance, np.linalg.inv(precision[np.ix_(free, free)]))
+    shift = -conditioned.covariance @ precision[np.ix_(free, fixed)] @ (values - gaussian.mean[fixed])
+    np.testing.assert_allclose(conditioned.mean, gaussian.mean[free] + shift)
 
 
 # draws
@@ -305,6 +305,27 @@ def test_a_subject_depends_on_its_own_row_and_seed_only(population, reference):
     for other in (other_arm, other_seed):
         assert not np.isclose(other["volume_ml"], together["volume_ml"]).any()
     pd.testing.assert_frame_equal(own_seed, together, check_exact=True)
+
+
+def test_matched_people_differ_in_what_their_arm_gives(population, reference):
+    old = Distribution("uniform", (60.0, 80.0))
+    controls = arm("control", covariates={"condition": "healthy", "age_years": old})
+    ill = given(condition="dilated_cardiomyopathy", age_years=old)
+    patients = arm("ill", matched=dataclasses.replace(controls, seed=5))
+    patients = dataclasses.replace(patients, covariates=ill)
+    columns = ["sex", "age_years", "bsa_m2", "condition", "volume_ml"]
+    people = [
+        drawn_targets(one, range(6), seed, population, 0.95).groupby("subject")[columns].first()
+        for one, seed in ((controls, 5), (patients, 3))
+    ]
+    same = ["sex", "age_years", "bsa_m2"]
+    np.testing.assert_array_equal(people[0][same].to_numpy(), people[1][same].to_numpy())
+    assert people[0]["bsa_m2"].nunique() == 6
+    assert set(people[1]["condition"]) == {"dilated_cardiomyopathy"}
+    assert not np.isclose(people[0]["volume_ml"], people[1]["volume_ml"]).any()
+    heavy = dataclasses.replace(patients, covariates=ill | given(bsa_m2=2.2))
+    person = draw_person(heavy, reference, np.random.default_rng(0))
+    assert (person["bsa_m2"], person["condition"]) == (2.2, "dilated_cardiomyopathy")
 
 
 def test_another_age_distribution_keeps_the_residual_heart(population):

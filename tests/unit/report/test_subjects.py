@@ -12,10 +12,10 @@ import write_subjects
 from cardiocohort.anatomy import domains
 from cardiocohort.anatomy.domains import Domain, to_text
 from cardiocohort.anatomy.label_map import LabelMap
-from cardiocohort.anatomy.moments import from_ellipsoid
+from cardiocohort.anatomy.moments import MOMENT_COLUMNS, from_ellipsoid
 from cardiocohort.cohort.table import Arm
 from cardiocohort.mesh import storage
-from cardiocohort.report import heart_shape
+from cardiocohort.report import heart_shape, subjects
 from cardiocohort.report.cohort_tables import read_cohort_tables
 from cardiocohort.report.manifest import COLUMNS, manifest
 from cardiocohort.report.subjects import FROM_MESH, RENAMED
@@ -138,7 +138,27 @@ def test_values_follow_from_the_stage_tables(frame, made):
     ways = row[[f"direction_aorta_to_left_ventricle_{axis}" for axis in "xyz"]].to_numpy(float)
     np.testing.assert_allclose(ways, away / np.linalg.norm(away))
     assert frame.loc[f"{DILATED}-00001", "base"] == f"{HEALTHY}-00001"
+    assert frame.loc[f"{DILATED}-00001", "cluster"] == f"{HEALTHY}-00001"
+    assert (frame["matched"] == "").all()
     assert 0.4 < row["left_ventricle_conicity"] < 0.9  # of a template heart
+
+
+def test_clusters_follow_bases_matches_files_and_explicit_targets():
+    base = {"a-0": "", "a-1": "", "b-0": "a-0", "c-0": "b-0", "m-1": "", "s-0": "./x.nii", "s-1": "x.nii",
+            "t-0": "s-0", "e-0": "", "e-1": "", "e-2": ""}  # fmt: skip
+    matched = dict.fromkeys(base, "") | {"m-1": "a-1"}
+    places = np.arange(len(base) * 2, dtype=float)
+    targets = pd.DataFrame({"subject": list(base) * 2, "structure": ["lv"] * len(base) + ["rv"] * len(base)})
+    for name in MOMENT_COLUMNS:
+        targets[name] = places
+    explicit = targets["subject"].isin(["e-0", "e-2"])
+    targets.loc[explicit, list(MOMENT_COLUMNS)] = targets.loc[explicit, "structure"].eq("rv") + 0.5
+    unions = targets.assign(structure=targets["structure"] + "+la", volume_ml=places)
+    found = subjects.clusters(pd.Series(base), pd.Series(matched), pd.concat([targets, unions]))
+    assert found.to_dict() == {
+        "a-0": "a-0", "a-1": "a-1", "b-0": "a-0", "c-0": "a-0", "m-1": "a-1", "s-0": "x.nii", "s-1": "x.nii",
+        "t-0": "x.nii", "e-0": "e-0", "e-1": "e-1", "e-2": "e-0",
+    }  # fmt: skip
 
 
 def test_parts_of_structures_have_columns_and_slabs_an_area(frame):

@@ -293,8 +293,8 @@ def named(**entries):
 def write_trial(folder: Path) -> list[str]:
     """Tables and figures of a trial of two arms of six hearts, as its script writes them."""
     hearts = pd.DataFrame({
-        "subject": [f"{arm}-{k}" for arm in (HEALTHY, DILATED) for k in range(6)],
-        "arm": np.repeat([HEALTHY, DILATED], 6), "base": "", "status": "accepted",
+        "subject": (names := [f"{arm}-{k}" for arm in (HEALTHY, DILATED) for k in range(6)]),
+        "cluster": names, "arm": np.repeat([HEALTHY, DILATED], 6), "status": "accepted",
         "left_ventricle_volume_ml": [100.0, 108, 111, 97, 104, 120, 190, 204, 180, 215, 220, np.nan],
     })  # fmt: skip
     hearts.to_parquet(folder / "subjects.parquet")
@@ -376,9 +376,13 @@ def page(folder, paths):
     nothing = pd.DataFrame({"verdict": [], **{f"{p}{q}": [] for p in ("", "base_") for q in QUANTITIES}})
     summary(nothing).to_csv(comparisons[0], sep="\t", index=False)
     shutil.copy(trial[-1], comparisons[1])
+    table = folder / "cohort.tsv"
+    rows = ["# who", "arm\tn\tage\tedits\tbase", f"{HEALTHY}\t4\t40..65\t", "", f"{DILATED}\t4"]
+    table.write_text("\n".join(rows) + "\n")
     return write_page(
-        folder, paths, SEEDS, [siblings], trial=trial, simulations=simulations, comparisons=comparisons
-    )
+        folder, paths, SEEDS, [siblings], trial=trial, simulations=simulations, comparisons=comparisons,
+        cohort_table=str(table),
+    )  # fmt: skip
 
 
 def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
@@ -391,7 +395,7 @@ def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
     links = {a["href"] for a in page.all("a")}
     assert {link[1:] for link in links if link.startswith("#")} <= page.ids
     beside = {link for link in links if not link.startswith("#")}
-    written = {"../manifest.tsv", "../provenance.json", "../config.resolved.yaml"}
+    written = {"../manifest.tsv", "../cohort.tsv", "../provenance.json", "../config.resolved.yaml"}
     written |= {"../trial/contrasts.tsv", "../subjects.tsv", f"../comparisons/{DILATED}.tsv"}
     assert beside == written
     assert sum(len(image["src"]) for image in images) / len(images) * (4 + 24 * 5) < 10e6
@@ -416,6 +420,11 @@ def test_the_page_says_who_was_requested_and_who_was_accepted(page, cohort, made
     assert "Who was requested and who was accepted" in text
     assert 'dilated cardiomyopathy meshing {"rv_wall_mm": 6.0}' in text
     assert "sex: female 4 (100 %) – 4 2 (100 %) – 2" in text
+
+
+def test_the_page_shows_the_arms_as_the_cohort_table_has_them(page):
+    text = " ".join(" ".join(page.text).split())
+    assert f"without its empty columns. arm n age {HEALTHY} 4 40..65 {DILATED} 4" in text
 
 
 def test_the_page_has_a_section_for_a_trial_that_was_run(page):

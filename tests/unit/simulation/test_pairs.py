@@ -101,6 +101,12 @@ def test_of_one_pair_no_interval_is_told(tmp_path):
     assert np.isnan([found["difference_low"], found["difference_high"]]).all()
 
 
+def test_pairs_of_one_heart_have_no_interval(tmp_path):
+    found = pairs.summary(table_of(tmp_path), independent=False).set_index("quantity")
+    assert found[["difference_low", "difference_high"]].isna().all(axis=None)
+    assert found["difference_mean"].notna().all()
+
+
 def test_a_changed_file_is_not_compared(tmp_path):
     simulations, anatomies = write_arm(tmp_path, "whole")
     (tmp_path / "simulations/whole-0001/whole-00001/displacement.tsv").write_text("part\n")
@@ -130,7 +136,7 @@ def test_the_script_writes_tables_and_figure(tmp_path):
         found = write_arm(tmp_path, arm)
         given |= {prefix + name: list(map(str, paths)) for name, paths in zip(names, found, strict=True)}
     made = {name: str(tmp_path / f"{name}.out") for name in ("pairs", "summary", "figure")}
-    params = SimpleNamespace(arm="halved", base="whole", structure=VOLUME)
+    params = SimpleNamespace(arm="halved", base="whole", structure=VOLUME, one_origin="")
     compare_pairs.main(
         SimpleNamespace(input=SimpleNamespace(**given), output=SimpleNamespace(**made), params=params)
     )

@@ -16,9 +16,9 @@ COLUMNS = subject_columns.columns(HEART.structures, covariates.known(), {})
 LV = "left_ventricle_volume_ml"
 
 
-def checked(arms=ARMS, sizes=SIZES, **section):
+def checked(arms=ARMS, sizes=SIZES, shared=(), **section):
     settings = complete({"endpoints": {"primary": {LV: {}}} | section})["endpoints"]
-    return endpoints.check(settings, COLUMNS, arms, sizes)
+    return endpoints.check(settings, COLUMNS, arms, sizes, shared)
 
 
 def test_endpoints_have_the_unit_of_their_column():
@@ -70,6 +70,21 @@ def test_the_schema_knows_what_an_endpoint_is_made_of(section):
 def test_an_arm_of_one_heart_has_no_spread():
     with pytest.raises(InputError, match="arm 'ph' has 1 heart"):
         checked(sizes=SIZES | {"ph": 1})
+
+
+def test_siblings_of_one_label_map_file_count_as_one_heart():
+    of_map = {"base": "scans/one.nii.gz"}
+    for arms in (
+        {"healthy": FREE | of_map, "ph": FREE},
+        {"healthy": FREE, "ph": FREE | of_map},
+        {"healthy": FREE | of_map, "ph": FREE | {"base": "healthy"}},
+    ):
+        with pytest.raises(InputError, match=r"one label map file \(scans/one.nii.gz\)"):
+            checked(arms=arms)
+    with pytest.raises(InputError, match="arm 'ph' have the same explicit targets"):
+        checked(arms=ARMS | {"ph": FREE}, shared={"ph"})
+    third = {"healthy": FREE, "ph": FREE, "scan": FREE | of_map}
+    assert checked(arms=third, sizes=SIZES | {"scan": 4})
 
 
 def test_one_arm_is_no_trial():

@@ -7,6 +7,7 @@ import statsmodels.formula.api as smf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import gammaln
 from statsmodels.stats.multitest import multipletests
 
 from cardiocohort.cohort.subject_columns import Column
@@ -14,10 +15,11 @@ from cardiocohort.runtime.errors import InputError
 from cardiocohort.trial import baseline, correlations, figures, missing, power
 from cardiocohort.trial.contrasts import contrasts, p_value
 from cardiocohort.trial.endpoints import Endpoint
-from cardiocohort.trial.pairing import comparisons, origins
+from cardiocohort.trial.pairing import comparisons, remarks
 
-# Student, "The probable error of a mean", Biometrika 1908: hours of sleep gained by ten patients with each of
-# two drugs. Results of t.test in the documentation of R (datasets::sleep).
+# Student, "The probable error of a mean", Biometrika 6:1 (1908): hours of sleep gained by ten patients with
+# each of two drugs, the data set `sleep` of R. The results are what R prints for `t.test(extra ~ group, data
+# = sleep)` (t = -1.8608, df = 17.776) and for the same with `paired = TRUE` (t = -4.0621, df = 9).
 SLEEP = (
     [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
     [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
@@ -29,7 +31,7 @@ def subjects(siblings: bool = False, **arms) -> pd.DataFrame:
     """A subject table of these arms' values of `x`; NaN for a heart that was not accepted."""
     first = next(iter(arms))
     rows = [
-        {"subject": f"{arm}-{k}", "arm": arm, "base": f"{first}-{k}" if siblings and arm != first else "",
+        {"subject": f"{arm}-{k}", "arm": arm, "cluster": f"{first if siblings else arm}-{k}",
          "status": "rejected" if np.isnan(x) else "accepted", "x": x}
         for arm, values in arms.items() for k, x in enumerate(values)
     ]  # fmt: skip
@@ -70,23 +72,29 @@ def test_unpaired_sleep_data_of_student_1908():
 
 
 def test_equivalence_as_in_lakens_2017():
-    """Lakens, Soc Psychol Personal Sci 2017: 5.25 +- 0.95 (95) and 5.22 +- 0.83 (89), d = 0.43: p = .004."""
+    """Lakens, Soc Psychol Personal Sci 8:355 (2017), and the page of TOSTtwo in his R package TOSTER:
+    5.25 +- 0.95 (n 95) and 5.22 +- 0.83 (n 89), bounds d = -0.43 and 0.43: t = -2.69, p = 0.004.
+    """
     pooled = np.sqrt((0.95**2 + 0.83**2) / 2)
     endpoint = Endpoint("x", "1", True, "equivalence", 0.43 * pooled)
     frame = subjects(a=exact(89, 5.22, 0.83), b=exact(95, 5.25, 0.95))
     found = row(frame, endpoint)
     assert found["p"] == pytest.approx(0.0039, abs=1e-4)
     assert found["equivalence_high"] < endpoint.margin
-    # t(181.13) = -2.69
     assert stats.t.ppf(found["p"], 181.13) == pytest.approx(-2.69, abs=0.005)
 
 
-def test_hedges_g_as_in_borenstein_2009():
-    """Borenstein et al., Introduction to Meta-Analysis, chapter 4: g = 0.5924, V_d = 0.0418."""
-    found = row(subjects(a=exact(50, 100, 4.5), b=exact(50, 103, 5.5)))
-    assert found["standardised"] == pytest.approx(0.5924, abs=1e-4)
-    half = (found["standardised_high"] - found["standardised_low"]) / 2
-    assert (half / 1.959964) ** 2 == pytest.approx(0.0418, abs=1e-4)
+def test_hedges_g_recomputed_from_its_definition():
+    """The exact correction is of Hedges, J Educ Stat 6:107 (1981). The variance of large samples is of Hedges
+    and Olkin, Statistical methods for meta-analysis (1985), with n1 + n2 - 3.94 instead of n1 + n2.
+    """
+    n, sd = 50, (4.5, 5.5)
+    found = row(subjects(a=exact(n, 100, sd[0]), b=exact(n, 103, sd[1])))
+    d, freedom = 3 / np.sqrt((sd[0] ** 2 + sd[1] ** 2) / 2), 2 * n - 2
+    g = d * np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) / np.sqrt(freedom / 2)
+    assert found["standardised"] == pytest.approx(g, abs=1e-5)
+    half = stats.norm.ppf(0.975) * np.sqrt(2 / n + g**2 / (2 * (2 * n - 3.94)))
+    assert found["standardised_high"] - found["standardised_low"] == pytest.approx(2 * half, abs=1e-5)
 
 
 @pytest.mark.parametrize(("d", "n"), [(0.2, 393), (0.5, 64), (0.8, 26)])
@@ -95,6 +103,13 @@ def test_sample_sizes_of_cohen_1992(d, n):
     (c,) = compared(subjects(a=exact(30, 0, 1), b=exact(30, d, 1)))
     # the table rounds to the nearest integer, and so may be one below the fewest that reach the power
     assert power.sample_size(c, 0.05, 0.8) in (n, n + 1)
+
+
+def test_sample_size_of_the_help_page_of_r():
+    """`power.t.test(power = .90, delta = 1)`, an example of its help page in R: n = 22.02110."""
+    (c,) = compared(subjects(a=exact(30, 0, 1), b=exact(30, 1, 1)))
+    assert power.sample_size(c, 0.05, 0.9) == 23
+    assert power.formula_power(c, 0.05, 22.02110) == pytest.approx(0.9, abs=1e-6)
 
 
 def test_a_superiority_margin_moves_the_hypothesis():
@@ -113,7 +128,7 @@ def trial_frame() -> pd.DataFrame:
     frame = pd.DataFrame({
         "subject": [f"{arm}-{k}" for arm in ("ref", "ph", "sib") for k in range(n)],
         "arm": np.repeat(["ref", "ph", "sib"], n),
-        "base": [""] * 2 * n + [f"ref-{k}" for k in range(n)],
+        "cluster": [f"{arm}-{k}" for arm in ("ref", "ph", "ref") for k in range(n)],
         "age_years": rng.uniform(40, 70, 3 * n),
         "bsa_m2": rng.normal(1.8, 0.15, 3 * n),
         "sex": rng.choice(["female", "male"], 3 * n),
@@ -185,16 +200,78 @@ def test_holm_by_hand():
     np.testing.assert_allclose(found["p_holm"], expected)
 
 
-def test_siblings_of_siblings_and_of_one_base_are_pairs():
-    frame = pd.DataFrame({
-        "subject": ["a-0", "b-0", "c-0", "d-0"],
-        "base": ["", "a-0", "b-0", "scan.nii.gz"],
-    })  # fmt: skip
-    assert origins(frame).to_dict() == {"a-0": "a-0", "b-0": "a-0", "c-0": "a-0", "d-0": "d-0"}
+def test_two_arms_of_siblings_are_pairs_of_each_other():
     both = subjects(siblings=True, a=[1, 2, 3], b=[2, 4, 5], c=[0, 1, 4])
     by_arm = {c.arm: c for c in comparisons(both, [LOSS], "b")}
     assert by_arm["c"].paired
     np.testing.assert_allclose(by_arm["c"].differences, [-2, -3, -1])
+
+
+# ---- hearts that are not independent
+
+
+def clustered(hearts: int, **arms) -> pd.DataFrame:
+    """Arms of cluster means, each with as many hearts; single hearts lie off the mean of their cluster."""
+    rng = np.random.default_rng(2)
+    parts = []
+    for arm, values in arms.items():
+        off = rng.normal(0, 0.2, (len(values), hearts))
+        off -= off.mean(axis=1, keepdims=True)
+        x = (np.asarray(values)[:, None] + off).ravel()
+        names = [f"{arm}-{k}" for k in range(len(x))]
+        cluster = np.repeat([f"{arm}-{k}.nii.gz" for k in range(len(values))], hearts)
+        parts.append(pd.DataFrame({"subject": names, "arm": arm, "cluster": cluster, "x": x}))
+    return pd.concat(parts, ignore_index=True).assign(status="accepted")
+
+
+def test_hearts_of_one_cluster_count_once():
+    """More siblings of the same hearts give the same row, except for the number of hearts."""
+    values = {"a": exact(6, 10, 2), "b": exact(7, 13, 3)}
+    single, many = (row(clustered(n, **values)) for n in (1, 5))
+    assert (many["n_arm"], many["n_reference"], many["hearts_arm"], many["hearts_reference"]) == (
+        7,
+        6,
+        35,
+        30,
+    )
+    welch = stats.ttest_ind(values["b"], values["a"], equal_var=False)
+    assert many["p"] == pytest.approx(welch.pvalue)
+    low, high = welch.confidence_interval()
+    assert (many["difference_low"], many["difference_high"]) == pytest.approx((low, high))
+    numbers = single.drop(["hearts_arm", "hearts_reference"])
+    pd.testing.assert_series_equal(numbers, many[numbers.index])
+
+
+def test_siblings_of_one_file_alone_have_no_spread():
+    frame = clustered(4, a=exact(5, 10, 2), b=[12.0])
+    found = row(frame)
+    assert found["conclusion"] == "too few hearts"
+    assert (found["n_arm"], found["hearts_arm"]) == (1, 4)
+    assert found[["difference_low", "p"]].isna().all()
+    (said,) = [text for text in remarks(compared(frame)) if text.startswith("b:")]
+    assert "4 hearts count as 1" in said
+
+
+def test_the_error_rate_holds_for_clustered_hearts():
+    """Equal arms of ten clusters of four hearts: hearts that count singly are wrong too often."""
+    rng = np.random.default_rng(11)
+    trials, wrong, naive = 400, 0, 0
+    frame = clustered(4, a=np.zeros(10), b=np.zeros(10))
+    for _ in range(trials):
+        x = np.repeat(rng.normal(size=20), 4) + rng.normal(0, 0.5, 80)
+        (c,) = compared(frame.assign(x=x))
+        wrong += p_value(c) <= 0.05
+        naive += stats.ttest_ind(x[:40], x[40:], equal_var=False).pvalue <= 0.05
+    assert wrong / trials == pytest.approx(0.05, abs=0.033)  # three standard errors
+    assert naive / trials > 0.2
+
+
+def test_hearts_without_a_partner_are_left_out_and_named():
+    frame = subjects(siblings=True, a=[1.0, 2.0, 3.0, 5.0, 9.0], b=[2.0, 4.0, 5.0])
+    (c,) = compared(frame)
+    assert (c.paired, c.requested, c.missing, c.left_out) == (True, (3, 3), (0, 0), 2)
+    np.testing.assert_allclose(c.differences, [1, 2, 2])
+    assert "2 hearts of x have no partner" in remarks([c])[0]
 
 
 def test_an_endpoint_without_values_or_with_one_alone_is_an_error():
@@ -332,12 +409,27 @@ def test_correlations_are_those_of_ranks_and_a_shift_of_an_arm_is_none():
     assert (found["function"], found["geometry"], len(table)) == ("y", "x", 1)
     assert found["rho"] == pytest.approx(frame["x"].corr(frame["y"], method="spearman"))
     rng = np.random.default_rng(0)
-    apart = pd.DataFrame({"arm": np.repeat(["a", "b"], 200), **{c: rng.normal(size=400) for c in "xy"}})
+    apart = pd.DataFrame(
+        {"arm": np.repeat(["a", "b"], 200), "cluster": range(400), **{c: rng.normal(size=400) for c in "xy"}}
+    )
     apart[["x", "y"]] += np.where(apart["arm"] == "b", 5.0, 0.0)[:, None]
     found = correlations.correlations(apart, ABOUT).iloc[0]
     assert found["rho"] > 0.6
     assert abs(found["rho_within"]) < 0.2
     assert correlations.correlations(frame.assign(y=np.nan), ABOUT).empty
+
+
+def test_p_values_of_correlations_count_clusters():
+    """Without siblings they are scipy's; copies of the same hearts make nothing more significant."""
+    frame = trial_frame()
+    single = frame[frame["arm"] == "ph"]
+    found = correlations.correlations(single, ABOUT).iloc[0]
+    known = single.dropna(subset=["x", "y"])
+    assert found["p"] == pytest.approx(stats.spearmanr(known["x"], known["y"]).pvalue)
+    assert found["p_within"] == pytest.approx(found["p"])
+    twice = correlations.correlations(pd.concat([single, single]), ABOUT).iloc[0]
+    assert (twice["n"], twice["clusters"]) == (2 * found["n"], found["n"])
+    assert twice["p"] == pytest.approx(found["p"])
 
 
 def test_figures_are_drawn_with_and_without_hearts():

@@ -28,9 +28,9 @@ COLUMNS = ("column", "cohort_column", "kind", "unit", "low", "high", "transform"
 KINDS, TRANSFORMS = ("numeric", "categorical"), ("identity", "log")
 # names of columns that the tables with covariates have already
 RESERVED = (
-    "arm", "n", "seed", "constraints", "edits", "base", "subject", "structure", *MOMENT_COLUMNS,
-    "constrained", "plausibility", "mahalanobis", "heart_plausibility", "case", "verdict", "reason",
-    "sources", "changes", "file", "size", "sha256",
+    "arm", "n", "seed", "constraints", "edits", "base", "matched", "cluster", "subject", "structure",
+    *MOMENT_COLUMNS, "constrained", "plausibility", "mahalanobis", "heart_plausibility", "case", "verdict",
+    "reason", "sources", "changes", "file", "size", "sha256",
 )  # fmt: skip
 COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")

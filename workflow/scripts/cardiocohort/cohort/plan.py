@@ -5,7 +5,7 @@ A batch is a dict of plain values, since it goes into the `params` of rules. Bat
 `label_maps`, files by subject. Batches are named `<arm>-<number>`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ..anatomy.domains import split
 from ..runtime.artifacts import digest
@@ -24,6 +24,8 @@ def batches_of_arms(
     planned = {}
     for arm in arms:
         plain = arm.to_dict()
+        if arm.matched:
+            plain["matched"]["seed"] = seed if arm.matched.seed is None else arm.matched.seed
         base_map, base_sha256 = base_maps.get(arm.name, (None, None))
         for batch in batches(arm, batch_size):
             number = batch.name.rpartition("-")[2]
@@ -170,6 +172,18 @@ def sibling_arms(planned: Mapping[str, dict]) -> dict[str, dict[str, str]]:
         for name, arm in arms.items()
         if arm["base"] in arms
     }
+
+
+def one_origin(arm: str, arms: Mapping[str, Mapping], shared: Collection[str]) -> str:
+    """Why the hearts of an arm count as one in statistics, as the end of a sentence; "" where they do not.
+
+    arms: `Arm.to_dict()` by name. shared: arms whose subjects all have the same explicit targets.
+    """
+    while (base := arms[arm]["base"]) in arms:
+        arm = base
+    if base:
+        return f"descend from one label map file ({base})"
+    return "have the same explicit targets" if arm in shared else ""
 
 
 def verified_index(name: str, batch: Mapping) -> int:

@@ -59,6 +59,12 @@ TEMPLATES = (
     _text("arm", "arm of the subject", "plan"),
     _text("batch", "batch of the subject", "plan"),
     _text("base", "the subject, or the label map file, whose sibling this is; empty for none", "plan"),
+    _text("matched",
+        "the subject whose covariates this one has, except for those that the arm gives otherwise; empty for "
+        "none", "plan"),
+    _text("cluster",
+        "hearts with the same entry are not independent: siblings of one heart or label map file, matched "
+        "subjects, hearts with the same explicit targets. It names the first of them or the file", "plan"),
     Column("seed", NO_UNIT,
         "seed of the arm; empty for the user's own label maps", "plan", "identity", "integer"),
     Column("attempts", NO_UNIT, "anatomies sampled for the subject", "generation", "run", "integer"),

@@ -28,7 +28,7 @@ from .covariates import Covariate, Distribution
 from .grammar import NO_DOMAINS, Edit, parse_constraints, parse_edits
 
 COLUMNS = ("arm", "n", "sex", "condition", "age", "bsa", "seed", "constraints", "edits")
-OPTIONAL_COLUMNS = ("base",)  # and the cohort columns of further covariates
+OPTIONAL_COLUMNS = ("base", "matched")  # and the cohort columns of further covariates
 MAX_SUBJECTS = 100_000  # of one arm: five digits number its subjects
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
 MAP_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")  # of label maps, in any case of letters
@@ -42,7 +42,9 @@ class Arm:
 
     `constraints` holds (structure, union `a+b` or relation `a/b`, attributes) pairs; `seed` None is the
     config's. `base` is the arm, or the label map file, whose siblings the arm's subjects are; "" for none.
-    `n` is None in an arm that came back from `from_dict`. `domains`: those that it names, by name.
+    `matched` is the arm whose people the subjects are, one by one, except for covariates that this arm gives
+    otherwise; None for no such arm. `n` is None in an arm that came back from `from_dict`. `domains`: those
+    that it names, by name.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Arm:
     edits: tuple[Edit, ...]
     base: str = ""
     domains: dict[str, Domain] = field(default_factory=dict)
+    matched: "Arm | None" = None
 
     @property
     def base_arm(self) -> str | None:
@@ -100,6 +103,7 @@ class Arm:
         }
         plain["constraints"] = {name: list(attributes) for name, attributes in self.constraints}
         plain["edits"] = list(plain["edits"])
+        plain["matched"] = self.matched.to_dict() if self.matched else None
         return plain
 
     @classmethod
@@ -116,6 +120,7 @@ class Arm:
             constraints=tuple((name, tuple(attributes)) for name, attributes in plain["constraints"].items()),
             edits=tuple(Edit(**edit) for edit in plain["edits"]),
             domains={name: Domain(**values) for name, values in plain["domains"].items()},
+            matched=cls.from_dict(plain["matched"]) if plain["matched"] else None,
         )
 
 
@@ -165,8 +170,10 @@ def read_cohort(
     path = Path(path)
     known = covariates.known() if known is None else known
     arms: dict[str, tuple[int, Arm]] = {}
+    matches = {}
     for line, row in _rows(path, known):
         arm = _read_arm(path, line, row, anatomy, known, domains)
+        matches[arm.name] = row.get("matched", "")
         key = arm.name.casefold()  # some file systems do not tell `A` from `a`
         if key in arms:
             raise InputError(
@@ -179,7 +186,37 @@ def read_cohort(
     by_name = {arm.name: (line, arm) for line, arm in arms.values()}
     for line, arm in by_name.values():
         _check_base(path, line, arm, by_name, known)
-    return [arm for _, arm in arms.values()]
+        _check_match(path, line, arm, matches, by_name)
+    return [_with_match(arm, by_name.get(matches[arm.name])) for _, arm in arms.values()]
+
+
+def _with_match(arm: Arm, other: tuple[int, Arm] | None) -> Arm:
+    """The arm with the covariates of the one it is matched to, where it gives none itself."""
+    if other is None:
+        return arm
+    return replace(arm, covariates=other[1].covariates | arm.covariates, matched=other[1])
+
+
+def _check_match(
+    path: Path, line: int, arm: Arm, matches: Mapping[str, str], arms: dict[str, tuple[int, Arm]]
+) -> None:
+    def refuse(column: str, text: str):
+        raise InputError(f"{path}, row {line}, column {column!r}: {text}")
+
+    other = matches[arm.name]
+    if not other:
+        return
+    if arm.base:
+        refuse("matched", "siblings are who their base is; leave the cell empty where there is a base")
+    allowed = [name for name, (_, own) in arms.items() if not (own.base or matches[name] or name == arm.name)]
+    if other not in allowed:
+        refuse(
+            "matched",
+            f"{other!r} is no arm that others can be matched to; allowed: {', '.join(allowed) or 'none'} "
+            "(arms of this table without a base and without a match)",
+        )
+    if arm.n > arms[other][1].n:
+        refuse("n", f"{arm.n} subjects matched to the {arms[other][1].n} of {other!r}; write no more")
 
 
 def _check_base(

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+
 from ..runtime import tables
 
 
@@ -18,3 +20,11 @@ def refuse_other_arms(path: str | Path, arms: Iterable[str]) -> None:
         "rows out (siblings have the moments of their base)"
     )
     tables.first_bad(path, frame, "arm", ~frame["arm"].isin(arms), allowed)
+
+
+def arms_of_one_target(path: str | Path) -> set[str]:
+    """Arms whose subjects all have the same targets: the table names none of their subjects."""
+    columns = {"arm": "str"} | ({"subject": "str"} if "subject" in tables.column_names(path) else {})
+    frame = tables.read_table(path, columns, alone=True)
+    subject = frame.get("subject", pd.Series("", frame.index))
+    return set(frame["arm"]) - set(frame.loc[subject != "", "arm"])

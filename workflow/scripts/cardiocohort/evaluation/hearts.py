@@ -31,8 +31,8 @@ def check_constrained(constrained: list[list[str]], anatomy: Anatomy) -> None:
                 raise InputError(f"config key 'evaluation.constrained': {error}") from None
     if len({len(names) for names in constrained}) < len(constrained):
         raise InputError(
-            "config key 'evaluation.constrained': tables tell the sets by how many structures they have; let "
-            "no two have the same number"
+            "config key 'evaluation.constrained': tables name the sets by their number of structures; give "
+            "every set another number"
         )
 
 

@@ -5,6 +5,7 @@ who has the levels that the arm gives; so open covariates keep their joint distr
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -19,16 +20,32 @@ from .reference import Reference
 def draw_person(arm: Arm, reference: Reference, rng: np.random.Generator) -> Person:
     """One subject's covariates. Each has a random number of its own, whatever the arm leaves open.
 
-    So another distribution, or a further covariate, changes no other covariate that the arm gives.
+    So another distribution, or a further covariate, changes no other covariate that the arm gives. rng: of
+    the arm's subject, or of the subject it is matched to; a matched person is that one except for covariates
+    whose distributions differ.
     """
     of_sex, of_row, of_age, of_bsa = rng.random(4)
     ranks = {"sex": of_sex, "age_years": of_age, "bsa_m2": of_bsa}
     further = int(rng.integers(2**63))
-    given = {}
-    for column, distribution in arm.covariates.items():
-        covariate = reference.known[column]
-        rank = ranks[column] if column in ranks else _rank(further, column)
-        given[column] = quantile(distribution, rank, covariate.low, covariate.high)
+
+    def values(distributions: Mapping[str, Distribution]) -> Person:
+        found = {}
+        for column, distribution in distributions.items():
+            covariate = reference.known[column]
+            rank = ranks[column] if column in ranks else _rank(further, column)
+            found[column] = quantile(distribution, rank, covariate.low, covariate.high)
+        return found
+
+    if arm.matched:
+        person = _like_others(values(arm.matched.covariates), reference, of_row)
+        theirs = arm.matched.covariates
+        own = values({name: d for name, d in arm.covariates.items() if d != theirs.get(name)})
+        return reference.regression.completed(person | own)
+    return _like_others(values(arm.covariates), reference, of_row)
+
+
+def _like_others(given: Person, reference: Reference, of_row: float) -> Person:
+    """The given covariates, and those of a random subject with the same levels for the others."""
     levels = {column: value for column, value in given.items() if not reference.known[column].numeric}
     rows = np.flatnonzero(alike(reference.covariates, levels))
     like = reference.covariates.iloc[rows[int(of_row * len(rows))]].to_dict()

@@ -69,7 +69,8 @@ def tabulate(
         if person_of:
             person = person_of(index)
         elif population:
-            person = draw_person(arm, population.reference, _streams(arm, seed, index)[0])
+            of_person = _streams(arm.matched or arm, seed, index)[0]
+            person = draw_person(arm, population.reference, of_person)
         else:
             person = None
         known = population is not None and person is not None

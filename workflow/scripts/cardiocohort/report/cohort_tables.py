@@ -1,5 +1,6 @@
 """The stage tables of all batches, joined. Owned by the report stage."""
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 from ..cohort import stage_tables
 from ..runtime import tables
 from ..runtime.errors import InputError
+from ..runtime.text_files import read_table_text
 
 ANATOMIES = stage_tables.ANATOMIES | stage_tables.CAUSES
 TOPOLOGY = stage_tables.TOPOLOGY | stage_tables.FAILED_RULES
@@ -71,3 +73,16 @@ def _joined(paths: Iterable[str], columns: dict[str, str]) -> pd.DataFrame:
     return pd.concat([frame.dropna(axis=1, how="all") for frame in frames], ignore_index=True).reindex(
         columns=list(dict.fromkeys(name for frame in frames for name in frame.columns))
     )
+
+
+def requests(path: str | Path | None) -> pd.DataFrame:
+    """The rows of a cohort table as they are written, without empty columns; none without a table."""
+    if path is None:
+        return pd.DataFrame()
+    lines = [
+        line.rstrip("\t")
+        for line in read_table_text(path, "cohort table").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    frame = pd.read_csv(io.StringIO("\n".join(lines)), sep="\t", dtype="str", index_col=False).fillna("")
+    return frame.loc[:, frame.ne("").any()]

@@ -7,6 +7,7 @@ import io
 import math
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 from PIL import Image
@@ -39,11 +40,12 @@ def html(
     trial: Trial | None = None,
     function: Function | None = None,
     pairs: Pairs | None = None,
+    requests: pd.DataFrame | None = None,
 ) -> str:
     """The whole page.
 
-    `made`: bundle (card), config (settings), provenance (record), seeds; `viewer_library`: the script of
-    `resources/viewer` that the 3-D view draws with.
+    `requests`: rows of the cohort table. `made`: bundle (card), config (settings), provenance (record),
+    seeds; `viewer_library`: the script of `resources/viewer` that the 3-D view draws with.
     """
     environment = pages.environment(TEMPLATE)
     environment.filters |= {"number": pages.number, "figures": figures, "words": words}
@@ -71,6 +73,7 @@ def html(
         provenance=made["provenance"],
         packages={name: made["provenance"]["packages"].get(name) for name in MAIN_PACKAGES},
         seeds=made["seeds"],
+        requests=[] if requests is None else _records(requests),
         function=function and _function(function),
         pairs=pairs and _pairs(pairs),
         trial=trial and {name: _records(frame) for name, frame in trial.tables.items()},

@@ -4,6 +4,7 @@
 Their covariates and targets stay, since they say whom a trial lost.
 """
 
+import os.path
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -49,19 +50,23 @@ def subjects(
     measures: pd.DataFrame,
     anatomy: Anatomy,
     bases: Mapping[str, str],
+    matches: Mapping[str, str],
     constrained: Mapping[str, tuple],
     local: Mapping[str, bool],
 ) -> pd.DataFrame:
     """One row per subject of the manifest, in its order; columns of stages that have not run are missing.
 
     simulations: rows of the simulation tables, empty where `simulate` has not run. measures: `measure` by
-    subject. bases: by arm, the arm or label map file that its subjects are siblings of. constrained:
-    relations of the arms (`subject_columns.relations`). local: their parts (`subject_columns.parts`).
+    subject. bases: by arm, the arm or label map file that its subjects are siblings of. matches: by arm, the
+    arm that it is matched to. Both have "" for none. constrained: relations of the arms
+    (`subject_columns.relations`). local: their parts (`subject_columns.parts`).
     """
     rows = manifest.set_index("subject")
     accepted = rows.index[rows["status"] == Outcome.ACCEPTED]
     out = rows[["arm", "batch"]].copy()
-    out["base"] = [_base(name, arm, bases) for name, arm in rows["arm"].items()]
+    out["base"] = [_other(name, bases.get(arm, ""), bases) for name, arm in rows["arm"].items()]
+    out["matched"] = [_other(name, matches.get(arm, ""), bases) for name, arm in rows["arm"].items()]
+    out["cluster"] = clusters(out["base"], out["matched"], tables.targets)
     out = out.join(rows[[name for name in FROM_MANIFEST if name not in out]])
     out = out.join(_people(tables.targets))
     blocks = [
@@ -137,10 +142,38 @@ def measure(
     return pd.DataFrame(rows, columns=measured, index=pd.Index(subjects, name="subject"))
 
 
-def _base(subject: str, arm: str, bases: Mapping[str, str]) -> str:
-    """The heart that a sibling was made of: the subject of the same index, or the label map file."""
-    base = bases.get(arm, "")
-    return f"{base}-{subject.rpartition('-')[2]}" if base in bases else base
+def clusters(base: pd.Series, matched: pd.Series, targets: pd.DataFrame) -> pd.Series:
+    """By subject, the entry of the column `cluster`.
+
+    base, matched: the columns, by subject. targets: rows of the stage tables; hearts without base and match
+    whose targets are all the same differ by the noise of the sampling alone.
+    """
+    first = _first_with_targets(targets)
+
+    def of(subject: str) -> str:
+        while other := base[subject] or matched[subject]:
+            if other not in base:
+                return os.path.normpath(other)
+            subject = other
+        return first.get(subject, subject)
+
+    return pd.Series({subject: of(subject) for subject in base.index}, dtype="str")
+
+
+def _first_with_targets(targets: pd.DataFrame) -> dict[str, str]:
+    """By subject, the first one with the same target moments of all whole structures."""
+    if targets.empty:
+        return {}
+    rows = targets[~targets["structure"].str.contains(r"[+@]")].reset_index(drop=True)
+    key = pd.util.hash_pandas_object(rows[["structure", *MOMENT_COLUMNS]], index=False)
+    of_subject = key.groupby(rows["subject"], sort=False).sum()
+    names = of_subject.index.to_series()
+    return names.groupby(of_subject).transform("first").to_dict()
+
+
+def _other(subject: str, arm: str, arms: Iterable[str]) -> str:
+    """The subject of the same index of another arm, or the label map file; "" for none."""
+    return f"{arm}-{subject.rpartition('-')[2]}" if arm in arms else arm
 
 
 def _people(targets: pd.DataFrame) -> pd.DataFrame:

@@ -31,9 +31,9 @@ ITERATIONS = 20  # in an equilibrium at a stated load, which cannot be halved
 CURVE = Accuracy(5e-2, 1e-2, 5e-2)
 # of evenly spaced numbers, for the shares of the curve: a heart is softest at rest
 CURVE_POWER = 1.5
-# Steps that lose load lie beyond the largest load that the body bears; after so many it is known well.
+# Steps that lose load lie beyond the largest load in equilibrium; after so many it is known well.
 MOST_FALLS = 4
-LIMIT = "the body bears no more than {:.3g} of the load"
+LIMIT = "the largest load in equilibrium is {:.3g} of the full load"
 
 
 @dataclass(frozen=True)

@@ -62,17 +62,18 @@ def pairs(bases: pd.DataFrame, siblings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
+def summary(table: pd.DataFrame, independent: bool = True) -> pd.DataFrame:
     """One row per quantity over the compared pairs of `pairs`: means, and the mean difference within pairs.
 
     `difference_low` and `difference_high` bound its 95 % confidence interval (Student's t of the differences,
-    NaN below two pairs); `greater` counts the pairs whose sibling has more.
+    NaN below two pairs, and where the pairs are not independent); `greater` counts the pairs whose sibling
+    has more.
     """
     compared = table[table["verdict"] == "compared"]
     rows = []
     for quantity in QUANTITIES:
         base, sibling = compared[f"base_{quantity}"].to_numpy(float), compared[quantity].to_numpy(float)
-        low, high = _interval(sibling - base)
+        low, high = _interval(sibling - base) if independent else (np.nan, np.nan)
         rows.append({
             "quantity": quantity, "pairs": len(compared), "base_mean": _mean(base),
             "sibling_mean": _mean(sibling), "difference_mean": _mean(sibling - base),

@@ -1,9 +1,10 @@
 """Arms against the reference arm: differences, ratios, intervals, tests. Owned by the trial stage.
 
-Unpaired arms: Welch's t, and analysis of covariance with HC3 standard errors. Paired arms: Student's t of the
-differences. Equivalence: two one-sided tests (Schuirmann, J Pharmacokinet Biopharm 1987). A superiority
-margin is tested on its own side only. Its p value is twice the one-sided one, so that all p values of
-superiority are compared with the same alpha. Primary p values are adjusted by Holm (Scand J Stat 1979).
+Values are one per cluster of hearts (`pairing`). Unpaired arms: Welch's t, and analysis of covariance with
+HC3 standard errors. Paired arms: Student's t of the differences. Equivalence: two one-sided tests
+(Schuirmann, J Pharmacokinet Biopharm 1987). A superiority margin is tested on its own side only. Its p value
+is twice the one-sided one, so that all p values of superiority are compared with the same alpha. Primary p
+values are adjusted by Holm (Scand J Stat 1979).
 """
 
 import warnings
@@ -19,8 +20,9 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from .pairing import Comparison
 
 COLUMNS = (
-    "endpoint", "unit", "kind", "arm", "reference", "design", "n_arm", "n_reference", "missing_arm",
-    "missing_reference", "mean_arm", "mean_reference", "difference", "difference_low", "difference_high",
+    "endpoint", "unit", "kind", "arm", "reference", "design", "n_arm", "n_reference", "hearts_arm",
+    "hearts_reference", "left_out", "missing_arm", "missing_reference", "mean_arm", "mean_reference",
+    "difference", "difference_low", "difference_high",
     "ratio", "ratio_low", "ratio_high", "standardised", "standardised_low", "standardised_high", "test",
     "margin", "equivalence_low", "equivalence_high", "p", "p_holm", "conclusion", "adjusted_difference",
     "adjusted_low", "adjusted_high", "adjusted_p", "adjusted_for",
@@ -92,8 +94,10 @@ def _row(c: Comparison, subjects: pd.DataFrame, adjust_for: list[str], alpha: fl
     row = {
         "endpoint": own.column, "unit": own.unit, "kind": own.kind, "arm": c.arm, "reference": c.reference,
         "design": "paired" if c.paired else "unpaired", "n_arm": len(c.arm_values),
-        "n_reference": len(c.reference_values), "missing_arm": c.missing[0],
-        "missing_reference": c.missing[1], "test": own.test, "margin": own.margin,
+        "n_reference": len(c.reference_values),
+        "hearts_arm": c.hearts[0], "hearts_reference": c.hearts[1], "left_out": c.left_out,
+        "missing_arm": c.missing[0], "missing_reference": c.missing[1], "test": own.test,
+        "margin": own.margin,
         "p": np.nan, "p_holm": np.nan, "adjusted_for": "",
     }  # fmt: skip
     if not c.enough:
@@ -103,7 +107,7 @@ def _row(c: Comparison, subjects: pd.DataFrame, adjust_for: list[str], alpha: fl
     if own.equivalence:
         row["equivalence_low"], row["equivalence_high"] = interval(c, 2 * alpha)[1:]
     row |= _three("ratio", _ratio(c, alpha)) | _three("standardised", _standardised(c, alpha, rng))
-    return row if c.paired else row | _adjusted(c, subjects, adjust_for, alpha)
+    return row if c.paired or c.clustered else row | _adjusted(c, subjects, adjust_for, alpha)
 
 
 def _three(name: str, values: tuple[float, float, float]) -> dict[str, float]:
@@ -141,7 +145,9 @@ def _standardised(c: Comparison, alpha: float, rng: np.random.Generator) -> tupl
 
 def _adjusted(c: Comparison, subjects: pd.DataFrame, adjust_for: list[str], alpha: float) -> dict:
     """Analysis of covariance: the difference between the arms at equal covariates, if estimable."""
-    people = subjects.set_index("subject").loc[[*c.arm_subjects, *c.reference_subjects]]
+    people = subjects.set_index("subject").loc[
+        [name for hearts in (*c.arm_hearts, *c.reference_hearts) for name in hearts]
+    ]
     used, terms = [], {}
     for name in adjust_for:
         known = people[name] if name in people else pd.Series(dtype=float)

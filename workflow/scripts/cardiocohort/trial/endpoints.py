@@ -1,9 +1,10 @@
 """The endpoints of a trial, checked before any job starts. Owned by the trial stage; light."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from ..cohort.plan import one_origin
 from ..cohort.subject_columns import Column
 from ..runtime.errors import InputError
 from ..runtime.keys import from_section
@@ -53,11 +54,16 @@ def read(settings: Mapping, columns: Mapping[str, Column]) -> list[Endpoint]:
 
 
 def check(
-    settings: Mapping, columns: Mapping[str, Column], arms: Mapping[str, Mapping], sizes: Mapping[str, int]
+    settings: Mapping,
+    columns: Mapping[str, Column],
+    arms: Mapping[str, Mapping],
+    sizes: Mapping[str, int],
+    shared: Collection[str] = (),
 ) -> list[Endpoint]:
     """The endpoints, if a trial of these arms can be compared by them; InputError naming key, column or arm.
 
     arms: `Arm.to_dict()` by name; none for the user's own label maps. sizes: requested subjects of each.
+    shared: arms whose subjects all have the same explicit targets.
     """
     endpoints = read(settings, columns)
     if not any(endpoint.primary for endpoint in endpoints):
@@ -70,7 +76,7 @@ def check(
             f"config key '{SECTION}': a trial compares arms, and this cohort has {len(arms)}; write at "
             "least two rows in the cohort table"
         )
-    reference_of(settings, arms)
+    _check_independent(reference_of(settings, arms), arms, shared)
     for name, n in sizes.items():
         if n < FEWEST_HEARTS:
             raise InputError(
@@ -98,6 +104,22 @@ def reference_of(settings: Mapping, arms: Iterable[str]) -> str:
             f"{', '.join(names)}"
         )
     return wanted or names[0]
+
+
+def _check_independent(reference: str, arms: Mapping[str, Mapping], shared: Collection[str]) -> None:
+    """Hearts of one label map file, or of the same explicit targets, count as one, which has no spread."""
+
+    def why_one(name: str) -> str:
+        return one_origin(name, arms, shared)
+
+    others = [name for name in arms if name != reference]
+    if why_one(reference) or all(map(why_one, others)):
+        single = reference if why_one(reference) else others[0]
+        raise InputError(
+            f"config key '{SECTION}': the hearts of arm {single!r} {why_one(single)}, so statistics count "
+            "them as one heart, which has no spread; take hearts that are drawn, siblings of an arm of such "
+            "hearts, or explicit targets for each subject"
+        )
 
 
 def _check_column(where: str, column: str, columns: Mapping[str, Column]) -> None:

@@ -119,10 +119,11 @@ def correlations(table: pd.DataFrame) -> Figure:
 
 
 def _panels(n: int, height: float) -> tuple[Figure, list]:
-    rows = max(1, -(-n // COLUMNS))
+    columns = min(max(n, 1), COLUMNS)
+    rows = max(1, -(-n // columns))
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(
-            rows, COLUMNS, figsize=(3.6 * COLUMNS, height * rows), squeeze=False, layout="constrained"
+            rows, columns, figsize=(3.6 * columns, height * rows), squeeze=False, layout="constrained"
         )
     for ax in axes.flat[n:]:
         ax.set_axis_off()

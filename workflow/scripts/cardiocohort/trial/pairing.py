@@ -1,4 +1,10 @@
-"""Hearts of two arms side by side: pairs where the arms are siblings, samples where not. Owned by trial."""
+"""Hearts of two arms side by side: pairs where they share clusters, samples where not. Owned by trial.
+
+The unit of all statistics is the cluster (column `cluster` of the subject table): hearts that descend from
+one heart, from one label map file or from the same explicit targets. An arm's hearts of one cluster count
+once, by their mean. This is the analysis of cluster means (Donner and Klar, Design and analysis of cluster
+randomization trials in health research, 2000): intervals of the hearts themselves would be too short.
+"""
 
 from dataclasses import dataclass
 
@@ -13,9 +19,10 @@ from .endpoints import Endpoint
 class Comparison:
     """One endpoint of one arm beside the reference arm.
 
-    arm_values, reference_values: of hearts that have one, in the same order and number if `paired`.
-    arm_subjects, reference_subjects: their names. requested: subjects of the arm and of the reference arm
-    that the design compares, pairs if paired.
+    arm_values, reference_values: one per cluster with a value, in the same order and number if `paired`.
+    arm_hearts, reference_hearts: names of the hearts of each. requested: clusters of the arm and of the
+    reference arm that the design compares, pairs if paired. left_out: hearts with a value in clusters that
+    the other arm does not have, if paired.
     """
 
     endpoint: Endpoint
@@ -24,9 +31,20 @@ class Comparison:
     paired: bool
     arm_values: np.ndarray
     reference_values: np.ndarray
-    arm_subjects: tuple[str, ...]
-    reference_subjects: tuple[str, ...]
+    arm_hearts: tuple[tuple[str, ...], ...]
+    reference_hearts: tuple[tuple[str, ...], ...]
     requested: tuple[int, int]
+    left_out: int = 0
+
+    @property
+    def hearts(self) -> tuple[int, int]:
+        """Hearts behind the values of the arm and of the reference arm."""
+        return sum(map(len, self.arm_hearts)), sum(map(len, self.reference_hearts))
+
+    @property
+    def clustered(self) -> bool:
+        """Whether a value is the mean of several hearts."""
+        return self.hearts != (len(self.arm_values), len(self.reference_values))
 
     @property
     def differences(self) -> np.ndarray:
@@ -35,7 +53,7 @@ class Comparison:
 
     @property
     def missing(self) -> tuple[int, int]:
-        """Requested hearts (pairs) without a value, of the arm and of the reference arm."""
+        """Requested clusters (pairs) without a value, of the arm and of the reference arm."""
         return self.requested[0] - len(self.arm_values), self.requested[1] - len(self.reference_values)
 
     @property
@@ -47,58 +65,70 @@ class Comparison:
         return min(map(len, both)) > 1 and max(np.ptp(v) for v in both) > 0
 
 
-def origins(subjects: pd.DataFrame) -> pd.Series:
-    """By subject, the heart that it descends from: itself, or the base of its base if there is one."""
-    base = dict(zip(subjects["subject"], subjects["base"], strict=True))
-
-    def origin(name: str) -> str:
-        while base.get(name) in base:
-            name = base[name]
-        return name
-
-    return pd.Series({name: origin(name) for name in base})
-
-
 def comparisons(subjects: pd.DataFrame, endpoints: list[Endpoint], reference: str) -> list[Comparison]:
     """Every endpoint of every arm beside the reference arm, in the order of endpoints and arms.
 
-    subjects: the subject table. Arms are paired where their hearts descend from the same ones. InputError for
-    an endpoint without values, or with one value alone.
+    subjects: the subject table. Arms are paired where they share clusters. InputError for an endpoint without
+    values, or with one value alone.
     """
-    origin = subjects["subject"].map(origins(subjects))
     arms = [name for name in subjects["arm"].unique() if name != reference]
     found = []
     for endpoint in endpoints:
         values = subjects[endpoint.column].astype(float)
         _check_values(endpoint, values)
-        table = pd.DataFrame(
-            {"subject": subjects["subject"], "arm": subjects["arm"], "origin": origin, "value": values}
-        )
-        base = table[table["arm"] == reference].set_index("origin")
-        for arm in arms:
-            own = table[table["arm"] == arm].set_index("origin")
-            both = own.join(base, how="inner", suffixes=("", "_reference"))
-            paired = len(both) > 0
-            if paired:
-                whole = both.dropna(subset=["value", "value_reference"])
-                sides = (
-                    whole["value"],
-                    whole["value_reference"],
-                    whole["subject"],
-                    whole["subject_reference"],
-                )
-                requested = (len(both), len(both))
-            else:
-                kept = [side.dropna(subset="value") for side in (own, base)]
-                sides = (*(k["value"] for k in kept), *(k["subject"] for k in kept))
-                requested = (len(own), len(base))
-            found.append(
-                Comparison(
-                    endpoint, arm, reference, paired, *(s.to_numpy(float) for s in sides[:2]),
-                    *(tuple(s) for s in sides[2:]), requested,
-                )
-            )  # fmt: skip
+        table = subjects[["subject", "arm", "cluster"]].assign(value=values)
+        of_arm = dict(list(table.groupby("arm", sort=False)))
+        found += [_compared(endpoint, arm, reference, of_arm[arm], of_arm[reference]) for arm in arms]
     return found
+
+
+def remarks(compared: list[Comparison]) -> list[str]:
+    """One sentence per arm that has fewer independent hearts than hearts, or hearts without a partner."""
+    found = []
+    for c in compared:
+        for arm, hearts, n in (
+            (c.arm, c.hearts[0], len(c.arm_values)),
+            (c.reference, c.hearts[1], len(c.reference_values)),
+        ):
+            if hearts != n:
+                found.append(
+                    f"{arm}: {hearts} hearts count as {n}, since siblings of one heart or label map file, "
+                    "and hearts with the same explicit targets, are not independent (column 'cluster' of "
+                    "subjects.tsv)"
+                )
+        if c.left_out:
+            found.append(
+                f"{c.arm} beside {c.reference}: {c.left_out} hearts of {c.endpoint.column} have no partner "
+                "in the other arm and are left out of the paired comparison"
+            )
+    return list(dict.fromkeys(found))
+
+
+def _compared(
+    endpoint: Endpoint, arm: str, reference: str, own: pd.DataFrame, base: pd.DataFrame
+) -> Comparison:
+    sides = [_by_cluster(rows) for rows in (own, base)]
+    shared = sides[0].index.intersection(sides[1].index, sort=False)
+    left_out, requested = 0, (len(sides[0]), len(sides[1]))
+    if len(shared):
+        requested = (len(shared), len(shared))
+        left_out = sum(len(hearts) for side in sides for hearts in side["hearts"].drop(shared))
+        whole = [name for name in shared if all(side.at[name, "hearts"] for side in sides)]
+        sides = [side.loc[whole] for side in sides]
+    kept = [side[side["hearts"].map(len) > 0] for side in sides]
+    values = (side["value"].to_numpy(float) for side in kept)
+    hearts = (tuple(side["hearts"]) for side in kept)
+    return Comparison(endpoint, arm, reference, len(shared) > 0, *values, *hearts, requested, left_out)
+
+
+def _by_cluster(rows: pd.DataFrame) -> pd.DataFrame:
+    """By cluster: mean `value`, and the names of the `hearts` that have one."""
+    known = rows["value"].notna()
+    groups = rows.assign(name=rows["subject"].where(known)).groupby("cluster", sort=False)
+    return pd.DataFrame({
+        "value": groups["value"].mean(),
+        "hearts": groups["name"].agg(lambda names: tuple(names.dropna())),
+    })  # fmt: skip
 
 
 def _check_values(endpoint: Endpoint, values: pd.Series) -> None:
