@@ -14,6 +14,7 @@ from cardiocohort.generation.decoding import full_axes_mm, full_occupancy
 from cardiocohort.generation.guidance import (
     Constraint,
     guided,
+    sized,
     standardised_loss,
     unit_cube_loss,
     with_momentum,
@@ -72,6 +73,35 @@ def test_nothing_constrained_is_the_denoiser_itself(prior):
     sigma = torch.tensor([2.0])
     unguided = guided(prior, [], GuidanceSettings(), [2.0, 1.0, 0.0])
     assert torch.equal(unguided(z, sigma), prior.denoise(z, sigma))
+
+
+def test_what_samples_lack_steers_from_its_level_on_alone(prior):
+    z, levels = torch.randn(2, *prior.latent_shape), [4.0, 2.0, 1.0, 0.0]
+
+    def lacking(occupancy):
+        """The first sample lacks some of its wall, the second nothing."""
+        return (1.0 - occupancy[:, 1].mean((1, 2, 3))) * torch.tensor([1.0, 0.0])
+
+    def moved(level, settings):
+        sigma = torch.full((2,), level)
+        steered = guided(prior, [], settings, levels, lacking=lacking)
+        return (steered(z, sigma) - prior.denoise(z, sigma)).abs().amax((1, 2, 3, 4)) > 0
+
+    always = GuidanceSettings(guide_every=1, topology_from=3.0)
+    assert moved(2.0, always).tolist() == [True, False]
+    assert moved(4.0, always).tolist() == [False, False]
+    assert moved(2.0, GuidanceSettings(guide_every=1, topology_from=0.0)).tolist() == [False, False]
+    assert (
+        moved(2.0, GuidanceSettings(guide_every=1, topology_from=3.0, method="dps")).tolist() == [False] * 2
+    )
+
+
+def test_structures_whose_size_is_a_target_are_named():
+    constraints = constraint([20.0, 60.0])
+    (labels,) = sized(constraints)
+    assert labels == (1,)
+    assert sized(constraints)[labels].tolist() == [1.0, 1.0]
+    assert sized(constraint([20.0], ("position",))) == {}
 
 
 def test_paper_rule_steps_by_weight_times_variance(prior):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cardiocohort.anatomy.labels import Anatomy
-from cardiocohort.generation.topology_guidance import topology_loss, topology_steps
+from cardiocohort.generation.topology_guidance import MARGIN, lacking, topology_loss, topology_steps
 from cardiocohort.topology import Rules, examine
 from cardiocohort.topology.rules import Rule
 
@@ -186,3 +186,68 @@ def test_a_row_that_does_not_steer_hides_none_that_does():
     leak = rule("leak", (1,), (2,), maximum=0.0)
     assert loss_of(z, Rules((thick,), ())) == 0
     assert loss_of(z, Rules((thick, leak), ())) == loss_of(z, Rules((leak,), ())) > 0
+
+
+# ---- while a sample is drawn
+
+VESSEL = 3
+LEAST = (rule("volume", (VESSEL,), (), minimum=2.0), rule("contact", (1,), (VESSEL,), minimum=100.0))
+
+
+def drawn(*edges):
+    """Occupancies (B, 4, N, N, N): blood below, and on it a vessel of `edge`^3 cells of 0.064 mL each."""
+    out = []
+    for edge in edges:
+        labels = np.zeros((N, N, N), int)
+        labels[2:12, 2:12, 2:5] = 1
+        labels[4 : 4 + edge, 4 : 4 + edge, 5 : 5 + edge] = VESSEL
+        out.append(torch.nn.functional.one_hot(torch.as_tensor(labels), 4).permute(3, 0, 1, 2).float())
+    return torch.stack(out)
+
+
+def test_only_what_is_below_the_margin_counts_and_each_sample_by_itself():
+    volumes = [0.064 * edge**3 for edge in (2, 3, 4, 5)]
+    areas = [16.0 * edge**2 for edge in (2, 3, 4, 5)]
+    short = lacking(drawn(2, 3, 4, 5), CELL, Rules(LEAST, ()), {})
+    wanted = [
+        sum(max(0.0, np.log(MARGIN * least / found) / 0.25) ** 2 for found, least in ((v, 2.0), (a, 100.0)))
+        for v, a in zip(volumes, areas, strict=True)
+    ]
+    assert short.numpy() == pytest.approx(wanted, rel=1e-5)
+    assert wanted[0] > wanted[1] > 0 == wanted[3]
+
+
+def test_a_structure_whose_target_says_its_size_is_not_enlarged():
+    of_volume = Rules(LEAST[:1], ())
+    given = {(VESSEL,): torch.tensor([1.0, 0.0])}
+    short = lacking(drawn(2, 2), CELL, of_volume, given)
+    assert short[0] == 0 < short[1]
+    assert lacking(drawn(2, 2), CELL, Rules(LEAST[1:], ()), given)[0] > 0  # but it must be joined
+
+
+def test_descending_what_is_lacking_saves_the_vessel():
+    z = drawn(2).mul(4.0).requires_grad_(True)
+    for _ in range(40):
+        loss = lacking(z.softmax(1), CELL, Rules(LEAST, ()), {}).sum()
+        if loss == 0:
+            break
+        (gradient,) = torch.autograd.grad(loss, z)
+        z = (z - gradient * loss.detach() / gradient.square().sum()).detach().requires_grad_(True)
+    found = z.detach().softmax(1)[0, VESSEL].sum() * CELL**3 / 1000
+    assert found >= MARGIN * 2.0 * 0.999
+
+
+def test_a_piece_that_lies_apart_counts_with_its_volume():
+    labels = drawn(3)
+    ends = Rules((rule("gap", (VESSEL,), (1,), maximum=4.0),), ())
+    assert lacking(labels, CELL, ends, {}) == 0
+    labels[0, 0, 6:8, 6:8, 11:13] = 0
+    labels[0, VESSEL, 6:8, 6:8, 11:13] = 1
+    assert float(lacking(labels, CELL, ends, {})) == pytest.approx(8 * 0.064 / 0.5)
+
+
+def test_structures_that_must_not_touch_count_where_they_do():
+    apart = Rules((rule("contact", (1,), (VESSEL,), maximum=0.0),), ())
+    touching, free = drawn(3), drawn(3)
+    free[0, :, :, :, 5] = torch.tensor([1.0, 0, 0, 0])[:, None, None]
+    assert lacking(free, CELL, apart, {}) == 0 < lacking(touching, CELL, apart, {})

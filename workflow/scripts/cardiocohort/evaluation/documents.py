@@ -25,7 +25,16 @@ DOCUMENTS = [
 MARKED = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 WRITERS = {
     name: getattr(summary, "errors" if name == "fidelity" else name)
-    for name in ("realism", "fidelity", "coupling", "topology", "extremes", "known", "whole_hearts", "variety")
+    for name in (
+        "realism",
+        "fidelity",
+        "coupling",
+        "topology",
+        "extremes",
+        "known",
+        "whole_hearts",
+        "variety",
+    )
 }
 
 

@@ -216,10 +216,12 @@ def whole_hearts(table: pd.DataFrame) -> str:
 
 
 def variety(table: pd.DataFrame) -> str:
-    """By group of entries: the spread of samples over that of real hearts, and how many are within the bar."""
+    """By group of entries: spread of samples over that of real hearts, and how many are within the bar."""
     rows = []
     for group, part in table.groupby("group", sort=False):
-        ratios = [number(value) for value in (part["ratio"].median(), part["ratio"].min(), part["ratio"].max())]
+        ratios = [
+            number(value) for value in (part["ratio"].median(), part["ratio"].min(), part["ratio"].max())
+        ]
         possible = ((part["low"] <= 1 + VARIETY_BAR) & (part["high"] >= 1 - VARIETY_BAR)).sum()
         within = [f"{count} of {len(part)}" for count in (int(part["within"].sum()), int(possible))]
         rows.append([group, ratios[0], f"{ratios[1]} to {ratios[2]}", *within])

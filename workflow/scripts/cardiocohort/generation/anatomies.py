@@ -6,6 +6,7 @@ attempt), and on the CPU every subject is sampled by itself on one thread, sever
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..cohort.table import seed_sequence
 from ..diffusion import edm
 from ..diffusion.bundle import Prior
 from ..diffusion.device import describe
+from ..diffusion.networks import REFINEMENT
 from ..diffusion.sampler import sample
 from ..label_maps.sibling_base import read_base
 from ..metrics.overlap import dice_by_name
@@ -26,11 +28,12 @@ from ..runtime.artifacts import listed_in
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Ending, Outcome, Stage, ending_of
 from .constraints import OUTSIDE, impossible, make_constraints
-from .guidance import Constraint, guided
+from .guidance import Constraint, guided, sized
 from .implicit import conditioned
 from .judging import DIVERGED, Judged, Sampler, improved, judge, open_sampler
 from .settings import GuidanceSettings
 from .siblings import Base, join, make_base, moved_mm
+from .topology_guidance import lacking
 
 # Subjects sampled in one tensor. On the CPU one by one is as fast, and keeps a subject's arithmetic,
 # and so its label map, independent of its neighbours; a GPU needs several to be busy.
@@ -55,11 +58,13 @@ def sample_labels(
     seeds: list[np.random.SeedSequence],
     settings: GuidanceSettings,
     base: Base | None = None,
+    rules: topology.Rules | None = None,
 ) -> tuple[np.ndarray, list[list[float]], torch.Tensor]:
     """Label maps (B, X, Y, Z) uint8 of B subjects; per subject the guidance loss at each step; its latent.
 
-    Subjects that have a `base` start from it, at the noise level of `settings.sibling`. A latent that
-    diverged has an empty map, and zeros in place of what is not finite.
+    Subjects that have a `base` start from it, at the noise level of `settings.sibling`. With `rules`, others
+    are held above the least of the gate (`topology_guidance.lacking`). A latent that diverged has an empty
+    map, and zeros in place of what is not finite.
     """
     noise = [np.random.Generator(np.random.Philox(s)).standard_normal(prior.latent_shape) for s in seeds]
     start = torch.tensor(np.stack(noise), dtype=torch.float32, device=prior.device)
@@ -76,7 +81,12 @@ def sample_labels(
     if settings.method == "implicit":
         denoise = conditioned(prior, constraints, base)
     else:
-        denoise = guided(prior, constraints, settings, sigmas, record, base)
+        lacks = None
+        if rules is not None and base is None:  # siblings are held by their base
+            lacks = partial(
+                lacking, cell_mm=prior.grid.spacing_mm * REFINEMENT, rules=rules, sized=sized(constraints)
+            )
+        denoise = guided(prior, constraints, settings, sigmas, record, base, lacks)
     z = sample(denoise, start, sigmas)
     bad = ~torch.isfinite(z).flatten(1).all(1)
     z = torch.nan_to_num(z)
@@ -114,7 +124,7 @@ def work(
         edited = tuple(given["edited"]) if given else ()
         constraints = make_constraints([rows[i] for i in open_ones], g.prior, g.bundle, edited)
         base = join([bases[i][0] for i in open_ones]) if given else None
-        labels, losses, latents = sample_labels(g.prior, constraints, seeds, g.settings, base)
+        labels, losses, latents = sample_labels(g.prior, constraints, seeds, g.settings, base, g.rules)
         for k, i in enumerate(open_ones):
             absent = bases[i][2] if given else ()
             judged = judge(g, rows[i], labels[k], absent=absent)

@@ -13,7 +13,6 @@ its own, so that the gradient of sample i never depends on sample j. Two rules:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -108,11 +107,13 @@ def standardised_loss(
     constraints: list[Constraint],
     s: GuidanceSettings,
     base: Base | None = None,
+    lacking: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ):
     """Mean over a sample's constraints of lambda times the mean squared residual, (B,).
 
     Residuals are in standard deviations of the reference population; moments are those of the 4 mm cells.
-    With a `base`, the deviation of its siblings from it counts beside the residuals.
+    With a `base`, the deviation of its siblings from it counts beside the residuals. lacking: what else
+    counts, of the occupancies (`topology_guidance.lacking`).
     """
     occupancy = prior.logits(z).softmax(1)
     measured = _measured(occupancy, prior.cell_axes_mm, REFINEMENT, constraints)
@@ -121,7 +122,9 @@ def standardised_loss(
         achieved = tuple(measured[part] for part in c.measured)
         residual = attributes.differences(c.attribute, achieved, c.wanted) / c.spread
         total = total + s.weight_of(c.attribute) * c.weight * c.active * (residual**2).mean(1)
-    return total / sum(c.active for c in constraints).clamp_min(1.0)
+    if constraints:
+        total = total / sum(c.active for c in constraints).clamp_min(1.0)
+    return total + lacking(occupancy) if lacking else total
 
 
 def _measured(occupancy, axes_mm, refinement: int, constraints: list[Constraint]) -> dict:
@@ -143,6 +146,15 @@ def _measured(occupancy, axes_mm, refinement: int, constraints: list[Constraint]
     return {part: measured[:, i] for i, part in enumerate(measured_parts)}
 
 
+def sized(constraints: list[Constraint]) -> dict[tuple[int, ...], torch.Tensor]:
+    """By labels, which samples (B,) have a target for the size of that whole structure: 1, else 0."""
+    out: dict[tuple[int, ...], torch.Tensor] = {}
+    for c in constraints:
+        if c.attribute in ("size", "scale") and c.within[0] is None:
+            out[c.labels[0]] = torch.maximum(c.active, out.get(c.labels[0], torch.zeros_like(c.active)))
+    return out
+
+
 def guided(
     prior: Prior,
     constraints: list[Constraint],
@@ -150,11 +162,13 @@ def guided(
     sigmas: list[float],
     on_step: Callable[[Step], None] = lambda step: None,
     base: Base | None = None,
+    lacking: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Callable:
-    """The prior's denoiser, steered; without any constraint it is the denoiser itself.
+    """The prior's denoiser, steered; without any constraint and `lacking` it is the denoiser itself.
 
     `sigmas` is the schedule the denoiser is called on (rule `polyak` needs the level that follows). With a
-    `base`, cells that it holds keep its values, and only free ones are steered.
+    `base`, cells that it holds keep its values, and only free ones are steered. lacking: loss (B,) of the
+    occupancies that `polyak` counts beside the constraints from the level `topology_from` on.
     """
 
     def estimate(z, sigma):
@@ -165,31 +179,39 @@ def guided(
         with torch.no_grad():
             return estimate(z, sigma)
 
-    if not constraints:
+    if s.method == "dps":
+        lacking = None  # as published
+    if not constraints and lacking is None:
         return unguided
     following = dict(pairwise(sigmas))
     every, fraction, momentum = s.guide_every, s.step_fraction, s.momentum
     if base:  # a sibling has few levels and has to keep close
         every, fraction, momentum = 1, s.sibling.step_fraction, 0.0
     acting = {level for level in sigmas[-2::-every] if s.sigma_to <= level <= s.sigma_from}
-    loss_of = unit_cube_loss if s.method == "dps" else partial(standardised_loss, base=base)
     before = None
 
     def denoise(z, sigma):
         nonlocal before
         level = float(sigma[0])
         level = min(following, key=lambda known: abs(known - level))  # float32 round-off of the schedule
-        if s.method == "polyak" and level not in acting:
+        also = lacking if level <= s.topology_from else None
+        if (not constraints and also is None) or (s.method == "polyak" and level not in acting):
             return unguided(z, sigma)
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
             clean = estimate(z, sigma)
-            loss = loss_of(prior, clean, constraints, s)
+            if s.method == "dps":
+                loss = unit_cube_loss(prior, clean, constraints, s)
+            else:
+                loss = standardised_loss(prior, clean, constraints, s, base, also)
+            if not constraints and not loss.any():
+                return clean.detach()
             gradient = torch.autograd.grad(loss.sum(), z)[0]
         clean = clean.detach()
         gradient = gradient * base.free if base else gradient
         length = gradient.flatten(1).norm(dim=1)
-        on_step(Step(level, loss.detach(), length))
+        if constraints:
+            on_step(Step(level, loss.detach(), length))
         if s.method == "dps":
             return clean - level**2 * s.dps.weight * gradient
         direction, slope = gradient, length

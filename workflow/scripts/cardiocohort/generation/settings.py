@@ -165,6 +165,13 @@ class GuidanceSettings:
         exclusiveMinimum=0,
         maximum=1000,
     )
+    topology_from: float = key(
+        3.0,
+        "Noise level from which `polyak` also holds structures and contacts that a sample is about to lose "
+        "above the least that the topology rules accept; 0 for never.",
+        minimum=0,
+        maximum=1000,
+    )
     topology_steps: int = key(
         8,
         "Most steps of topology guidance on a sample that the gate rejects, before another attempt is "

@@ -1,4 +1,7 @@
-"""Topology guidance: a few steps on the clean latent of a sample that the gate rejects (generation stage).
+"""Topology guidance: what the gate asks for, while a sample is drawn and after it (generation stage).
+
+While it is drawn, `lacking` counts beside the constraints: structures and contacts that are about to be lost.
+Afterwards a few steps are made on the clean latent of a sample that the gate rejects.
 
 The gate's own table steers. A rule whose kind is in `TERMS` has a differentiable counterpart on the soft
 occupancy of the cells, so that a new row of such a kind both judges and guides. The steps stop as soon as the
@@ -8,7 +11,7 @@ Two neighbouring cells u, v touch by the product p_a(u) p_b(v) of the probabilit
 that is below `UNSURE`, the label map that is decoded has no contact there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +34,9 @@ HOLD = 5.0  # weight of a change of the moments beside the terms of the rules
 HELD_SHARE = 0.01  # relative change of a volume that counts as 1
 HELD_MM = 0.5  # change of a centroid that counts as 1
 STEP_FRACTION = 2.0  # of the Polyak step: terms need not vanish for the gate to accept
+MARGIN = 1.5  # of the least volume or contact, below which a sample is steered while it is drawn
+DETACHED_ML = 0.5  # of a structure, apart from where it ends, that counts as 1
+LOG_UNIT = 0.25  # log of a volume or area over its margin that counts as 1
 LONGEST_STEP = 1.5  # norm, in standard deviations of a latent's entry
 
 # violations that steps can remove; another attempt is cheaper for a vessel that is missing
@@ -72,15 +78,21 @@ class Soft:
 
 
 def _faces(a: torch.Tensor, b: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Products of `a` in a cell and `b` in its neighbour, for the six directions."""
-    for axis in range(3):
+    """Products of `a` (..., n, n, n) in a cell and `b` in its neighbour, for the six directions."""
+    for axis in (-3, -2, -1):
         n = a.shape[axis] - 1
         yield a.narrow(axis, 0, n) * b.narrow(axis, 1, n)
         yield a.narrow(axis, 1, n) * b.narrow(axis, 0, n)
 
 
 def _touching(a: torch.Tensor, b: torch.Tensor, unsure: float = UNSURE) -> torch.Tensor:
-    return sum(((face - unsure).clamp_min(0) / UNIT).square().sum() for face in _faces(a, b))
+    """Sum over pairs of neighbouring cells, of fields (..., n, n, n)."""
+    return sum(_summed(((face - unsure).clamp_min(0) / UNIT).square()) for face in _faces(a, b))
+
+
+def _summed(field: torch.Tensor) -> torch.Tensor:
+    """(...,) of (..., n, n, n)."""
+    return field.sum((-3, -2, -1))
 
 
 def contact(soft: Soft, rule: Rule) -> torch.Tensor:
@@ -121,6 +133,20 @@ TERMS: dict[str, Callable[[Soft, Rule], torch.Tensor]] = {
 }
 
 
+def _steering(rules: Rules, terms: Mapping[str, Callable]) -> Iterator[Rule]:
+    """The rules that one of the `terms` counts; of rows that steer alike, such as the two of the wall's
+    thickness, the first."""
+    seen = set()
+    for rule in rules.checks:
+        if rule.kind not in terms or (rule.kind == "wall_thickness" and not np.isfinite(rule.minimum)):
+            continue  # a wall that is too thick alone is not steered
+        bounds = (rule.minimum, rule.maximum) if rule.kind in ("contact", "volume") else ()
+        key = (terms[rule.kind], rule.structure, rule.other, rule.openings_mm, bounds)
+        if key not in seen:
+            seen.add(key)
+            yield rule
+
+
 def topology_loss(occupancy: torch.Tensor, labels: np.ndarray, prior: Prior, rules: Rules) -> torch.Tensor:
     """Sum of the terms of `rules` on a sample's occupancy (K+1, n, n, n), whose map is `labels` (X, Y, Z).
 
@@ -128,17 +154,83 @@ def topology_loss(occupancy: torch.Tensor, labels: np.ndarray, prior: Prior, rul
     """
     h = prior.grid.spacing_mm
     soft = Soft(occupancy, h * REFINEMENT, Scene(labels, (h, h, h), prior.anatomy))
-    seen, total = set(), occupancy.new_zeros(())
-    for rule in rules.checks:
-        if rule.kind not in TERMS or (rule.kind == "wall_thickness" and not np.isfinite(rule.minimum)):
-            continue  # a wall that is too thick alone is not steered
-        bounds = (rule.minimum, rule.maximum) if rule.kind == "contact" else ()
-        key = (TERMS[rule.kind], rule.structure, rule.other, rule.openings_mm, bounds)
-        if key in seen:  # rows that guide alike, such as the two of the wall's thickness
-            continue
-        seen.add(key)
+    total = occupancy.new_zeros(())
+    for rule in _steering(rules, TERMS):
         total = total + TERMS[rule.kind](soft, rule)
     return total
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Occupancies (B, K+1, n, n, n) in cells of `cell_mm` of samples that are being drawn.
+
+    sized: by labels, (B,) 1 for samples whose targets say how large that structure is, else 0.
+    """
+
+    occupancy: torch.Tensor
+    cell_mm: float
+    sized: Mapping[tuple[int, ...], torch.Tensor]
+
+    def of(self, labels: tuple[int, ...]) -> torch.Tensor:
+        return self.occupancy[:, list(labels)].sum(1)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return self.occupancy.detach().argmax(1).cpu().numpy()
+
+
+def _short(found: torch.Tensor, least: float) -> torch.Tensor:
+    """How far (B,) volumes or areas are below `MARGIN` times the least."""
+    if not 0 < least < np.inf:
+        return torch.zeros_like(found)
+    return ((MARGIN * least / found.clamp_min(1e-3)).log().clamp_min(0) / LOG_UNIT).square()
+
+
+def _volume(e: Estimate, rule: Rule) -> torch.Tensor:
+    short = _short(_summed(e.of(rule.structure)) * (e.cell_mm**3 / 1000.0), rule.minimum)
+    given = e.sized.get(rule.structure)
+    return short if given is None else short * (1.0 - given)
+
+
+def _contact(e: Estimate, rule: Rule) -> torch.Tensor:
+    own, other = e.of(rule.structure), e.of(rule.other)
+    area = sum(_summed(face) for face in _faces(own, other)) * e.cell_mm**2
+    if not np.isfinite(rule.maximum):
+        return _short(area, rule.minimum)
+    beyond = (1.0 - rule.maximum / area.detach().clamp_min(1e-6)).clamp_min(0)
+    return _short(area, rule.minimum) + beyond * _touching(own, other)
+
+
+def _detached(e: Estimate, rule: Rule) -> torch.Tensor:
+    """Volume of pieces of the structure that do not reach the other one."""
+    masks, touching = [], np.ones((3, 3, 3))
+    for labels in e.labels:
+        pieces, _ = ndimage.label(np.isin(labels, rule.structure), touching)
+        near = ndimage.binary_dilation(np.isin(labels, rule.other), touching)
+        masks.append((pieces > 0) & ~np.isin(pieces, np.unique(pieces[near])))
+    mask = torch.as_tensor(np.stack(masks), dtype=torch.float32, device=e.occupancy.device)
+    return _summed(e.of(rule.structure) * mask) * (e.cell_mm**3 / 1000.0 / DETACHED_ML)
+
+
+WHILE_DRAWN: dict[str, Callable[[Estimate, Rule], torch.Tensor]] = {
+    "volume": _volume,
+    "contact": _contact,
+    "gap": _detached,
+}
+
+
+def lacking(
+    occupancy: torch.Tensor, cell_mm: float, rules: Rules, sized: Mapping[tuple[int, ...], torch.Tensor]
+) -> torch.Tensor:
+    """What is about to go wrong with samples that are being drawn, (B,): the sum of the terms of `rules`.
+
+    occupancy (B, K+1, n, n, n), sized: as for `Estimate`. 0 where nothing is.
+    """
+    estimate = Estimate(occupancy, cell_mm, sized)
+    return sum(
+        (WHILE_DRAWN[rule.kind](estimate, rule) for rule in _steering(rules, WHILE_DRAWN)),
+        start=occupancy.new_zeros(len(occupancy)),
+    )
 
 
 def topology_steps(
