@@ -19,8 +19,8 @@ VENTRICLES = [V_LV, V_RV]
 # volume, end-systolic pressure (kPa); a healthy heart's. They shorten the way to a limit cycle only.
 UNSTRESSED, END_SYSTOLIC, SYSTOLIC_KPA = 0.2, (0.42, 0.5), (13.0, 3.0)
 FIT_UNSTRESSED = 0.5  # of the end-systolic volume, of the elastances between beats
-# Search for the volume of blood between beats: most limit cycles, share of the volume that may be left, factor
-# of the first change of the logarithm of the venous pressure, largest change
+# Search for the volume of blood between beats: most limit cycles, share of the left ventricle's volume that
+# may be left, factor of the first change of the venous pressure's logarithm, largest change
 BLOOD_SEARCH, BLOOD_TOLERANCE, FIRST_CHANGE, LARGEST_CHANGE = 5, 0.003, 1.0, 0.3
 SEARCH, SEARCH_STEPS = 8, 40  # halvings of the search for a volume of blood, time steps of its beats
 
