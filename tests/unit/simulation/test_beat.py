@@ -75,8 +75,13 @@ def test_elastances_fitted_to_a_beat_repeat_it(limit_cycle):
         for time, p, state in zip(np.linspace(0, 0.8, 81), pressures, states, strict=True)
     ]
     assert repeats(moments, 0.01)
-    found = next_loop(circulation, moments, 80)
+    found = next_loop(circulation, moments, 80, start[V_LV])
     assert found[[V_LV, V_RV]] == pytest.approx(start[[V_LV, V_RV]], rel=0.005)
+    # a heart that is to be fuller or emptier at end-diastole gets more or less blood, in a cycle that repeats
+    for factor in (0.85, 1.2):
+        found = next_loop(circulation, moments, 80, factor * start[V_LV])
+        assert found[V_LV] == pytest.approx(factor * start[V_LV], rel=0.003)
+        assert (factor - 1) * (circulation.volume(found) - circulation.volume(start)) > 0
 
 
 @pytest.mark.parametrize("length", [0.0, 1.5])

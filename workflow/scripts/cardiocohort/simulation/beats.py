@@ -19,6 +19,9 @@ VENTRICLES = [V_LV, V_RV]
 # volume, end-systolic pressure (kPa); a healthy heart's. They shorten the way to a limit cycle only.
 UNSTRESSED, END_SYSTOLIC, SYSTOLIC_KPA = 0.2, (0.42, 0.5), (13.0, 3.0)
 FIT_UNSTRESSED = 0.5  # of the end-systolic volume, of the elastances between beats
+# Search for the volume of blood between beats: most limit cycles, share of the left ventricle's volume that
+# may be left, factor of the first change of the venous pressure's logarithm, largest change
+BLOOD_SEARCH, BLOOD_TOLERANCE, FIRST_CHANGE, LARGEST_CHANGE = 5, 0.003, 1.0, 0.3
 SEARCH, SEARCH_STEPS = 8, 40  # halvings of the search for a volume of blood, time steps of its beats
 
 
@@ -44,8 +47,8 @@ def beat_until_periodic(
     """
     cycle, period = heart.cycle, heart.circulation.period
     saved = _read(checkpoint, key)
+    volumes, _ = heart.cavities.volumes(state)
     if saved is None:
-        volumes, _ = heart.cavities.volumes(state)
         loop = first_loop(heart, volumes, pressures)
         beats, rows, newton, moments = 1, [], 0, [Moment(0.0, state, pressures, volumes, loop, 0.0)]
     else:
@@ -61,14 +64,17 @@ def beat_until_periodic(
         moments, used, reason = run_beat(heart, moments, (beats - 1) * period, keep)
         newton += used
         rows = rows + [row(moment, beats, (beats - 1) * period) for moment in moments]
-        log.info("beat %d: %d moments (%d before), %d Newton iterations", beats, len(moments), done, used)
+        log.info(
+            "beat %d: %d moments (%d before), %d Newton iterations, %.0f mL of blood",
+            beats, len(moments), done, used, heart.circulation.volume(moments[-1].loop),
+        )  # fmt: skip
         periodic = not reason and repeats(moments, cycle.tolerance)
         if reason or periodic or beats >= cycle.beats:
             if checkpoint is not None:
                 checkpoint.unlink(missing_ok=True)
             return Beats(moments, rows, beats, periodic, newton, reason)
         # in the beat's own time steps: others would leave an error
-        loop = next_loop(heart.circulation, moments, cycle.steps)
+        loop = next_loop(heart.circulation, moments, cycle.steps, volumes[0])
         moments, beats = [replace(moments[-1], loop=loop)], beats + 1
 
 
@@ -110,8 +116,13 @@ def first_loop(heart: Heart, volumes: np.ndarray, pressures: np.ndarray) -> np.n
     return _with_volumes(circulation, loop, volumes)
 
 
-def next_loop(circulation: Circulation, moments: list[Moment], steps: int) -> np.ndarray:
-    """State (12,) at the start of the limit cycle of elastances that do what the ventricles did in a beat."""
+def next_loop(
+    circulation: Circulation, moments: list[Moment], steps: int, end_diastolic_ml: float
+) -> np.ndarray:
+    """State (12,) at the start of the limit cycle of elastances that do what the ventricles did in a beat.
+
+    The volume of blood is the one with which the left ventricle is filled to end_diastolic_ml.
+    """
     start = moments[0].time
     times = np.array([moment.time - start for moment in moments])
     volumes = np.array([moment.loop[VENTRICLES] for moment in moments])
@@ -122,7 +133,23 @@ def next_loop(circulation: Circulation, moments: list[Moment], steps: int) -> np
         course = pressures[:, ventricle] / (volumes[:, ventricle] - unstressed)
         course[0] = course[-1]
         chambers.append(Chamber(0.0, 1.0, unstressed, partial(_at, times, course, circulation.period)))
-    return circulation.limit_cycle(moments[-1].loop, tuple(chambers), steps)
+    loop = circulation.limit_cycle(moments[-1].loop, tuple(chambers), steps)
+    found = [(0.0, loop)]
+    # secant: the volume grows almost evenly with the pressure of the systemic veins
+    change = FIRST_CHANGE * (end_diastolic_ml / loop[V_LV] - 1)
+    for _ in range(BLOOD_SEARCH):
+        if abs(loop[V_LV] - end_diastolic_ml) <= BLOOD_TOLERANCE * end_diastolic_ml:
+            break
+        more = loop.copy()
+        more[P_VEN_SYS] *= np.exp(np.clip(change, -LARGEST_CHANGE, LARGEST_CHANGE))
+        loop = circulation.limit_cycle(more, tuple(chambers), steps)
+        found.append((found[-1][0] + float(np.log(more[P_VEN_SYS] / found[-1][1][P_VEN_SYS])), loop))
+        (before, one), (last, other) = found[-2:]
+        gained = other[V_LV] - one[V_LV]
+        if gained * (last - before) <= 0:
+            break
+        change = (end_diastolic_ml - other[V_LV]) * (last - before) / gained
+    return loop
 
 
 def row(moment: Moment, beat: int, start: float) -> dict:
