@@ -14,7 +14,7 @@ from synthetic_population import given
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = ROOT / "resources/priors/small/reference_moments.parquet"
-RULES = ROOT / "resources/topology/heart.tsv"
+RULES = ROOT / "resources/anatomies/heart/topology.tsv"
 
 
 KNOWN = covariates.known()
