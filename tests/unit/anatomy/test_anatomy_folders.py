@@ -13,6 +13,7 @@ from cardiocohort import topology
 from cardiocohort.anatomy import folder
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.anatomy.label_map import check_labels_apart, read_label_map
+from cardiocohort.anatomy.labels import Grid
 from cardiocohort.config.check import check_hearts_only, complete
 from cardiocohort.prior import reference_population
 from cardiocohort.runtime.errors import InputError
@@ -126,6 +127,12 @@ def test_labels_of_another_anatomy_are_an_error():
         check_labels_apart([map_of_knee], aorta, whole=False)
     with pytest.raises(InputError, match="no voxel of fibula"):
         check_labels_apart([AORTA / "templates/hra_male.nii.gz"], knee, whole=True)
+
+
+@pytest.mark.parametrize("shape", [(60, 60, 60), (64, 64, 48)])
+def test_a_grid_that_no_prior_takes_is_an_error(shape):
+    with pytest.raises(InputError, match="multiple of 16"):
+        folder.check_grid(Grid(shape, 3.0), AORTA)
 
 
 def test_what_is_made_for_hearts_is_refused_for_others():

@@ -16,10 +16,11 @@ from struct import unpack
 
 from ..runtime.errors import InputError
 from .bundle_metadata import read_anatomy, read_card
-from .labels import Anatomy
+from .labels import Anatomy, Grid
 
 LABELS, RULES, CONVENTION = "anatomy.json", "topology.tsv", "convention"
 CONVENTION_OF_ANATOMY = "anatomy"  # value of the config key `convention`
+GRID_STEP = 16  # voxels: cells of two, halved twice by the autoencoder and once by the denoiser
 NEEDED = (LABELS, RULES)
 # of the domain `biventricular`, of fibres, segments and virtual patients
 OF_HEARTS = ("myocardium", "left_ventricle", "right_ventricle")
@@ -62,6 +63,15 @@ def read_variation(path: str | Path) -> Variation:
             f"{path}: 'variation' is {str(given)[:80]}; allowed: 'together' and 'each', numbers from 0 to 1"
         )
     return found
+
+
+def check_grid(grid: Grid, path: str | Path) -> None:
+    """InputError for a grid that the networks of a prior cannot halve."""
+    if len(set(grid.shape)) > 1 or grid.shape[0] % GRID_STEP:
+        raise InputError(
+            f"{path}: a grid of {' x '.join(map(str, grid.shape))} voxels; a prior needs a cube whose edge is a "
+            f"multiple of {GRID_STEP}"
+        )
 
 
 def check_same(anatomy: Anatomy, own: Anatomy, what: str, folder: str | Path) -> None:
