@@ -69,8 +69,8 @@ def check_grid(grid: Grid, path: str | Path) -> None:
     """InputError for a grid that the networks of a prior cannot halve."""
     if len(set(grid.shape)) > 1 or grid.shape[0] % GRID_STEP:
         raise InputError(
-            f"{path}: a grid of {' x '.join(map(str, grid.shape))} voxels; a prior needs a cube whose edge is a "
-            f"multiple of {GRID_STEP}"
+            f"{path}: a grid of {' x '.join(map(str, grid.shape))} voxels; a prior needs a cube with an edge "
+            f"that is a multiple of {GRID_STEP}"
         )
 
 
