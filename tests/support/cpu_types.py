@@ -20,7 +20,7 @@ from heart_anatomy import HEART, HEART_GRID
 from workflow_runs import REPOSITORY, environment
 
 BUNDLE = REPOSITORY / "resources/priors/small"
-RULES = REPOSITORY / "resources/topology/heart.tsv"
+RULES = REPOSITORY / "resources/anatomies/heart/topology.tsv"
 CHILD = """
 import json, sys
 from pathlib import Path

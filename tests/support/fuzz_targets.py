@@ -293,10 +293,10 @@ TABLES = {
     "covariates": (covariates_table, lambda p: read_covariates(p, known())),
     "known_covariates": (copied(RESOURCES / "covariates.tsv"), known),
     "benchmark": (benchmark, lambda p: batch_size.read_pilot(p.parents[1], {"x": 2})),
-    "rules": (copied(RESOURCES / "topology/heart.tsv"), lambda p: load_rules(p, HEART)),
+    "rules": (copied(RESOURCES / "anatomies/heart/topology.tsv"), lambda p: load_rules(p, HEART)),
     "vessels": (copied(RESOURCES / "segmentations/heart_vessels.tsv"), lambda p: load_vessels(p, HEART)),
     "positions": (
-        copied(RESOURCES / "convention/heart/positions.tsv"),
+        copied(RESOURCES / "anatomies/heart/convention/positions.tsv"),
         lambda p: load_positions(p, HEART),
     ),
 }

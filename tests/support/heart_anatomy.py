@@ -6,6 +6,6 @@ from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.label_maps.reading import open_convention
 
 RESOURCES = Path(__file__).resolve().parents[2] / "resources"
-HEART, HEART_GRID = read_anatomy(RESOURCES / "anatomies/heart.json")
-CONVENTION_FILES = sorted(map(str, (RESOURCES / "convention/heart").glob("*.tsv")))
+HEART, HEART_GRID = read_anatomy(RESOURCES / "anatomies/heart/anatomy.json")
+CONVENTION_FILES = sorted(map(str, (RESOURCES / "anatomies/heart/convention").glob("*.tsv")))
 CONVENTION = open_convention(CONVENTION_FILES, HEART)

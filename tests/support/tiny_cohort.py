@@ -14,7 +14,7 @@ import yaml
 from cardiocohort.anatomy.moments import MOMENT_COLUMNS
 from cardiocohort.cohort.verification import OF_A_RUN
 from cardiocohort.runtime.artifacts import sha256
-from tiny_prior import ANATOMY, write_tiny_bundle
+from tiny_prior import ANATOMY, write_anatomy, write_tiny_bundle
 from workflow_runs import COLUMNS, REPOSITORY
 
 TEMPLATE = REPOSITORY / "resources/templates"
@@ -28,6 +28,7 @@ def make_project(folder: Path, arms: dict[str, int] | None = None, **settings) -
     """A working directory with bundle, table, rules and config; `settings` go into the config."""
     arms = arms or {"small": 2, "large": 1}
     write_tiny_bundle(folder / "bundle")
+    write_anatomy(folder / "anatomy", RULES)
     _reference().to_parquet(folder / "bundle/reference_moments.parquet", index=False)
     (folder / "rules.tsv").write_text(RULES)
     rows = [f"{arm}\t{n}\tany\t\t\t\t\tcavity: size position shape\t" for arm, n in arms.items()]
@@ -36,8 +37,9 @@ def make_project(folder: Path, arms: dict[str, int] | None = None, **settings) -
         "cohort": "tiny",
         "cohort_table": "trial.tsv",
         "bundle": "bundle",
+        "anatomy": "anatomy",
         "topology_rules": "rules.tsv",
-        "convention": None,
+        "meshing": {"domain": "labels"},
     }
     config |= {"batch_size": 2, "max_attempts": 1, "guidance": GUIDANCE, "device": "cpu"} | settings
     (folder / "config").mkdir()

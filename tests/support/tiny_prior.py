@@ -1,5 +1,6 @@
 """A prior with random weights on a small grid: for tests of what does not depend on training."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,16 @@ def write_tiny_bundle(folder, seed=0, conditioned=False, cells=NETWORKS.cells):
     write_reference(folder / "reference_moments.parquet")
     bundle.save_bundle(folder, card, *networks, torch.zeros_like(scale), scale)
     return folder
+
+
+def write_anatomy(folder, rules):
+    """The folder of the anatomy, with the rules of its gate."""
+    folder.mkdir()
+    anatomy = {"structures": ANATOMY.structures, "centred_on": ANATOMY.centred_on}
+    grid = {"shape": GRID.shape, "spacing_mm": GRID.spacing_mm}
+    card = {"format": bundle.FORMAT, "anatomy": anatomy, "grid": grid}
+    (folder / "anatomy.json").write_text(json.dumps(card))
+    (folder / "topology.tsv").write_text(rules)
 
 
 def write_reference(path, n=24, seed=0):

@@ -28,8 +28,10 @@ def tube(rng):
     return labels.astype(np.uint8)
 
 
-def write_anatomy(path: Path) -> None:
-    """The head of a bundle.json with the anatomy and its grid."""
+def write_anatomy(folder: Path) -> None:
+    """The folder of the anatomy, with its rules."""
     anatomy = {"structures": TUBE.structures, "centred_on": TUBE.centred_on}
     grid = {"shape": GRID.shape, "spacing_mm": GRID.spacing_mm}
-    path.write_text(json.dumps({"format": FORMAT, "anatomy": anatomy, "grid": grid}))
+    folder.mkdir()
+    (folder / "topology.tsv").write_text(RULES)
+    (folder / "anatomy.json").write_text(json.dumps({"format": FORMAT, "anatomy": anatomy, "grid": grid}))

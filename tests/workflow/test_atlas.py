@@ -11,13 +11,12 @@ import yaml
 from cardiocohort.anatomy.label_map import read_label_map, write_label_map
 from cardiocohort.atlas import model
 from cardiocohort.metrics.overlap import dice
-from tubes import GRID, RULES, TUBE, tube, write_anatomy
+from tubes import GRID, TUBE, tube, write_anatomy
 from workflow_runs import job_counts, make_cohort_table, snakemake
 
 RUN = ("--quiet", "rules", "--cores", "2")
 ATLAS = {
     "name": "tubes",
-    "anatomy": "tube.json",
     "label_maps": "maps",
     "samples": 4,
     "weights": {"wall": 1.5},
@@ -42,8 +41,7 @@ def project(tmp_path_factory):
     ring[r < 9], ring[r < 5] = 2, 1
     ring[:4, 14:18, 14:18] = 3
     write_label_map(folder / "maps/ring.nii.gz", ring, GRID)
-    (folder / "rules.tsv").write_text(RULES)
-    write_anatomy(folder / "tube.json")
+    write_anatomy(folder / "tube")
     make_cohort_table(folder / "trial.tsv", {"small": 4})
     (folder / "config").mkdir()
     write_config(folder)
@@ -51,7 +49,7 @@ def project(tmp_path_factory):
 
 
 def write_config(folder, **changes):
-    config = {"topology_rules": "rules.tsv", "convention": None, "atlas": ATLAS | changes}
+    config = {"anatomy": "tube", "atlas": ATLAS | changes}
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 

@@ -61,9 +61,12 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
 
 
 EXPERIMENTS = {  # target, a rule of it, and its jobs
+    "aorta": ("prior", "measure_prior", 1),
     "beat": ("simulate", "simulate_hearts", 8),
+    "knee": ("prior", "measure_prior", 1),
     "local_control": ("simulate", "simulate_hearts", 12),
     "right_ventricle": ("paired_comparison", "simulate_hearts", 14),
+    "spine": ("prior", "measure_prior", 1),
     "ellipsoids": ("all", "build_meshes", 2),
     "own_reference": ("all", "build_meshes", 2),
     "pulmonary_hypertension": ("trial", "simulate_hearts", 8),
@@ -81,6 +84,12 @@ def test_the_experiments_can_be_planned(path, tmp_path):
 
 
 BAD = {
+    "bundle of another anatomy": (
+        ["anatomy=resources/anatomies/knee"],
+        ["'bundle'", "labels of another anatomy: myocardium", "has femur, tibia", "'anatomy'"],
+    ),
+    "folder without an anatomy": (["anatomy=resources/templates"], ["'anatomy'", "has no anatomy.json"]),
+    "key of a stage": (["prior={anatomy: a.json}"], ["'prior.anatomy' is now anatomy"]),
     "unknown endpoint": (
         ["endpoints={primary: {left_ventricle_volume: {}}}"],
         ["'endpoints.primary.left_ventricle_volume'", "did you mean", "left_ventricle_volume_ml"],

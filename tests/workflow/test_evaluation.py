@@ -10,7 +10,7 @@ import yaml
 
 from cardiocohort.anatomy.label_map import write_label_map
 from cardiocohort.runtime import artifacts
-from tiny_prior import GRID, write_tiny_bundle
+from tiny_prior import GRID, write_anatomy, write_tiny_bundle
 from workflow_runs import job_counts, make_cohort_table, snakemake
 
 RULES = """rule\tkind\tscope\tstructure\tother\topenings\topenings_mm\tpercentile\tmin\tmax\tunit\treason
@@ -54,7 +54,7 @@ def evaluated(tmp_path_factory):
     rng = np.random.default_rng(0)
     for i in range(N_MAPS):
         write_label_map(folder / f"maps/heart{i:02d}.nii.gz", heart(rng), GRID)
-    (folder / "rules.tsv").write_text(RULES)
+    write_anatomy(folder / "anatomy", RULES)
     make_cohort_table(folder / "trial.tsv", {"small": 4})
     table = (folder / "trial.tsv").read_text().replace("left_ventricle", "cavity").replace("healthy", "")
     (folder / "trial.tsv").write_text(table)
@@ -71,7 +71,8 @@ def evaluated(tmp_path_factory):
     config = {
         "bundle": "bundle",
         "cohort_table": "trial.tsv",
-        "topology_rules": "rules.tsv",
+        "anatomy": "anatomy",
+        "meshing": {"domain": "labels"},
         "convention": None,
         "device": "cpu",
     }

@@ -13,7 +13,7 @@ from cardiocohort.anatomy.moments import measure_labels
 from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.metrics import overlap
 from cardiocohort.prior import model_card
-from tubes import GRID, RULES, TUBE, tube, write_anatomy
+from tubes import GRID, TUBE, tube, write_anatomy
 from workflow_runs import REPOSITORY, make_cohort_table, planned_resources, snakemake
 
 N = 24
@@ -30,13 +30,11 @@ def trained(tmp_path_factory):
     torn = tube(rng)
     torn[:, :, 14:18] = 0
     write_label_map(folder / "maps/torn.nii.gz", torn, GRID)
-    (folder / "rules.tsv").write_text(RULES)
-    write_anatomy(folder / "tube.json")
+    write_anatomy(folder / "tube")
     make_cohort_table(folder / "trial.tsv", {"small": 4})
     fit = {"cycles": [300], "batch": 4, "learning_rate": 0.005}
     prior = {
         "name": "tube",
-        "anatomy": "tube.json",
         "label_maps": "maps",
         "held_out_share": 0.1,
         "card_samples": 4,
@@ -53,8 +51,7 @@ def trained(tmp_path_factory):
     }
     config = {
         "cohort_table": "trial.tsv",
-        "topology_rules": "rules.tsv",
-        "convention": None,
+        "anatomy": "tube",
         "device": "cpu",
         "prior": prior,
     }

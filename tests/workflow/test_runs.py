@@ -125,7 +125,7 @@ def test_a_second_run_has_nothing_to_do(finished):
 
 def test_file_times_of_bundle_and_resources_do_not_count(finished):
     repository, project = finished
-    for path in (project / "bundle/bundle.json", repository / "resources/topology/heart.tsv"):
+    for path in (project / "bundle/bundle.json", repository / "resources/anatomies/heart/topology.tsv"):
         os.utime(path)
     assert NOTHING in topology_of(project, *DRY, repository=repository).stdout
 
@@ -141,7 +141,7 @@ LIBRARY = "workflow/scripts/cardiocohort"
         (f"{LIBRARY}/label_maps/importing.py", "NEW = 1\n", {"import_anatomies", "check_topology"}),
         (f"{LIBRARY}/anatomy/label_map.py", "# a comment\n", set()),
         (f"{LIBRARY}/diffusion/sampler.py", "NEW = 1\n", set()),
-        ("resources/topology/heart.tsv", "\n", {"import_anatomies", "check_topology"}),
+        ("resources/anatomies/heart/topology.tsv", "\n", {"import_anatomies", "check_topology"}),
     ],
 )
 def test_a_change_reruns_the_stages_that_use_it(finished, changed, file, addition, rules):

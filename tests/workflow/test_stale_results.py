@@ -176,7 +176,7 @@ def source_files(repository, config, targets):
 def other_content(path):
     """Something else that the workflow can still plan with."""
     text = path.read_bytes()
-    if path.name in ("bundle.json", "heart.json"):
+    if path.name in ("bundle.json", "anatomy.json"):
         return text.replace(b'"spacing_mm": 2.0', b'"spacing_mm": 2.5')
     return text + b"\n"
 

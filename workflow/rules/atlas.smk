@@ -17,16 +17,14 @@ localrules:
 
 
 with plain_errors():
-    ATLAS_ANATOMY = place(ATLAS["anatomy"], "atlas.anatomy")
-    ATLAS_RULES = located("topology_rules")
     if requested("atlas"):
         check_atlas(
             ATLAS,
             label_maps_of("atlas"),
-            *bundle_metadata.read_anatomy(ATLAS_ANATOMY),
+            OWN_ANATOMY,
+            OWN_GRID,
         )
 
-ATLAS_ANATOMY_SHA256 = artifacts.sha256(ATLAS_ANATOMY)
 REGISTRATION = {
     key: ATLAS[key] for key in ("weights", "vessel_reach_mm", "least_overlap")
 }
@@ -40,8 +38,8 @@ rule atlas:
 
 rule prepare_atlas_hearts:
     input:
-        anatomy=ancient(ATLAS_ANATOMY),
-        rules=ancient(ATLAS_RULES),
+        anatomy=ancient(ANATOMY_FILE),
+        rules=ancient(RULES),
         convention=ancient(CONVENTION),
         label_maps=lambda wildcards: ancient(list(label_maps_of("atlas").values())),
     output:
@@ -57,7 +55,7 @@ rule prepare_atlas_hearts:
     params:
         subjects=lambda wildcards: list(label_maps_of("atlas")),
         label_maps_sha256=lambda wildcards: content_of(label_maps_of("atlas").values()),
-        tables_sha256=[ATLAS_ANATOMY_SHA256, artifacts.sha256(ATLAS_RULES)],
+        tables_sha256=[ANATOMY_SHA256, RULES_SHA256],
         convention_sha256=CONVENTION_SHA256,
         nifti_geometry=SETTINGS["nifti_geometry"],
         leave_out=ATLAS["leave_out"],
@@ -71,7 +69,7 @@ rule prepare_atlas_hearts:
 
 rule make_atlas_template:
     input:
-        anatomy=ancient(ATLAS_ANATOMY),
+        anatomy=ancient(ANATOMY_FILE),
         hearts="<atlas>/hearts.tsv",
     output:
         template="<atlas>/template.nii.gz",
@@ -88,7 +86,7 @@ rule make_atlas_template:
         runtime=1440,
     params:
         **REGISTRATION,
-        anatomy_sha256=ATLAS_ANATOMY_SHA256,
+        anatomy_sha256=ANATOMY_SHA256,
         library=library("make_atlas_template.py"),
     message:
         "Making the template of the atlas"
@@ -98,7 +96,7 @@ rule make_atlas_template:
 
 rule register_atlas_hearts:
     input:
-        anatomy=ancient(ATLAS_ANATOMY),
+        anatomy=ancient(ANATOMY_FILE),
         hearts="<atlas>/hearts.tsv",
         template="<atlas>/template.nii.gz",
     output:
@@ -115,7 +113,7 @@ rule register_atlas_hearts:
         runtime=1440,
     params:
         **REGISTRATION,
-        anatomy_sha256=ATLAS_ANATOMY_SHA256,
+        anatomy_sha256=ANATOMY_SHA256,
         library=library("register_atlas_hearts.py"),
     message:
         "Registering the hearts of the atlas"
@@ -125,8 +123,8 @@ rule register_atlas_hearts:
 
 rule build_atlas:
     input:
-        anatomy=ancient(ATLAS_ANATOMY),
-        rules=ancient(ATLAS_RULES),
+        anatomy=ancient(ANATOMY_FILE),
+        rules=ancient(RULES),
         template="<atlas>/template.nii.gz",
         registrations="<atlas>/registrations.tsv",
     output:
@@ -150,7 +148,7 @@ rule build_atlas:
         cell_voxels=ATLAS["cell_voxels"],
         samples=ATLAS["samples"],
         seed=ATLAS["seed"],
-        tables_sha256=[ATLAS_ANATOMY_SHA256, artifacts.sha256(ATLAS_RULES)],
+        tables_sha256=[ANATOMY_SHA256, RULES_SHA256],
         library=library("build_atlas.py"),
     message:
         "Building the atlas"
@@ -160,7 +158,7 @@ rule build_atlas:
 
 rule write_atlas_page:
     input:
-        anatomy=ancient(ATLAS_ANATOMY),
+        anatomy=ancient(ANATOMY_FILE),
         hearts="<atlas>/hearts.tsv",
         template="<atlas>/template.json",
         registrations="<atlas>/registrations.tsv",

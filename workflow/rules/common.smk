@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from cardiocohort.anatomy import bundle_metadata
+from cardiocohort.anatomy import bundle_metadata, folder as anatomy_folder
 from cardiocohort.anatomy.domains import read_domains
 from cardiocohort.cohort import covariates, people, plan, subject_columns, table
 from cardiocohort.cohort import target_arms
@@ -21,7 +21,12 @@ from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.runtime.run_progress import RunProgress
 from cardiocohort.config.arms import check_arms, section_of
-from cardiocohort.config.check import check_atlas, check_biventricular, check_refinement
+from cardiocohort.config.check import (
+    check_atlas,
+    check_biventricular,
+    check_hearts_only,
+)
+from cardiocohort.config.check import check_refinement
 from cardiocohort.config.check import check_together, complete
 from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.typed_text import typed_text
@@ -161,13 +166,20 @@ def segmented_files():
     """The files of all cases of the data set that a source names, digested like label maps."""
     folder = place(SEGMENTATIONS["folder"], "segmentations.folder", "folder")
     with plain_errors():
-        anatomy, _ = bundle_metadata.read_anatomy(SEGMENTATION_TABLES["anatomy"])
         files = cases.files_of_data_set(
-            folder, SEGMENTATIONS, anatomy.structures, SEGMENTATION_TABLES["rules"]
+            folder, SEGMENTATIONS, OWN_ANATOMY.structures, RULES
         )
         warn(cases.ignored(folder, files))
         content_of(files)
     return files
+
+
+def check_labels(paths, whole):
+    """An error for label maps of another anatomy, before any work; a convention says more, in the job."""
+    if paths and workflow.is_main_process and (whole or not CONVENTION):
+        from cardiocohort.anatomy.label_map import check_labels_apart
+
+        check_labels_apart(paths, OWN_ANATOMY, whole)
 
 
 # ---- batches
@@ -185,6 +197,7 @@ def planned_batches():
         if arm.base and not arm.base_arm:
             path = place(arm.base, f"cohort_table, arm {arm.name}, base")
             base_maps[arm.name] = (path, artifacts.sha256(path))
+    check_labels([path for path, _ in base_maps.values()], whole=False)
     return plan.batches_of_arms(arms, size, seed, base_maps)
 
 
@@ -325,10 +338,24 @@ with plain_errors():
 # Sampling and training take a GPU where the config insists on one.
 WITH_GPU = SETTINGS["device"] == "cuda"
 SAMPLING_ENV = f"../../envs/generation{'_gpu' if WITH_GPU else ''}.yaml"
+# The anatomy: one folder for cohort, label maps, atlas and prior.
+ANATOMY_FOLDER = located("anatomy", "folder")
+with plain_errors():
+    anatomy_folder.check_folder(ANATOMY_FOLDER)
+    ANATOMY_FILE = f"{ANATOMY_FOLDER}/{anatomy_folder.LABELS}"
+    OWN_ANATOMY, OWN_GRID = bundle_metadata.read_anatomy(ANATOMY_FILE)
+ANATOMY_SHA256 = artifacts.sha256(ANATOMY_FILE)
+RULES = located("topology_rules") or f"{ANATOMY_FOLDER}/{anatomy_folder.RULES}"
+RULES_SHA256 = artifacts.sha256(RULES)
 # What a user's own label maps and scans are held to: the tables of a folder.
+CONVENTION_FOLDER = SETTINGS["convention"]
+if CONVENTION_FOLDER == anatomy_folder.CONVENTION_OF_ANATOMY:
+    CONVENTION_FOLDER = f"{ANATOMY_FOLDER}/{anatomy_folder.CONVENTION}"
+    if not Path(CONVENTION_FOLDER).is_dir():
+        CONVENTION_FOLDER = None
 CONVENTION = [
-    place(f"{SETTINGS['convention']}/{name}", "convention", "file")
-    for name in (CONVENTION_TABLES if SETTINGS["convention"] else ())
+    place(f"{CONVENTION_FOLDER}/{name}", "convention", "file")
+    for name in (CONVENTION_TABLES if CONVENTION_FOLDER else ())
 ]
 CONVENTION_SHA256 = [artifacts.sha256(path) for path in CONVENTION]
 # The covariates that tables of people can have: those of every run, and the user's own.
@@ -346,9 +373,10 @@ REFERENCE_RELATIONS = str(REPOSITORY / "resources/reference/relations.tsv")
 
 # The cohort needs a bundle; the target `prior` makes one, `label_maps` and `atlas` need none. Jobs parse this file
 # too, after a main process that has found nothing wrong.
+WITHOUT_BUNDLE = any(map(requested, ("prior", "label_maps", "atlas")))
 WITH_COHORT = (
     workflow.is_main_process
-    and not any(map(requested, ("prior", "label_maps", "atlas")))
+    and not WITHOUT_BUNDLE
     or any((base / SETTINGS["bundle"]).exists() for base in (Path.cwd(), REPOSITORY))
 )
 
@@ -356,7 +384,6 @@ if WITH_COHORT:
     BUNDLE_FILES = bundle_files(located("bundle", "folder"))
     BUNDLE, WEIGHTS, BUNDLE_MOMENTS = BUNDLE_FILES.values()
     REFERENCE = located("reference_table") or BUNDLE_MOMENTS
-    RULES = located("topology_rules")
     TARGETS_TABLE = located("targets_table")
     WITH_TABLE = not SETTINGS["label_maps"]
     WITH_ENDPOINTS = bool(
@@ -364,6 +391,11 @@ if WITH_COHORT:
     )
     with plain_errors():
         ANATOMY, GRID = bundle_metadata.read_anatomy(BUNDLE)
+        if workflow.is_main_process and not WITHOUT_BUNDLE:
+            anatomy_folder.check_same(
+                ANATOMY, OWN_ANATOMY, f"config key 'bundle': {BUNDLE}", ANATOMY_FOLDER
+            )
+            check_hearts_only(SETTINGS, ANATOMY.structures)
         WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
         BATCHES = planned_batches()
         # once: the tables may be large, and every job reads this file; not for the target that shows what a
@@ -404,5 +436,4 @@ if WITH_COHORT:
     )
     REFERENCE_SHA256 = artifacts.sha256(REFERENCE)
     BUNDLE_MOMENTS_SHA256 = artifacts.sha256(BUNDLE_MOMENTS)
-    RULES_SHA256 = artifacts.sha256(RULES)
     TARGETS_SHA256 = artifacts.sha256(TARGETS_TABLE) if TARGETS_TABLE else None

@@ -18,8 +18,6 @@ localrules:
 
 
 with plain_errors():
-    PRIOR_ANATOMY = place(PRIOR["anatomy"], "prior.anatomy")
-    PRIOR_RULES = located("topology_rules")
     PRIOR_TEMPLATES = {
         place(path, "prior.templates"): share
         for path, share in ({} if PRIOR["label_maps"] else PRIOR["templates"]).items()
@@ -28,10 +26,15 @@ with plain_errors():
     if PRIOR["warm_start"]:
         PRIOR_START = place(f"{PRIOR['warm_start']}/bundle.json", "prior.warm_start")
         PRIOR_START_CARD = bundle_metadata.read_card(PRIOR_START)
-    PRIOR_CHANNELS = len(bundle_metadata.read_anatomy(PRIOR_ANATOMY)[0].structures) + 1
-    PRIOR_CELLS = bundle_metadata.read_anatomy(PRIOR_ANATOMY)[1].shape[0] // 2
+    if requested("prior") and workflow.is_main_process:
+        anatomy_folder.check_grid(OWN_GRID, ANATOMY_FILE)
+        atlases = [p for p in PRIOR_TEMPLATES if p.endswith(".safetensors")]
+        for path in atlases:
+            anatomy_folder.check_atlas_of(path, OWN_ANATOMY)
+        check_labels([p for p in PRIOR_TEMPLATES if p not in atlases], whole=True)
+    PRIOR_CHANNELS = OWN_ANATOMY.n_channels
+    PRIOR_CELLS = OWN_GRID.shape[0] // 2
 
-PRIOR_ANATOMY_SHA256 = artifacts.sha256(PRIOR_ANATOMY)
 PRIOR_LEFT_OUT = [
     path
     for path in PRIOR_TEMPLATES
@@ -65,8 +68,8 @@ rule prior:
 
 rule make_reference_population:
     input:
-        anatomy=ancient(PRIOR_ANATOMY),
-        rules=ancient(PRIOR_RULES),
+        anatomy=ancient(ANATOMY_FILE),
+        rules=ancient(RULES),
         values=ancient(REFERENCE_VALUES),
         templates=ancient(list(PRIOR_TEMPLATES)),
         label_maps=lambda wildcards: ancient(list(label_maps_of("prior").values())),
@@ -93,7 +96,7 @@ rule make_reference_population:
         covariates_sha256=lambda wildcards: content_of(
             filter(None, [place(PRIOR["covariates"], "prior.covariates")])
         ),
-        anatomy=PRIOR_ANATOMY_SHA256,
+        anatomy=ANATOMY_SHA256,
         shares=list(PRIOR_TEMPLATES.values()),
         n=PRIOR["n"],
         seed=PRIOR["seed"],
@@ -101,7 +104,7 @@ rule make_reference_population:
         digests=[
             artifacts.sha256(path)
             for path in (
-                PRIOR_RULES,
+                RULES,
                 REFERENCE_VALUES,
                 REFERENCE_RELATIONS,
                 *PRIOR_TEMPLATES,
@@ -118,7 +121,7 @@ rule make_reference_population:
 
 rule train_autoencoder:
     input:
-        anatomy=ancient(PRIOR_ANATOMY),
+        anatomy=ancient(ANATOMY_FILE),
         hearts="<prior>/population/hearts.tsv",
         start=ancient(PRIOR_START),
     output:
@@ -143,7 +146,7 @@ rule train_autoencoder:
         leave_out=[],
         device=SETTINGS["device"],
         processes=PRIOR["processes"],
-        anatomy=PRIOR_ANATOMY_SHA256,
+        anatomy=ANATOMY_SHA256,
         start_card=PRIOR_START_CARD,
         library=library("train_autoencoder.py"),
     message:
@@ -154,7 +157,7 @@ rule train_autoencoder:
 
 use rule train_autoencoder as train_autoencoder_left_out with:
     input:
-        anatomy=ancient(PRIOR_ANATOMY),
+        anatomy=ancient(ANATOMY_FILE),
         hearts="<prior>/population/hearts.tsv",
     output:
         weights="<prior>/autoencoder_left_out/weights.safetensors",
@@ -171,7 +174,7 @@ use rule train_autoencoder as train_autoencoder_left_out with:
         leave_out=PRIOR["leave_out"],
         device=SETTINGS["device"],
         processes=PRIOR["processes"],
-        anatomy=PRIOR_ANATOMY_SHA256,
+        anatomy=ANATOMY_SHA256,
         start_card=None,
         library=library("train_autoencoder.py"),
     message:
@@ -180,7 +183,7 @@ use rule train_autoencoder as train_autoencoder_left_out with:
 
 rule train_denoiser:
     input:
-        anatomy=ancient(PRIOR_ANATOMY),
+        anatomy=ancient(ANATOMY_FILE),
         hearts="<prior>/population/hearts.tsv",
         autoencoder="<prior>/autoencoder/weights.safetensors",
         moments=PRIOR_TOLD,
@@ -205,7 +208,7 @@ rule train_denoiser:
         fit=PRIOR["denoiser"] | {"seed": PRIOR["seed"], "start": PRIOR_START_SHA256},
         device=SETTINGS["device"],
         processes=PRIOR["processes"],
-        anatomy=PRIOR_ANATOMY_SHA256,
+        anatomy=ANATOMY_SHA256,
         start_card=PRIOR_START_CARD,
         library=library("train_denoiser.py"),
     message:
@@ -216,7 +219,7 @@ rule train_denoiser:
 
 rule write_bundle:
     input:
-        anatomy=ancient(PRIOR_ANATOMY),
+        anatomy=ancient(ANATOMY_FILE),
         reference="<prior>/population/reference_moments.parquet",
         hearts="<prior>/population/hearts.tsv",
         autoencoder="<prior>/autoencoder/weights.safetensors",
@@ -241,7 +244,7 @@ rule write_bundle:
         networks=NETWORKS,
         training={key: PRIOR[key] for key in PRIOR_RECORD},
         start=PRIOR_START_CARD,
-        anatomy=PRIOR_ANATOMY_SHA256,
+        anatomy=ANATOMY_SHA256,
         repository=str(REPOSITORY),
         library=library("write_bundle.py"),
     message:
@@ -252,10 +255,11 @@ rule write_bundle:
 
 rule measure_prior:
     input:
+        anatomy=ancient(ANATOMY_FILE),
         bundle="<prior>/bundle/bundle.json",
         weights="<prior>/bundle/weights.safetensors",
         hearts="<prior>/population/hearts.tsv",
-        rules=ancient(PRIOR_RULES),
+        rules=ancient(RULES),
         left_out=(
             "<prior>/autoencoder_left_out/weights.safetensors"
             if PRIOR["leave_out"]
@@ -279,10 +283,11 @@ rule measure_prior:
         runtime=120,
     params:
         networks=NETWORKS,
+        anatomy=ANATOMY_SHA256,
         leave_out=PRIOR["leave_out"],
         samples=PRIOR["card_samples"],
         seed=PRIOR["seed"],
-        rules_sha256=artifacts.sha256(PRIOR_RULES),
+        rules_sha256=RULES_SHA256,
         templates_sha256=[artifacts.sha256(path) for path in PRIOR_LEFT_OUT],
         library=library("measure_prior.py"),
     message:

@@ -128,6 +128,7 @@ rule write_report:
         **COHORT_TABLE_COPY,
         manifest="<cohort>/manifest.tsv",
         reference_values=ancient(REFERENCE_VALUES),
+        anatomy=ancient(ANATOMY_FILE),
         bundle=ancient(BUNDLE),
         trial=trial_results,
         simulations=simulated_tables,
@@ -154,6 +155,7 @@ rule write_report:
         reference_values_sha256=artifacts.sha256(REFERENCE_VALUES),
         page_parts=[artifacts.sha256(path) for path in PAGE_PARTS],
         viewer_sha256=artifacts.sha256(VIEWER_LIBRARY),
+        anatomy=ANATOMY_SHA256,
         card_sha256=artifacts.sha256(BUNDLE),
         library=library("write_report.py"),
     message:

@@ -19,9 +19,9 @@ localrules:
 SEGMENTATION_TABLES = {
     key: place(path, f"segmentations.{key}") or []
     for key, path in SEGMENTATIONS.items()
-    if key in ("anatomy", "vessels", "covariates")
+    if key in ("vessels", "covariates")
 }
-SEGMENTATION_TABLES["rules"] = located("topology_rules")
+SEGMENTATION_TABLES |= {"anatomy": ANATOMY_FILE, "rules": RULES}
 SEGMENTATION_TABLES["mesh_tags"] = (
     place(SEGMENTATIONS["mesh"]["tags"], "segmentations.mesh.tags")
     if SEGMENTATIONS["mesh"]["file"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.anatomy.folder import read_variation
 from cardiocohort.label_maps import reading
 from cardiocohort.population.reference import read_reference
 from cardiocohort.prior import reference_population as population
@@ -14,9 +15,7 @@ def main(snakemake):
     anatomy, grid = read_anatomy(snakemake.input.anatomy)
     p, folder = snakemake.params, Path(snakemake.output.hearts).parent / "hearts"
     templates = dict(zip(snakemake.input.get("templates", []), p.shares, strict=True))
-    inputs = artifacts.digest(
-        [p.library, p.seed, artifacts.sha256(snakemake.input.rules), list(p.digests), p.nifti_geometry]
-    )
+    inputs = artifacts.digest([p.library, p.seed, p.anatomy, list(p.digests), p.nifti_geometry])
     if templates:
         tasks, work = population.deformed_tasks(p.n, inputs), population.work_deformed
     else:
@@ -24,6 +23,7 @@ def main(snakemake):
         tasks, work = population.folder_tasks(maps, inputs), population.work_folder
     convention = reading.open_convention(snakemake.input.convention, anatomy, p.nifti_geometry)
     initargs = (anatomy, grid, snakemake.input.rules, templates, snakemake.input.values, p.seed, convention)
+    initargs += (read_variation(snakemake.input.anatomy),)
     records = batch_runner.run_batch(
         folder, tasks, work, snakemake.threads, initializer=population.open_source, initargs=initargs
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cardiocohort import topology
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.anatomy.label_map import read_label_map, to_grid
 from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.diffusion.networks import Autoencoder, NetworkSettings
@@ -17,7 +18,7 @@ from cardiocohort.runtime.outcomes import Outcome
 def main(snakemake):
     inputs, p, out = snakemake.input, snakemake.params, snakemake.output
     prior = load_prior(Path(inputs.bundle).parent, "cpu")
-    anatomy = prior.anatomy
+    anatomy, _ = read_anatomy(inputs.anatomy)
     rules = topology.load_rules(inputs.rules, anatomy)
     hearts = pd.read_csv(inputs.hearts, sep="\t", keep_default_na=False)
     hearts = hearts[hearts["verdict"] == Outcome.ACCEPTED].set_index("subject")

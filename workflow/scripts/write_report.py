@@ -21,9 +21,9 @@ def main(snakemake):
     i, o, p = snakemake.input, snakemake.output, snakemake.params
     found = read_cohort_tables(i.get("targets", []), i.anatomies, i.topology, i.meshes, i.inputs)
     manifest = tables.read_table(i.manifest, COLUMNS)
-    anatomy, _ = read_anatomy(i.bundle)
+    anatomy, _ = read_anatomy(i.anatomy)
     arms = [Arm.from_dict(arm) for arm in p.arms]
-    summary = summarise(found, manifest, read_reference_values(i.reference_values), arms)
+    summary = summarise(found, manifest, read_reference_values(i.reference_values), arms, anatomy)
     drawn = charts.all_charts(summary, found.targets, anatomy)
     chosen = gallery.chosen(manifest)
     runs = read_runs(i.get("simulations", []), manifest)

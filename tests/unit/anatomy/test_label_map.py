@@ -134,7 +134,7 @@ def test_an_imported_map_tells_where_its_origin_was(tmp_path):
     """What was added to a scan's origin comes back in the table: meshes can be put over the scan again."""
     source = TEMPLATES / "T1_totalsegmentator_s0327.nii.gz"
     heart = read_label_map(source, HEART)
-    rules = load_rules(TEMPLATES.parent / "topology/heart.tsv", HEART)
+    rules = load_rules(TEMPLATES.parent / "anatomies/heart/topology.tsv", HEART)
     origins = []
     for shift in ([0.0, 0.0, 0.0], [31.5, -120.25, 7.0]):
         affine = heart.affine.copy()
@@ -150,7 +150,7 @@ def test_an_imported_map_tells_where_its_origin_was(tmp_path):
 
 
 def test_a_map_that_cannot_be_used_ends_itself_alone(tmp_path):
-    rules = load_rules(TEMPLATES.parent / "topology/heart.tsv", HEART)
+    rules = load_rules(TEMPLATES.parent / "anatomies/heart/topology.tsv", HEART)
     source = tmp_path / "cut.nii.gz"
     source.write_bytes((TEMPLATES / "T1_totalsegmentator_s0327.nii.gz").read_bytes()[:5000])
     with pytest.raises(SubjectError, match="truncated or corrupt") as caught:
@@ -165,7 +165,7 @@ def test_a_map_that_cannot_be_used_ends_itself_alone(tmp_path):
 # Linux alone has a file that every user, root too, fails to read
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file at hand that fails to be read")
 def test_a_map_that_the_file_system_withholds_ends_the_job(tmp_path):
-    rules = load_rules(TEMPLATES.parent / "topology/heart.tsv", HEART)
+    rules = load_rules(TEMPLATES.parent / "anatomies/heart/topology.tsv", HEART)
     (tmp_path / "x.nii").symlink_to("/proc/self/mem")  # its first page: input/output error
     with pytest.raises(InputError, match="Input/output error"):
         import_label_map(

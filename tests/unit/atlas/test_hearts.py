@@ -91,7 +91,7 @@ def test_labels_turned_there_and_back_are_the_same():
 
 
 def test_a_real_heart_is_prepared_and_what_is_not_whole_is_said(tmp_path):
-    source = hearts.open_source(HEART, HEART_GRID, RESOURCES / "topology/heart.tsv", CONVENTION)
+    source = hearts.open_source(HEART, HEART_GRID, RESOURCES / "anatomies/heart/topology.tsv", CONVENTION)
     made = hearts.prepare(source, tmp_path / "T2.nii.gz", (str(TEMPLATE),))
     labels = hearts.read_prepared(tmp_path / "T2.nii.gz", HEART)
     assert made["volume_ml"][1] == pytest.approx(np.sum(labels == 2) * HEART_GRID.voxel_volume_ml)
@@ -100,7 +100,7 @@ def test_a_real_heart_is_prepared_and_what_is_not_whole_is_said(tmp_path):
 
 def test_pores_beside_the_valves_are_closed_in_the_template():
     labels = to_grid(read_label_map(TEMPLATE, HEART), HEART_GRID).labels
-    rules = load_rules(RESOURCES / "topology/heart.tsv", HEART)
+    rules = load_rules(RESOURCES / "anatomies/heart/topology.tsv", HEART)
     sealed = building.sealed(labels, HEART, HEART_GRID, rules)
     changed = sealed != labels
     assert (sealed[changed] == HEART.label("myocardium")).all()
@@ -112,7 +112,7 @@ def test_pores_beside_the_valves_are_closed_in_the_template():
 def test_neighbours_of_the_template_touch_no_more_than_they_usually_do():
     """A heart whose left atrium was grown against the cava, among hearts in which they hardly touch."""
     labels = to_grid(read_label_map(TEMPLATE, HEART), HEART_GRID).labels
-    rules = load_rules(RESOURCES / "topology/heart.tsv", HEART)
+    rules = load_rules(RESOURCES / "anatomies/heart/topology.tsv", HEART)
     atrium, cava = HEART.label("left_atrium"), HEART.label("superior_vena_cava")
     grown = labels.copy()
     near = ndimage.binary_dilation(labels == cava, iterations=4) & (labels == 0)

@@ -8,7 +8,7 @@ from cardiocohort.anatomy import moments
 from cardiocohort.atlas import flow, model
 from heart_anatomy import HEART, HEART_GRID, RESOURCES
 
-RULES = topology.load_rules(RESOURCES / "topology/heart.tsv", HEART)
+RULES = topology.load_rules(RESOURCES / "anatomies/heart/topology.tsv", HEART)
 FILE = RESOURCES / "atlas/heart.safetensors"
 
 

@@ -104,7 +104,7 @@ def test_summary_has_medians_shares_and_ratios_at_equal_levels():
 def test_samples_tables_and_charts_of_a_tiny_prior(tmp_path):
     bundle = write_tiny_bundle(tmp_path / "bundle")
     rules = tmp_path / "rules.tsv"
-    head = (REPOSITORY / "resources/topology/heart.tsv").read_text().splitlines()[0]
+    head = (REPOSITORY / "resources/anatomies/heart/topology.tsv").read_text().splitlines()[0]
     rules.write_text(head + "\n")
     settings = choice.frontier(GIVEN, ()) + choice.sensitivity(GIVEN, (4.0,))
     settings = list(dict.fromkeys(settings))

@@ -14,7 +14,7 @@ from synthetic_population import given
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = ROOT / "resources/priors/small/reference_moments.parquet"
-RULES = ROOT / "resources/topology/heart.tsv"
+RULES = ROOT / "resources/anatomies/heart/topology.tsv"
 
 
 KNOWN = covariates.known()
@@ -58,7 +58,7 @@ def test_a_condition_that_the_gate_excludes_is_refused(tmp_path, name):
     "name", ["healthy", "advsd1", "dilated_cardiomyopathy", "pulmonary_hypertension", "asdf"]
 )
 def test_other_conditions_are_not_refused(name):
-    people.check_conditions([name], people.read_exclusions(RULES.with_name("heart_conditions.tsv")), "x")
+    people.check_conditions([name], people.read_exclusions(RULES.with_name("topology_conditions.tsv")), "x")
 
 
 def test_columns_that_nothing_uses_are_named(tmp_path):
@@ -85,7 +85,7 @@ def test_populations_too_small_for_their_covariates_are_refused(tmp_path):
 
 def test_every_excluded_condition_names_rules_of_the_gate():
     known = {line.split("\t")[0] for line in RULES.read_text().splitlines()}
-    for _, rules, _ in people.read_exclusions(RULES.with_name("heart_conditions.tsv")):
+    for _, rules, _ in people.read_exclusions(RULES.with_name("topology_conditions.tsv")):
         first = rules.split(",")[0].split(".")[0]
         assert first in known or first == "positions of the convention"
 

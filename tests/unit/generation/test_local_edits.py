@@ -131,7 +131,7 @@ def test_a_part_without_a_place_in_the_median_heart_ends_the_dry_run(tmp_path, d
     reference = RESOURCES / "priors/small/reference_moments.parquet"
     with pytest.raises(InputError, match=rf"trial\.tsv, arm 'b': aorta@d .*{message}.*'domains\.d'"):
         people.check_trial(
-            arms, "trial.tsv", reference, RESOURCES / "topology/heart.tsv", known(), HEART_GRID
+            arms, "trial.tsv", reference, RESOURCES / "anatomies/heart/topology.tsv", known(), HEART_GRID
         )
 
 

@@ -29,7 +29,7 @@ from heart_anatomy import CONVENTION, CONVENTION_FILES, HEART, HEART_GRID
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLE = ROOT / "resources/priors/small"
-RULES = ROOT / "resources/topology/heart.tsv"
+RULES = ROOT / "resources/anatomies/heart/topology.tsv"
 TEMPLATES = sorted((ROOT / "resources/templates").glob("*.nii.gz"))
 
 

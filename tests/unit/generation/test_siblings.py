@@ -238,7 +238,7 @@ def test_a_rejected_base_is_a_status_of_its_own(tiny, tmp_path):
     assert of_table("accepted")["refused"] == ""
     assert of_table("accepted")["edited"] == ["right_ventricle"]
     rules = tmp_path / "rules.tsv"
-    rules.write_text((ROOT / "resources/topology/heart.tsv").read_text().splitlines()[0] + "\n")
+    rules.write_text((ROOT / "resources/anatomies/heart/topology.tsv").read_text().splitlines()[0] + "\n")
     generator = anatomies.open_generator(str(bundle), str(rules), {}, 1, "cpu")
     rows = targets_of(tiny_heart(), arm("cavity.volume: x0.5", ANATOMY), ANATOMY, GRID)
     payload = (rows.to_dict("records"), 1, "small", 0, of_table("rejected"))

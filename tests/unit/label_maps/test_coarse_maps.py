@@ -17,7 +17,7 @@ from resampled import resample
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 TEMPLATES = sorted((RESOURCES / "templates").glob("*.nii.gz"))
-RULES = load_rules(RESOURCES / "topology/heart.tsv", HEART)
+RULES = load_rules(RESOURCES / "anatomies/heart/topology.tsv", HEART)
 EVERY_TEMPLATE = pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name[:2])
 
 

@@ -280,7 +280,7 @@ def test_without_tables_nothing_is_compared(tmp_path):
     ],
 )
 def test_a_bad_table_is_refused_by_line(tmp_path, load, name, change, message):
-    text = (RESOURCES / "convention/heart" / name).read_text()
+    text = (RESOURCES / "anatomies/heart/convention" / name).read_text()
     assert change[0] in text
     (tmp_path / name).write_text(text.replace(*change, 1))
     with pytest.raises(InputError, match=message):

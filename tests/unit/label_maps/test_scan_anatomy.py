@@ -21,9 +21,9 @@ from heart_anatomy import HEART, HEART_GRID
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 TEMPLATES = sorted((RESOURCES / "templates").glob("*.nii.gz"))
-POSITIONS = load_positions(RESOURCES / "convention/heart/positions.tsv", HEART)
+POSITIONS = load_positions(RESOURCES / "anatomies/heart/convention/positions.tsv", HEART)
 VESSELS = load_vessels(RESOURCES / "segmentations/heart_vessels.tsv", HEART)
-RULES = topology.load_rules(RESOURCES / "topology/heart.tsv", HEART)
+RULES = topology.load_rules(RESOURCES / "anatomies/heart/topology.tsv", HEART)
 
 
 def template(path):

@@ -46,7 +46,7 @@ VERSION_2_FIRST = {
     for name in HEART.structures
 }  # fmt: skip
 FILES = [
-    RESOURCES / "topology/heart.tsv",
+    RESOURCES / "anatomies/heart/topology.tsv",
     RESOURCES / "segmentations/heart_vessels.tsv",
     CONVENTION,
 ]

@@ -335,7 +335,7 @@ def test_a_heart_comes_back_from_its_mesh_and_a_wrong_axis_is_seen(tmp_path):
         (records[axes],) = batch_runner.run_batch(
             tmp_path / axes, case_tasks(find_cases(tmp_path / "in", sources.values()), sources, (), axes),
             make_label_map, initializer=open_standard,
-            initargs=(HEART, HEART_GRID, RESOURCES / "topology/heart.tsv", None, CONVENTION, route),
+            initargs=(HEART, HEART_GRID, RESOURCES / "anatomies/heart/topology.tsv", None, CONVENTION, route),
         )  # fmt: skip
     record = records["LPS"]
     assert record["verdict"] == "accepted", record["reason"]

@@ -21,9 +21,9 @@ from heart_anatomy import HEART
 from workflow_runs import REPOSITORY
 
 TEMPLATE = next((REPOSITORY / "resources/templates").glob("T3*.nii.gz"))
-BUNDLE = REPOSITORY / "resources/anatomies/heart.json"
-RULES = REPOSITORY / "resources/topology/heart.tsv"
-CONVENTION = sorted((REPOSITORY / "resources/convention/heart").glob("*.tsv"))
+BUNDLE = REPOSITORY / "resources/anatomies/heart/anatomy.json"
+RULES = REPOSITORY / "resources/anatomies/heart/topology.tsv"
+CONVENTION = sorted((REPOSITORY / "resources/anatomies/heart/convention").glob("*.tsv"))
 PLACE_MM = [121.5, -80.25, 1040.0]
 INSIDE_MM = 2.0  # a voxel
 

@@ -17,7 +17,7 @@ from tiny_prior import ANATOMY, GRID, write_tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = ROOT / "resources/priors/small"
-RULES = ROOT / "resources/topology/heart.tsv"
+RULES = ROOT / "resources/anatomies/heart/topology.tsv"
 
 
 def rows_of(structures, centre=(0.0, 0.0, 0.0), factor=1.0, asked="size,position,shape") -> pd.DataFrame:

@@ -166,7 +166,9 @@ def test_a_heart_without_modes_is_the_template_of_its_atlas(template):
 
 @pytest.fixture
 def source():
-    rules, values = (RESOURCES / name for name in ("topology/heart.tsv", "reference/reference_values.tsv"))
+    rules, values = (
+        RESOURCES / name for name in ("anatomies/heart/topology.tsv", "reference/reference_values.tsv")
+    )
     return reference_population.open_source(HEART, HEART_GRID, rules, {}, values, 0, CONVENTION)
 
 

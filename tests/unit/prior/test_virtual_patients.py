@@ -224,7 +224,7 @@ def test_every_assumption_is_listed_with_its_reason():
 
 
 def test_the_gate_excludes_none_of_the_conditions(published):
-    path = ROOT / "resources/topology/heart_conditions.tsv"
+    path = ROOT / "resources/anatomies/heart/topology_conditions.tsv"
     people.check_conditions(list(published.prevalence), people.read_exclusions(path), "relations.tsv")
 
 

@@ -203,7 +203,7 @@ def test_the_window_holds_every_heart():
 
 def test_a_real_heart_shows_its_right_side_in_front():
     """Anterior view of every template: RV most of the middle, RA to its left, LV muscle to its right."""
-    colours = palette.colours(HEART.structures)
+    colours = palette.colours(HEART.structures, HEART.colours)
     for path in TEMPLATES:
         label_map = read_label_map(path, HEART)
         window = portraits.window_around([portraits.extent(label_map)])
@@ -284,17 +284,17 @@ def test_a_part_has_the_colour_of_its_structure_and_is_never_cut():
     errors = dict.fromkeys(("volume_error_percent", "centroid_error_mm", "shape_error"), 1.0)
     rows = pd.DataFrame({"structure": names, "constrained": "size,position,shape", **errors})
     rows = rows.assign(target_volume_ml=20.0, achieved_volume_ml=21.0)
-    figure = charts.targets_and_achieved(rows, HEART.structures)
+    figure = charts.targets_and_achieved(rows, HEART)
     first = figure.axes[2].get_yticklabels()[0].get_text()
     assert first.replace("\n", " ") == "aorta @ root"
     legend = dict(zip(*reversed(legend_of(figure)), strict=True))
-    assert legend["aorta @ root"] == legend["aorta"] == palette.COLOURS["aorta"]
+    assert legend["aorta @ root"] == legend["aorta"] == dict(HEART.colours)["aorta"]
 
     moments = to_columns(from_ellipsoid(np.zeros((1, 3)), np.full((1, 3), 9.0), np.eye(3)[None]))
     (outline,) = portraits.outlines(
         pd.DataFrame({"structure": ["aorta@root"], "constrained": ["size"], **moments}), HEART
     )
-    assert (outline.structure, outline.colour) == ("aorta", palette.COLOURS["aorta"])
+    assert (outline.structure, outline.colour) == ("aorta", dict(HEART.colours)["aorta"])
 
 
 def legend_of(figure) -> tuple[list[str], list[str]]:

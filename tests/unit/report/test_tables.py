@@ -34,6 +34,7 @@ from cardiocohort.runtime.artifacts import sha256
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.simulation.pairs import QUANTITIES, summary
 from headless_chromium import SOFTWARE_GL, Chromium, needs_chromium
+from heart_anatomy import HEART
 from simulated_runs import failed_run, write_run, write_table
 from workflow_runs import REPOSITORY, make_bundle
 
@@ -160,7 +161,7 @@ def test_ten_thousand_subjects_take_seconds(cohort):
     many = _repeated(cohort, 1250)
     start = time.process_time()
     found = manifest(many, SEEDS, {})
-    summary = summarise(many, found, reference_values.read_reference_values(REFERENCE), [])
+    summary = summarise(many, found, reference_values.read_reference_values(REFERENCE), [], HEART)
     chosen = gallery.chosen(found)
     assert time.process_time() - start < 20
     assert len(found) == 10_000
@@ -404,7 +405,7 @@ def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
 
 
 def test_the_page_says_who_was_requested_and_who_was_accepted(page, cohort, made):
-    table = baseline_table(cohort, made).set_index(["arm", "column", "level"])
+    table = baseline_table(cohort, made, HEART).set_index(["arm", "column", "level"])
     women = table.loc[DILATED, "sex", "female"]
     assert (women["requested_count"], women["accepted_count"]) == (4, 2)
     volume = table.loc[HEALTHY, "left_ventricle", ""]

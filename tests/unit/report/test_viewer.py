@@ -241,7 +241,7 @@ def test_neighbouring_segments_differ_in_colour():
     for ring in (18, 21, 24):
         for a, b in ((ring, ring + 1), (ring + 1, ring + 2), *([(ring, ring + 3)] if ring < 24 else [])):
             assert viewer.segment_colour(a) != viewer.segment_colour(b), (a, b)
-    assert set(viewer.MIXED) <= {*palette.COLOURS.values(), *palette.OTHERS}
+    assert set(viewer.MIXED) <= {*dict(HEART.colours).values(), *palette.OTHERS}
 
 
 def test_the_library_is_what_its_provenance_says():
@@ -290,7 +290,7 @@ def file(tmp_path_factory, solids, window):
             "shared": viewer.settings(HEART, window, SCALE),
             "scripts": [library, page.VIEWER.read_text(encoding="utf-8")],
         },
-        legend=list(zip(HEART.structures, palette.colours(HEART.structures), strict=True)),
+        legend=list(zip(HEART.structures, palette.colours(HEART.structures, HEART.colours), strict=True)),
     )
     path = tmp_path_factory.mktemp("viewer") / "page.html"
     path.write_text(text, encoding="utf-8")
@@ -459,7 +459,7 @@ def test_a_mesh_of_all_labels_is_drawn_in_the_colours_of_its_structures(opened):
         opened.press("+")
     picture = seen(opened).reshape(-1, 3)
     hue = picture / np.maximum(picture.sum(axis=1, keepdims=True), 1)
-    for colour in palette.colours(HEART.structures)[:2]:
+    for colour in palette.colours(HEART.structures, HEART.colours)[:2]:
         wanted = shapes.rgb(colour) / shapes.rgb(colour).sum()
         assert (np.abs(hue - wanted).max(axis=1) < 0.05).mean() > 0.001, colour
 

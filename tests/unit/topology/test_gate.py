@@ -34,7 +34,7 @@ from resampled import resample
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 SCRIPT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "check_topology.py"
 TEMPLATES = sorted((RESOURCES / "templates").glob("*.nii.gz"))
-RULES = load_rules(RESOURCES / "topology" / "heart.tsv", HEART)
+RULES = load_rules(RESOURCES / "anatomies/heart/topology.tsv", HEART)
 ALL_LABELS = range(HEART.n_channels)
 
 
@@ -840,7 +840,7 @@ def test_the_script_writes_the_table(batch, tmp_path):
     snakemake = SimpleNamespace(
         input=SimpleNamespace(
             anatomies=str(tmp_path / "arm-0000.parquet"),
-            rules=str(RESOURCES / "topology" / "heart.tsv"),
+            rules=str(RESOURCES / "anatomies/heart/topology.tsv"),
             bundle=str(tmp_path / "bundle.json"),
         ),
         output=SimpleNamespace(table=str(tmp_path / "topology" / "arm-0000.tsv")),

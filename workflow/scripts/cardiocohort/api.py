@@ -45,7 +45,7 @@ RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 
 def load_prior(
     bundle: str | Path = RESOURCES / "priors/small",
-    rules: str | Path = RESOURCES / "topology/heart.tsv",
+    rules: str | Path = RESOURCES / "anatomies/heart/topology.tsv",
     device: str = "auto",
     max_attempts: int = 8,
     guidance: dict | None = None,

@@ -13,6 +13,7 @@ from .labels import Anatomy, Grid
 
 MAX_CARD_BYTES = 2**24
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 STRUCTURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 MAX_STRUCTURES = 255  # label maps are uint8
 MIN_EDGE, MAX_EDGE = 4, 512  # voxels
@@ -28,7 +29,11 @@ FILES = {
 def read_card(path: str | Path) -> dict:
     """The content of a `bundle.json`, format and name checked; InputError naming the file otherwise."""
     path = Path(path)
-    text = read_text(path, "bundle.json (`bundle` names a bundle folder)", MAX_CARD_BYTES)
+    text = read_text(
+        path,
+        f"{path.name} (`bundle` names a bundle folder, `anatomy` a folder of an anatomy)",
+        MAX_CARD_BYTES,
+    )
     try:
         card = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -46,10 +51,14 @@ def read_card(path: str | Path) -> dict:
 
 
 def read_anatomy(path: str | Path) -> tuple[Anatomy, Grid]:
-    """Anatomy and grid of the bundle whose `bundle.json` is at `path`."""
+    """Anatomy and grid of the `bundle.json` of a bundle or the `anatomy.json` of an anatomy at `path`."""
     card = read_card(path)
     try:
-        anatomy = Anatomy(tuple(card["anatomy"]["structures"]), tuple(card["anatomy"]["centred_on"]))
+        own = card["anatomy"]
+        colours = tuple((str(n), str(c)) for n, c in dict(own.get("colours", {})).items())
+        anatomy = Anatomy(
+            tuple(own["structures"]), tuple(own["centred_on"]), tuple(own.get("shown", ())), colours
+        )
         grid = Grid(tuple(int(n) for n in card["grid"]["shape"]), float(card["grid"]["spacing_mm"]))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: anatomy or grid is missing or malformed ({error!r})") from error
@@ -74,6 +83,13 @@ def _check_anatomy(path, anatomy: Anatomy) -> None:
         )
     if not anatomy.centred_on or not set(map(str, anatomy.centred_on)) <= set(names):
         raise InputError(f"{path}: anatomy: 'centred_on' names one or more of the structures")
+    if not set(map(str, anatomy.shown)) <= set(names):
+        raise InputError(f"{path}: anatomy: 'shown' names structures only, or is left out")
+    for name, colour in anatomy.colours:
+        if name not in names or not COLOUR.fullmatch(colour):
+            raise InputError(
+                f"{path}: anatomy: colour {colour[:20]!r} of {name[:80]!r}; allowed: '#rrggbb' by structure"
+            )
 
 
 def _check_grid(path, grid: Grid) -> None:

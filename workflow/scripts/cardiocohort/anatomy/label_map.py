@@ -4,7 +4,10 @@ A label map is uint8, RAS+, isotropic voxels, origin anywhere (generated ones: c
 """
 
 import gzip
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel as nib
@@ -101,6 +104,28 @@ def labels_of(path: Path, values: np.ndarray, anatomy: Anatomy) -> np.ndarray:
             )
         out[...] = plane
     return labels
+
+
+def check_labels_apart(paths: Iterable[str | Path], anatomy: Anatomy, whole: bool) -> None:
+    """InputError for a label map that has other labels than the anatomy, or, where `whole`, lacks one.
+
+    Read in a process of its own: the process that plans would keep what the reader loads.
+    """
+    paths = list(paths)
+    if paths:
+        with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
+            apart.submit(_check_labels, paths, anatomy, whole).result()
+
+
+def _check_labels(paths: list[str | Path], anatomy: Anatomy, whole: bool) -> None:
+    for path in paths:
+        present = np.unique(read_label_map(path, anatomy).labels)
+        lacking = [name for name in anatomy.structures if anatomy.label(name) not in present]
+        if whole and lacking:
+            raise InputError(
+                f"{path}: no voxel of {', '.join(lacking)}; a template has all labels of the anatomy: "
+                f"{', '.join(anatomy.structures)}"
+            )
 
 
 def _translation(affine: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What the labels of a label map mean and on which grid it lies. Owned by no stage; used by all.
 
-An anatomy comes with the bundle (`bundle.json`), so that another anatomy is another bundle; the
-heart below is the eleven-channel convention of Kadry et al., CardioComposer (ICLR 2026).
+An anatomy is a folder (`anatomy_folder`), whose labels a bundle repeats, so that another anatomy is another
+folder and bundle. The heart's labels are the eleven channels of Kadry et al., CardioComposer (ICLR 2026).
 """
 
 from dataclasses import dataclass
@@ -40,10 +40,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Names of the labels 1..K in order; `centred_on` are the structures that define the origin."""
+    """Names of the labels 1..K in order; `centred_on` are the structures that define the origin.
+
+    shown: structures of charts and tables of volumes, in their order; none stands for all. colours: (name,
+    #rrggbb) of structures in figures; a bundle has neither.
+    """
 
     structures: tuple[str, ...]
     centred_on: tuple[str, ...]
+    shown: tuple[str, ...] = ()
+    colours: tuple[tuple[str, str], ...] = ()
 
     @property
     def n_channels(self) -> int:

@@ -5,7 +5,7 @@ Light on purpose: the Snakefile imports it, and every cluster job parses the Sna
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from difflib import get_close_matches
 from math import isfinite
@@ -14,6 +14,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
+from ..anatomy.folder import OF_HEARTS
 from ..anatomy.labels import Anatomy, Grid
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import LABEL_FORMATS, MeshSettings
@@ -44,6 +45,9 @@ RENAMED = {
     "guidance.trust": "guidance.trust_radius",
     "guidance.every": "guidance.guide_every",
     "evaluation.samples.fast": "evaluation.samples.polyak",
+    "prior.anatomy": "anatomy, a folder such as resources/anatomies/heart (docs/howto.md)",
+    "atlas.anatomy": "anatomy, a folder such as resources/anatomies/heart (docs/howto.md)",
+    "segmentations.anatomy": "anatomy, a folder such as resources/anatomies/heart (docs/howto.md)",
     "segmentations.positions": "convention, a folder with positions.tsv (docs/own-data.md)",
     "bench": "a file bench.yaml (benchmarks/bench.yaml)",
 }
@@ -117,6 +121,16 @@ def check_biventricular(settings: dict, target: str) -> None:
         raise InputError(
             f"config key 'meshing.domain': target {target} needs cavities and fibres of both ventricles, "
             f"which {domain!r} does not have; set biventricular"
+        )
+
+
+def check_hearts_only(settings: dict, structures: Collection[str]) -> None:
+    """InputError where an anatomy with these structures is no heart and gets what is made for hearts only."""
+    lacking = [name for name in OF_HEARTS if name not in structures]
+    if lacking and settings["meshing"]["domain"] == "biventricular":
+        raise InputError(
+            "config key 'meshing.domain': 'biventricular' is of hearts only, as fibres and segments are; the "
+            f"anatomy {settings['anatomy']!r} has no {lacking[0]}. Set meshing: {{domain: labels}}"
         )
 
 
@@ -279,7 +293,7 @@ def check_atlas(atlas: dict, hearts: dict[str, str], anatomy: Anatomy, grid: Gri
     cell = atlas["cell_voxels"]
     if any(n % 2 or n % cell for n in grid.shape):
         raise InputError(
-            f"config key 'atlas.cell_voxels': the grid of 'atlas.anatomy' has "
+            f"config key 'atlas.cell_voxels': the grid of 'anatomy' has "
             f"{' x '.join(map(str, grid.shape))} voxels, which cells of 2 (registration) and of {cell} "
             "voxels (modes) must divide"
         )

@@ -143,11 +143,6 @@ class Segmentations:
         "TSV with case and any covariates (resources/covariates.tsv, `covariates_table`); null knows none.",
         minLength=1,
     )
-    anatomy: str = key(
-        "resources/anatomies/heart.json",
-        "Structures and grid (JSON, as the head of a bundle.json).",
-        minLength=1,
-    )
     vessels: str | None = key(
         "resources/segmentations/heart_vessels.tsv",
         "Table of the vessels' lengths beyond the chambers that they join; null leaves them as they are.",
@@ -259,11 +254,6 @@ class Atlas:
         "Name of the atlas; everything lies in results/atlas/<name>/. Letters, digits and underscores.",
         pattern="^[A-Za-z0-9][A-Za-z0-9_]{0,63}(?!\\n)$",
     )
-    anatomy: str = key(
-        "resources/anatomies/heart.json",
-        "Structures and grid (JSON, as the head of a bundle.json).",
-        minLength=1,
-    )
     label_maps: str | None = key(
         None, "Folder of label maps in the convention, one per heart; 3 or more.", minLength=1
     )
@@ -312,11 +302,6 @@ class Prior:
         "small",
         "Name of the prior; everything lies in results/prior/<name>/. Letters, digits and underscores.",
         pattern="^[A-Za-z0-9][A-Za-z0-9_]{0,63}(?!\\n)$",
-    )
-    anatomy: str = key(
-        "resources/anatomies/heart.json",
-        "Structures and grid (JSON, as the head of a bundle.json).",
-        minLength=1,
     )
     label_maps: str | None = key(
         None,
@@ -562,6 +547,12 @@ class Config:
         "Name of the cohort; its results lie in results/cohorts/<cohort>/. Letters, digits and underscores.",
         pattern="^[A-Za-z0-9][A-Za-z0-9_]{0,63}(?!\\n)$",
     )
+    anatomy: str = key(
+        "resources/anatomies/heart",
+        "Folder of the anatomy: labels and grid, topology rules, colours (docs/howto.md). `bundle`, label "
+        "maps, atlas and prior have its labels.",
+        minLength=1,
+    )
     cohort_table: str = key(
         "config/cohort.tsv",
         "The table of the trial, one row per arm (docs/cohort-table.md).",
@@ -584,8 +575,9 @@ class Config:
         minLength=1,
     )
     convention: str | None = key(
-        "resources/convention/heart",
-        "Folder with positions.tsv, layout.tsv and numberings.tsv. Label maps and scans of your own are "
+        "anatomy",
+        "Folder with positions.tsv, layout.tsv and numberings.tsv; `anatomy` takes the folder `convention` "
+        "of the anatomy, if it has one. Label maps and scans of your own are "
         "compared with these tables: which label is which structure, and how the heart lies. null checks "
         "nothing.",
         minLength=1,
@@ -608,9 +600,10 @@ class Config:
         "Folder of the generative prior (bundle.json, weights.safetensors, reference_moments.parquet).",
         minLength=1,
     )
-    topology_rules: str = key(
-        "resources/topology/heart.tsv",
-        "The table of anatomical rules that every heart must pass (docs/topology.md).",
+    topology_rules: str | None = key(
+        None,
+        "The table of anatomical rules that every heart must pass (docs/topology.md); null takes "
+        "topology.tsv of the anatomy.",
         minLength=1,
     )
     batch_size: int = key(

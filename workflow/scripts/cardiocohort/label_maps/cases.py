@@ -57,8 +57,8 @@ def parse_source(text: str) -> Source:
     if bad_file or not all(re.fullmatch(label, name) for name in named):
         raise InputError(
             f"{text!r} is not a source; allowed: a file ({', '.join(SUFFIXES)}) below the case's folder, as "
-            "'aorta.nii.gz', some labels of it, as 'labels.nrrd:7' or 'labels.nrrd:7+8', or a segment of it, "
-            "as 'heart.seg.nrrd:Left ventricle'"
+            "'structure.nii.gz', some labels of it, as 'labels.nrrd:7' or 'labels.nrrd:7+8', or a segment, "
+            "as 'scan.seg.nrrd:Segment'"
         )
     return Source(match["file"], tuple(int(name) if name.isdecimal() else name for name in named))
 

@@ -55,7 +55,7 @@ def refine(label_map: LabelMap, spacing_mm: float) -> LabelMap:
 
     Each label's indicator is interpolated linearly and the largest share wins, background being a label like
     others: outlines become slopes, volumes stay. A Gaussian before would round more, but opens walls of
-    one voxel, and the ventricles of two templates then touch.
+    one voxel, and cavities of two templates then touch.
     """
     old, labels = np.array(label_map.spacing_mm), label_map.labels
     step = np.where(old > SAME * spacing_mm, spacing_mm, old)

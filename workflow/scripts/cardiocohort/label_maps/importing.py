@@ -65,7 +65,7 @@ def repaired(
     """`label_map` after the gate's repairs of scans, whose bounds are volumes and hold for any voxels.
 
     A map that the gate accepts stays as it is, and no kind of repair follows the one that suffices. Where the
-    ventricles meet through the wall only NOISE is repaired: a septal defect is never closed.
+    cavities meet through the wall only NOISE is repaired: a defect of the wall is never closed.
     """
     scan_rules = rules.for_scans(set(np.unique(label_map.labels)))
     if topology.examine(label_map.labels, label_map.spacing_mm, anatomy, scan_rules).accepted:

@@ -2,8 +2,8 @@
 
 The usual heart is data (`layout.tsv` of a convention): place, volume, fill and enclosure of every structure.
 Fill is the volume over that of the ellipsoid with the same second moments: a wall has 0.3, a cavity 0.9.
-Enclosure is the largest share of the surface that one neighbour covers: 0.9 of the left ventricle's, 0.2 of
-the right one's. A label map is compared under other numberings of its labels, and other orders and signs of
+Enclosure is the largest share of the surface that one neighbour covers: 0.9 of an enclosed cavity's, 0.2 of
+an open one's. A label map is compared under other numberings of its labels, and other orders and signs of
 its axes.
 """
 
@@ -24,7 +24,7 @@ from .rule_rows import read_rows
 
 COLUMNS = ("structure", "x_mm", "y_mm", "z_mm", "volume_ml", "fill", "enclosure", "touches", "stand_in")
 # Spreads of the comparison. For 22 real hearts the mean of the squared deviations in these units is at most
-# 2.6 as they are, and larger by 4.1 or more with other axes (resources/convention/README.md).
+# 2.6 as they are, and larger by 4.1 or more with other axes (resources/anatomies/heart/convention/README.md).
 PLACE_MM, LOG_VOLUME, LOG_FILL, ENCLOSURE = 15.0, 0.5, 0.3, 0.2
 RECOGNISED = 6.0  # mean of the squared deviations per structure, above which nothing is recognised
 MIRRORED = 0.8  # a mirror image that fits this much better than the heart itself
@@ -195,7 +195,7 @@ def misalignment(centroids_mm: dict[str, np.ndarray], layout: Layout) -> str:
 def stand_in_centroids(labels: np.ndarray, axes_mm: tuple, anatomy: Anatomy, layout: Layout) -> dict:
     """Where absent structures would join, (3,) mm by structure: the centre of a cavity's bare surface voxels.
 
-    labels (X, Y, Z), voxel centres `axes_mm`. So a map of two ventricles still shows which way its base lies.
+    labels (X, Y, Z), voxel centres `axes_mm`. So a map of few structures still shows which way it lies.
     """
     places = {}
     for name, (cavity, wall) in layout.stand_ins.items():

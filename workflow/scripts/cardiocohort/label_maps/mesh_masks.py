@@ -30,7 +30,7 @@ SAMPLES = 3  # per voxel along a triangle's edge; two leave no way through
 LEAST_POOL_ML = 0.5
 SHARED = 0.15  # of a space's walls: those of a chamber without a space of its own mean that both are one
 LEAST_OPENING_MM2 = 20.0
-MAX_OPENINGS = 6  # an atrium's: valve, four veins, appendage
+MAX_OPENINGS = 6  # a blood pool's: a valve, four veins, an appendage
 OPEN_SHARE = 0.35  # of a pool's surface; a cup of half a sphere has 0.33
 HALF = 0.5 - 1e-6
 # Lebedev's quadrature of 26 points on the sphere (exact to degree 7): weight by number of nonzero components

@@ -22,7 +22,9 @@ def write_picture(
     `below`: another label map on the same grid, whose pictures stand in a second row.
     """
     rows = [_panels(one) for one in (labels, below) if one is not None]
-    shades = np.array([_rgb(c) for c in (BACKGROUND, *colours(anatomy.structures))], np.uint8)
+    shades = np.array(
+        [_rgb(c) for c in (BACKGROUND, *colours(anatomy.structures, anatomy.colours))], np.uint8
+    )
     image = shades[np.concatenate(rows)].repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)
     with atomic_path(path) as temporary:
         imsave(temporary, image, check_contrast=False)

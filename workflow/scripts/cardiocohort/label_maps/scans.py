@@ -36,7 +36,7 @@ from .volumes import Mask, NoSegment, Volume, labelled_volume, mask_of, read_lay
 STRAY_SHARE = 0.02  # of a structure, all its pieces but the largest together: noise of a network
 CENTRE_MM = 0.1  # how near the heart's centroid comes to the origin
 MAX_CENTRINGS = 4
-STRUCTURE_ML = (0.1, 2000.0)  # a whole heart has some 800 mL, the largest atria reported more than 1000
+STRUCTURE_ML = (0.1, 2000.0)  # a whole heart has some 800 mL, the largest chambers reported more than 1000
 LISTED_OVERLAP_ML = 0.5  # smaller ones, as where masks of two networks meet, are given as a sum
 LEAST_OVERLAP_ML = 0.05
 WHOLE_HEART = "whole heart"

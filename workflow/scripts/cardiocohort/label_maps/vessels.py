@@ -1,6 +1,6 @@
 """Where vessels end: a stated length from the chamber that they join. Owned by the segmentations stage.
 
-Scans show as much of a vessel as the field holds: an aorta with arch and descending part, or half of
+Scans show as much of a vessel as the field holds: one great artery with its arch, or half of
 it. The bundled templates end where they are cut, a few centimetres from the heart. The lengths are
 data (`resources/segmentations/<anatomy>_vessels.tsv`).
 """

@@ -13,7 +13,7 @@ from .itk_files import Segment, read_layers
 from .text_headers import has_text_header
 
 MARGIN_VOXELS = 2  # a segmentation often ends a voxel before the field that cuts it
-FLAT_SHARE = 0.25  # of the widest slice; whole ventricles and atria end in slices of less than 0.1
+FLAT_SHARE = 0.25  # of the widest slice; whole structures end in slices of less than 0.1
 MAX_LABEL = 2**31 - 1
 MAX_BORDER_SHARE = 0.5  # of the field's border: a structure that fills more is rather the background
 SHOWN_VALUES = 8  # of a volume, in a message

@@ -119,7 +119,7 @@ def _moments_of_ellipsoids(path, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     rotation = Rotation.from_rotvec(frame[list(ROTATION)].to_numpy(), degrees=True).as_matrix()
     solid = from_ellipsoid(frame[list(CENTRE)].to_numpy(), frame[list(SEMI_AXES)].to_numpy(), rotation)
     columns = to_columns(solid)
-    if "volume_ml" in frame.columns:  # of a shell such as the myocardium, which no solid ellipsoid has
+    if "volume_ml" in frame.columns:  # of a shell such as a wall, which no solid ellipsoid has
         given = pd.to_numeric(frame["volume_ml"], errors="coerce")
         bad = given.isna() & frame["volume_ml"].notna()
         tables.first_bad(path, frame, "volume_ml", bad, "a number or empty")

@@ -1,6 +1,6 @@
 """Targets of digital siblings: the moments that their base has, with the edits made (population stage).
 
-A sibling answers what its base would be like had it another right ventricle, say. It keeps its base's
+A sibling answers what its base would be like had it another size of one structure, say. It keeps its base's
 covariates and, unless the arm says which, every structure's size, position and shape; of an edited
 structure what the edit leaves alone is kept only where it can be (a smaller cavity is somewhere else).
 """

@@ -23,7 +23,7 @@ VOLUMES = {"mm3": 1e-3, "L": 1e3, "m3": 1e6}
 LENGTHS = {"cm": 10.0, "m": 1e3, "um": 1e-3}
 AREAS = {"cm2": 1e2, "m2": 1e6, "um2": 1e-6}
 # factors beyond which a quantity is of another unit: a child's heart is a tenth of an adult's, a
-# severely dilated ventricle four times one; centroids lie at least a third as far apart
+# largest structure of a disease four times one; centroids lie at least a third as far apart
 MAX_VOLUME_FACTOR, MAX_LENGTH_FACTOR, MAX_AREA_FACTOR = 100.0, 4.0, 30.0
 MAX_FILL = 10.0  # of a solid body: 1; a row drawn from a wide distribution may exceed it somewhat
 

@@ -49,7 +49,7 @@ def write_reconstructions(hearts: dict[str, tuple[np.ndarray, np.ndarray]], figu
 
 def write_slices(hearts: list[np.ndarray], titles: list[str], figure, anatomy: Anatomy) -> None:
     """Axial, coronal and sagittal slices through the middle of every label map, a column each."""
-    colours = ListedColormap([palette.BACKGROUND, *palette.colours(anatomy.structures)])
+    colours = ListedColormap([palette.BACKGROUND, *palette.colours(anatomy.structures, anatomy.colours)])
     fig, axes = plt.subplots(3, len(hearts), figsize=(1.8 * len(hearts), 5.6), squeeze=False)
     for column, labels, title in zip(axes.T, hearts, titles, strict=True):
         x, y, z = (n // 2 for n in labels.shape)

@@ -15,6 +15,7 @@ import torch
 
 from .. import topology
 from ..anatomy import moments
+from ..anatomy.folder import Variation
 from ..anatomy.label_map import read_label_map, to_grid, write_label_map
 from ..anatomy.labels import Anatomy, Grid
 from ..atlas import model as atlas_model
@@ -41,7 +42,8 @@ class Source:
     anatomy: Anatomy
     grid: Grid
     rules: topology.Rules
-    published: virtual_patients.Published | None = None
+    published: virtual_patients.Published | None = None  # of hearts
+    variation: Variation | None = None  # of other anatomies
     templates: tuple[Template, ...] = ()
     shares: tuple[float, ...] = ()
     seed: int = 0
@@ -49,17 +51,29 @@ class Source:
 
 
 def open_source(
-    anatomy, grid, rules_path, templates: dict[str, float], values_path, seed, convention=None
+    anatomy,
+    grid,
+    rules_path,
+    templates: dict[str, float],
+    values_path,
+    seed,
+    convention=None,
+    variation: Variation | None = None,
 ) -> Source:
-    """Initializer of a worker: `templates` maps an atlas or label maps to their share of the population."""
+    """Initializer of a worker: `templates` maps an atlas or label maps to their share of the population.
+
+    Volumes are those of virtual patients where the anatomy has a heart's chambers, else of `variation`.
+    """
     torch.set_num_threads(1)
     loaded = [open_template(path, anatomy, grid) for path in templates]
     shares = np.array(list(templates.values()), dtype=float)
+    heart = set(virtual_patients.CHAMBERS) <= set(anatomy.structures)
     return Source(
         anatomy,
         grid,
         topology.load_rules(rules_path, anatomy),
-        virtual_patients.read_published(values_path) if templates else None,
+        virtual_patients.read_published(values_path) if templates and heart else None,
+        variation,
         tuple(loaded),
         tuple(shares / shares.sum()) if templates else (),
         seed,
@@ -99,13 +113,7 @@ def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.default_rng(np.random.SeedSequence([s.seed, index, attempt]))
         template = s.templates[rng.choice(len(s.templates), p=s.shares)]
-        vessels = tuple(n for n in s.anatomy.structures if n not in virtual_patients.CHAMBERS)
-        patient = virtual_patients.draw(rng, s.published, vessels)
-        growth = Growth(
-            {s.anatomy.label(name): volume for name, volume in patient.volumes_ml.items()},
-            {s.anatomy.label(name): factor for name, factor in patient.vessel_factors.items()},
-            patient.septal_growth,
-        )
+        growth, covariates = _of_a_patient(s, rng) if s.published else (_varied(s, rng), {})
         settings = OF_ONE_HEART if template.model is None else DeformationSettings()
         try:
             labels = deform(template, growth, s.anatomy, rng, settings)
@@ -113,9 +121,29 @@ def work_deformed(s: Source, path: Path, payload: tuple[int]) -> dict:
         except SubjectError as error:
             refused.append(f"{template.name}: {error.reason}")
             continue
-        covariates = {name: getattr(patient, name) for name in COVARIATES if hasattr(patient, name)}
         return record | covariates | {"origin": template.name, "refused": refused}
     raise SubjectError("no deformation passed the topology gate", "; ".join(refused))
+
+
+def _of_a_patient(s: Source, rng: np.random.Generator) -> tuple[Growth, dict]:
+    """Volumes and covariates of a virtual patient."""
+    vessels = tuple(n for n in s.anatomy.structures if n not in virtual_patients.CHAMBERS)
+    patient = virtual_patients.draw(rng, s.published, vessels)
+    growth = Growth(
+        {s.anatomy.label(name): volume for name, volume in patient.volumes_ml.items()},
+        {s.anatomy.label(name): factor for name, factor in patient.vessel_factors.items()},
+        patient.septal_growth,
+    )
+    return growth, {name: getattr(patient, name) for name in COVARIATES if hasattr(patient, name)}
+
+
+def _varied(s: Source, rng: np.random.Generator) -> Growth:
+    """Log-normal volumes about those of the deformed template."""
+    variation = s.variation or Variation()
+    together = variation.together * rng.standard_normal()
+    each = variation.each * rng.standard_normal(len(s.anatomy.structures))
+    factors = np.exp(together + each)
+    return Growth({}, {k: float(factor) for k, factor in enumerate(factors, start=1)})
 
 
 def work_folder(s: Source, path: Path, payload: tuple[str]) -> dict:

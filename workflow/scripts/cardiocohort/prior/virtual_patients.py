@@ -1,4 +1,4 @@
-"""Covariates and volumes of the bundled population's virtual patients (prior stage).
+"""Covariates and volumes of the bundled population's virtual patients (prior stage). Of hearts only.
 
 Every number comes from the tables in resources/reference (`published`): what no source gives is a row of
 kind `assumption` there. Each volume is the published mean for condition and sex, times body size, times the

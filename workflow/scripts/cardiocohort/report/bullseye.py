@@ -1,4 +1,4 @@
-"""Bull's-eye plots of the LV's wall thickness and strains in the 17 AHA segments. Owned by the report stage.
+"""Bull's-eye plots of wall thickness and strains in 17 AHA segments. Of hearts only. Owned by report.
 
 Layout: Cerqueira et al., Circulation 2002. Base outside, apex in the middle, anterior on top, septum left.
 """
@@ -18,6 +18,7 @@ from ..runtime.outcomes import Outcome
 
 # rings from outside: radii, first segment, how many, where the first one's middle is, degrees from the right
 RINGS = ((0.75, 1.0, 1, 6, 90), (0.5, 0.75, 7, 6, 90), (0.25, 0.5, 13, 4, 90), (0.0, 0.25, 17, 1, 0))
+REGION_NAMES = {"left ventricle": "lv", "septum": "septum", "right ventricle": "rv"}
 COLOURS = "viridis"
 MISSING = "#dddddd"
 MOST_ARMS = 12  # drawn; the table has them all

@@ -24,7 +24,6 @@ STATUS_COLOURS = {
 }
 ARM_COLOURS = ("#35638f", "#c4622d", "#4e9a6b", "#8a5a9e", "#8c6d3f", "#3f8f8c", "#b34a6b", "#6b6b6b")
 REFERENCE_COLOUR = "#9a9a9a"
-CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium", "myocardium")
 MOST_ARMS, MOST_REASONS, MOST_STRUCTURES = 20, 12, 12  # drawn; the tables have them all
 MOST_POINTS = 4000
 FEW = 5  # points that make no box
@@ -39,12 +38,12 @@ def all_charts(summary: Summary, targets: pd.DataFrame, anatomy: Anatomy) -> dic
     """The charts of a cohort by the name of their file."""
     charts = {
         "acceptance": acceptance(summary.arms, summary.reasons),
-        "distributions": distributions(summary.volumes, summary.comparison),
+        "distributions": distributions(summary.volumes, summary.comparison, anatomy.shown),
         "wall_thickness": bullseye.by_arm(summary.walls, words),
     }
     if summary.generated:
         accepted = set(summary.volumes["subject"])
-        charts["targets_and_achieved"] = targets_and_achieved(summary.agreement, anatomy.structures)
+        charts["targets_and_achieved"] = targets_and_achieved(summary.agreement, anatomy)
         charts["requested_and_accepted"] = requested_and_accepted(targets, accepted)
     return charts
 
@@ -89,7 +88,7 @@ def acceptance(arms: pd.DataFrame, reasons: pd.DataFrame) -> Figure:
     return fig
 
 
-def targets_and_achieved(rows: pd.DataFrame, structures: tuple[str, ...]) -> Figure:
+def targets_and_achieved(rows: pd.DataFrame, anatomy: Anatomy) -> Figure:
     """Achieved against target volumes, constrained and not, and the errors of constrained attributes."""
     sized = constrained_in(rows, "size")
     names = sorted(
@@ -97,7 +96,9 @@ def targets_and_achieved(rows: pd.DataFrame, structures: tuple[str, ...]) -> Fig
     )  # parts are asked for: never cut
     height = 7.0 if any(map(is_part, names)) else 4.3  # their names take more lines
     fig, axes = plt.subplots(1, 5, figsize=(14, height), layout="constrained")
-    colour_of = dict(zip(structures, palette.colours(structures), strict=True))
+    colour_of = dict(
+        zip(anatomy.structures, palette.colours(anatomy.structures, anatomy.colours), strict=True)
+    )
     colour = {name: colour_of.get(split(name)[0].split("+")[0], "#777777") for name in names}
     _scatter(axes[0], rows[sized], colour, "Volume, constrained")
     _scatter(axes[1], rows[~sized], colour, "Volume, not constrained")
@@ -152,10 +153,10 @@ def requested_and_accepted(targets: pd.DataFrame, accepted: set[str]) -> Figure:
     return fig
 
 
-def distributions(volumes: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
-    """Achieved volumes of chambers and myocardium, arm by arm, beside published means ± SD."""
+def distributions(volumes: pd.DataFrame, comparison: pd.DataFrame, shown: tuple[str, ...]) -> Figure:
+    """Achieved volumes of the structures `shown`, or of all, arm by arm, beside published means ± SD."""
     present = set(volumes["structure"])
-    names = [n for n in CHAMBERS if n in present] or sorted(present)[:MOST_STRUCTURES]
+    names = [n for n in shown if n in present] or sorted(present)[:MOST_STRUCTURES]
     arms = list(dict.fromkeys(volumes["arm"]))[:MOST_ARMS]
     fig, axes = _panels(len(names), len(arms))
     for ax, name in zip(axes, names, strict=True):

@@ -1,4 +1,4 @@
-"""What the page shows of simulated hearts: endings, figures, curves, strains. Owned by the report stage."""
+"""What the page shows of simulations: endings, figures, curves, strains. Of hearts only. Owned by report."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -100,7 +100,7 @@ def portray(
             volume = check_file(cohort / row["mesh"], mesh["size"], mesh["sha256"])
             stored = read_model(volume, volume.with_suffix(".surface.vtp"))
             model = in_frame(stored, "heart")
-            pictures["mesh"] = portraits.mesh_picture(model, window)
+            pictures["mesh"] = portraits.mesh_picture(model, window, anatomy.colours)
             if row["subject"] in simulated:
                 motion = motion_of(simulated[row["subject"]], stored)
                 if stored.frame == "scanner":

@@ -1,14 +1,29 @@
-"""Measures of shape that tables of moments and meshes do not hold. Owned by the report stage."""
+"""Measures of shape that tables of moments and meshes lack. Of hearts only. Owned by the report stage."""
 
 import numpy as np
+import pandas as pd
 
 from ..anatomy.label_map import LabelMap
+from ..anatomy.labels import Anatomy
+from ..cohort.subject_columns import MUSCLE_G_PER_ML
 from ..mesh.model import REGIONS, BiventricularModel
 from ..microstructure.junctions import heart_axes
 
+WALL = "myocardium"
+CAVITY, BASAL = "left_ventricle", "left_atrium"  # conicity is of the first, whose base is at the second
+CONICITY = f"{CAVITY}_conicity"
+CURVATURES = ("septal_curvature_per_cm", "septal_curvature_ratio")
 MIDDLE = (1 / 3, 2 / 3)  # of the LV's long axis, from apex to base
 FEWEST_NODES = 12  # on a wall, for a circle through them
 MM_PER_CM = 10.0
+
+
+def wall_mass(frame: pd.DataFrame, anatomy: Anatomy, area_m2: pd.Series) -> dict[str, pd.Series]:
+    """Columns with the mass (g) of the label map's wall, and per body surface area; none without a wall."""
+    if WALL not in anatomy.structures:
+        return {}
+    mass = MUSCLE_G_PER_ML * frame[f"{WALL}_volume_ml"]
+    return {f"{WALL}_mass_g": mass, f"{WALL}_mass_index_g_m2": mass / area_m2}
 
 
 def sphericity(covariance_mm2: np.ndarray) -> np.ndarray:

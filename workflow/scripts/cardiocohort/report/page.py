@@ -49,7 +49,7 @@ def html(
     """
     environment = pages.environment(TEMPLATE)
     environment.filters |= {"number": pages.number, "figures": figures, "words": words}
-    colours = palette.colours(anatomy.structures)
+    colours = palette.colours(anatomy.structures, anatomy.colours)
     return environment.get_template(TEMPLATE.name).render(
         title=title,
         s=summary,

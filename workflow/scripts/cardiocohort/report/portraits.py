@@ -1,5 +1,6 @@
 """The pictures of one virtual heart: label map, targets, slices, mesh. Owned by the report stage."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +86,7 @@ def outlines(targets: pd.DataFrame, anatomy: Anatomy) -> list[Outline]:
     A union has the colour of its first structure, a part `structure@domain` the colour of the whole.
     """
     rows = targets[targets["constrained"] != ""]
-    colour = dict(zip(anatomy.structures, palette.colours(anatomy.structures), strict=True))
+    colour = dict(zip(anatomy.structures, palette.colours(anatomy.structures, anatomy.colours), strict=True))
     ellipsoids = zip(rows["structure"], *to_ellipsoid(from_columns(rows)), strict=True)
     named = [(split(name)[0].split("+")[0], *ellipsoid) for name, *ellipsoid in ellipsoids]
     return [Outline(*ellipsoid, colour[name], name) for name, *ellipsoid in named]
@@ -93,7 +94,7 @@ def outlines(targets: pd.DataFrame, anatomy: Anatomy) -> list[Outline]:
 
 def surfaces(label_map: LabelMap, anatomy: Anatomy) -> dict[str, Surface]:
     """Smooth surfaces of the structures that are there, by name."""
-    colours = palette.colours(anatomy.structures)
+    colours = palette.colours(anatomy.structures, anatomy.colours)
     each = {
         name: label_surface(label_map, anatomy.label(name), colour)
         for name, colour in zip(anatomy.structures, colours, strict=True)
@@ -125,14 +126,16 @@ def label_map_pictures(
     }
 
 
-def mesh_picture(model: BiventricularModel | LabelModel, window: Window) -> Image.Image:
+def mesh_picture(
+    model: BiventricularModel | LabelModel, window: Window, colours: Iterable[tuple[str, str]] = ()
+) -> Image.Image:
     """The mesh from the front: regions in colours, its triangles, fibres on the epicardium.
 
-    Of a mesh of all labels the outside, in the colours of the structures.
+    Of a mesh of all labels the outside, in the `colours` of the anatomy.
     """
     frame = window.frame(ANTERIOR)
     if isinstance(model, LabelModel):
-        layer = render.draw(outside(model), frame)
+        layer = render.draw(outside(model, colours), frame)
         return _finished(_image(_opaque([layer], frame)), window)
     surface = Surface(model.points_mm, model.facets, facet_colours(model))
     layer = render.draw(surface, frame)
@@ -141,13 +144,13 @@ def mesh_picture(model: BiventricularModel | LabelModel, window: Window) -> Imag
     return _finished(canvas, window)
 
 
-def outside(model: LabelModel) -> Surface:
+def outside(model: LabelModel, colours: Iterable[tuple[str, str]] = ()) -> Surface:
     """The facets between a region and the outside, facing outward, in the colours of the structures."""
     behind, before = model.sides.T
     facets = np.concatenate([model.facets[before == 0], model.facets[behind == 0][:, ::-1]])
     labels = np.concatenate([behind[before == 0], before[behind == 0]])
-    colours = np.array([rgb(colour) for colour in palette.colours(model.structures)])
-    return Surface(model.points_mm, facets, colours[labels - 1])
+    shades = np.array([rgb(colour) for colour in palette.colours(model.structures, colours)])
+    return Surface(model.points_mm, facets, shades[labels - 1])
 
 
 def facet_colours(model: BiventricularModel) -> np.ndarray:
@@ -219,7 +222,9 @@ def _slice(label_map, anatomy, targets, window, view, axis, letters) -> Image.Im
     inside = ((index >= 0) & (index < label_map.labels.shape)).all(axis=-1)
     labels = np.zeros(frame.shape, dtype=np.uint8)
     labels[inside] = label_map.labels[tuple(index[inside].T)]
-    colours = np.array([rgb(c) for c in (palette.BACKGROUND, *palette.colours(anatomy.structures))])
+    colours = np.array(
+        [rgb(c) for c in (palette.BACKGROUND, *palette.colours(anatomy.structures, anatomy.colours))]
+    )
     canvas = _image(1.0 - (1.0 - colours[labels]) * 0.75)
     pen = ImageDraw.Draw(canvas)
     plane = [i for i in range(3) if i != axis]

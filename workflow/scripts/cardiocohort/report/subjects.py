@@ -30,10 +30,8 @@ from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
 from . import heart_shape
 from .cohort_tables import CohortTables
+from .heart_shape import BASAL, CAVITY, CONICITY, CURVATURES
 
-CAVITY, BASAL = "left_ventricle", "left_atrium"  # conicity is of the first, whose base is at the second
-CONICITY = f"{CAVITY}_conicity"
-CURVATURES = ("septal_curvature_per_cm", "septal_curvature_ratio")
 FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes", "arm_settings")
 FROM_MESH = (
     "wall_volume_ml", "lv_cavity_ml", "rv_cavity_ml", "rv_wall_mm", *WALL_COLUMNS.values(), "n_nodes",
@@ -87,9 +85,7 @@ def subjects(
     area = out.get(AREA, pd.Series(np.nan, out.index))
     for name in anatomy.structures:
         out[f"{name}_volume_index_ml_m2"] = out[f"{name}_volume_ml"] / area
-    if "myocardium" in anatomy.structures:
-        out["myocardium_mass_g"] = MUSCLE_G_PER_ML * out["myocardium_volume_ml"]
-        out["myocardium_mass_index_g_m2"] = out["myocardium_mass_g"] / area
+    out = out.assign(**heart_shape.wall_mass(out, anatomy, area))
     out["mesh_wall_mass_g"] = MUSCLE_G_PER_ML * out["mesh_wall_volume_ml"]
     return out.reset_index()
 
@@ -126,10 +122,10 @@ def measure(
     for subject in subjects:
         row = dict.fromkeys(measured, np.nan)
         if {CAVITY, BASAL} <= set(anatomy.structures) and maps.loc[(subject, BASAL), "volume_ml"] > 0:
-            atrium = maps.loc[(subject, BASAL)]
-            file = listed_file(atrium, folder / "anatomies" / atrium["batch"])
+            beside = maps.loc[(subject, BASAL)]
+            file = listed_file(beside, folder / "anatomies" / beside["batch"])
             label_map = read_label_map(check_file(*file), anatomy)
-            base = atrium[[f"centroid_{axis}_mm" for axis in "xyz"]].to_numpy(float)
+            base = beside[[f"centroid_{axis}_mm" for axis in "xyz"]].to_numpy(float)
             row[CONICITY] = heart_shape.conicity(label_map, anatomy.label(CAVITY), base)
         mesh = listed[subject]
         files = mesh_files(mesh, folder / "meshes" / mesh["batch"])

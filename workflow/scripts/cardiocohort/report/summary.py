@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..anatomy.labels import Anatomy
 from ..cohort.table import Arm
 from ..metrics.agreement import ERRORS, agreement, constrained_in, error_table
 from ..runtime.outcomes import Outcome
@@ -50,7 +51,11 @@ class Summary:
 
 
 def summarise(
-    tables: CohortTables, manifest: pd.DataFrame, reference_values: pd.DataFrame, arms: list[Arm]
+    tables: CohortTables,
+    manifest: pd.DataFrame,
+    reference_values: pd.DataFrame,
+    arms: list[Arm],
+    anatomy: Anatomy,
 ) -> Summary:
     """Compare and count: errors over all written label maps, volumes over accepted hearts.
 
@@ -75,7 +80,7 @@ def summarise(
         errors=_medians(rows) if generated else {},
         selection=shifts,
         volumes=volumes,
-        people=baseline_table(tables, manifest),
+        people=baseline_table(tables, manifest, anatomy),
         comparison=compare(volumes, tables.targets, reference_values),
         meshes=_mesh_summary(tables.meshes, manifest),
         walls=walls,

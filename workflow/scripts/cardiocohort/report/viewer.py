@@ -37,14 +37,13 @@ def settings(anatomy: Anatomy, window: Window, thickness: Normalize, strain: flo
 
     strain: the largest one that the colours distinguish.
     """
-    regions = {"left ventricle": "lv", "septum": "septum", "right ventricle": "rv"}
-    painted = [(name, REGION_COLOURS[key]) for name, key in regions.items()]
+    painted = [(name, REGION_COLOURS[key]) for name, key in bullseye.REGION_NAMES.items()]
     painted += [("endocardium", ENDOCARDIUM_COLOUR), ("base", BASE_COLOUR)]
     segments = [(f"{k} {name}", segment_colour(k)) for k, name in SEGMENTS.items()]
     scale, strains = plt.get_cmap(bullseye.COLOURS), plt.get_cmap(function_section.STRAIN_COLOURS)
     step = function_section.STRAIN_STEP
     percent = max(np.ceil(100 * strain / step), 1) * step
-    structures = palette.colours(anatomy.structures)
+    structures = palette.colours(anatomy.structures, anatomy.colours)
     return {
         "centre_mm": [round(c, 3) for c in window.centre_mm],
         "size_mm": round(window.size_mm, 3),
@@ -52,7 +51,7 @@ def settings(anatomy: Anatomy, window: Window, thickness: Normalize, strain: flo
             {"name": name, "colour": colour}
             for name, colour in zip(anatomy.structures, structures, strict=True)
         ],
-        "muscle": palette.COLOURS["myocardium"],
+        "muscle": palette.MUSCLE,
         "paints": {
             "regions": {"colours": [c for _, c in painted], "legend": [name for name, _ in painted]},
             "segments": {"colours": [c for _, c in segments], "legend": [name for name, _ in segments]},

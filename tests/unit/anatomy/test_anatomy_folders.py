@@ -1,0 +1,148 @@
+"""Anatomies as folders: what ships, what is refused, and that no stage knows a structure by name."""
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cardiocohort import topology
+from cardiocohort.anatomy import folder
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.anatomy.label_map import check_labels_apart, read_label_map
+from cardiocohort.anatomy.labels import Grid
+from cardiocohort.config.check import check_hearts_only, complete
+from cardiocohort.prior import reference_population
+from cardiocohort.runtime.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SHIPPED = sorted(path.parent for path in (REPOSITORY / "resources/anatomies").glob("*/anatomy.json"))
+TEMPLATES = sorted((REPOSITORY / "resources/anatomies").glob("*/templates/*.nii.gz"))
+AORTA = REPOSITORY / "resources/anatomies/aorta"
+LIBRARY = REPOSITORY / "workflow/scripts/cardiocohort"
+ROOMS = ("population", "generation", "topology", "label_maps", "report")
+OF_HEARTS = "hearts only"  # in the docstring of a module
+# words of structures' names that name none
+COMMON = {"left", "right", "superior", "inferior", "ascending", "descending", "thoracic", "arch", "vein",
+          "artery", "l2", "l3", "l4", "l5"}  # fmt: skip
+
+
+def names():
+    """Words that name structures of the shipped anatomies."""
+    structures = [name for one in SHIPPED for name in read_anatomy(one / "anatomy.json")[0].structures]
+    return {word for name in structures for word in name.split("_")} - COMMON
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_that_serves_every_anatomy_names_a_structure(room):
+    pattern = re.compile(rf"(?<![a-z])({'|'.join(sorted(names()))})s?(?![a-z])", re.IGNORECASE)
+    found = []
+    for path in sorted((LIBRARY / room).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if OF_HEARTS not in (ast.get_docstring(ast.parse(text)) or ""):
+            lines = enumerate(text.splitlines(), start=1)
+            found += [f"{path.name}:{n}: {line.strip()}" for n, line in lines if pattern.search(line)]
+    assert not found, "\n".join(found)
+
+
+def test_four_anatomies_ship_with_their_rules():
+    assert [one.name for one in SHIPPED] == ["aorta", "heart", "knee", "spine"]
+    for one in SHIPPED:
+        folder.check_folder(one)
+        anatomy, _ = read_anatomy(one / "anatomy.json")
+        assert topology.load_rules(one / "topology.tsv", anatomy).checks
+        assert {name for name, _ in anatomy.colours} == set(anatomy.structures)
+        assert folder.of_hearts(anatomy) == (one.name == "heart")
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parts[-3]}-{path.name.split('.')[0]}")
+def test_templates_pass_their_gate_and_lie_about_their_centre(path):
+    anatomy, grid = read_anatomy(path.parents[1] / "anatomy.json")
+    rules = topology.load_rules(path.parents[1] / "topology.tsv", anatomy)
+    label_map = read_label_map(path, anatomy)
+    assert topology.examine(label_map.labels, grid.spacing_mm, anatomy, rules).reasons == ()
+    assert label_map.labels.shape == grid.shape
+    centre = np.argwhere(np.isin(label_map.labels, [anatomy.label(n) for n in anatomy.centred_on])).mean(0)
+    assert abs(centre - (np.array(grid.shape) - 1) / 2).max() < 1, (
+        "a voxel: it was centred before it was resampled"
+    )
+
+
+def test_templates_of_any_anatomy_are_deformed_and_pass_the_gate(tmp_path):
+    anatomy, grid = read_anatomy(AORTA / "anatomy.json")
+    templates = {str(AORTA / "templates/hra_female.nii.gz"): 1.0}
+    variation = folder.read_variation(AORTA / "anatomy.json")
+    source = reference_population.open_source(
+        anatomy, grid, AORTA / "topology.tsv", templates, None, 1, None, variation
+    )
+    made = [reference_population.work_deformed(source, tmp_path / f"{i}.nii.gz", (i,)) for i in range(3)]
+    volumes = np.array([record["moments"]["volume_ml"] for record in made])
+    assert (volumes.std(axis=0) / volumes.mean(axis=0) > 0.02).all(), "they differ in size"
+    assert all("sex" not in record for record in made), "virtual patients are of hearts only"
+
+
+@pytest.fixture
+def own(tmp_path):
+    return Path(shutil.copytree(AORTA, tmp_path / "own"))
+
+
+@pytest.mark.parametrize("name", folder.NEEDED)
+def test_a_folder_that_lacks_a_file_is_an_error(own, name):
+    (own / name).unlink()
+    with pytest.raises(InputError, match=rf"'anatomy'.*has no {re.escape(name)}.*needs anatomy.json and"):
+        folder.check_folder(own)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda card: card["anatomy"].update(colours={"femur": "#ffffff"}), "'#ffffff' of 'femur'"),
+        (lambda card: card["anatomy"].update(colours={"aortic_arch": "red"}), "'red' of 'aortic_arch'"),
+        (lambda card: card["anatomy"].update(shown=["femur"]), "'shown'"),
+        (lambda card: card.update(variation={"together": 3}), "'variation'"),
+        (lambda card: card.update(variation={"size": 0.1}), "'variation'"),
+        (lambda card: card.pop("grid"), "anatomy or grid"),
+    ],
+)
+def test_what_a_folder_says_is_checked(own, change, message):
+    card = json.loads((own / "anatomy.json").read_text())
+    change(card)
+    (own / "anatomy.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match=message):
+        folder.check_folder(own)
+
+
+def test_labels_of_another_anatomy_are_an_error():
+    aorta, _ = read_anatomy(AORTA / "anatomy.json")
+    knee, _ = read_anatomy(REPOSITORY / "resources/anatomies/knee/anatomy.json")
+    with pytest.raises(InputError, match=r"another anatomy: femur, .* has ascending_aorta"):
+        folder.check_same(knee, aorta, "config key 'bundle': b", AORTA)
+    with pytest.raises(InputError, match="another anatomy: myocardium"):
+        folder.check_atlas_of(REPOSITORY / "resources/atlas/heart.safetensors", aorta)
+    map_of_knee = REPOSITORY / "resources/anatomies/knee/templates/hra_male.nii.gz"
+    with pytest.raises(InputError, match="label 4 is not in the anatomy"):
+        check_labels_apart([map_of_knee], aorta, whole=False)
+    with pytest.raises(InputError, match="no voxel of fibula"):
+        check_labels_apart([AORTA / "templates/hra_male.nii.gz"], knee, whole=True)
+
+
+@pytest.mark.parametrize("shape", [(60, 60, 60), (64, 64, 48)])
+def test_a_grid_that_no_prior_takes_is_an_error(shape):
+    with pytest.raises(InputError, match="multiple of 16"):
+        folder.check_grid(Grid(shape, 3.0), AORTA)
+
+
+def test_what_is_made_for_hearts_is_refused_for_others():
+    settings = complete({"anatomy": str(AORTA)})
+    with pytest.raises(InputError, match=r"'biventricular' is of hearts only.*domain: labels"):
+        check_hearts_only(settings, ("ascending_aorta",))
+    check_hearts_only(complete({"meshing": {"domain": "labels"}}), ("ascending_aorta",))
+    check_hearts_only(settings, folder.OF_HEARTS)
+
+
+def test_an_anatomy_of_a_stage_is_an_old_key():
+    with pytest.raises(InputError, match=r"'prior.anatomy' is now anatomy, a folder"):
+        complete({"prior": {"anatomy": "resources/anatomies/heart.json"}})

@@ -1,0 +1,101 @@
+"""An anatomy as a folder: labels and grid, topology rules, convention, templates. Owned by no stage; light.
+
+| file | holds |
+|---|---|
+| `anatomy.json` | labels, centre, structures in charts, colours, grid, variation of deformed templates |
+| `topology.tsv` | the rules of the gate, which say too which structures a map may lack |
+| `topology_conditions.tsv` | conditions that the rules exclude; may be left out |
+| `convention/` | what label maps of users are compared with; may be left out |
+| `templates/` | label maps that a population is deformed from; may be left out |
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from struct import unpack
+
+from ..runtime.errors import InputError
+from .bundle_metadata import read_anatomy, read_card
+from .labels import Anatomy, Grid
+
+LABELS, RULES, CONVENTION = "anatomy.json", "topology.tsv", "convention"
+CONVENTION_OF_ANATOMY = "anatomy"  # value of the config key `convention`
+GRID_STEP = 16  # voxels: cells of two, halved twice by the autoencoder and once by the denoiser
+NEEDED = (LABELS, RULES)
+# of the domain `biventricular`, of fibres, segments and virtual patients
+OF_HEARTS = ("myocardium", "left_ventricle", "right_ventricle")
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How far deformed templates grow, beside their random shape: standard deviations of log volumes.
+
+    together: of all structures at once; each: of every structure on its own.
+    """
+
+    together: float = 0.2
+    each: float = 0.08
+
+
+def check_folder(folder: str | Path, key: str = "anatomy") -> None:
+    """InputError for a folder of an anatomy that lacks a file, or whose `anatomy.json` cannot be used."""
+    folder = Path(folder)
+    lacking = [name for name in NEEDED if not (folder / name).is_file()]
+    if lacking:
+        raise InputError(
+            f"config key {key!r}: the folder {str(folder)!r} has no {' and no '.join(lacking)}; the "
+            f"folder of an anatomy needs {' and '.join(NEEDED)} (docs/howto.md)"
+        )
+    read_anatomy(folder / LABELS)
+    read_variation(folder / LABELS)
+
+
+def read_variation(path: str | Path) -> Variation:
+    """The key `variation` of an `anatomy.json`, or its default; InputError for other values."""
+    given = read_card(path).get("variation", {})
+    try:
+        found = Variation(**given)
+        fits = all(0 <= float(value) <= 1 for value in (found.together, found.each))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(
+            f"{path}: 'variation' is {str(given)[:80]}; allowed: 'together' and 'each', numbers from 0 to 1"
+        )
+    return found
+
+
+def check_grid(grid: Grid, path: str | Path) -> None:
+    """InputError for a grid that the networks of a prior cannot halve."""
+    if len(set(grid.shape)) > 1 or grid.shape[0] % GRID_STEP:
+        raise InputError(
+            f"{path}: a grid of {' x '.join(map(str, grid.shape))} voxels; a prior needs a cube with an edge "
+            f"that is a multiple of {GRID_STEP}"
+        )
+
+
+def check_same(anatomy: Anatomy, own: Anatomy, what: str, folder: str | Path) -> None:
+    """InputError where `what` has the labels of another `anatomy` than the folder's `own`."""
+    if anatomy.structures != own.structures:
+        raise InputError(
+            f"{what} has the labels of another anatomy: {', '.join(anatomy.structures)}; the anatomy "
+            f"{str(folder)!r} has {', '.join(own.structures)}. Set the config keys 'anatomy' and 'bundle' to "
+            "the same anatomy"
+        )
+
+
+def of_hearts(anatomy: Anatomy) -> bool:
+    """Whether what is made for hearts only can be used with this anatomy."""
+    return set(OF_HEARTS) <= set(anatomy.structures)
+
+
+def check_atlas_of(path: str | Path, own: Anatomy) -> None:
+    """InputError for an atlas (.safetensors) of other structures than those of the anatomy."""
+    try:
+        with open(path, "rb") as file:
+            (size,) = unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(size, 2**24)))
+        structures = json.loads(header["__metadata__"]["atlas"])["structures"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"config key 'prior.templates': {path} is no atlas ({error!r})") from None
+    check_same(Anatomy(tuple(structures), ()), own, f"config key 'prior.templates': {path}", "")
