@@ -146,7 +146,10 @@ def outside(model: LabelModel) -> Surface:
     behind, before = model.sides.T
     facets = np.concatenate([model.facets[before == 0], model.facets[behind == 0][:, ::-1]])
     labels = np.concatenate([behind[before == 0], before[behind == 0]])
-    colours = np.array([rgb(colour) for colour in palette.colours(model.structures)])
+    names = tuple(
+        name.removesuffix("_wall") for name in model.structures
+    )  # walls in the colour of their blood
+    colours = np.array([rgb(colour) for colour in palette.colours(names)])
     return Surface(model.points_mm, facets, colours[labels - 1])
 
 
