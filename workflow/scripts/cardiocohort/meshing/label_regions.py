@@ -201,9 +201,11 @@ def failures(
     """Reason and detail of each gate that the mesh fails.
 
     Of a mesh with `walls`, which may be thinner than an edge, a share of the scaled Jacobians set is enough;
-    and bits of a wall in the gap between two pools are no pieces.
+    bits of a wall in the gap between two pools are no pieces, and an added wall, which has no label, has the
+    tolerance of walls.
     """
     share = WALLED_SHARE if walls else 1.0
+    added = sorted(walls)[1:]  # the first is the myocardium, which has a label
     if count := wrong_facets(model):
         yield NOT_CONFORMING, f"{count} faces between regions are no facet, or the other way round"
     if (model.tet_volumes_mm3 <= 0).any():
@@ -213,11 +215,12 @@ def failures(
             yield name, f"{figures[name]:.3g}, must be at least {share * getattr(settings, name):g}"
     for label, error in enumerate(volume_errors(model, labelmap), start=1):
         name = model.name(label)
-        if abs(error) > settings.region_volume_tolerance:  # of NaN, which has no label, not
+        tolerance = settings.rv_wall_tolerance if label in added else settings.region_volume_tolerance
+        if abs(error) > tolerance:  # of NaN, which has no label, not
             yield (
                 "region volume",
                 f"{name}: {100 * error:+.1f} % of its label, allowed are "
-                f"{100 * settings.region_volume_tolerance:g} %; set meshing.edge_length_mm below "
+                f"{100 * tolerance:g} %; set meshing.edge_length_mm below "
                 f"{settings.edge_length_mm:g}",
             )
         elif np.isfinite(error):
