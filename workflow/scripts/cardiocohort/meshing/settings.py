@@ -9,7 +9,7 @@ REGIONAL_WALLS = ("rv_wall_basal_mm", "rv_wall_apical_mm")
 # middle of each third of the RV's length, from its apex (0) to its valve plane (1)
 THIRDS = {"apical": 1 / 6, "mid": 1 / 2, "basal": 5 / 6}
 
-THINNEST_WALL = 0.7  # edge lengths, domain `four_chamber`: thinner walls miss their volume by over 3 %
+THINNEST_WALL = 0.7  # edge lengths, domain `four_chamber`: nodes reach 0.6 from the middle of a cell
 # Solver formats of the domains `labels` and `four_chamber`; the others need cavities and fibres everywhere
 LABEL_FORMATS = ("calculix", "fenicsx", "opencarp", "surfaces", "vtu")
 # of a biventricular mesh's provenance: its own domain has no use for them
