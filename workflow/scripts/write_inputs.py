@@ -17,7 +17,7 @@ def main(snakemake):
     meshes = tables.read_table(source, stage_tables.MESHES | stage_tables.MESH_FILES)
     for name in p.formats:
         # an unknown format is reported before any work
-        exporters.label_writer(name) if p.domain == "labels" else exporters.writer(name)
+        exporters.writer(name) if p.domain == "biventricular" else exporters.label_writer(name)
     tasks, records = [], {}
     for mesh in meshes.to_dict("records"):
         subject = mesh["subject"]

@@ -248,6 +248,7 @@ def mesh_heart(
     """Mesh both ventricles with fibres, ventricular coordinates, segments and wall thickness.
 
     With domain="labels" every label of the map becomes a region instead, with fibres in the myocardium.
+    With domain="four_chamber" also the walls of right ventricle, atria and arteries are regions.
 
     Parameters
     ----------
@@ -261,7 +262,7 @@ def mesh_heart(
     BiventricularModel
         `points_mm` (N, 3), `tets` (M, 4), `region` (M,), tagged `facets`, `microstructure`, `coordinates`.
     LabelModel
-        With domain="labels": the same without `coordinates`; `facets` with the labels on both `sides`.
+        With the other domains: the same without `coordinates`; `facets` with the labels on both `sides`.
 
     Raises
     ------
@@ -271,7 +272,7 @@ def mesh_heart(
         The heart has no mesh that passes the quality gates; `reason` says which gate failed.
     """
     chosen, angles = MeshSettings.of(settings), FibreAngles.of(fibres or {})
-    if chosen.domain == "labels":
+    if chosen.domain != "biventricular":
         return mesh_labels(heart, prior.prior.anatomy, chosen, angles)[0]
     model, _ = build(heart, prior.prior.anatomy, chosen)
     return add_coordinates(add_fibres(model, angles))

@@ -13,6 +13,7 @@ from .anatomy.labels import Anatomy
 from .mesh import frames, storage
 from .mesh.label_model import LabelModel
 from .meshing.build import build
+from .meshing.four_chamber import WALL_FIGURES, build_four_chamber, without_blood
 from .meshing.label_regions import build_labels
 from .meshing.settings import MeshSettings
 from .microstructure.coordinates import add_coordinates
@@ -36,6 +37,11 @@ FIGURES = (
 )  # fmt: skip
 # of meshes of all labels, whose table has these columns as its last
 LABEL_FIGURES = ("regions", "interfaces", "region_volume_error")
+FURTHER_FIGURES = {
+    "biventricular": (),
+    "labels": LABEL_FIGURES,
+    "four_chamber": (*LABEL_FIGURES, *WALL_FIGURES),
+}
 
 
 def task(
@@ -69,7 +75,7 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
     start = time.perf_counter()
     source, anatomy, settings, angles, origin_mm = payload
     labelmap = read_label_map(check_file(*source), anatomy)
-    make = mesh_labels if settings.domain == "labels" else _biventricular
+    make = _biventricular if settings.domain == "biventricular" else mesh_labels
     model, figures = make(labelmap, anatomy, settings, angles)
     model = replace(model, world_from_heart=frames.from_origin(origin_mm))
     model = frames.in_frame(model, settings.frame)
@@ -102,15 +108,19 @@ def mesh_labels(
 ) -> tuple[LabelModel, dict]:
     """Mesh of all labels, with fibres where the heart has what the rule needs, and its figures.
 
-    `changes` of the figures says why there are no fibres in an anatomy that has a myocardium.
+    In the domain `four_chamber` with the walls that the labels lack. `changes` of the figures says why there
+    are no fibres in an anatomy that has a myocardium.
     """
-    model, figures = build_labels(labelmap, anatomy, settings)
+    build_model = build_four_chamber if settings.domain == "four_chamber" else build_labels
+    model, figures = build_model(labelmap, anatomy, settings)
     start = time.perf_counter()
     if has_fibres(anatomy):
         try:
             model = add_label_fibres(model, anatomy, angles)
         except SubjectError as error:
             figures["changes"] = "; ".join(filter(None, (figures["changes"], f"{error.reason}: {error}")))
+    if settings.domain == "four_chamber" and settings.blood == "left_out":
+        model = without_blood(model)
     return model, figures | {"seconds_fibres": round(time.perf_counter() - start, 1)}
 
 
@@ -126,5 +136,5 @@ def table_row(record: dict, domain: str = "biventricular") -> dict:
         **{name: record.get(name, np.nan) for name in FIGURES},
         **listed_in(record),
         **{f"surface_{name}": value for name, value in surface.items()},
-        **{name: record.get(name, np.nan) for name in LABEL_FIGURES if domain == "labels"},
+        **{name: record.get(name, np.nan) for name in FURTHER_FIGURES[domain]},
     }

@@ -103,11 +103,11 @@ def check_together(settings: dict, formats: list[str]) -> None:
 
 
 def _check_formats(chosen: list[str], domain: str, biventricular: list[str]) -> None:
-    allowed = LABEL_FORMATS if domain == "labels" else biventricular
+    allowed = biventricular if domain == "biventricular" else LABEL_FORMATS
     for name in chosen:
         if name in allowed:
             continue
-        lacks = " needs cavities and fibres everywhere, which meshing.domain: labels lacks"
+        lacks = f" needs cavities and fibres everywhere, which meshing.domain: {domain} lacks"
         raise InputError(
             f"config key 'formats': {name!r}{lacks if name in biventricular else ' is not known'}; allowed: "
             f"{', '.join(allowed)}"

@@ -683,7 +683,8 @@ class Config:
         ["vtu", "opencarp"],
         "Solver formats to write: vtu, opencarp, febio, svmultiphysics, fenicsx, calculix, surfaces "
         "(docs/solvers.md); "
-        "of the domain `labels` vtu, opencarp, calculix, fenicsx, surfaces (docs/meshing.md).",
+        "of the domains `labels` and `four_chamber` vtu, opencarp, calculix, fenicsx, surfaces "
+        "(docs/meshing.md).",
         items={
             "description": "Name of an exporter, which is a module of cardiocohort.exporters; lower-case "
             "letters, digits and underscores.",

@@ -17,7 +17,8 @@ class LabelModel:
     points_mm (N, 3) float64, RAS+, in `frame` ("heart" or "scanner", `mesh.frames`); tets (M, 4), positively
     oriented; region (M,), the label, 1..K; facets (F, 3), every triangle between two regions or between a
     region and the outside, once; sides (F, 2), the labels behind the facet's normal and before it, 0 is
-    outside; structures, the names of labels 1..K. microstructure: zero vectors where there are no fibres.
+    outside, and a region that was left out keeps its label; structures, the names of labels 1..K.
+    microstructure: zero vectors where there are no fibres.
     Raises ValueError naming the block whose shape, index or value does not fit.
     """
 
@@ -82,6 +83,7 @@ def wrong_facets(model: LabelModel) -> int:
 
     Between two tets of different regions, and before a tet that has no neighbour, there must be exactly one
     facet, with these regions on these sides. Anywhere else there must be none, and no face has three tets.
+    A side may have the label of a region that was left out, of which the mesh has no tets.
     """
     n = len(model.points_mm)
     faces = model.tets[:, FACES].reshape(-1, 3)
@@ -96,7 +98,8 @@ def wrong_facets(model: LabelModel) -> int:
     sides[at[~is_first], 1] = region[~is_first]
     wall = sides[:, 0] != sides[:, 1]
     expected = _turned_rows(faces[first[wall]], sides[wall], n)
-    given = _turned_rows(model.facets, model.sides, n)
+    sides_there = np.where(np.isin(model.sides, model.region), model.sides, 0)
+    given = _turned_rows(model.facets, sides_there, n)
     return int((count > 2).sum() + (len(given) - len(np.unique(given)))) + len(np.setxor1d(expected, given))
 
 

@@ -6,6 +6,7 @@ share its edges. Then every node moves to where the blurred labels of its cell a
 removes the steps of the voxels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -46,13 +47,16 @@ class Interfaces:
     contacts: "Contacts"
 
 
-def interfaces(labelmap: LabelMap, edge_length_mm: float, smoothing_mm: float) -> Interfaces:
+def interfaces(
+    labelmap: LabelMap, edge_length_mm: float, smoothing_mm: float, choose: "Choose | None" = None
+) -> Interfaces:
     """Interfaces of all labels of a label map with edges of about `edge_length_mm`.
 
-    Volumes of the regions come to those of the labels. SubjectError if there is no label, or if facets cross.
+    Volumes of the regions come to those of the labels. choose: how cells of the grid get their labels, the
+    strongest if None. SubjectError if there is no label, or if facets cross.
     """
     strength = Strengths.of(labelmap, BLUR * smoothing_mm)
-    start, facets, sides = surface_nets(strength, edge_length_mm)
+    start, facets, sides = surface_nets(strength, edge_length_mm, choose or strongest)
     points = settle(start, facets, sides, strength, REACH * edge_length_mm)
     points, moved_back = separate(points, start, facets)
     return Interfaces(points, facets, sides, moved_back, strength.contacts)
@@ -138,14 +142,12 @@ class Strengths:
         return ndimage.map_coordinates(self.values[label], index.T, order=1, mode="nearest")
 
 
-def surface_nets(strength: Strengths, edge_length_mm: float):
-    """Points at the middle of their cells, facets and sides of the labels that are strongest on a grid."""
-    extent = (np.array(strength.values.shape[1:]) - 1) * strength.spacing_mm
-    shape = tuple(np.floor(extent / edge_length_mm).astype(int) + 1)
-    scale = edge_length_mm / strength.spacing_mm
-    coarse = np.stack(
-        [ndimage.affine_transform(one, scale, output_shape=shape, order=1) for one in strength.values]
-    )
+# (strengths on a grid (K + 1, X, Y, Z), those of the map, edge length in mm) -> labels (X, Y, Z)
+Choose = Callable[[np.ndarray, Strengths, float], np.ndarray]
+
+
+def strongest(coarse: np.ndarray, strength: Strengths, edge_length_mm: float) -> np.ndarray:
+    """The strongest label of each cell, without islands and contacts that the label map lacks."""
     labels = coarse.argmax(axis=0)
     for _ in range(CLEANING_ROUNDS):
         wrong = islands(labels) | false_contacts(labels, coarse, strength, edge_length_mm)
@@ -154,7 +156,19 @@ def surface_nets(strength: Strengths, edge_length_mm: float):
         # what is left of the strengths decides; the label that was wrong is out
         np.put_along_axis(coarse, labels[None], np.where(wrong, -1.0, coarse.max(axis=0))[None], axis=0)
         labels = coarse.argmax(axis=0)
-    labels = labels.astype(np.uint8)
+    return labels
+
+
+def surface_nets(strength: Strengths, edge_length_mm: float, choose: Choose = strongest):
+    """Points at the middle of their cells, facets and sides of the labels that `choose` gives a grid."""
+    extent = (np.array(strength.values.shape[1:]) - 1) * strength.spacing_mm
+    shape = tuple(np.floor(extent / edge_length_mm).astype(int) + 1)
+    scale = edge_length_mm / strength.spacing_mm
+    coarse = np.stack(
+        [ndimage.affine_transform(one, scale, output_shape=shape, order=1) for one in strength.values]
+    )
+    coarse[strength.volumes_mm3 == 0] = -2.0  # never chosen, though all others may be out
+    labels = choose(coarse, strength, edge_length_mm).astype(np.uint8)
     image = pyvista.ImageData(
         dimensions=shape, spacing=[edge_length_mm] * 3, origin=tuple(strength.origin_mm)
     )

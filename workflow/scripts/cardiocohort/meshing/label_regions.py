@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..runtime.errors import SubjectError
 from .interfaces import Interfaces, interfaces
 from .settings import MeshSettings
 from .tetrahedra import BAD, TIMED_OUT, improve, tetrahedralize
+from .walls import layered
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +27,17 @@ SMOOTHING_STEPS = (1.0, 1.5, 2.0)  # of the set smoothing, tried in turn
 ROUNDS = 3  # of improvement
 NOT_CONFORMING = "interfaces not conforming"
 CONTACT_GATE = 2.5  # edge lengths between a facet and the nearest contact of its labels in the label map
+WALLED_SHARE = 0.5  # of the gates on scaled Jacobians, where walls are thinner than an edge
+BIT_OF_A_WALL = 0.01  # of its volume: smaller pieces of a wall do not count
 PARTS = ("surface", "tetrahedra", "gates")
 
 
 def build_labels(
-    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings
+    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, walls: dict[int, int] | None = None
 ) -> tuple[LabelModel, dict[str, float]]:
     """Mesh of every label of a label map, without fibres, and its quality figures.
+
+    walls: label of the wall by label of its blood, of walls that may be thinner than an edge (`walls`).
 
     An anatomy that fails is tried again with more smoothing (`smoothing_mm` of the figures). Raises the first
     attempt's SubjectError where no attempt gives a mesh that passes the gates (`failures`).
@@ -40,7 +46,7 @@ def build_labels(
     for step in SMOOTHING_STEPS:
         smoothing = step * settings.smoothing_mm
         try:
-            return _build(labelmap, anatomy, settings, smoothing)
+            return _build(labelmap, anatomy, settings, smoothing, walls or {})
         except SubjectError as error:
             if error.reason == TIMED_OUT:
                 raise first or error from None
@@ -49,10 +55,17 @@ def build_labels(
     raise first
 
 
-def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, smoothing_mm: float):
+def _build(
+    labelmap: LabelMap,
+    anatomy: Anatomy,
+    settings: MeshSettings,
+    smoothing_mm: float,
+    walls: dict[int, int],
+):
     edge, moments = settings.edge_length_mm, [time.perf_counter()]
-    skin = interfaces(labelmap, edge, smoothing_mm)
-    check_contacts(skin, anatomy, edge)
+    choose = partial(layered, walls=walls) if walls else None
+    skin = interfaces(labelmap, edge, smoothing_mm, choose)
+    check_contacts(skin, anatomy, edge, tuple(walls.values()))
     moments.append(time.perf_counter())
     points, tets = tetrahedralize(
         skin.points_mm, skin.facets, edge, settings.tetgen_seconds, settings.tetgen_mb
@@ -78,7 +91,7 @@ def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, smoothi
         "smoothing_mm": smoothing_mm,
         "changes": f"{skin.moved_back} nodes of interfaces moved back" if skin.moved_back else "",
     }
-    if wrong := list(failures(model, labelmap, figures, settings)):
+    if wrong := list(failures(model, labelmap, figures, settings, tuple(walls.values()))):
         raise SubjectError(*wrong[0])
     moments.append(time.perf_counter())
     seconds = {
@@ -88,10 +101,16 @@ def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, smoothi
     return model, figures | seconds
 
 
-def check_contacts(skin: Interfaces, anatomy: Anatomy, edge_length_mm: float) -> None:
-    """SubjectError if two labels touch far from where they do in the label map, as through a thin wall."""
+def check_contacts(
+    skin: Interfaces, anatomy: Anatomy, edge_length_mm: float, walls: tuple[int, ...] = ()
+) -> None:
+    """SubjectError if two labels touch far from where they do in the label map, as through a thin wall.
+
+    walls: labels that may touch any other; between them is a mere matter of whose wall it is.
+    """
     middle = skin.points_mm[skin.facets].mean(axis=1)
     far = skin.contacts.distance_mm(skin.sides, middle) > CONTACT_GATE * edge_length_mm
+    far &= ~np.isin(skin.sides, walls).any(axis=1)
     if far.any():
         k = far.argmax()
         one, two = ((OUTSIDE, *anatomy.structures)[label] for label in np.sort(skin.sides[k])[::-1])
@@ -158,38 +177,55 @@ def volume_errors(model: LabelModel, labelmap: LabelMap) -> np.ndarray:
     return np.divide(model.volumes_mm3, labels, out=np.full(len(labels), np.nan), where=labels > 0) - 1
 
 
-def pieces(model: LabelModel, label: int) -> int:
-    """Number of pieces of a region, joined where tets share a face."""
-    tets = model.tets[model.region == label]
+def pieces(model: LabelModel, label: int, least: float = 0.0) -> int:
+    """Number of pieces of a region, joined where tets share a face, with at least a share of its volume."""
+    rows = np.flatnonzero(model.region == label)
+    tets = model.tets[rows]
     key = row_keys(np.sort(tets[:, FACES].reshape(-1, 3), axis=1), len(model.points_mm))
     order = np.argsort(key)
     same = np.flatnonzero(key[order][1:] == key[order][:-1])
     links = np.stack([order[same], order[same + 1]], axis=1) // 4
     graph = sparse.coo_array((np.ones(len(links)), links.T), shape=(len(tets),) * 2)
-    return connected_components(graph, directed=False)[0]
+    piece = connected_components(graph, directed=False)[1]
+    volume = np.bincount(piece, model.tet_volumes_mm3[rows])
+    return np.count_nonzero(volume >= least * volume.sum())
 
 
-def failures(model: LabelModel, labelmap: LabelMap, figures: dict, settings: MeshSettings):
-    """Reason and detail of each gate that the mesh fails."""
+def failures(
+    model: LabelModel,
+    labelmap: LabelMap,
+    figures: dict,
+    settings: MeshSettings,
+    walls: tuple[int, ...] = (),
+):
+    """Reason and detail of each gate that the mesh fails.
+
+    Of a mesh with `walls`, which may be thinner than an edge, a share of the scaled Jacobians set is enough;
+    bits of a wall in the gap between two pools are no pieces, and an added wall, which has no label, has the
+    tolerance of walls.
+    """
+    share = WALLED_SHARE if walls else 1.0
+    added = sorted(walls)[1:]  # the first is the myocardium, which has a label
     if count := wrong_facets(model):
         yield NOT_CONFORMING, f"{count} faces between regions are no facet, or the other way round"
     if (model.tet_volumes_mm3 <= 0).any():
         yield "inverted tetrahedra", f"{np.count_nonzero(model.tet_volumes_mm3 <= 0)} have no positive volume"
     for name in ("min_scaled_jacobian", "p1_scaled_jacobian"):
-        if figures[name] < getattr(settings, name):
-            yield name, f"{figures[name]:.3g}, must be at least {getattr(settings, name):g}"
+        if figures[name] < share * getattr(settings, name):
+            yield name, f"{figures[name]:.3g}, must be at least {share * getattr(settings, name):g}"
     for label, error in enumerate(volume_errors(model, labelmap), start=1):
         name = model.name(label)
-        if abs(error) > settings.region_volume_tolerance:  # of NaN, which has no label, not
+        tolerance = settings.rv_wall_tolerance if label in added else settings.region_volume_tolerance
+        if abs(error) > tolerance:  # of NaN, which has no label, not
             yield (
                 "region volume",
                 f"{name}: {100 * error:+.1f} % of its label, allowed are "
-                f"{100 * settings.region_volume_tolerance:g} %; set meshing.edge_length_mm below "
+                f"{100 * tolerance:g} %; set meshing.edge_length_mm below "
                 f"{settings.edge_length_mm:g}",
             )
         elif np.isfinite(error):
             most = ndimage.label(labelmap.labels == label, np.ones((3, 3, 3)))[1]
-            if (count := pieces(model, label)) > most:
+            if (count := pieces(model, label, BIT_OF_A_WALL if label in walls else 0.0)) > most:
                 yield (
                     "region in pieces",
                     f"{name}: {count} pieces, its label has {most}; set another meshing.edge_length_mm",

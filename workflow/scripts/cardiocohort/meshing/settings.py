@@ -9,10 +9,12 @@ REGIONAL_WALLS = ("rv_wall_basal_mm", "rv_wall_apical_mm")
 # middle of each third of the RV's length, from its apex (0) to its valve plane (1)
 THIRDS = {"apical": 1 / 6, "mid": 1 / 2, "basal": 5 / 6}
 
-# Solver formats of the domain `labels`; the others need cavities and fibres everywhere
+THINNEST_WALL = 0.7  # edge lengths, domain `four_chamber`: nodes reach 0.6 from the middle of a cell
+# Solver formats of the domains `labels` and `four_chamber`; the others need cavities and fibres everywhere
 LABEL_FORMATS = ("calculix", "fenicsx", "opencarp", "surfaces", "vtu")
 # of a biventricular mesh's provenance: its own domain has no use for them
-NOT_RECORDED = ("frame", "domain", "region_volume_tolerance")
+FOUR_CHAMBER_KEYS = ("atrial_wall_mm", "artery_wall_mm", "vein_wall_mm", "blood")
+NOT_RECORDED = ("frame", "domain", "region_volume_tolerance", *FOUR_CHAMBER_KEYS)
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,9 @@ class MeshSettings:
 
     domain: str = key(
         "biventricular",
-        "What is meshed: `biventricular`, the muscle of both ventricles, or `labels`, every label of the "
-        "label map as a region.",
-        enum=["biventricular", "labels"],
+        "What is meshed: `biventricular`, the muscle of both ventricles; `labels`, every label of the label "
+        "map as a region; or `four_chamber`, these regions with the walls that labels lack.",
+        enum=["biventricular", "labels", "four_chamber"],
     )
     rv_wall_mm: float = key(
         3.5,
@@ -47,6 +49,30 @@ class MeshSettings:
         "Thickness in the third of the RV's length at its apex; null is as rv_wall_mm (mm).",
         minimum=1,
         maximum=15,
+    )
+    atrial_wall_mm: float = key(
+        2.0,
+        "Thickness of the walls of both atria, domain `four_chamber` (mm).",
+        minimum=1,
+        maximum=10,
+    )
+    artery_wall_mm: float = key(
+        2.0,
+        "Thickness of the walls of aorta and pulmonary artery, domain `four_chamber` (mm).",
+        minimum=1,
+        maximum=10,
+    )
+    vein_wall_mm: float | None = key(
+        None,
+        "Thickness of the walls of venae cavae and pulmonary veins, domain `four_chamber`; null leaves veins "
+        "out, with an opening in the atrium (mm).",
+        minimum=1,
+        maximum=10,
+    )
+    blood: str = key(
+        "regions",
+        "Blood pools of the domain `four_chamber`: `regions` of tetrahedra, or `left_out`, walls alone.",
+        enum=["regions", "left_out"],
     )
     edge_length_mm: float = key(
         2.8,
@@ -117,13 +143,13 @@ class MeshSettings:
     rv_wall_tolerance: float = key(
         0.15,
         "Gate on the relative error of the median thickness of the right ventricular wall, by "
-        "thirds where they differ.",
+        "thirds where they differ; in the domain `four_chamber` of every added wall.",
         minimum=0,
         maximum=10,
     )
     region_volume_tolerance: float = key(
         0.03,
-        "Gate on the relative error of the volume of each region, domain `labels`.",
+        "Gate on the relative error of the volume of each region, domains `labels` and `four_chamber`.",
         minimum=0,
         maximum=1,
     )
@@ -144,6 +170,25 @@ class MeshSettings:
         check(self, "meshing")
         if self.domain == "biventricular":
             self.check_edges("meshing.{}")
+        if self.domain == "four_chamber":
+            self.check_walls()
+
+    def check_walls(self) -> None:
+        """InputError if a wall of the domain `four_chamber` is too thin for its edges, or given by thirds."""
+        for name in ("rv_wall_mm", "atrial_wall_mm", "artery_wall_mm", "vein_wall_mm"):
+            mm = getattr(self, name)
+            if mm is not None and mm < THINNEST_WALL * self.edge_length_mm:
+                raise InputError(
+                    f"config key 'meshing.{name}': {mm:g} must be at least {THINNEST_WALL:g} of "
+                    f"edge_length_mm, {self.edge_length_mm:g}, in the domain four_chamber; set "
+                    f"edge_length_mm to {mm / THINNEST_WALL:.2g} or less"
+                )
+        for name in (*REGIONAL_WALLS, "rv_edge_length_mm", "septum_edge_length_mm"):
+            if getattr(self, name) is not None:
+                raise InputError(
+                    f"config key 'meshing.{name}': the domain four_chamber has one thickness per wall and "
+                    "one edge length; set null"
+                )
 
     def check_edges(self, where: str) -> None:
         """InputError, naming the key by `where`, if the edges do not fit in the right ventricle's wall."""

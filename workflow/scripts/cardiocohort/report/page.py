@@ -68,7 +68,7 @@ def html(
         legend=list(zip(anatomy.structures, colours, strict=True)),
         bundle=made["bundle"],
         settings=made["config"],
-        all_labels=made["config"].get("meshing", {}).get("domain") == "labels",
+        all_labels=made["config"].get("meshing", {}).get("domain") in ("labels", "four_chamber"),
         config=yaml.safe_dump(made["config"], sort_keys=False, allow_unicode=True),
         provenance=made["provenance"],
         packages={name: made["provenance"]["packages"].get(name) for name in MAIN_PACKAGES},

@@ -149,7 +149,9 @@ def outside(model: LabelModel, colours: Iterable[tuple[str, str]] = ()) -> Surfa
     behind, before = model.sides.T
     facets = np.concatenate([model.facets[before == 0], model.facets[behind == 0][:, ::-1]])
     labels = np.concatenate([behind[before == 0], before[behind == 0]])
-    shades = np.array([rgb(colour) for colour in palette.colours(model.structures, colours)])
+    # walls in the colour of their blood
+    names = tuple(name.removesuffix("_wall") for name in model.structures)
+    shades = np.array([rgb(colour) for colour in palette.colours(names, colours)])
     return Surface(model.points_mm, facets, shades[labels - 1])
 
 

@@ -156,6 +156,8 @@ def _tets_at(model: BiventricularModel, nodes: np.ndarray) -> np.ndarray:
 def label_mesh(model: LabelModel) -> dict:
     """The surfaces of all regions of a label mesh, each closed, with the number of its structure as colour.
 
+    An added wall has the colour of its blood.
+
     Where two regions meet there are two surfaces, so that a cut shows each in its colour.
     """
     surfaces = {label: model.surface_of(label) for label in np.unique(model.region).tolist()}
@@ -167,7 +169,8 @@ def label_mesh(model: LabelModel) -> dict:
         kept, corners = thinned(model.points_mm[nodes], local.reshape(-1, 3), most)
         points.append(kept)
         triangles.append(corners + first)
-        numbers.append(np.full(len(corners), label - 1))
+        structure = model.name(label).removesuffix("_wall")
+        numbers.append(np.full(len(corners), model.structures.index(structure)))
         first += len(kept)
         along.append(np.zeros_like(kept))
         # nodes of an interface have fibres if one of its regions does

@@ -1,0 +1,137 @@
+"""From a heart's label map to a checked mesh of its chambers with their walls. Owned by the meshing stage."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pyvista
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from ..anatomy.label_map import LabelMap
+from ..anatomy.labels import Anatomy
+from ..mesh.label_model import LabelModel
+from ..runtime.errors import SubjectError
+from .label_regions import build_labels
+from .settings import MeshSettings
+from .surface import edges_of
+from .walls import MYOCARDIUM, VALVES, WalledMap, add_walls
+
+ADDED = ("right_ventricle", "left_atrium", "right_atrium", "aorta", "pulmonary_artery")
+WALL_FIGURES = (
+    *(f"{name}_wall_mm" for name in ADDED), *(f"{name}_wall_ml" for name in ADDED),
+    *(f"{valve}_valve_mm2" for valve in VALVES), "blood_carved_ml",
+)  # fmt: skip
+
+
+def build_four_chamber(
+    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings
+) -> tuple[LabelModel, dict[str, float]]:
+    """Mesh of all labels and their walls, without fibres, and its quality figures (WALL_FIGURES too).
+
+    InputError if the anatomy has no four chambers; SubjectError if no mesh passes the gates.
+    """
+    walled = add_walls(labelmap, anatomy, settings)
+    model, figures = build_labels(walled.labelmap, walled.anatomy, settings, walled.walls)
+    figures |= {"blood_carved_ml": sum(walled.carved_ml.values())}
+    for name in walled.wanted_mm:
+        figures[f"{name}_mm"] = wall_mm(model, name)
+        figures[f"{name}_ml"] = model.volumes_mm3[model.structures.index(name)] / 1000
+    for valve, pair in VALVES.items():
+        figures[f"{valve}_valve_mm2"] = area_mm2(model.points_mm, valve_facets(model, pair))
+    if wrong := list(failures(model, walled, figures, settings)):
+        raise SubjectError(*wrong[0])
+    return model, figures
+
+
+def valve_facets(model: LabelModel, pair: tuple[str, str]) -> np.ndarray:
+    """Facets (F, 3) between two structures."""
+    labels = np.sort([model.structures.index(name) + 1 for name in pair])
+    return model.facets[(np.sort(model.sides, axis=1) == labels).all(axis=1)]
+
+
+def area_mm2(points_mm: np.ndarray, facets: np.ndarray) -> float:
+    a, b, c = (points_mm[facets[:, i]] for i in range(3))
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+
+
+def wall_mm(model: LabelModel, wall: str) -> float:
+    """Median thickness (mm) of a wall: from its free outer surface to the surface of its blood.
+
+    Nodes of the outer surface that other regions share are left out: there the wall ends.
+    """
+    blood = model.structures.index(wall.removesuffix("_wall")) + 1
+    label = model.structures.index(wall) + 1
+    around = (model.sides == label).any(axis=1)
+    free = around & (model.sides == 0).any(axis=1)
+    nodes = np.setdiff1d(model.facets[free], model.facets[around & ~free])
+    inner = model.facets[(model.sides == blood).any(axis=1)]
+    if not len(nodes) or not len(inner):
+        return float("nan")
+    surface = pyvista.PolyData.from_regular_faces(model.points_mm, inner)
+    cloud = pyvista.PolyData(model.points_mm[nodes]).compute_implicit_distance(surface)
+    return float(np.median(np.abs(cloud["implicit_distance"])))
+
+
+def patches(facets: np.ndarray) -> int:
+    """Number of patches of facets (F, 3), joined where they share an edge."""
+    edges, owner = edges_of(facets)
+    order = np.lexsort(edges.T)
+    edges, owner = edges[order], owner[order]
+    same = np.flatnonzero((edges[1:] == edges[:-1]).all(axis=1))
+    links = np.stack([owner[same], owner[same + 1]])
+    graph = sparse.coo_array((np.ones(links.shape[1]), links), shape=(len(facets),) * 2)
+    return connected_components(graph, directed=False)[0]
+
+
+def failures(model: LabelModel, walled: WalledMap, figures: dict, settings: MeshSettings):
+    """Reason and detail of each gate of walls and valves that the mesh fails."""
+    for name, wanted in walled.wanted_mm.items():
+        measured = figures[f"{name}_mm"]
+        if not abs(measured / wanted - 1) <= settings.rv_wall_tolerance:
+            yield (
+                "wall thickness",
+                f"{name}: {measured:.2f} mm, wanted are {wanted:g} mm within "
+                f"{100 * settings.rv_wall_tolerance:g} %; set meshing.edge_length_mm below "
+                f"{settings.edge_length_mm:g}",
+            )
+    for valve, pair in VALVES.items():
+        facets = valve_facets(model, pair)
+        count = patches(facets) if len(facets) else 0
+        if count != 1:
+            yield (
+                "valve in pieces",
+                f"{valve} valve: {count} patches between {pair[0]} and {pair[1]}, must be one",
+            )
+    outside = (model.sides == 0).any(axis=1)
+    for ventricle in ("left_ventricle", "right_ventricle"):
+        if (bare := outside & (model.sides == model.structures.index(ventricle) + 1).any(axis=1)).any():
+            yield "open wall", f"{ventricle}: {np.count_nonzero(bare)} facets of its blood lie bare"
+
+
+def without_blood(model: LabelModel) -> LabelModel:
+    """The walls of a mesh alone. Their surfaces keep the names of the blood that they enclosed.
+
+    So an endocardium is `left_atrium-left_atrium_wall`, apart from `left_atrium_wall-outside`. Valves, which
+    lie between blood pools alone, are openings.
+    """
+    walls = [k for k, name in enumerate(model.structures, 1) if name == MYOCARDIUM or name.endswith("_wall")]
+    kept = np.isin(model.region, walls)
+    nodes, compact = np.unique(model.tets[kept], return_inverse=True)
+    around = np.isin(model.sides, walls).any(axis=1)
+    micro = model.microstructure
+    return replace(
+        model,
+        points_mm=model.points_mm[nodes],
+        tets=compact.reshape(-1, 4),
+        region=model.region[kept],
+        facets=np.searchsorted(nodes, model.facets[around]),
+        sides=model.sides[around],
+        microstructure=micro
+        and replace(
+            micro,
+            **{
+                f.name: getattr(micro, f.name)[nodes if f.name.startswith("node_") else kept]
+                for f in fields(micro)
+            },
+        ),
+    )
