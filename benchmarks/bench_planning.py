@@ -35,21 +35,22 @@ def write_trial(folder: Path, bundle: str | Path, subjects: int) -> None:
     (folder / "trial.tsv").write_text("\n".join([COLUMNS, *rows]) + "\n")
 
 
-def plan(snakefile: str, bundle: str, subjects: int, batch_size: int) -> tuple[float, float]:
+def plan(snakefile: str, bundle: str, subjects: int, config: list[str]) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of a dry run of two arms with `subjects` in all."""
     with tempfile.TemporaryDirectory() as folder:
         write_trial(Path(folder), bundle, subjects)
         command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--directory", folder]
         command += ["--dry-run", "--quiet", "rules", "--cores", "1", "--config", "cohort_table=trial.tsv"]
-        return cost([*command, f"bundle={bundle}", f"batch_size={batch_size}"])
+        return cost([*command, f"bundle={bundle}", *config])
 
 
 def main(snakemake):
     p = snakemake.params
     bundle = str(Path(snakemake.input.bundle).parent.resolve())
+    config = [f"batch_size={p.batch_size}", f"anatomy={p.anatomy}", f"meshing={{domain: {p.domain}}}"]
     found = []
     for subjects in p.sizes:
-        runs = [plan(p.snakefile, bundle, subjects, p.batch_size) for _ in range(3)]
+        runs = [plan(p.snakefile, bundle, subjects, config) for _ in range(3)]
         found.append((subjects, p.batch_size, *(min(values) for values in zip(*runs, strict=True))))
     table = pd.DataFrame(found, columns=["subjects", "batch_size", "cpu_seconds", "peak_mb"])
     with artifacts.atomic_path(snakemake.output.table) as path:

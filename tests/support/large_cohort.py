@@ -169,6 +169,7 @@ def run_script(what: str, folder: Path, paths: dict[str, list[str]]) -> tuple[fl
             "bundle": str(bundle),
             "provenance": str(folder / "provenance.json"),
             "reference_values": str(REPOSITORY / "resources/reference/reference_values.tsv"),
+            "anatomy": str(REPOSITORY / "resources/anatomies/heart/anatomy.json"),
             "viewer": str(REPOSITORY / "resources/viewer/three.min.js"),
         }
     (folder / "job.json").write_text(json.dumps({"input": inputs, "output": output, "params": params}))

@@ -124,7 +124,7 @@ def test_a_new_heart_is_registered_alone(project, made):
             "'atlas.leave_out': no label map is called 'tube11'; did you mean 'tube1'?",
         ),
         ({"leave_out": [f"tube{i}" for i in range(6)]}, "an atlas needs 3 or more"),
-        ({"cell_voxels": 3}, "'atlas.cell_voxels': the grid of 'atlas.anatomy' has 32 x 32 x 32 voxels"),
+        ({"cell_voxels": 3}, "'atlas.cell_voxels': the grid of 'anatomy' has 32 x 32 x 32 voxels"),
         ({"weights": {"aorta": 1.0}}, "'atlas.weights': the anatomy has no 'aorta'"),
     ],
 )

@@ -81,7 +81,6 @@ def finished(tmp_path_factory):
                 "anatomies",
                 "reference",
                 "segmentations",
-                "convention",
                 "verification",
                 "viewer",
                 "atlas",

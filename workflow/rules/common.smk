@@ -21,11 +21,8 @@ from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.runtime.run_progress import RunProgress
 from cardiocohort.config.arms import check_arms, section_of
-from cardiocohort.config.check import (
-    check_atlas,
-    check_biventricular,
-    check_hearts_only,
-)
+from cardiocohort.config.check import check_atlas, check_biventricular
+from cardiocohort.config.check import check_hearts_only
 from cardiocohort.config.check import check_refinement
 from cardiocohort.config.check import check_together, complete
 from cardiocohort.config.check import exporters, locate, with_edges
@@ -373,7 +370,9 @@ REFERENCE_RELATIONS = str(REPOSITORY / "resources/reference/relations.tsv")
 
 # The cohort needs a bundle; the target `prior` makes one, `label_maps` and `atlas` need none. Jobs parse this file
 # too, after a main process that has found nothing wrong.
-WITHOUT_BUNDLE = any(map(requested, ("prior", "label_maps", "atlas")))
+WITHOUT_BUNDLE = any(map(requested, ("prior", "label_maps", "atlas"))) or any(
+    argument.startswith(("results/atlas/", "results/prior/")) for argument in sys.argv
+)
 WITH_COHORT = (
     workflow.is_main_process
     and not WITHOUT_BUNDLE

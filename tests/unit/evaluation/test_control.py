@@ -73,7 +73,7 @@ def test_strength_is_that_of_the_methods_own_step():
 
 def test_sets_of_equal_size_or_unknown_structures_are_refused():
     hearts.check_constrained([["wall"], ["wall", "cavity"]], ANATOMY)
-    with pytest.raises(InputError, match="same number"):
+    with pytest.raises(InputError, match="give every set another number"):
         hearts.check_constrained([["wall"], ["cavity"]], ANATOMY)
     with pytest.raises(InputError, match="'septum'"):
         hearts.check_constrained([["septum"]], ANATOMY)

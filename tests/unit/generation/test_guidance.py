@@ -14,7 +14,6 @@ from cardiocohort.generation.decoding import full_axes_mm, full_occupancy
 from cardiocohort.generation.guidance import (
     Constraint,
     guided,
-    sized,
     standardised_loss,
     unit_cube_loss,
     with_momentum,
@@ -94,14 +93,6 @@ def test_what_samples_lack_steers_from_its_level_on_alone(prior):
     assert (
         moved(2.0, GuidanceSettings(guide_every=1, topology_from=3.0, method="dps")).tolist() == [False] * 2
     )
-
-
-def test_structures_whose_size_is_a_target_are_named():
-    constraints = constraint([20.0, 60.0])
-    (labels,) = sized(constraints)
-    assert labels == (1,)
-    assert sized(constraints)[labels].tolist() == [1.0, 1.0]
-    assert sized(constraint([20.0], ("position",))) == {}
 
 
 def test_paper_rule_steps_by_weight_times_variance(prior):

@@ -208,7 +208,7 @@ def drawn(*edges):
 def test_only_what_is_below_the_margin_counts_and_each_sample_by_itself():
     volumes = [0.064 * edge**3 for edge in (2, 3, 4, 5)]
     areas = [16.0 * edge**2 for edge in (2, 3, 4, 5)]
-    short = lacking(drawn(2, 3, 4, 5), CELL, Rules(LEAST, ()), {})
+    short = lacking(drawn(2, 3, 4, 5), CELL, Rules(LEAST, ()))
     wanted = [
         sum(max(0.0, np.log(MARGIN * least / found) / 0.25) ** 2 for found, least in ((v, 2.0), (a, 100.0)))
         for v, a in zip(volumes, areas, strict=True)
@@ -217,18 +217,10 @@ def test_only_what_is_below_the_margin_counts_and_each_sample_by_itself():
     assert wanted[0] > wanted[1] > 0 == wanted[3]
 
 
-def test_a_structure_whose_target_says_its_size_is_not_enlarged():
-    of_volume = Rules(LEAST[:1], ())
-    given = {(VESSEL,): torch.tensor([1.0, 0.0])}
-    short = lacking(drawn(2, 2), CELL, of_volume, given)
-    assert short[0] == 0 < short[1]
-    assert lacking(drawn(2, 2), CELL, Rules(LEAST[1:], ()), given)[0] > 0  # but it must be joined
-
-
 def test_descending_what_is_lacking_saves_the_vessel():
     z = drawn(2).mul(4.0).requires_grad_(True)
     for _ in range(40):
-        loss = lacking(z.softmax(1), CELL, Rules(LEAST, ()), {}).sum()
+        loss = lacking(z.softmax(1), CELL, Rules(LEAST, ())).sum()
         if loss == 0:
             break
         (gradient,) = torch.autograd.grad(loss, z)
@@ -240,14 +232,14 @@ def test_descending_what_is_lacking_saves_the_vessel():
 def test_a_piece_that_lies_apart_counts_with_its_volume():
     labels = drawn(3)
     ends = Rules((rule("gap", (VESSEL,), (1,), maximum=4.0),), ())
-    assert lacking(labels, CELL, ends, {}) == 0
+    assert lacking(labels, CELL, ends) == 0
     labels[0, 0, 6:8, 6:8, 11:13] = 0
     labels[0, VESSEL, 6:8, 6:8, 11:13] = 1
-    assert float(lacking(labels, CELL, ends, {})) == pytest.approx(8 * 0.064 / 0.5)
+    assert float(lacking(labels, CELL, ends)) == pytest.approx(8 * 0.064 / 0.5)
 
 
 def test_structures_that_must_not_touch_count_where_they_do():
     apart = Rules((rule("contact", (1,), (VESSEL,), maximum=0.0),), ())
     touching, free = drawn(3), drawn(3)
     free[0, :, :, :, 5] = torch.tensor([1.0, 0, 0, 0])[:, None, None]
-    assert lacking(free, CELL, apart, {}) == 0 < lacking(touching, CELL, apart, {})
+    assert lacking(free, CELL, apart) == 0 < lacking(touching, CELL, apart)

@@ -330,6 +330,7 @@ def write_page(folder: Path, paths: dict, seeds: dict, arms=(), **further) -> Ch
     )
     extra = {
         "manifest": table, "reference_values": str(REFERENCE), "bundle": str(bundle / "bundle.json"),
+        "anatomy": str(REPOSITORY / "resources/anatomies/heart/anatomy.json"),
         "provenance": str(folder / "provenance.json"), "viewer": str(VIEWER_LIBRARY),
     } | further  # fmt: skip
     names = [

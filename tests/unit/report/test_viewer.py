@@ -160,7 +160,9 @@ def test_a_mesh_of_all_labels_has_the_closed_surface_of_each_region():
     outside = portraits.outside(model)
     assert volume(outside.points_mm, outside.triangles) == pytest.approx(model.volumes_mm3.sum())
     assert len(np.unique(outside.colour, axis=0)) == 2
-    drawn = np.asarray(portraits.mesh_picture(model, portraits.Window((5, 5, 10), 40.0)), dtype=int)
+    drawn = np.asarray(
+        portraits.mesh_picture(model, portraits.Window((5, 5, 10), 40.0), HEART.colours), dtype=int
+    )
     coloured = np.ptp(drawn, axis=-1) > 60
     # from the front the box is 10 mm wide and 20 mm high
     assert coloured.sum() * (40 / portraits.SIZE_PX) ** 2 == pytest.approx(200, rel=0.05)

@@ -60,7 +60,7 @@ def read_anatomy(path: str | Path) -> tuple[Anatomy, Grid]:
             tuple(own["structures"]), tuple(own["centred_on"]), tuple(own.get("shown", ())), colours
         )
         grid = Grid(tuple(int(n) for n in card["grid"]["shape"]), float(card["grid"]["spacing_mm"]))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: anatomy or grid is missing or malformed ({error!r})") from error
     _check_anatomy(path, anatomy)
     _check_grid(path, grid)

@@ -28,7 +28,7 @@ from ..runtime.artifacts import listed_in
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Ending, Outcome, Stage, ending_of
 from .constraints import OUTSIDE, impossible, make_constraints
-from .guidance import Constraint, guided, sized
+from .guidance import Constraint, guided
 from .implicit import conditioned
 from .judging import DIVERGED, Judged, Sampler, improved, judge, open_sampler
 from .settings import GuidanceSettings
@@ -62,9 +62,9 @@ def sample_labels(
 ) -> tuple[np.ndarray, list[list[float]], torch.Tensor]:
     """Label maps (B, X, Y, Z) uint8 of B subjects; per subject the guidance loss at each step; its latent.
 
-    Subjects that have a `base` start from it, at the noise level of `settings.sibling`. With `rules`, others
-    are held above the least of the gate (`topology_guidance.lacking`). A latent that diverged has an empty
-    map, and zeros in place of what is not finite.
+    Subjects that have a `base` start from it, at the noise level of `settings.sibling`. With `rules`, those
+    without base and constraints are held above the least of the gate (`topology_guidance.lacking`). A latent
+    that diverged has an empty map, and zeros in place of what is not finite.
     """
     noise = [np.random.Generator(np.random.Philox(s)).standard_normal(prior.latent_shape) for s in seeds]
     start = torch.tensor(np.stack(noise), dtype=torch.float32, device=prior.device)
@@ -82,10 +82,10 @@ def sample_labels(
         denoise = conditioned(prior, constraints, base)
     else:
         lacks = None
-        if rules is not None and base is None:  # siblings are held by their base
-            lacks = partial(
-                lacking, cell_mm=prior.grid.spacing_mm * REFINEMENT, rules=rules, sized=sized(constraints)
-            )
+        # targets and a sibling's base say what is to be there; beside them the rules would disturb
+        if rules is not None and base is None and not constraints:
+            cell_mm = prior.grid.spacing_mm * REFINEMENT
+            lacks = partial(lacking, cell_mm=cell_mm, rules=rules)
         denoise = guided(prior, constraints, settings, sigmas, record, base, lacks)
     z = sample(denoise, start, sigmas)
     bad = ~torch.isfinite(z).flatten(1).all(1)

@@ -146,15 +146,6 @@ def _measured(occupancy, axes_mm, refinement: int, constraints: list[Constraint]
     return {part: measured[:, i] for i, part in enumerate(measured_parts)}
 
 
-def sized(constraints: list[Constraint]) -> dict[tuple[int, ...], torch.Tensor]:
-    """By labels, which samples (B,) have a target for the size of that whole structure: 1, else 0."""
-    out: dict[tuple[int, ...], torch.Tensor] = {}
-    for c in constraints:
-        if c.attribute in ("size", "scale") and c.within[0] is None:
-            out[c.labels[0]] = torch.maximum(c.active, out.get(c.labels[0], torch.zeros_like(c.active)))
-    return out
-
-
 def guided(
     prior: Prior,
     constraints: list[Constraint],
@@ -168,7 +159,7 @@ def guided(
 
     `sigmas` is the schedule the denoiser is called on (rule `polyak` needs the level that follows). With a
     `base`, cells that it holds keep its values, and only free ones are steered. lacking: loss (B,) of the
-    occupancies that `polyak` counts beside the constraints from the level `topology_from` on.
+    occupancies that `polyak` counts beside constraints from the level `topology_from` on.
     """
 
     def estimate(z, sigma):

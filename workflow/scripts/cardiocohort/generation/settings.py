@@ -167,8 +167,8 @@ class GuidanceSettings:
     )
     topology_from: float = key(
         3.0,
-        "Noise level from which `polyak` also holds structures and contacts that a sample is about to lose "
-        "above the least that the topology rules accept; 0 for never.",
+        "Noise level from which samples without constraints are held above the least volumes and contacts of "
+        "the topology rules; 0 for never.",
         minimum=0,
         maximum=1000,
     )

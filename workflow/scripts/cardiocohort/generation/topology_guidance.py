@@ -162,14 +162,10 @@ def topology_loss(occupancy: torch.Tensor, labels: np.ndarray, prior: Prior, rul
 
 @dataclass(frozen=True)
 class Estimate:
-    """Occupancies (B, K+1, n, n, n) in cells of `cell_mm` of samples that are being drawn.
-
-    sized: by labels, (B,) 1 for samples whose targets say how large that structure is, else 0.
-    """
+    """Occupancies (B, K+1, n, n, n) in cells of `cell_mm` of samples that are being drawn."""
 
     occupancy: torch.Tensor
     cell_mm: float
-    sized: Mapping[tuple[int, ...], torch.Tensor]
 
     def of(self, labels: tuple[int, ...]) -> torch.Tensor:
         return self.occupancy[:, list(labels)].sum(1)
@@ -187,9 +183,7 @@ def _short(found: torch.Tensor, least: float) -> torch.Tensor:
 
 
 def _volume(e: Estimate, rule: Rule) -> torch.Tensor:
-    short = _short(_summed(e.of(rule.structure)) * (e.cell_mm**3 / 1000.0), rule.minimum)
-    given = e.sized.get(rule.structure)
-    return short if given is None else short * (1.0 - given)
+    return _short(_summed(e.of(rule.structure)) * (e.cell_mm**3 / 1000.0), rule.minimum)
 
 
 def _contact(e: Estimate, rule: Rule) -> torch.Tensor:
@@ -219,14 +213,12 @@ WHILE_DRAWN: dict[str, Callable[[Estimate, Rule], torch.Tensor]] = {
 }
 
 
-def lacking(
-    occupancy: torch.Tensor, cell_mm: float, rules: Rules, sized: Mapping[tuple[int, ...], torch.Tensor]
-) -> torch.Tensor:
+def lacking(occupancy: torch.Tensor, cell_mm: float, rules: Rules) -> torch.Tensor:
     """What is about to go wrong with samples that are being drawn, (B,): the sum of the terms of `rules`.
 
-    occupancy (B, K+1, n, n, n), sized: as for `Estimate`. 0 where nothing is.
+    occupancy (B, K+1, n, n, n) in cells of `cell_mm`. 0 where nothing is.
     """
-    estimate = Estimate(occupancy, cell_mm, sized)
+    estimate = Estimate(occupancy, cell_mm)
     return sum(
         (WHILE_DRAWN[rule.kind](estimate, rule) for rule in _steering(rules, WHILE_DRAWN)),
         start=occupancy.new_zeros(len(occupancy)),
