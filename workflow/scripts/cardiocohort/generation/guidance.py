@@ -188,6 +188,11 @@ def guided(
         also = lacking if level <= s.topology_from else None
         if (not constraints and also is None) or (s.method == "polyak" and level not in acting):
             return unguided(z, sigma)
+        if not constraints:  # most samples lack nothing: found out without gradients
+            clean = unguided(z, sigma)
+            with torch.no_grad():
+                if not standardised_loss(prior, clean, [], s, base, also).any():
+                    return clean
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
             clean = estimate(z, sigma)
@@ -195,8 +200,6 @@ def guided(
                 loss = unit_cube_loss(prior, clean, constraints, s)
             else:
                 loss = standardised_loss(prior, clean, constraints, s, base, also)
-            if not constraints and not loss.any():
-                return clean.detach()
             gradient = torch.autograd.grad(loss.sum(), z)[0]
         clean = clean.detach()
         gradient = gradient * base.free if base else gradient
