@@ -1,11 +1,12 @@
 """Topology guidance: what the gate asks for, while a sample is drawn and after it (generation stage).
 
-While it is drawn, `lacking` counts beside the constraints: structures and contacts that are about to be lost.
-Afterwards a few steps are made on the clean latent of a sample that the gate rejects.
+While a sample without constraints is drawn, `lacking` steers it: rules whose kind is in `WHILE_DRAWN`, on the
+clean estimate. Afterwards a few steps are made on the clean latent of a sample that the gate rejects.
 
-The gate's own table steers. A rule whose kind is in `TERMS` has a differentiable counterpart on the soft
-occupancy of the cells, so that a new row of such a kind both judges and guides. The steps stop as soon as the
-gate accepts; the sample's own moments are held. Only the decoder is differentiated, not the denoiser.
+The gate's own table steers. For these steps, a rule whose kind is in `TERMS` has a differentiable counterpart
+on the soft occupancy of the cells, so that a new row of such a kind both judges and guides. The steps stop as
+soon as the gate accepts; the sample's own moments are held. Only the decoder is differentiated, not the
+denoiser.
 
 Two neighbouring cells u, v touch by the product p_a(u) p_b(v) of the probabilities of two structures. Where
 that is below `UNSURE`, the label map that is decoded has no contact there.
