@@ -8,11 +8,13 @@ from cardiocohort.cohort import stage_tables
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
 from cardiocohort.runtime.outcomes import Outcome
-from cardiocohort.simulation import subject as stage
 from cardiocohort.simulation.settings import SimulationSettings
 
 
 def main(snakemake):
+    # where NGSolve cannot be loaded, one message says why
+    from cardiocohort.simulation import subject as stage
+
     p = snakemake.params
     mechanics, settings = Mechanics.of(p.mechanics), SimulationSettings.of(p.simulation)
     meshes, columns = {}, stage_tables.MESHES | stage_tables.MESH_FILES

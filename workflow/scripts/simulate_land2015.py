@@ -3,11 +3,13 @@
 import pandas as pd
 
 from cardiocohort.runtime import artifacts, script
-from cardiocohort.simulation import land2015
-from cardiocohort.simulation.finite_elements import ng
 
 
 def main(snakemake):
+    # where NGSolve cannot be loaded, one message says why
+    from cardiocohort.simulation import land2015
+    from cardiocohort.simulation.finite_elements import ng
+
     ng.SetNumThreads(snakemake.threads)
     published = pd.read_csv(snakemake.input.published, sep="\t")
     rows = [row for case in land2015.CASES for row in land2015.compare(case, published)]

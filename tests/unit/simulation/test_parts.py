@@ -234,3 +234,18 @@ torch.einsum("kxi,kij->kxj", torch.ones(4, 99, 3).double(), torch.eye(3).double(
     bound = [line for line in lines if re.search(r"libtorch_cpu\S+ \[0\] to .*symbol `dgemm_'", line)]
     assert bound
     assert not [line for line in bound if "openblas" in line]
+
+
+def test_a_system_without_the_fortran_runtime_is_told_so(tmp_path):
+    """As in a slim image: NGSolve's wheel ends with the name of another library."""
+    (tmp_path / "ngsolve.py").write_text("raise ImportError('libopenblas.so.0: cannot open shared object')")
+    (tmp_path / "ngsolve_openblas.py").write_text(
+        "import pathlib\n\ndef get_libraries():\n    return [pathlib.Path('/none/libgfortran.so.5.0.0')]\n"
+    )
+    code = "import cardiocohort.simulation.finite_elements"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    message = run.stderr.splitlines()[-1]
+    assert "InputError: NGSolve, which simulates, cannot be loaded" in message
+    assert "/none/libgfortran.so.5.0.0" in message
+    assert "apt-get install libgfortran5" in message

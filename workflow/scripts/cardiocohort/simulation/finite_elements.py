@@ -2,13 +2,41 @@
 
 NGSolve's wheel makes its OpenBLAS that of every library loaded later. PyTorch would take it for its own (MKL)
 and crash in batched products, so that PyTorch, where it is installed, is loaded first.
+
+The wheel also needs two libraries of the system, libgfortran and libquadmath, and does not say so where they
+are missing: it then ends with another library's name.
 """
 
+import ctypes
 import importlib.util
+
+from ..runtime.errors import InputError
 
 if importlib.util.find_spec("torch"):
     importlib.import_module("torch")  # this stage has no other use for it: its own environment lacks it
 
-import ngsolve as ng
 
-__all__ = ["ng"]
+def missing_library() -> str:
+    """What the system lacks for NGSolve's wheel, in the words of the dynamic linker; empty if nothing."""
+    if not importlib.util.find_spec("ngsolve_openblas"):
+        return ""  # another build of NGSolve, which brings what it needs
+    for path in importlib.import_module("ngsolve_openblas").get_libraries():
+        if "gfortran" in str(path):
+            try:
+                ctypes.CDLL(str(path))
+            except OSError as error:
+                return str(error)
+    return ""
+
+
+try:
+    import ngsolve as ng
+except ImportError as error:
+    if not (missing := missing_library()):
+        raise
+    raise InputError(
+        f"NGSolve, which simulates, cannot be loaded on this machine: {missing}; install the Fortran runtime, "
+        "on Debian and Ubuntu with: apt-get install libgfortran5"
+    ) from error
+
+__all__ = ["missing_library", "ng"]
