@@ -35,8 +35,8 @@ except ImportError as error:
     if not (missing := missing_library()):
         raise
     raise InputError(
-        f"NGSolve, which simulates, cannot be loaded on this machine: {missing}; install the Fortran runtime, "
-        "on Debian and Ubuntu with: apt-get install libgfortran5"
+        f"NGSolve, which simulates, cannot be loaded on this machine: {missing}; install the Fortran "
+        "runtime, on Debian and Ubuntu with: apt-get install libgfortran5"
     ) from error
 
 __all__ = ["missing_library", "ng"]
