@@ -58,20 +58,20 @@ environment: ## the virtual environment .venv, with the library as an editable i
 	    cp requirements.lock .venv/requirements.lock; \
 	}
 
-style: environment
+style: environment ## ruff, snakefmt, Snakemake's linter and the linter of the documents
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m snakefmt --check workflow benchmarks/Snakefile
 	$(BIN)/python -m snakemake --lint
 	$(BIN)/python tests/support/prose.py
 
-layers: environment
+layers: environment ## import layers of the package
 	$(BIN)/lint-imports --no-cache
 
-dry-run: environment
+dry-run: environment ## the plan of the demo cohort, without running it
 	$(BIN)/python -m snakemake --dry-run --quiet rules
 
 # A worker that crashes ends the tests: pytest-xdist 3.8 hangs after it has replaced one (its issues 784 and 1378).
-tests: environment
+tests: environment ## all tests, in WORKERS processes
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 	    --durations 30 --durations-min 20

@@ -1,4 +1,4 @@
-"""The linter of the documents' language and links: README.md, CONTRIBUTING.md and docs/.
+"""The linter of the documents' language and links: README.md, CONTRIBUTING.md, docs/, config/ and resources/.
 
     python tests/support/prose.py            # every fault: file, line, text, what to do
     python tests/support/prose.py --figures  # mean and longest sentence of every page
@@ -6,10 +6,11 @@
 A page is read as Markdown. Paragraphs and list items hold sentences; code blocks, headings and comments do
 not. Table cells are fragments: idioms count there, lengths do not. A code span is one word. Generated tables
 (docs/config.md, and those between `<!-- table: name -->` and `<!-- end -->`) are not checked, since their
-text has another source.
+text has another source: `texts_of` finds the idioms in that. The card of a bundle is written with the bundle.
 """
 
 import itertools
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from markdown_it.token import Token
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LONGEST_SENTENCE, LARGEST_MEAN, LONGEST_LINE = 35, 18, 140  # words, words per sentence, characters
+CARD = "CARD.md"
 SHORTEST_SENTENCE = 3  # words; "**Walls.**" is a label
 
 COUNTED = (
@@ -28,13 +30,15 @@ COUNTED = (
     r"|subjects?|attempts?|seeds?|s|h|ms|mL|MB|GB|kB)"
 )
 UNIT = (
-    r"(?:arm|attempt|batch|beat|case|cell|column|day|element|file|heart|hour|job|level|line|minute|node|page|patient"
-    r"|region|row|rule|run|sample|second|segment|stage|step|structure|subject|table|tetrahedron|year)"
+    r"(?:arm|attempt|batch|beat|case|cell|column|day|element|file|GPU|heart|hour|job|level|line|minute|node|page"
+    r"|patient|region|row|rule|run|sample|second|segment|square metre|stage|step|structure|subject|table"
+    r"|tetrahedron|ventricle|year)"
 )
 # What is not to be written -> what to write. Correct uses of these words pass (see the tests).
 IDIOMS = {
     rf"\b(?:one|two|three|[\d.,]+|a) (?:\w+ )?{COUNTED} an? {UNIT}\b": 'write "per" for a rate',
-    rf"\b(?:once|twice) an? {UNIT}\b": 'write "per" for a rate',
+    rf"\b(?:once|twice|one|values|blocks|latents) an? {UNIT}\b": 'write "per" for a rate',
+    rf"^hearts an? {UNIT}\b": 'write "per" for a rate',
     r"\b(?:told|tells?)\b": 'write "says", "shows" or "gets"',
     r"\bask(?:s|ed|ing)? (?:for|of)\b|\b(?:is|are|was|were|be|been) asked\b": 'write "requests" or "needs"',
     r"\bkin\b": 'write "sibling" or "related"',
@@ -91,9 +95,8 @@ def faults(markdown: str, generated: bool = False) -> list[tuple[int, str, str]]
                 f"{sentence.words} words, at most {LONGEST_SENTENCE}: make two sentences, a list or a table"
             )
             found.append((sentence.line, sentence.text, remedy))
-        for pattern, advice in PATTERNS.items():
-            for match in pattern.finditer(re.sub("`[^`]*`", "``", sentence.text)):
-                found.append((sentence.line, sentence.text, f"{match[0]!r}: {advice}"))
+        for remedy in idioms(re.sub("`[^`]*`", "``", sentence.text)):
+            found.append((sentence.line, sentence.text, remedy))
     mean, _ = figures(markdown)
     if mean > LARGEST_MEAN and not generated:
         found.append(
@@ -130,8 +133,30 @@ def figures(markdown: str) -> tuple[float, int]:
 
 def pages() -> list[Path]:
     return [
-        *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+        *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")),
         *sorted(REPOSITORY.glob("docs/**/*.md")),
+        *(page for page in sorted(REPOSITORY.glob("resources/**/*.md")) if page.name != CARD),
+    ]
+
+
+def sources() -> list[Path]:
+    """What other texts that people read are made of: the schemas' descriptions, the templates of pages."""
+    return [*sorted(REPOSITORY.glob("workflow/schemas/*.json")), *sorted(REPOSITORY.glob("workflow/**/*.j2"))]
+
+
+def texts_of(source: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every description of a JSON schema, or of every line of another file."""
+    for line, text in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+        if source.suffix != ".json":
+            yield line, re.sub(r"`[^`]*`|<code>.*?</code>|{[{%#].*?[}%#]}", "``", text)
+        elif found := re.fullmatch(r'\s*"description": (".*"),?', text):
+            yield line, re.sub(r"`[^`]*`", "``", json.loads(found[1]))
+
+
+def idioms(text: str) -> list[str]:
+    """The idioms in a text, each with its remedy."""
+    return [
+        f"{match[0]!r}: {advice}" for pattern, advice in PATTERNS.items() for match in pattern.finditer(text)
     ]
 
 
@@ -183,7 +208,13 @@ def main(arguments: list[str]) -> int:
         for line, text, remedy in faults(markdown, is_generated(markdown)) + broken_links(page):
             print(f"{page.relative_to(REPOSITORY)}:{line}: {remedy}\n    {text}")
             count += 1
-    print(f"{count} faults of language in {len(pages())} pages (CONTRIBUTING.md, Language)")
+    for source in sources():
+        for line, text in texts_of(source):
+            for remedy in idioms(text):
+                print(f"{source.relative_to(REPOSITORY)}:{line}: {remedy}\n    {text.strip()}")
+                count += 1
+    files = f"{len(pages())} pages, {len(sources())} schemas and templates"
+    print(f"{count} faults of language in {files} (CONTRIBUTING.md, Language)")
     return bool(count)
 
 

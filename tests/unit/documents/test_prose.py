@@ -28,6 +28,11 @@ def remedies(markdown: str) -> list[tuple[int, str]]:
         ("It doesn't converge.", "doesn't"),
         ("The others go on.", "go on"),
         ("It costs some 7 s.", "some 7"),
+        ("There are two planes, one a ventricle.", "one a ventricle"),
+        ("Processes share a step, one a GPU.", "one a GPU"),
+        ("They are values a square metre of surface.", "values a square metre"),
+        ("There is one attempt a heart.", "one attempt a heart"),
+        ("The rules ask for it.", "ask for"),
     ],
 )
 def test_an_idiom_is_found_in_a_sentence_a_list_and_a_table(text, word):
@@ -134,5 +139,23 @@ def test_links_to_files_and_headings_are_followed(tmp_path):
 def test_the_documents_are_read():
     names = {str(page.relative_to(prose.REPOSITORY)) for page in prose.pages()}
     assert names >= {"README.md", "CONTRIBUTING.md", "docs/generation.md", "docs/validation/meshing.md"}
+    assert names >= {"config/README.md", "resources/templates/PROVENANCE.md", "resources/reference/README.md"}
     generated = {page.name for page in prose.pages() if prose.is_generated(page.read_text())}
     assert generated == {"config.md"}
+
+
+def test_descriptions_of_the_schema_and_templates_of_pages_hold_no_idiom():
+    names = {source.name for source in prose.sources()}
+    assert names >= {"config.schema.json", "cohort.html.j2", "evaluation.html.j2"}
+    texts = [(s.name, line, text) for s in prose.sources() for line, text in prose.texts_of(s)]
+    assert sum(name == "config.schema.json" for name, _, _ in texts) > 200
+    assert [(name, line, found) for name, line, text in texts if (found := prose.idioms(text))] == []
+
+
+def test_an_idiom_in_a_description_or_a_template_is_found_and_code_is_not_read(tmp_path):
+    schema, template = tmp_path / "a.json", tmp_path / "a.j2"
+    lines = ["{", ' "description": "Hearts a step.",', ' "title": "told",', ' "description": "`told`"', "}"]
+    schema.write_text("\n".join(lines))
+    template.write_text("<p>told</p>\n{{ told }} <code>told</code>\n")
+    for source, line in ((schema, 2), (template, 1)):
+        assert [n for n, text in prose.texts_of(source) if prose.idioms(text)] == [line]

@@ -1,6 +1,8 @@
 """Manifest, comparison of targets and achieved, selection, reference values and the page."""
 
+import base64
 import json
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -11,24 +13,29 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import analyse_trial
+import pdf_text
 import report_cohort
 import write_manifest
 import write_report
 from cardiocohort.anatomy import moments
 from cardiocohort.cohort import stage_tables, subject_columns
+from cardiocohort.cohort.covariates import known
 from cardiocohort.cohort.grammar import Edit
 from cardiocohort.cohort.table import Arm
 from cardiocohort.config.check import complete
 from cardiocohort.metrics.agreement import agreement, error_table, errors_by_subject
 from cardiocohort.plotting import pages
 from cardiocohort.report import acceptance, gallery, reference_values
+from cardiocohort.report import page as report_page
 from cardiocohort.report.baseline_table import baseline_table
 from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
 from cardiocohort.report.further_attributes import further_attributes
 from cardiocohort.report.manifest import COLUMNS, manifest
 from cardiocohort.report.summary import summarise
+from cardiocohort.report.trial_section import Trial, read_trial
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import sha256
 from cardiocohort.runtime.errors import InputError
@@ -296,13 +303,16 @@ def write_trial(folder: Path) -> list[str]:
     hearts = pd.DataFrame({
         "subject": (names := [f"{arm}-{k}" for arm in (HEALTHY, DILATED) for k in range(6)]),
         "cluster": names, "arm": np.repeat([HEALTHY, DILATED], 6), "status": "accepted",
+        "age_years": [44.0, 51, 60, 47, 55, 63, 49, 58, 45, 61, 66, 52],
         "left_ventricle_volume_ml": [100.0, 108, 111, 97, 104, 120, 190, 204, 180, 215, 220, np.nan],
     })  # fmt: skip
     hearts.to_parquet(folder / "subjects.parquet")
-    columns = subject_columns.columns(("left_ventricle",), {}, {})
+    covariates = {"age_years": known()["age_years"]}
+    columns = subject_columns.columns(("left_ventricle",), covariates, {})
     columns = {name: columns[name] for name in hearts}
     (folder / "subjects.schema.json").write_text(json.dumps(subject_columns.dictionary(columns)))
-    endpoints = complete({"endpoints": {"primary": {"left_ventricle_volume_ml": {}}, "resamples": 100}})
+    settings = {"primary": {"left_ventricle_volume_ml": {}}, "resamples": 100, "adjust_for": ["age_years"]}
+    endpoints = complete({"endpoints": settings})
     output = {name: f"{folder}/trial/{name}.tsv" for name in TRIAL_TABLES}
     output |= {f"{name}_figure": f"{folder}/trial/{name}.png" for name in TRIAL_FIGURES}
     files = {"subjects": f"{folder}/subjects.parquet", "dictionary": f"{folder}/subjects.schema.json"}
@@ -387,6 +397,58 @@ def page(folder, paths):
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def blank_page(cohort, made):
+    """A function: the page's HTML with empty charts and no gallery. Arguments: entries of the card, parts."""
+
+    def write(card=None, **parts):
+        charts = dict.fromkeys(
+            ("acceptance", "requested_and_accepted", "targets_and_achieved", "distributions"), Figure((1, 1))
+        ) | {"wall_thickness": Figure((1, 1))}
+        record = {"workflow": {"version": "1", "commit": None}, "packages": {}}
+        record |= {"platform": dict.fromkeys(("python", "system", "machine"), "x")}
+        about = {"bundle": {"name": None, "weights_sha256": None} | (card or {}), "config": {}, "seeds": []}
+        values = reference_values.read_reference_values(REFERENCE)
+        summary = summarise(cohort, made, values, [], HEART)
+        nothing = gallery.Gallery([], {})
+        return report_page.html(
+            "x", summary, charts, nothing, HEART, about | {"provenance": record}, "", **parts
+        )
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("label_maps", "templates", "words"),
+    [
+        (
+            None,
+            {"resources/templates/T1_x.nii.gz": 0.5, "b/T2.nrrd": 0.5},
+            "was trained on random deformations of T1_x, T2: shapes vary as random smooth deformations do",
+        ),
+        (
+            None,
+            {"resources/atlas/heart.safetensors": 1.0},
+            "was trained on hearts drawn from the atlas heart, turned, deformed a little and grown: shapes "
+            "vary as the modes of the atlas do, volumes as published distributions do. Shapes beyond these",
+        ),
+        (
+            "my_maps/",
+            {"resources/atlas/heart.safetensors": 1.0},
+            "was trained on the label maps in my_maps/: shapes and volumes vary as in these label maps.",
+        ),
+    ],
+)
+def test_the_page_says_what_the_prior_was_trained_on(blank_page, label_maps, templates, words):
+    training = {"label_maps": label_maps, "templates": templates}
+    text = " ".join(" ".join(Checked(blank_page({"training": training})).text).split())
+    assert f"not a clinical population. The generative prior {words}" in text
+
+
+def test_the_page_says_so_where_the_bundle_does_not_know_its_training(blank_page):
+    assert "The bundle does not say what its generative prior was trained on." in blank_page()
+
+
 def test_the_page_stands_alone_and_is_readable_without_scripts(page, folder):
     assert not any("src" in script for script in page.all("script"))
     assert not page.all("link")
@@ -429,11 +491,25 @@ def test_the_page_shows_the_arms_as_the_cohort_table_has_them(page):
     assert f"without its empty columns. arm n age {HEALTHY} 4 40..65 {DILATED} 4" in text
 
 
-def test_the_page_has_a_section_for_a_trial_that_was_run(page):
+def test_the_page_has_a_section_for_a_trial_that_was_run(page, folder):
     text = " ".join(" ".join(page.text).split())
     assert (
         "left ventricle volume ml (primary) dilated cardiomyopathy healthy women unpaired 5, 6 1, 0" in text
     )
+    (row,) = pd.read_csv(folder / "trial/contrasts.tsv", sep="\t").to_dict("records")
+    low, mid, high = (report_page.figures(row[f"adjusted_{end}"]) for end in ("low", "difference", "high"))
+    p = report_page.figures(row["adjusted_p"])
+    assert f"{mid} [{low}, {high}] for age years {p} superiority" in text
+
+
+@pytest.mark.parametrize("name", ["contrasts", "sample_sizes", "missing"])
+def test_a_table_of_the_trial_that_is_cut_says_so(page, folder, blank_page, monkeypatch, name):
+    monkeypatch.setattr(report_page, "MOST_ROWS", 2)
+    found = read_trial(sorted(str(path) for path in (folder / "trial").iterdir()))
+    long = {name: pd.concat([found.tables[name]] * 3)}
+    shown = blank_page(trial=Trial(found.tables | long, found.figures))
+    section = shown[shown.index('<section id="trial">') :]
+    assert section[: section.index("</section>")].count("The first 2 rows are shown.") == 1
 
 
 def test_numbers_are_written_with_a_minus_only_where_they_are_less_than_zero():
@@ -465,9 +541,40 @@ def test_a_browser_shows_the_page_on_a_phone_and_on_paper(page, folder, tmp_path
         for selector in ("#viewer", "nav", "button"):
             assert browser.run(f"getComputedStyle(document.querySelector('{selector}')).display") == "none"
         assert contrast(browser) > 4.5
-        assert len(browser.call("Page.printToPDF")["data"]) > 100_000
         assert browser.errors == []
         assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
+
+
+@needs_chromium
+def test_all_tables_are_printed_and_none_is_cut(page, folder, tmp_path):
+    """Closed details too, which are closed again afterwards; each page is landscape."""
+    file = folder / "report/cohort.html"
+    with Chromium(tmp_path, *SOFTWARE_GL) as browser:
+        browser.open(file)
+        assert browser.run("document.querySelectorAll('details').length") == 3
+        # a paper of US Letter size, the shorter of the two, without the margins, in pixels of 1/96 inch
+        browser.open(file, width=int((11 - 2 * 12 / 25.4) * 96))
+        browser.call("Emulation.setEmulatedMedia", media="print")
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        overflow = browser.run(
+            "[...document.querySelectorAll('table, pre, figure, dl')]"
+            ".map((e) => [e.textContent.trim().slice(0, 40), e.scrollWidth, e.getBoundingClientRect().right])"
+            ".filter(([, own, right]) => Math.max(own, right) > innerWidth)"
+        )
+        assert overflow == []
+        browser.run("dispatchEvent(new Event('afterprint'))")
+        browser.call("Emulation.setEmulatedMedia", media="")
+        pages_ = browser.call("Page.printToPDF", preferCSSPageSize=True)["data"]
+        assert browser.run("document.querySelectorAll('details[open]').length") == 0
+        assert browser.errors == []
+    pdf = base64.b64decode(pages_)
+    assert len(pdf) > 100_000
+    boxes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf)
+    assert boxes
+    assert all(float(width) > float(height) for width, height in boxes)
+    text = "".join(pdf_text.text_of(pdf).split())
+    for hidden in ("anterolateral", "Green-Lagrangestrain", "rv_wall_mm:6.0"):
+        assert hidden in text
 
 
 def contrast(browser) -> float:

@@ -56,15 +56,15 @@ def load_prior(
 
     Parameters
     ----------
-    bundle
+    bundle : str or Path
         Folder of the prior: bundle.json, weights.safetensors, reference_moments.parquet.
-    rules
+    rules : str or Path
         Table of the topology gate.
-    device
+    device : str
         "auto", "cpu" or "cuda".
-    max_attempts
+    max_attempts : int
         Samples per heart until one passes the gate.
-    guidance
+    guidance : dict or None
         Keys of the config section `guidance` that differ from the defaults.
 
     Returns
@@ -95,15 +95,19 @@ def draw_targets(
 
     Parameters
     ----------
-    constraints, edits
+    prior : Sampler
+        From `load_prior`.
+    constraints, edits : str
         Cells of the cohort table, such as "left_ventricle: size position shape".
-    n
+    n : int
         Number of hearts.
-    seed, arm
-        Together with a heart's index they determine the draw.
-    truncation
-        Share of the reference population inside which targets are drawn.
-    **cells
+    seed : int
+        Together with arm and index it determines the draw of a heart.
+    arm : str
+        Name of the arm: letters, digits and underscores.
+    truncation : float
+        Share of the reference population inside which targets are drawn, 0 to 1.
+    **cells : str or float
         Covariates by their column of the cohort table: sex="female", condition="healthy", age="40..65".
 
     Returns
@@ -144,9 +148,11 @@ def mean_heart(prior: Sampler, arm: str = "mean", **person: str | float) -> pd.D
 
     Parameters
     ----------
-    arm
+    prior : Sampler
+        From `load_prior`.
+    arm : str
         The arm of the cohort table that the targets are for.
-    **person
+    **person : str or float
         One value of every covariate of the reference population: sex="female", age=50, bsa=1.7, ...
 
     Returns
@@ -186,9 +192,12 @@ def sample_heart(prior: Sampler, targets: pd.DataFrame, seed: int = 1) -> LabelM
 
     Parameters
     ----------
-    targets
-        Rows of one subject, from `draw_targets` or with the same columns.
-    seed
+    prior : Sampler
+        From `load_prior`.
+    targets : pandas.DataFrame
+        Rows of one subject, one per structure, from `draw_targets` or with the same columns: volumes (mL),
+        centroids (mm) and covariances (mm2) in the heart frame.
+    seed : int
         Together with arm, index and attempt it determines the noise.
 
     Returns
@@ -219,6 +228,14 @@ def sample_heart(prior: Sampler, targets: pd.DataFrame, seed: int = 1) -> LabelM
 def measure_heart(prior: Sampler, heart: LabelMap) -> pd.DataFrame:
     """Measure the moments of every structure of a label map.
 
+    Parameters
+    ----------
+    prior : Sampler
+        From `load_prior`.
+    heart : LabelMap
+        `labels` (X, Y, Z) uint8, 0 outside and k for the k-th of `prior.prior.anatomy.structures`; `affine`
+        (4, 4) from voxel index to mm, RAS+.
+
     Returns
     -------
     pandas.DataFrame
@@ -233,6 +250,14 @@ def measure_heart(prior: Sampler, heart: LabelMap) -> pd.DataFrame:
 
 def check_heart(prior: Sampler, heart: LabelMap) -> topology.Verdict:
     """Judge a generated label map by the topology gate.
+
+    Parameters
+    ----------
+    prior : Sampler
+        From `load_prior`; its rules are the gate's.
+    heart : LabelMap
+        `labels` (X, Y, Z) uint8, 0 outside and k for the k-th of `prior.prior.anatomy.structures`; `affine`
+        (4, 4) from voxel index to mm, RAS+.
 
     Returns
     -------
@@ -252,9 +277,14 @@ def mesh_heart(
 
     Parameters
     ----------
-    fibres
+    prior : Sampler
+        From `load_prior`.
+    heart : LabelMap
+        `labels` (X, Y, Z) uint8, 0 outside and k for the k-th of `prior.prior.anatomy.structures`; `affine`
+        (4, 4) from voxel index to mm, RAS+.
+    fibres : dict or None
         Keys of the config section `microstructure` that differ from the defaults (degrees).
-    **settings
+    **settings : str, float or None
         Keys of the config section `meshing`, such as rv_wall_mm=5, edge_length_mm=4.
 
     Returns
@@ -280,6 +310,11 @@ def mesh_heart(
 
 def heart_grid(model: BiventricularModel | LabelModel) -> pyvista.UnstructuredGrid:
     """The mesh as a PyVista grid, to plot, cut or save; the arrays of the workflow's `.vtu` files.
+
+    Parameters
+    ----------
+    model : BiventricularModel or LabelModel
+        From `mesh_heart`: `points_mm` (N, 3) float, mm, and `tets` (M, 4) int, rows of `points_mm`.
 
     Returns
     -------

@@ -67,6 +67,25 @@ def read_anatomy(path: str | Path) -> tuple[Anatomy, Grid]:
     return anatomy, grid
 
 
+def trained_on(training: dict) -> tuple[str, str]:
+    """What a bundle was trained on, and how its hearts vary: from the entry `training` of its `bundle.json`.
+
+    The words of the bundle's CARD.md, lines broken as there, and of a cohort's report.
+    """
+    if training["label_maps"]:
+        return f"the label maps in {training['label_maps']}", "shapes and volumes vary as in these label maps"
+    names = [Path(path).name.split(".")[0] for path in training["templates"]]
+    if any(Path(path).suffix == ".safetensors" for path in training["templates"]):
+        return (
+            f"hearts drawn from the atlas {', '.join(names)}, turned, deformed a little and grown",
+            "shapes vary as the modes of the atlas do, volumes as\npublished distributions do",
+        )
+    return (
+        "random deformations of " + ", ".join(names),
+        "shapes vary as random smooth deformations do, volumes as published\ndistributions do",
+    )
+
+
 def _check_anatomy(path, anatomy: Anatomy) -> None:
     """Names go into tables, pages and files; labels are bytes."""
     names = anatomy.structures

@@ -182,7 +182,7 @@ class NetworkWidths:
         multipleOf=8,
         maximum=1024,
     )
-    denoiser_depth: int = key(2, "Residual blocks a level.", minimum=1, maximum=16)
+    denoiser_depth: int = key(2, "Residual blocks per level.", minimum=1, maximum=16)
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class AutoencoderTraining:
         "none keeps the network of `warm_start`.",
         items={"type": "integer", "minimum": 1, "maximum": 10000000, "description": "steps of a cycle"},
     )
-    batch: int = key(6, "Hearts a step.", minimum=1, maximum=4096)
+    batch: int = key(6, "Hearts per step.", minimum=1, maximum=4096)
     learning_rate: float = key(0.002, "Largest learning rate.", exclusiveMinimum=0, maximum=1)
     max_minutes: float | None = key(
         None,
@@ -215,7 +215,7 @@ class LeftOutTraining:
         minItems=1,
         items={"type": "integer", "minimum": 1, "maximum": 10000000, "description": "steps of a cycle"},
     )
-    batch: int = key(6, "Hearts a step.", minimum=1, maximum=4096)
+    batch: int = key(6, "Hearts per step.", minimum=1, maximum=4096)
     learning_rate: float = key(0.002, "Largest learning rate.", exclusiveMinimum=0, maximum=1)
     max_minutes: float | None = key(
         None,
@@ -235,7 +235,7 @@ class DenoiserTraining:
         "none keeps the network of `warm_start`.",
         items={"type": "integer", "minimum": 1, "maximum": 10000000, "description": "steps of a cycle"},
     )
-    batch: int = key(8, "Latents a step.", minimum=1, maximum=4096)
+    batch: int = key(8, "Latents per step.", minimum=1, maximum=4096)
     learning_rate: float = key(0.001, "Largest learning rate.", exclusiveMinimum=0, maximum=1)
     max_minutes: float | None = key(
         None,
@@ -352,7 +352,7 @@ class Prior:
     )
     processes: int = key(
         1,
-        "Processes that share each training step, on one machine: one a GPU with `device: cuda`. "
+        "Processes that share each training step, on one machine: one per GPU with `device: cuda`. "
         "Batches must be multiples of it; results are those of one process, up to rounding.",
         minimum=1,
         maximum=64,

@@ -112,7 +112,7 @@ class MeshSettings:
     )
     base: str = key(
         "two_planes",
-        "Where the muscle ends: `two_planes`, one a ventricle, blended across the septum, or "
+        "Where the muscle ends: `two_planes`, one per ventricle, blended across the septum, or "
         "`one_plane` below all valves.",
         enum=["two_planes", "one_plane"],
     )

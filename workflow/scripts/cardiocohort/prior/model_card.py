@@ -1,12 +1,11 @@
 """The figures of a bundle's card: reconstructions, unguided samples, nearest hearts (prior stage)."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
 
 from .. import topology
+from ..anatomy.bundle_metadata import trained_on
 from ..anatomy.labels import Anatomy
 from ..diffusion import edm
 from ..diffusion.bundle import Prior
@@ -70,7 +69,7 @@ def nearest_dice(hearts: list[np.ndarray], training: list[np.ndarray], anatomy: 
 def markdown(figures: dict, card: dict) -> str:
     """The model card, every number from `figures` (card.json) and `card` (bundle.json)."""
     training, names = card["training"], card["anatomy"]["structures"]
-    source, variation = _source(training)
+    source, variation = trained_on(training)
     columns = {"held-out hearts": figures["reconstruction_dice_held_out"]}
     left_out = "No autoencoder was trained without a template for this card."
     if "reconstruction_dice_left_out" in figures:
@@ -116,22 +115,6 @@ would lie near 1; held-out hearts show what new hearts of the same population ha
 | unguided samples | {near["q25"]:.3f} | {near["q50"]:.3f} | {near["q75"]:.3f} | {near["q100"]:.3f} |
 | held-out hearts | {held["q25"]:.3f} | {held["q50"]:.3f} | {held["q75"]:.3f} | {held["q100"]:.3f} |
 """
-
-
-def _source(training: dict) -> tuple[str, str]:
-    """What a bundle was trained on, and how its hearts vary."""
-    if training["label_maps"]:
-        return training["label_maps"], "shapes and volumes vary as in these label maps"
-    names = [Path(path).name.split(".")[0] for path in training["templates"]]
-    if any(Path(path).suffix == ".safetensors" for path in training["templates"]):
-        return (
-            f"hearts drawn from the atlas {', '.join(names)}, turned, deformed a little and grown",
-            "shapes vary as the modes of the atlas do, volumes as\npublished distributions do",
-        )
-    return (
-        "random deformations of " + ", ".join(names),
-        "shapes vary as random smooth deformations do, volumes as published\ndistributions do",
-    )
 
 
 def _history(card: dict) -> str:

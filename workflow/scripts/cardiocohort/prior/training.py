@@ -122,7 +122,7 @@ def start_from(card: str | list | None, networks: NetworkSettings) -> Prior | No
     ):
         raise InputError(
             f"{card}: its networks are {prior.card['networks']}; config key 'prior.networks' and the grid of "
-            f"'prior.anatomy' ask for {networks.to_dict()}: they must be the same to start from its weights"
+            f"'prior.anatomy' need {networks.to_dict()}: they must be the same to start from its weights"
         )
     if trained != networks:
         denoiser = Denoiser(networks)

@@ -12,6 +12,7 @@ import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..anatomy.bundle_metadata import trained_on
 from ..anatomy.labels import Anatomy
 from ..plotting import pages, palette
 from . import function_section, pairs_section
@@ -67,6 +68,7 @@ def html(
         viewer={"shared": gallery.shared, "scripts": [viewer_library, VIEWER.read_text(encoding="utf-8")]},
         legend=list(zip(anatomy.structures, colours, strict=True)),
         bundle=made["bundle"],
+        trained=_trained(made["bundle"]),
         settings=made["config"],
         all_labels=made["config"].get("meshing", {}).get("domain") in ("labels", "four_chamber"),
         config=yaml.safe_dump(made["config"], sort_keys=False, allow_unicode=True),
@@ -92,6 +94,12 @@ _FRAMES = (
     "meshes",
     "wall_table",
 )
+
+
+def _trained(card: dict) -> tuple[str, str] | None:
+    """What the prior was trained on and how its hearts vary; None where the bundle does not say."""
+    training = card.get("training", {})
+    return trained_on(training) if {"label_maps", "templates"} <= training.keys() else None
 
 
 def _function(function: Function) -> dict:

@@ -10,6 +10,7 @@ from ..runtime import tables
 
 TABLES = ("contrasts", "sample_sizes", "missing")
 TEXT = dict.fromkeys(("endpoint", "arm", "reference"), "str")
+FURTHER_TEXT = {"contrasts": {"adjusted_for": "str"}}  # of a table
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ def read_trial(paths: Iterable[str]) -> Trial | None:
     files = {path.name: path for path in map(Path, paths)}
     if not files:
         return None
-    found = {name: tables.read_table(files[f"{name}.tsv"], TEXT) for name in TABLES}
+    found = {
+        name: tables.read_table(files[f"{name}.tsv"], TEXT | FURTHER_TEXT.get(name, {})) for name in TABLES
+    }
     figures = {path.stem: path.read_bytes() for path in files.values() if path.suffix == ".png"}
     return Trial(found, figures)
