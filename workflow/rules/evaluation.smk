@@ -52,8 +52,8 @@ rule evaluate:
         "<evaluation>/evaluation.html",
 
 
-if requested("whole_hearts"):
-    whole_hearts()
+if requested("whole_hearts") and workflow.is_main_process:
+    check_whole_hearts()
 
 
 rule whole_hearts:
@@ -61,8 +61,8 @@ rule whole_hearts:
         "<evaluation>/whole_hearts/summary.tsv",
 
 
-if requested("variety"):
-    varied_hearts()
+if requested("variety") and workflow.is_main_process:
+    check_variety()
 
 
 rule variety:
@@ -111,10 +111,7 @@ rule measure_whole_hearts:
         rules=ancient(RULES),
         convention=ancient(CONVENTION),
         label_maps=lambda wildcards: ancient(list(whole_hearts().values())),
-        atlas=lambda wildcards: ancient(
-            place(EVALUATION["whole_hearts"]["atlas"], "evaluation.whole_hearts.atlas")
-            or []
-        ),
+        atlas=lambda wildcards: ancient(fitted_atlas()),
         training=lambda wildcards: ancient(training_hearts()),
     output:
         samples="<evaluation>/whole_hearts/samples.tsv",
@@ -134,17 +131,7 @@ rule measure_whole_hearts:
         subjects=lambda wildcards: list(whole_hearts()),
         label_maps_sha256=lambda wildcards: content_of(whole_hearts().values()),
         others_sha256=lambda wildcards: content_of(
-            [
-                path
-                for path in (
-                    place(
-                        EVALUATION["whole_hearts"]["atlas"],
-                        "evaluation.whole_hearts.atlas",
-                    ),
-                    training_hearts(),
-                )
-                if path
-            ]
+            [path for path in (fitted_atlas(), training_hearts()) if path]
         ),
         seeds=EVALUATION["whole_hearts"]["seeds"],
         attempts=EVALUATION["whole_hearts"]["attempts"],

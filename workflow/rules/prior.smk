@@ -30,7 +30,7 @@ with plain_errors():
         anatomy_folder.check_grid(OWN_GRID, ANATOMY_FILE)
         atlases = [p for p in PRIOR_TEMPLATES if p.endswith(".safetensors")]
         for path in atlases:
-            anatomy_folder.check_atlas_of(path, OWN_ANATOMY)
+            anatomy_folder.check_atlas_of(path, OWN_ANATOMY, OWN_GRID, ANATOMY_FILE)
         check_labels([p for p in PRIOR_TEMPLATES if p not in atlases], whole=True)
     PRIOR_CHANNELS = OWN_ANATOMY.n_channels
     PRIOR_CELLS = OWN_GRID.shape[0] // 2
