@@ -182,6 +182,23 @@ def check_whole_hearts():
             )
 
 
+def measured_apart(target, table, hearts):
+    """A table of a target beside `evaluate`, for the bars: where it is made in this run, or has been made.
+
+    `hearts` is the folder that the target needs; null leaves the table out."""
+    there = (Path(EVALUATION_FOLDER) / table).exists()
+    return f"<evaluation>/{table}" if hearts and (requested(target) or there) else []
+
+
+def card_of_bundle():
+    """card.json beside the bundle, or in the folder where `prior` leaves it; "" where there is none.
+
+    A param, and no input: the bars do not make a prior's card anew."""
+    folder = Path(BUNDLE).parent
+    places = (folder / "card.json", folder.parent / "card/card.json")
+    return next((str(path) for path in places if path.exists()), "")
+
+
 def check_variety():
     """What the target `variety` needs: enough real hearts."""
     hearts = varied_hearts()

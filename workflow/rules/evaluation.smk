@@ -12,8 +12,13 @@ TRAINED_ON = SETTINGS["prior"] | EVALUATED.get("training", {})
 ARMS = evaluation_arms.arms(EVALUATION)
 
 
+EVALUATION_FOLDER = (
+    f"results/prior/{EVALUATED.get('name', SETTINGS['prior']['name'])}/evaluation"
+)
+
+
 pathvars:
-    evaluation=f"results/prior/{EVALUATED.get('name', SETTINGS['prior']['name'])}/evaluation",
+    evaluation=EVALUATION_FOLDER,
 
 
 KNOWN = ["known"] if EVALUATION["known"]["points"] else []
@@ -378,6 +383,12 @@ rule write_evaluation:
         samples=ARM_TABLES,
         hearts="<evaluation>/hearts.parquet",
         bundle=ancient(BUNDLE),
+        variety=measured_apart("variety", "variety.tsv", EVALUATION["real_hearts"]),
+        whole_hearts=measured_apart(
+            "whole_hearts",
+            "whole_hearts/summary.tsv",
+            EVALUATION["whole_hearts"]["label_maps"],
+        ),
     output:
         **{name: f"<evaluation>/figures/{name}.png" for name in EVALUATION_FIGURES},
         summary="<evaluation>/summary.md",
@@ -393,6 +404,8 @@ rule write_evaluation:
         arms=PLAIN_ARMS,
         constrained=EVALUATION["constrained"],
         template=artifacts.sha256(EVALUATION_TEMPLATE),
+        card=card_of_bundle(),
+        figures_sha256=lambda wildcards: content_of(filter(None, [card_of_bundle()])),
         card_sha256=artifacts.sha256(BUNDLE),
         library=library("write_evaluation.py"),
     message:
