@@ -153,6 +153,16 @@ BAD_HEARTS = {  # target, config, message
         ["prior={templates: {none.safetensors: 1.0}}"],
         ["'prior.templates'", "none.safetensors is no atlas"],
     ),
+    "covariates with a gap": (
+        "prior",
+        ["prior={label_maps: maps, covariates: people.tsv}", "covariates_table=own.tsv"],
+        ["people.tsv, row 3, column 'gradient': the cell is empty; 1 of 2 subjects"],
+    ),
+    "covariates of no label maps": (
+        "prior",
+        ["prior={covariates: people.tsv}"],
+        ["'prior.covariates'", "'prior.label_maps' is null"],
+    ),
     "fitted atlas of another grid": (
         "whole_hearts",
         ["bundle=coarse_bundle", WHOLE % f"atlas: {ATLAS}"],
@@ -191,6 +201,8 @@ def test_hearts_that_cannot_be_used_are_refused_before_any_job(workdir, target, 
     for path in (workdir / "coarse/anatomy.json", workdir / "coarse_bundle/bundle.json"):
         grid = {"shape": [64, 64, 64], "spacing_mm": 3.0}
         path.write_text(json.dumps(json.loads(path.read_text()) | {"grid": grid}))
+    (workdir / "own.tsv").write_text("column\tkind\tlow\thigh\ngradient\tnumeric\t0\t300\n")
+    (workdir / "people.tsv").write_text("subject\tgradient\np1\t40\np2\t\n")
     (workdir / "none.safetensors").write_bytes(b"no atlas of hearts")
     rows = ["subject\tsplit\tverdict\tfile\tsize\tsha256", "a\ttrain\taccepted\ta.nii.gz\t5\t0"]
     (workdir / "hearts.tsv").write_text("\n".join(rows) + "\n")

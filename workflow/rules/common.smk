@@ -209,6 +209,24 @@ def check_variety():
         )
 
 
+def prior_covariates():
+    """The table of covariates of the label maps that a prior is trained on; no file for null."""
+    return place(SETTINGS["prior"]["covariates"], "prior.covariates", "file") or []
+
+
+def check_prior_covariates():
+    """What the target `prior` needs of that table: a row per label map, without gaps."""
+    if not prior_covariates():
+        return
+    if not SETTINGS["prior"]["label_maps"]:
+        raise InputError(
+            "config key 'prior.covariates': the table is of label maps, and 'prior.label_maps' is null; name "
+            "their folder, or set 'prior.covariates' to null"
+        )
+    people.of_subjects(prior_covariates(), label_maps_of("prior"), COVARIATES)
+    warn(people.unknown_columns(prior_covariates(), COVARIATES))
+
+
 @cache
 def segmented_files():
     """The files of all cases of the data set that a source names, digested like label maps."""
