@@ -197,6 +197,21 @@ def _is_level(text: str) -> bool:
     return bool(LEVEL.fullmatch(text)) and text != "any"
 
 
+def markdown(known: Mapping[str, Covariate]) -> str:
+    """Covariates as a Markdown table, for the documents."""
+    lines = [
+        "| column of the reference table | column of the cohort table | kind | values | description |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for c in known.values():
+        values = (
+            f"{c.low:g} to {c.high:g} {c.unit}".strip() if c.numeric else ", ".join(c.levels) or "any names"
+        )
+        cells = (f"`{c.column}`", f"`{c.cohort_column}`", c.kind, values.replace("m2", "m²"), c.description)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # ---- columns of tables of people
 
 

@@ -65,6 +65,7 @@ def markdown_tables() -> dict[str, str]:
         **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
         "acceptance_criteria": summary.acceptance(criteria),
         "assumptions": assumptions(RELATIONS),
+        "covariates": covariates.markdown(known),
         "overview": summary.overview(shipped),
         "population": people.markdown(
             people.described(people.read_people(BUNDLE / "reference_moments.parquet", known), known), known
