@@ -98,7 +98,7 @@ def test_nothing_is_left_to_do(project, made):
     assert job_counts(run.stdout).keys() <= {"atlas"} or "Nothing to be done" in run.stdout
 
 
-def test_a_new_heart_is_registered_alone(project, made):
+def test_a_new_heart_is_registered_alone_in_the_first_round(project, made):
     """A folder with one tube more: hearts that were registered are kept."""
     before = {path.name: path.stat().st_mtime_ns for path in (made / "rough").glob("tube*.safetensors")}
     assert len(before) == N

@@ -1,6 +1,7 @@
 """What would be run, for small configs; and one clear message where nothing can be run."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -137,6 +138,81 @@ def test_bad_input_ends_in_one_message(workdir, config, message):
         assert part in run.stdout
     assert "Traceback" not in run.stdout
     assert not (workdir / "results").exists()
+
+
+ATLAS = REPOSITORY / "resources/atlas/heart.safetensors"
+WHOLE = "evaluation={whole_hearts: {label_maps: maps, %s}}"
+BAD_HEARTS = {  # target, config, message
+    "atlas of another grid": (
+        "prior",
+        ["anatomy=coarse", f"prior={{templates: {{{ATLAS}: 1.0}}}}"],
+        ["'prior.templates'", "96 x 96 x 96 voxels of 2 mm", "coarse/anatomy.json has 64 x 64 x 64", "3 mm"],
+    ),
+    "atlas that is none": (
+        "prior",
+        ["prior={templates: {none.safetensors: 1.0}}"],
+        ["'prior.templates'", "none.safetensors is no atlas"],
+    ),
+    "covariates with a gap": (
+        "prior",
+        ["prior={label_maps: maps, covariates: people.tsv}", "covariates_table=own.tsv"],
+        ["people.tsv, row 3, column 'gradient': the cell is empty; 1 of 2 subjects"],
+    ),
+    "covariates of no label maps": (
+        "prior",
+        ["prior={covariates: people.tsv}"],
+        ["'prior.covariates'", "'prior.label_maps' is null"],
+    ),
+    "fitted atlas of another grid": (
+        "whole_hearts",
+        ["bundle=coarse_bundle", WHOLE % f"atlas: {ATLAS}"],
+        ["'evaluation.whole_hearts.atlas'", "96 x 96 x 96", "coarse_bundle/bundle.json has 64 x 64 x 64"],
+    ),
+    "fitted atlas that is a folder": (
+        "whole_hearts",
+        [WHOLE % "atlas: maps"],
+        ["'evaluation.whole_hearts.atlas'", "is a folder; it must name a file"],
+    ),
+    "training hearts without columns": (
+        "whole_hearts",
+        [WHOLE % "training: trial.tsv"],
+        ["'evaluation.whole_hearts.training'", "trial.tsv: column 'subject' is missing", "hearts.tsv of a"],
+    ),
+    "training hearts without maps": (
+        "whole_hearts",
+        [WHOLE % "training: hearts.tsv"],
+        ["'evaluation.whole_hearts.training'", "hearts.tsv, row 2", "hearts/a.nii.gz' is not there"],
+    ),
+    "two real hearts": (
+        "variety",
+        ["evaluation={real_hearts: maps}"],
+        ["'evaluation.real_hearts'", "2 label maps (p1, p2)", "3 or more real hearts"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("target", "config", "message"), BAD_HEARTS.values(), ids=BAD_HEARTS)
+def test_hearts_that_cannot_be_used_are_refused_before_any_job(workdir, target, config, message):
+    (workdir / "maps").mkdir()
+    for name in ("p1.nii.gz", "p2.nii.gz"):
+        (workdir / "maps" / name).touch()
+    shutil.copytree(REPOSITORY / "resources/anatomies/heart", workdir / "coarse")
+    make_bundle(workdir / "coarse_bundle")
+    for path in (workdir / "coarse/anatomy.json", workdir / "coarse_bundle/bundle.json"):
+        grid = {"shape": [64, 64, 64], "spacing_mm": 3.0}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"grid": grid}))
+    (workdir / "own.tsv").write_text("column\tkind\tlow\thigh\ngradient\tnumeric\t0\t300\n")
+    (workdir / "people.tsv").write_text("subject\tgradient\np1\t40\np2\t\n")
+    (workdir / "none.safetensors").write_bytes(b"no atlas of hearts")
+    rows = ["subject\tsplit\tverdict\tfile\tsize\tsha256", "a\ttrain\taccepted\ta.nii.gz\t5\t0"]
+    (workdir / "hearts.tsv").write_text("\n".join(rows) + "\n")
+
+    run = dry(workdir, *config, target=target)
+    assert run.returncode != 0
+    for part in message:
+        assert part in run.stdout
+    assert "Traceback" not in run.stdout
+    assert "job " not in run.stdout
 
 
 def test_a_file_of_no_batch_is_named_with_the_batches(workdir):

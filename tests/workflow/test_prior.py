@@ -147,7 +147,7 @@ def test_the_paper_config_requests_one_gpu_per_process(tmp_path):
     maps = tmp_path / config["prior"]["label_maps"]
     maps.mkdir(parents=True)
     (maps / "p1.nii.gz").touch()
-    (tmp_path / config["prior"]["covariates"]).touch()
+    (tmp_path / config["prior"]["covariates"]).write_text("subject\tsex\np1\tfemale\n")
     requests = planned_resources(tmp_path, "prior", "--cores", "8", "--configfile", "four.yaml")
     assert "train_autoencoder_left_out" not in requests, "its templates are nobody's own hearts"
     for rule in ("train_autoencoder", "train_denoiser"):

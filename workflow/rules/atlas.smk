@@ -139,9 +139,9 @@ rule build_atlas:
         "<atlas>/benchmarks/atlas.tsv"
     conda:
         "../../envs/prior.yaml"
-    threads: 2
+    threads: SETTINGS["threads"]["atlas"]
     resources:
-        mem_mb=more_each_attempt(6000),
+        mem_mb=lambda wildcards, threads, attempt: (3000 + 1500 * threads) * attempt,
         runtime=600,
     params:
         name=ATLAS["name"],

@@ -14,6 +14,7 @@ from cardiocohort.anatomy.domains import read_domains
 from cardiocohort.cohort import covariates, people, plan, subject_columns, table
 from cardiocohort.cohort import target_arms
 from cardiocohort.evaluation import arms as evaluation_arms
+from cardiocohort.evaluation import real_hearts as evaluated_hearts
 from cardiocohort.label_maps import cases, folder as label_map_folder
 from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
@@ -150,12 +151,80 @@ def varied_hearts():
     return real_hearts(EVALUATION, "evaluation.real_hearts")
 
 
+def compared_with(key):
+    """The file that a key of `evaluation.whole_hearts` names; no file for null."""
+    path = EVALUATION["whole_hearts"][key]
+    return place(path, f"evaluation.whole_hearts.{key}", "file") or []
+
+
 def training_hearts():
-    """hearts.tsv of the population that a prior was trained on; no file for null."""
-    path = place(
-        EVALUATION["whole_hearts"]["training"], "evaluation.whole_hearts.training"
-    )
-    return str(path) if path else []
+    """hearts.tsv of the population that a prior was trained on."""
+    return compared_with("training")
+
+
+def fitted_atlas():
+    """An atlas whose best fit stands beside the samples."""
+    return compared_with("atlas")
+
+
+def check_whole_hearts():
+    """What the target `whole_hearts` needs: folder, atlas of the bundle's anatomy and grid, training hearts."""
+    check_labels(whole_hearts().values(), whole=False)
+    atlas, training = fitted_atlas(), training_hearts()
+    with plain_errors():
+        if atlas:
+            anatomy_folder.check_atlas_of(
+                atlas, ANATOMY, GRID, BUNDLE, "evaluation.whole_hearts.atlas"
+            )
+        if training:
+            evaluated_hearts.training_hearts(
+                training, "evaluation.whole_hearts.training"
+            )
+
+
+def measured_apart(target, table, hearts):
+    """A table of a target beside `evaluate`, for the bars: where it is made in this run, or has been made.
+
+    `hearts` is the folder that the target needs; null leaves the table out."""
+    there = (Path(EVALUATION_FOLDER) / table).exists()
+    return f"<evaluation>/{table}" if hearts and (requested(target) or there) else []
+
+
+def card_of_bundle():
+    """card.json beside the bundle, or in the folder where `prior` leaves it; "" where there is none.
+
+    A param, and no input: the bars do not make a prior's card anew."""
+    folder = Path(BUNDLE).parent
+    places = (folder / "card.json", folder.parent / "card/card.json")
+    return next((str(path) for path in places if path.exists()), "")
+
+
+def check_variety():
+    """What the target `variety` needs: enough real hearts."""
+    hearts = varied_hearts()
+    check_labels(hearts.values(), whole=False)
+    with plain_errors():
+        evaluated_hearts.check_variety(
+            hearts, EVALUATION["real_hearts"], "evaluation.real_hearts"
+        )
+
+
+def prior_covariates():
+    """The table of covariates of the label maps that a prior is trained on; no file for null."""
+    return place(SETTINGS["prior"]["covariates"], "prior.covariates", "file") or []
+
+
+def check_prior_covariates():
+    """What the target `prior` needs of that table: a row per label map, without gaps."""
+    if not prior_covariates():
+        return
+    if not SETTINGS["prior"]["label_maps"]:
+        raise InputError(
+            "config key 'prior.covariates': the table is of label maps, and 'prior.label_maps' is null; name "
+            "their folder, or set 'prior.covariates' to null"
+        )
+    people.of_subjects(prior_covariates(), label_maps_of("prior"), COVARIATES)
+    warn(people.unknown_columns(prior_covariates(), COVARIATES))
 
 
 @cache

@@ -12,8 +12,13 @@ TRAINED_ON = SETTINGS["prior"] | EVALUATED.get("training", {})
 ARMS = evaluation_arms.arms(EVALUATION)
 
 
+EVALUATION_FOLDER = (
+    f"results/prior/{EVALUATED.get('name', SETTINGS['prior']['name'])}/evaluation"
+)
+
+
 pathvars:
-    evaluation=f"results/prior/{EVALUATED.get('name', SETTINGS['prior']['name'])}/evaluation",
+    evaluation=EVALUATION_FOLDER,
 
 
 KNOWN = ["known"] if EVALUATION["known"]["points"] else []
@@ -52,8 +57,8 @@ rule evaluate:
         "<evaluation>/evaluation.html",
 
 
-if requested("whole_hearts"):
-    whole_hearts()
+if requested("whole_hearts") and workflow.is_main_process:
+    check_whole_hearts()
 
 
 rule whole_hearts:
@@ -61,8 +66,8 @@ rule whole_hearts:
         "<evaluation>/whole_hearts/summary.tsv",
 
 
-if requested("variety"):
-    varied_hearts()
+if requested("variety") and workflow.is_main_process:
+    check_variety()
 
 
 rule variety:
@@ -111,10 +116,7 @@ rule measure_whole_hearts:
         rules=ancient(RULES),
         convention=ancient(CONVENTION),
         label_maps=lambda wildcards: ancient(list(whole_hearts().values())),
-        atlas=lambda wildcards: ancient(
-            place(EVALUATION["whole_hearts"]["atlas"], "evaluation.whole_hearts.atlas")
-            or []
-        ),
+        atlas=lambda wildcards: ancient(fitted_atlas()),
         training=lambda wildcards: ancient(training_hearts()),
     output:
         samples="<evaluation>/whole_hearts/samples.tsv",
@@ -134,17 +136,7 @@ rule measure_whole_hearts:
         subjects=lambda wildcards: list(whole_hearts()),
         label_maps_sha256=lambda wildcards: content_of(whole_hearts().values()),
         others_sha256=lambda wildcards: content_of(
-            [
-                path
-                for path in (
-                    place(
-                        EVALUATION["whole_hearts"]["atlas"],
-                        "evaluation.whole_hearts.atlas",
-                    ),
-                    training_hearts(),
-                )
-                if path
-            ]
+            [path for path in (fitted_atlas(), training_hearts()) if path]
         ),
         seeds=EVALUATION["whole_hearts"]["seeds"],
         attempts=EVALUATION["whole_hearts"]["attempts"],
@@ -391,6 +383,12 @@ rule write_evaluation:
         samples=ARM_TABLES,
         hearts="<evaluation>/hearts.parquet",
         bundle=ancient(BUNDLE),
+        variety=measured_apart("variety", "variety.tsv", EVALUATION["real_hearts"]),
+        whole_hearts=measured_apart(
+            "whole_hearts",
+            "whole_hearts/summary.tsv",
+            EVALUATION["whole_hearts"]["label_maps"],
+        ),
     output:
         **{name: f"<evaluation>/figures/{name}.png" for name in EVALUATION_FIGURES},
         summary="<evaluation>/summary.md",
@@ -406,6 +404,8 @@ rule write_evaluation:
         arms=PLAIN_ARMS,
         constrained=EVALUATION["constrained"],
         template=artifacts.sha256(EVALUATION_TEMPLATE),
+        card=card_of_bundle(),
+        figures_sha256=lambda wildcards: content_of(filter(None, [card_of_bundle()])),
         card_sha256=artifacts.sha256(BUNDLE),
         library=library("write_evaluation.py"),
     message:

@@ -30,8 +30,9 @@ with plain_errors():
         anatomy_folder.check_grid(OWN_GRID, ANATOMY_FILE)
         atlases = [p for p in PRIOR_TEMPLATES if p.endswith(".safetensors")]
         for path in atlases:
-            anatomy_folder.check_atlas_of(path, OWN_ANATOMY)
+            anatomy_folder.check_atlas_of(path, OWN_ANATOMY, OWN_GRID, ANATOMY_FILE)
         check_labels([p for p in PRIOR_TEMPLATES if p not in atlases], whole=True)
+        check_prior_covariates()
     PRIOR_CHANNELS = OWN_ANATOMY.n_channels
     PRIOR_CELLS = OWN_GRID.shape[0] // 2
 
@@ -68,14 +69,13 @@ rule prior:
 
 rule make_reference_population:
     input:
+        **OWN_COVARIATES,
         anatomy=ancient(ANATOMY_FILE),
         rules=ancient(RULES),
         values=ancient(REFERENCE_VALUES),
         templates=ancient(list(PRIOR_TEMPLATES)),
         label_maps=lambda wildcards: ancient(list(label_maps_of("prior").values())),
-        covariates=lambda wildcards: ancient(
-            place(PRIOR["covariates"], "prior.covariates", "file") or []
-        ),
+        covariates=lambda wildcards: ancient(prior_covariates()),
         convention=ancient(CONVENTION),
     output:
         reference="<prior>/population/reference_moments.parquet",
@@ -94,8 +94,9 @@ rule make_reference_population:
         subjects=lambda wildcards: list(label_maps_of("prior")),
         label_maps_sha256=lambda wildcards: content_of(label_maps_of("prior").values()),
         covariates_sha256=lambda wildcards: content_of(
-            filter(None, [place(PRIOR["covariates"], "prior.covariates")])
+            filter(None, [prior_covariates()])
         ),
+        known_covariates_sha256=COVARIATES_SHA256,
         anatomy=ANATOMY_SHA256,
         shares=list(PRIOR_TEMPLATES.values()),
         n=PRIOR["n"],

@@ -5,7 +5,7 @@ from pathlib import Path
 from cardiocohort import topology
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.atlas import building, model, quality
-from cardiocohort.runtime import artifacts, script
+from cardiocohort.runtime import artifacts, batch_runner, script
 
 
 def main(snakemake):
@@ -17,12 +17,16 @@ def main(snakemake):
     template = building.parted(template, cohort.hearts, anatomy, grid, rules)
     shape = model.fit(cohort.velocities, template, cohort.rotations, grid, p.cell_voxels)
     model.save(shape, out.atlas, anatomy, grid, {"name": p.name, "hearts": cohort.subjects})
+    made_of = [artifacts.sha256(path) for path in (snakemake.input.registrations, snakemake.input.template)]
+    inputs = artifacts.digest([p.library, p.tables_sha256, p.cell_voxels, *made_of])
+    records = batch_runner.run_batch(
+        Path(out.atlas).parent / "quality", quality.tasks(cohort.subjects, p.samples, p.seed, inputs),
+        quality.work, snakemake.threads, quality.open_rated,
+        (shape, cohort.velocities, cohort.hearts, anatomy, grid),
+    )  # fmt: skip
     tables = {
         "compactness": quality.compactness(shape),
-        "generalisation": quality.generalisation(
-            cohort.velocities, cohort.hearts, cohort.subjects, shape, anatomy, grid
-        ),
-        "specificity": quality.specificity(shape, cohort.hearts, p.samples, p.seed, anatomy, grid),
+        **quality.tables(records),
         "examples": building.write_examples(Path(out.examples).with_suffix(""), shape, p.seed, anatomy, grid),
     }
     for name, table in tables.items():

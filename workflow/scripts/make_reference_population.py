@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.anatomy.folder import read_variation
+from cardiocohort.cohort import covariates
 from cardiocohort.label_maps import reading
 from cardiocohort.population.reference import read_reference
 from cardiocohort.prior import reference_population as population
@@ -27,16 +28,18 @@ def main(snakemake):
     records = batch_runner.run_batch(
         folder, tasks, work, snakemake.threads, initializer=population.open_source, initargs=initargs
     )
+    known = covariates.known(snakemake.input.get("covariates_table"))
     reference, hearts = population.tables(records, anatomy, p.held_out_share)
     if reference.empty:
         raise InputError(
             f"none of {len(hearts)} label maps can be trained on; of the first: {hearts['reason'].iloc[0]}"
         )
     if snakemake.input.get("covariates"):
-        reference = population.with_covariates(reference, snakemake.input.covariates)
+        reference = population.with_covariates(reference, snakemake.input.covariates, known)
     with artifacts.atomic_path(snakemake.output.reference) as path:
         reference.to_parquet(path, index=False)
-    read_reference(snakemake.output.reference, anatomy)  # what every cohort will ask, before any training
+    # what every cohort will ask, before any training
+    read_reference(snakemake.output.reference, anatomy, known=known)
     with artifacts.atomic_path(snakemake.output.hearts) as path:
         hearts.to_csv(path, sep="\t", index=False)
 

@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from cardiocohort.anatomy.bundle_metadata import read_anatomy, read_card
 from cardiocohort.diffusion.bundle import check_weights
 from cardiocohort.diffusion.device import resolve_device
-from cardiocohort.evaluation import whole_hearts
+from cardiocohort.evaluation import real_hearts, whole_hearts
 from cardiocohort.label_maps import reading
 from cardiocohort.runtime import artifacts, batch_runner, script
-from cardiocohort.runtime.outcomes import Outcome
 
 
 def main(snakemake):
@@ -23,13 +20,8 @@ def main(snakemake):
     if i.atlas:
         methods.append(whole_hearts.ATLAS)
     if i.training:
-        rows = pd.read_csv(i.training, sep="\t", keep_default_na=False)
-        rows = rows[(rows["split"] == "train") & (rows["verdict"] == Outcome.ACCEPTED)]
-        folder = Path(i.training).parent / "hearts"
-        training = {
-            row.subject: str(artifacts.check_file(folder / row.file, int(float(row.size)), row.sha256))
-            for row in rows.itertuples()
-        }
+        listed = real_hearts.training_hearts(i.training, "evaluation.whole_hearts.training")
+        training = {name: str(artifacts.check_file(*file)) for name, file in listed.items()}
         methods.append(whole_hearts.NEAREST)
     made_of = [p.library, p.weights_sha256, p.rules_sha256, p.guidance, p.attempts, p.others_sha256, device]
     hearts = dict(zip(p.subjects, i.label_maps, strict=True))

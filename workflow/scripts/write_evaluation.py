@@ -37,10 +37,13 @@ def main(snakemake):
     for name, chart in charts.items():
         with artifacts.atomic_path(o[name]) as path:
             path.write_bytes(page.png(chart))
-    held = acceptance_criteria.criteria(found["realism"], found["coupling"])
+    apart = {name: pd.read_csv(i[name], sep="\t") for name in ("variety", "whole_hearts") if i.get(name)}
+    card = read_card(i.bundle)
+    figures_of_card = acceptance_criteria.read_figures(p.card, card["weights_sha256"]) if p.card else None
+    held = acceptance_criteria.criteria(found | apart, figures_of_card)
     artifacts.write_text(o.summary, summary.markdown(found, held))
     found["headline"] = fidelity.headline(found["fidelity"])
-    artifacts.write_text(o.page, page.html(read_card(i.bundle), found, charts, held))
+    artifacts.write_text(o.page, page.html(card, found, charts, held))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from cardiocohort.runtime.errors import InputError
 REPOSITORY = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.parent for path in (REPOSITORY / "resources/anatomies").glob("*/anatomy.json"))
 TEMPLATES = sorted((REPOSITORY / "resources/anatomies").glob("*/templates/*.nii.gz"))
-AORTA = REPOSITORY / "resources/anatomies/aorta"
+AORTA, HEART = (REPOSITORY / "resources/anatomies" / name for name in ("aorta", "heart"))
+ATLAS = REPOSITORY / "resources/atlas/heart.safetensors"
 LIBRARY = REPOSITORY / "workflow/scripts/cardiocohort"
 ROOMS = ("population", "generation", "topology", "label_maps", "report")
 OF_HEARTS = "hearts only"  # in the docstring of a module
@@ -120,13 +121,32 @@ def test_labels_of_another_anatomy_are_an_error():
     knee, _ = read_anatomy(REPOSITORY / "resources/anatomies/knee/anatomy.json")
     with pytest.raises(InputError, match=r"another anatomy: femur, .* has ascending_aorta"):
         folder.check_same(knee, aorta, "config key 'bundle': b", AORTA)
-    with pytest.raises(InputError, match="another anatomy: myocardium"):
-        folder.check_atlas_of(REPOSITORY / "resources/atlas/heart.safetensors", aorta)
+    with pytest.raises(InputError, match=r"'prior\.templates'.*another anatomy: myocardium.*aorta' has asc"):
+        folder.check_atlas_of(ATLAS, aorta, Grid((96,) * 3, 2.0), AORTA / "anatomy.json")
     map_of_knee = REPOSITORY / "resources/anatomies/knee/templates/hra_male.nii.gz"
     with pytest.raises(InputError, match="label 4 is not in the anatomy"):
         check_labels_apart([map_of_knee], aorta, whole=False)
     with pytest.raises(InputError, match="no voxel of fibula"):
         check_labels_apart([AORTA / "templates/hra_male.nii.gz"], knee, whole=True)
+
+
+@pytest.mark.parametrize(("cells", "spacing_mm"), [(64, 2.0), (96, 1.5)])
+def test_an_atlas_of_another_grid_is_an_error(cells, spacing_mm):
+    heart, grid = read_anatomy(HEART / "anatomy.json")
+    folder.check_atlas_of(ATLAS, heart, grid, HEART / "anatomy.json")
+    other = f"{cells} x {cells} x {cells} voxels of {spacing_mm:g} mm"
+    with pytest.raises(InputError, match=rf"on 96 x 96 x 96 voxels of 2 mm; .*json has {other}\. Make"):
+        folder.check_atlas_of(ATLAS, heart, Grid((cells,) * 3, spacing_mm), HEART / "anatomy.json")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{}", b"no atlas of hearts"]
+)
+def test_a_file_that_is_no_atlas_is_an_error(tmp_path, content):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    heart, grid = read_anatomy(HEART / "anatomy.json")
+    with pytest.raises(InputError, match=r"'k': .*a\.safetensors is no atlas .*`snakemake atlas` makes one"):
+        folder.check_atlas_of(tmp_path / "a.safetensors", heart, grid, HEART / "anatomy.json", "k")
 
 
 @pytest.mark.parametrize("shape", [(60, 60, 60), (64, 64, 48)])

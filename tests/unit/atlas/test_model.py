@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.atlas import model, quality
 from cardiocohort.atlas.flow import Lattice
 from cardiocohort.atlas.registration import CELL
+from cardiocohort.runtime import batch_runner
 from cardiocohort.runtime.errors import InputError
 
 GRID = Grid((16, 16, 16), 4.0)
@@ -168,7 +170,8 @@ def test_hearts_of_a_family_are_rebuilt_from_the_others_and_strangers_are_not():
     fields = np.concatenate([family, stranger[None]])
     shape = model.fit(fields, template(), turns, GRID, CELL)
     hearts = [model.Drawer(shape, ANATOMY, GRID).labels(shape.coefficients(field)) for field in fields]
-    found = quality.generalisation(fields, hearts, list("abcdef"), shape, ANATOMY, GRID)
+    rated = quality.Rated(shape, fields, hearts, ANATOMY, GRID)
+    found = pd.DataFrame([row for i, name in enumerate("abcdef") for row in quality.rebuilt(rated, i, name)])
     last = found[(found["modes"] == 4) & (found["structure"] == "wall")].set_index("subject")["dice"]
     assert min(last["b"], last["d"]) > 0.97
     assert last["f"] < 0.8
@@ -179,10 +182,46 @@ def test_hearts_of_a_family_are_rebuilt_from_the_others_and_strangers_are_not():
 def test_specificity_is_small_where_samples_resemble_the_hearts():
     shape = fitted(5)
     hearts = [model.Drawer(shape, ANATOMY, GRID).labels(np.zeros(4))]
-    near = quality.specificity(shape, hearts, 3, 0, ANATOMY, GRID)
-    far = quality.specificity(shape, [np.roll(hearts[0], 4, axis=0)], 3, 0, ANATOMY, GRID)
+    near, far = (
+        pd.DataFrame([row for sample in range(3) for row in quality.drawn(rated, sample, 0)])
+        for rated in (
+            quality.Rated(shape, velocities(5), some, ANATOMY, GRID)
+            for some in (hearts, [np.roll(hearts[0], 4, axis=0)])
+        )
+    )
     assert near["nearest_mm"].max() < 4.0 < far["nearest_mm"].min()
     assert (near["least_jacobian"] > 0).all()
+
+
+def test_a_killed_rating_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    """Left-out and random hearts that are finished are kept, and the tables are those of one run."""
+    shape = fitted(4)
+    hearts = [model.Drawer(shape, ANATOMY, GRID).labels(np.zeros(3))] * 4
+    parts = (shape, velocities(4), hearts, ANATOMY, GRID)
+    tasks = quality.tasks(list("abcd"), 2, 0, "inputs")
+    assert [task.subject for task in tasks] == [
+        *(f"left_out-{name}" for name in "abcd"),
+        "sample-0000",
+        "sample-0001",
+    ]
+    whole = batch_runner.run_batch(tmp_path / "one", tasks, quality.work, 1, quality.open_rated, parts)
+
+    batch_runner.run_batch(tmp_path / "two", tasks[:5], quality.work, 1, quality.open_rated, parts)
+    made = []
+    monkeypatch.setattr(quality, "rebuilt", lambda *given: made.append(given))
+    again = batch_runner.run_batch(tmp_path / "two", tasks, quality.work, 1, quality.open_rated, parts)
+    assert not made
+    for name, table in quality.tables(whole).items():
+        pd.testing.assert_frame_equal(table, quality.tables(again)[name])
+        assert list(table.columns) == list(quality.COLUMNS[name])
+        assert len(table) > 0
+
+
+def test_of_many_hearts_some_spread_over_the_list_are_left_out():
+    tasks = quality.tasks([f"h{i}" for i in range(100)], 0, 0, "inputs")
+    indices = [task.payload[1] for task in tasks]
+    assert len(indices) == quality.MOST_HEARTS
+    assert (indices[0], indices[-1]) == (0, 99)
 
 
 def test_compactness_sums_to_one():

@@ -35,11 +35,25 @@ def test_the_standard_covariates_come_first_and_have_the_columns_of_every_cohort
     assert (known()["bsa_m2"].low, known()["bsa_m2"].high, known()["bsa_m2"].transform) == (0.2, 4.0, "log")
 
 
-def test_the_documentation_names_every_covariate():
+def test_the_documentation_shows_the_table_of_covariates_and_its_columns():
     text = (Path(__file__).resolve().parents[3] / "docs/cohort-table.md").read_text(encoding="utf-8")
     section = text.partition("## Covariates")[2].partition("## Constraints")[0]
-    for name in (*known(), *covariates.COLUMNS):
+    assert f"<!-- table: covariates -->\n{covariates.markdown(known())}\n<!-- end -->" in section, (
+        "python -m cardiocohort.evaluation.documents"
+    )
+    for name in covariates.COLUMNS:
         assert f"`{name}`" in section
+
+
+def test_a_row_of_the_documentation_has_names_kind_and_values():
+    lines = covariates.markdown(
+        known() | {"smoker": Covariate("smoker", "smokes", "categorical", "", levels=("no", "yes"))}
+    )
+    rows = {line.split(" | ")[0].strip("|` "): line for line in lines.splitlines()[2:]}
+    assert list(rows) == [*known(), "smoker"]
+    assert rows["bsa_m2"] == "| `bsa_m2` | `bsa` | numeric | 0.2 to 4 m² | body-surface area |"
+    assert rows["smoker"].startswith("| `smoker` | `smokes` | categorical | no, yes |")
+    assert "| categorical | any names |" in rows["nyha"]
 
 
 def test_no_covariate_can_have_the_name_of_a_column_that_tables_have():

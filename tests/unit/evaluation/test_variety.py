@@ -5,6 +5,7 @@ import pytest
 
 from cardiocohort.anatomy.moments import Moments
 from cardiocohort.evaluation import variety
+from cardiocohort.runtime.errors import InputError
 
 
 def hearts(n: int, spread: float, seed: int) -> Moments:
@@ -54,3 +55,12 @@ def test_the_groups_are_summed_up():
     groups = variety.by_group(rows[rows["sd_real"] > 1e-9]).set_index("group")
     assert list(groups.index) == list(variety.GROUPS)
     assert (groups["within"] == 1.0).all()
+
+
+def test_a_structure_without_a_spread_is_named_and_none_at_all_is_an_error(caplog):
+    samples, real = hearts(10, 1.0, 7), hearts(3, 1.0, 8)
+    real.volume_ml[0, 1] = 0.0
+    assert set(variety.table(samples, real, ("a", "b"), 20, 0)["structure"]) == {"a"}
+    assert "b: 10 samples and 2 real hearts have it" in caplog.text
+    with pytest.raises(InputError, match=r"no structure has a spread.*'evaluation\.real_hearts'"):
+        variety.table(samples, real[:2], ("a", "b"), 20, 0)

@@ -10,6 +10,7 @@ from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import LabelMap, centred, read_label_map, to_grid, write_volume
 from cardiocohort.atlas import flow, registration
 from cardiocohort.atlas import model as atlas_model
+from cardiocohort.cohort.covariates import known
 from cardiocohort.prior import deformation, reference_population, virtual_patients
 from cardiocohort.runtime.errors import InputError, SubjectError
 from heart_anatomy import CONVENTION, HEART, HEART_GRID
@@ -204,13 +205,52 @@ def test_a_map_that_cannot_be_trained_on_ends_itself_alone(source, tmp_path):
         reference_population.work_folder(source, tmp_path / "in.nii.gz", (str(tmp_path / "aorta.nii.gz"),))
 
 
-def test_every_map_that_is_trained_on_has_its_covariates(tmp_path):
-    reference = pd.DataFrame({"subject": ["a", "a", "b"], "structure": ["x", "y", "x"], "volume_ml": 1.0})
+REFERENCE = pd.DataFrame({"subject": ["a", "a", "b"], "structure": ["x", "y", "x"], "volume_ml": 1.0})
+
+
+def write_people(tmp_path, *lines):
     path = tmp_path / "people.tsv"
-    path.write_text("subject\tsex\tnote\nb\tmale\t-\na\tfemale\t-\nc\tmale\t-\n")
-    found = reference_population.with_covariates(reference, path)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_every_map_that_is_trained_on_has_its_covariates(tmp_path, caplog):
+    path = write_people(tmp_path, "subject\tsex\tnote", "b\tmale\t-", "a\tfemale\t-", "c\tmale\t-")
+    found = reference_population.with_covariates(REFERENCE, path, known())
     assert found["sex"].tolist() == ["female", "female", "male"]
     assert "note" not in found
-    path.write_text("subject\tsex\nb\tmale\n")
+    assert "columns note are not used" in caplog.text
+    path = write_people(tmp_path, "subject\tsex", "b\tmale")
     with pytest.raises(InputError, match=r"people.tsv, column 'subject': no row of a "):
-        reference_population.with_covariates(reference, path)
+        reference_population.with_covariates(REFERENCE, path, known())
+
+
+def test_a_covariate_of_the_users_table_enters_the_reference_table(tmp_path, caplog):
+    own = tmp_path / "own.tsv"
+    own.write_text("column\tkind\tlow\thigh\ngradient\tnumeric\t0\t300\n")
+    path = write_people(tmp_path, "subject\tgradient\theight_cm", "a\t40\t170", "b\t2.5\t181")
+    found = reference_population.with_covariates(REFERENCE, path, known(own))
+    assert found["gradient"].tolist() == [40.0, 40.0, 2.5]
+    assert found["height_cm"].tolist() == [170.0, 170.0, 181.0]
+    assert not caplog.text
+    path = write_people(tmp_path, "subject\tgradient", "a\t40", "b\t301")
+    with pytest.raises(InputError, match=r"people\.tsv, row 3, column 'gradient': 301.* is not in the range"):
+        reference_population.with_covariates(REFERENCE, path, known(own))
+
+
+def test_a_gap_names_the_users_file_and_row(tmp_path):
+    lines = ["subject\tsex\theight_cm", "c\t\t", "a\tmale\t170", "b\tmale\t"]
+    path = write_people(tmp_path, *lines)
+    with pytest.raises(
+        InputError, match=r"people\.tsv, row 4, column 'height_cm': the cell is empty; 1 of 2"
+    ):
+        reference_population.with_covariates(REFERENCE, path, known())
+    lines[-1] += "181"  # c, which nothing is trained on, may have gaps
+    found = reference_population.with_covariates(REFERENCE, write_people(tmp_path, *lines), known())
+    assert found["height_cm"].tolist() == [170.0, 170.0, 181.0]
+
+
+def test_two_values_of_one_subject_are_an_error(tmp_path):
+    path = write_people(tmp_path, "subject\tsex", "a\tmale", "b\tmale", "a\tfemale")
+    with pytest.raises(InputError, match=r"people\.tsv, row 4, column 'sex': 'female' is not what"):
+        reference_population.with_covariates(REFERENCE, path, known())

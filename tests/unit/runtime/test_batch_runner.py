@@ -67,6 +67,30 @@ def test_what_the_initializer_returns_is_the_first_argument_of_work(tmp_path, th
     assert [(folder / f"s{n}.txt").read_text() for n in (1, 2)] == ["5", "10"]
 
 
+def cannot_open(error):
+    raise error
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("error", [InputError("atlas.safetensors: of another grid"), ValueError("a fault")])
+def test_an_error_of_the_initializer_reaches_the_caller_as_itself(tmp_path, threads, error):
+    """Not as a process that was killed, which asks for more memory."""
+    with pytest.raises(type(error), match=str(error)):
+        batch_runner.run_batch(
+            tmp_path / "batch", tasks_of([1, 2, 3]), multiply, threads, cannot_open, (error,)
+        )
+    assert not list((tmp_path / "batch").glob("*.txt"))
+
+
+def end_its_process(error):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_initializer_that_is_killed_ends_the_job(tmp_path):
+    with pytest.raises(KilledError, match="killed"):
+        batch_runner.run_batch(tmp_path / "batch", tasks_of([1, 2]), multiply, 2, end_its_process, ("",))
+
+
 def test_a_failing_subject_ends_alone(tmp_path):
     records = batch_runner.run_batch(tmp_path / "batch", tasks_of([1, -5, 2]), double)
     assert [(r["verdict"], r["reason"]) for r in records] == [

@@ -12,6 +12,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from struct import error as StructError
 from struct import unpack
 
 from ..runtime.errors import InputError
@@ -89,13 +90,31 @@ def of_hearts(anatomy: Anatomy) -> bool:
     return set(OF_HEARTS) <= set(anatomy.structures)
 
 
-def check_atlas_of(path: str | Path, own: Anatomy) -> None:
-    """InputError for an atlas (.safetensors) of other structures than those of the anatomy."""
+def check_atlas_of(
+    path: str | Path, own: Anatomy, grid: Grid, anatomy_file: str | Path, key: str = "prior.templates"
+) -> None:
+    """InputError for an atlas (.safetensors) of other structures or another grid than those of the anatomy.
+
+    Reads the header alone, since the Snakefile may not import torch. `key` is the config key that names it.
+    """
+    what = f"config key {key!r}: {path}"
     try:
         with open(path, "rb") as file:
             (size,) = unpack("<Q", file.read(8))
             header = json.loads(file.read(min(size, 2**24)))
-        structures = json.loads(header["__metadata__"]["atlas"])["structures"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"config key 'prior.templates': {path} is no atlas ({error!r})") from None
-    check_same(Anatomy(tuple(structures), ()), own, f"config key 'prior.templates': {path}", "")
+        about = json.loads(header["__metadata__"]["atlas"])
+        structures, spacing_mm = tuple(about["structures"]), float(about["spacing_mm"])
+        shape = tuple(map(int, header["template"]["shape"]))
+    except (OSError, ValueError, KeyError, TypeError, StructError) as error:
+        raise InputError(f"{what} is no atlas ({error!r}); `snakemake atlas` makes one") from None
+    check_same(Anatomy(structures, ()), own, what, Path(anatomy_file).parent)
+    if shape != tuple(grid.shape) or spacing_mm != grid.spacing_mm:
+        raise InputError(
+            f"{what} is an atlas on {_voxels(shape, spacing_mm)}; the grid of {anatomy_file} has "
+            f"{_voxels(grid.shape, grid.spacing_mm)}. Make the atlas on this grid (`snakemake atlas`), or "
+            "set the config key 'anatomy' to the one that it was made with"
+        )
+
+
+def _voxels(shape: tuple[int, ...], spacing_mm: float) -> str:
+    return f"{' x '.join(map(str, shape))} voxels of {spacing_mm:g} mm"

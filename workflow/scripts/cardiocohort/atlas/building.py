@@ -124,6 +124,7 @@ def write_examples(folder: Path, shape: ShapeModel, seed: int, anatomy: Anatomy,
         write_label_map(folder / f"{name}.nii.gz", drawer.labels(coefficients), grid)
         listed = artifacts.listing(folder, f"{name}.nii.gz")
         rows.append({"name": name, "kind": kind, "mode": mode, "sd": sd} | listed)
+        log.info("example %d: %s", len(rows), name)
 
     none = np.zeros(len(shape.variances))
     write("mean", "mean", 0, 0.0, none)

@@ -4,7 +4,9 @@ The three figures of Davies, Twining and Taylor (Statistical Models of Shape, 20
 of modes.
 """
 
-import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,13 +15,20 @@ from scipy import ndimage
 
 from ..anatomy.labels import Anatomy, Grid
 from ..metrics.overlap import dice, surface_distance_mm
+from ..runtime import artifacts
+from ..runtime.batch_runner import Task
+from ..runtime.outcomes import Outcome
 from . import flow, registration
 from .flow import Lattice
 from .model import Drawer, ShapeModel, fit
 
-log = logging.getLogger(__name__)
 COUNTS = (0, 1, 2, 4, 6, 9, 12, 16, 20, 30, 50)  # modes
 MOST_HEARTS = 30  # that are left out one by one, and that samples are compared with
+LEFT_OUT, SAMPLE = "left_out", "sample"
+COLUMNS = {
+    "generalisation": ("subject", "modes", "structure", "dice", "distance_mm"),
+    "specificity": ("sample", "modes", "nearest_mm", "least_jacobian"),
+}
 
 
 def compactness(model: ShapeModel) -> pd.DataFrame:
@@ -36,64 +45,115 @@ def compactness(model: ShapeModel) -> pd.DataFrame:
     )
 
 
-def generalisation(
-    velocities: np.ndarray,
-    hearts: list[np.ndarray],
-    names: list[str],
-    model: ShapeModel,
-    a: Anatomy,
-    grid: Grid,
-) -> pd.DataFrame:
-    """Every heart rebuilt from the modes of all others: Dice and surface distance by number of modes.
-
-    velocities (N, 3, X, Y, Z) mm on registration's cells; hearts: labels (X, Y, Z) in the template's pose,
-    and their names. Of more than MOST_HEARTS hearts, as many spread over the list are left out.
+@dataclass(frozen=True)
+class Rated:
+    """A model and what it is made of: velocities (N, 3, X, Y, Z) mm on registration's cells, and labels
+    (X, Y, Z) of the hearts in the template's pose.
     """
-    n, rows = len(hearts), []
-    for i in _spread(n, MOST_HEARTS):
-        others = np.arange(n) != i
-        reduced = fit(velocities[others], model.template, model.rotations[others], grid, model.cell)
-        drawer = Drawer(reduced, a, grid)
-        own = flow.upsampled(torch.from_numpy(velocities[i]).float(), reduced.mean.shape[1:]).numpy()
-        coefficients = reduced.coefficients(own)
-        for count in _counts(len(coefficients)):
-            labels = drawer.labels(coefficients[:count])
-            figures = {"dice": dice(labels, hearts[i], a)}
-            figures["distance_mm"] = surface_distance_mm(labels, hearts[i], a, grid.spacing_mm)
-            for k, structure in enumerate(a.structures):
-                rows.append({"subject": names[i], "modes": count, "structure": structure}
-                            | {name: values[k] for name, values in figures.items()})  # fmt: skip
-        log.info("%s left out of %d hearts", names[i], n)
-    return pd.DataFrame(rows)
+
+    model: ShapeModel
+    velocities: np.ndarray
+    hearts: list[np.ndarray]
+    anatomy: Anatomy
+    grid: Grid
+
+    @cached_property
+    def drawer(self) -> Drawer:
+        return Drawer(self.model, self.anatomy, self.grid)
+
+    @cached_property
+    def chambers(self) -> list[int]:
+        return [self.anatomy.label(name) for name in self.anatomy.centred_on]
+
+    @cached_property
+    def real(self) -> list[list[np.ndarray]]:
+        """Of up to MOST_HEARTS hearts, the distances from the surfaces of their chambers."""
+        n = len(self.hearts)
+        return [_distances(self.hearts[i], self.chambers, self.grid) for i in _spread(n, MOST_HEARTS)]
 
 
-def specificity(
-    model: ShapeModel, hearts: list[np.ndarray], samples: int, seed: int, a: Anatomy, grid: Grid
-) -> pd.DataFrame:
-    """How far random hearts of the model lie from the nearest real one, by number of modes.
+def open_rated(*parts) -> Rated:
+    """Initializer of a worker; one thread, so that figures do not depend on their number."""
+    torch.set_num_threads(1)
+    return Rated(*parts)
+
+
+def tasks(subjects: list[str], samples: int, seed: int, inputs: str) -> list[Task]:
+    """One task per left-out heart and per random heart, for `batch_runner.run_batch`.
+
+    Of more than MOST_HEARTS subjects, as many spread over the list are left out.
+    """
+    left_out = [(LEFT_OUT, int(i), subjects[i]) for i in _spread(len(subjects), MOST_HEARTS)]
+    drawn = [(SAMPLE, index, seed) for index in range(samples)]
+    named = {f"{LEFT_OUT}-{payload[2]}": payload for payload in left_out}
+    named |= {f"{SAMPLE}-{payload[1]:04d}": payload for payload in drawn}
+    return [
+        Task(name, f"{name}.tsv", artifacts.digest([inputs, name, payload]), payload)
+        for name, payload in named.items()
+    ]
+
+
+def work(r: Rated, path: Path, payload: tuple) -> dict:
+    """Write the rows of one task, which are also in its record."""
+    kind, index, of = payload
+    rows = rebuilt(r, index, of) if kind == LEFT_OUT else drawn(r, index, of)
+    with artifacts.atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False)
+    return {"verdict": Outcome.ACCEPTED, "reason": "", "rows": rows}
+
+
+def tables(records: list[dict]) -> dict[str, pd.DataFrame]:
+    """generalisation.tsv and specificity.tsv of the records of `work`."""
+    kinds = {"generalisation": LEFT_OUT, "specificity": SAMPLE}
+    return {
+        name: pd.DataFrame(
+            [row for record in records if record["subject"].startswith(kind) for row in record["rows"]],
+            columns=COLUMNS[name],
+        )
+        for name, kind in kinds.items()
+    }
+
+
+def rebuilt(r: Rated, left_out: int, name: str) -> list[dict]:
+    """Generalisation: one heart rebuilt from the modes of all others, Dice and surface distance by their
+    number.
+
+    Only the modes leave the heart out. The template and the registrations have seen it.
+    """
+    others = np.arange(len(r.hearts)) != left_out
+    reduced = fit(r.velocities[others], r.model.template, r.model.rotations[others], r.grid, r.model.cell)
+    drawer, rows = Drawer(reduced, r.anatomy, r.grid), []
+    own = torch.from_numpy(r.velocities[left_out]).float()
+    coefficients = reduced.coefficients(flow.upsampled(own, reduced.mean.shape[1:]).numpy())
+    for count in _counts(len(coefficients)):
+        labels = drawer.labels(coefficients[:count])
+        overlap = dice(labels, r.hearts[left_out], r.anatomy)
+        distance = surface_distance_mm(labels, r.hearts[left_out], r.anatomy, r.grid.spacing_mm)
+        for k, structure in enumerate(r.anatomy.structures):
+            values = (name, count, structure, float(overlap[k]), float(distance[k]))
+            rows.append(dict(zip(COLUMNS["generalisation"], values, strict=True)))
+    return rows
+
+
+def drawn(r: Rated, sample: int, seed: int) -> list[dict]:
+    """Specificity: how far a random heart of the model lies from the nearest real one, by number of modes.
 
     The distance is the mean over the surfaces of the structures that the anatomy is centred on, from the
-    sample to the real heart. Every sample's least Jacobian stands beside it.
+    sample to the real heart. The sample's least Jacobian stands beside it.
     """
-    drawer, rows = Drawer(model, a, grid), []
-    chambers = [a.label(name) for name in a.centred_on]
-    real = [_distances(hearts[i], chambers, grid) for i in _spread(len(hearts), MOST_HEARTS)]
-    cells = Lattice.of(grid, registration.CELL)
-    for sample in range(samples):
-        coefficients = model.draw(np.random.default_rng(np.random.SeedSequence([seed, sample])))
-        for count in _counts(len(coefficients))[1:]:
-            displacement = model.displacement(coefficients[:count], grid)
-            labels = drawer.template.labels(displacement)
-            surfaces = [_surface(labels == k) for k in chambers]
-            means = [
-                np.mean([d[*at].mean() for d, at in zip(each, surfaces, strict=True) if len(at[0])])
-                for each in real
-            ]
-            least = float(flow.jacobian(displacement, cells).min())
-            rows.append(
-                {"sample": sample, "modes": count, "nearest_mm": float(min(means)), "least_jacobian": least}
-            )
-    return pd.DataFrame(rows)
+    cells, rows = Lattice.of(r.grid, registration.CELL), []
+    coefficients = r.model.draw(np.random.default_rng(np.random.SeedSequence([seed, sample])))
+    for count in _counts(len(coefficients))[1:]:
+        displacement = r.model.displacement(coefficients[:count], r.grid)
+        labels = r.drawer.template.labels(displacement)
+        surfaces = [_surface(labels == k) for k in r.chambers]
+        means = [
+            np.mean([d[*at].mean() for d, at in zip(each, surfaces, strict=True) if len(at[0])])
+            for each in r.real
+        ]
+        values = (sample, count, float(min(means)), float(flow.jacobian(displacement, cells).min()))
+        rows.append(dict(zip(COLUMNS["specificity"], values, strict=True)))
+    return rows
 
 
 def _counts(modes: int) -> list[int]:

@@ -6,7 +6,7 @@ resources/covariates.tsv lists the covariates of every run; a table of the user 
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,13 +197,34 @@ def _is_level(text: str) -> bool:
     return bool(LEVEL.fullmatch(text)) and text != "any"
 
 
+def markdown(known: Mapping[str, Covariate]) -> str:
+    """Covariates as a Markdown table, for the documents."""
+    lines = [
+        "| column of the reference table | column of the cohort table | kind | values | description |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for c in known.values():
+        values = (
+            f"{c.low:g} to {c.high:g} {c.unit}".strip() if c.numeric else ", ".join(c.levels) or "any names"
+        )
+        cells = (f"`{c.column}`", f"`{c.cohort_column}`", c.kind, values.replace("m2", "m²"), c.description)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # ---- columns of tables of people
 
 
-def read_table(path: str | Path, columns: dict[str, str], known: Mapping[str, Covariate]) -> pd.DataFrame:
+def read_table(
+    path: str | Path,
+    columns: dict[str, str],
+    known: Mapping[str, Covariate],
+    among: Collection[str] | None = None,
+) -> pd.DataFrame:
     """A table of people, one row per subject and structure: `columns`, then those of `known` that it has.
 
-    Levels come as text. Raises InputError naming file, row and column for a value that is missing or not
+    Levels come as text. Rows of other subjects than those `among` which it is read are left out, unchecked.
+    Raises InputError naming file, row and column for a value that is missing or not
     allowed, and for subjects with two values.
     """
     names = tables.column_names(path)
@@ -213,6 +234,8 @@ def read_table(path: str | Path, columns: dict[str, str], known: Mapping[str, Co
         frame = tables.read_table(path, kinds, alone=set(columns) <= set(names))
     else:
         frame = tables.read_table(path, columns | {c.column: "str" for c in present if not c.numeric})
+    if among is not None:
+        frame = frame[frame["subject"].isin(list(among))].copy()
     for covariate in present:
         frame[covariate.column] = _checked(path, frame, covariate)
     return frame[[*columns, *(c.column for c in present)]]

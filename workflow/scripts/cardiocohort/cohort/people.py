@@ -5,7 +5,7 @@ Owned by the population stage; light, because the Snakefile imports it.
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from difflib import get_close_matches
 from itertools import product
@@ -38,6 +38,22 @@ def read_people(path: str | Path, known: Mapping[str, Covariate]) -> pd.DataFram
     frame = covariates.read_table(path, {"subject": "str"}, known)
     if frame.empty:
         raise InputError(f"{path}: the reference table has no rows")
+    return frame.drop_duplicates("subject").reset_index(drop=True)
+
+
+def of_subjects(path: str | Path, subjects: Collection[str], known: Mapping[str, Covariate]) -> pd.DataFrame:
+    """Covariates of the label maps that a prior is trained on: one row per subject, `subject` first.
+
+    path: the table of config key `prior.covariates`. Rows of other subjects are not read. Raises InputError
+    naming file, row and column for a gap or a value that is not allowed, and for subjects without a row.
+    """
+    frame = covariates.read_table(path, {"subject": "str"}, known, among=subjects)
+    lacking = sorted(set(subjects) - set(frame["subject"]))
+    if lacking:
+        raise InputError(
+            f"{path}, column 'subject': no row of {', '.join(lacking[:5])} ({len(lacking)} are missing); "
+            "every label map that is trained on needs one, or take these maps out of the folder"
+        )
     return frame.drop_duplicates("subject").reset_index(drop=True)
 
 

@@ -310,7 +310,8 @@ class Prior:
     )
     covariates: str | None = key(
         None,
-        "TSV with subject and any covariates (resources/covariates.tsv) of the label maps; null knows none.",
+        "TSV with subject and any covariates (resources/covariates.tsv, `covariates_table`) of the label "
+        "maps; null knows none.",
         minLength=1,
     )
     templates: dict = key(

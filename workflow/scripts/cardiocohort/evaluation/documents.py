@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..anatomy.bundle_metadata import read_card
 from ..cohort import covariates, people
 from ..prior.published import assumptions
 from ..runtime.errors import InputError
@@ -53,12 +54,18 @@ def markdown_tables() -> dict[str, str]:
     # of the baseline's run, the left-out template is not shown
     baseline["realism"] = baseline["realism"].query("reference == 'reference'")
     known = covariates.known()
-    criteria = acceptance_criteria.criteria(shipped["realism"], shipped["coupling"])
+    criteria = acceptance_criteria.criteria(
+        shipped,
+        acceptance_criteria.read_figures(
+            BUNDLE / "card.json", read_card(BUNDLE / "bundle.json")["weights_sha256"]
+        ),
+    )
     return {
         **{name: WRITERS[name](table) for name, table in shipped.items()},
         **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
         "acceptance_criteria": summary.acceptance(criteria),
         "assumptions": assumptions(RELATIONS),
+        "covariates": covariates.markdown(known),
         "overview": summary.overview(shipped),
         "population": people.markdown(
             people.described(people.read_people(BUNDLE / "reference_moments.parquet", known), known), known

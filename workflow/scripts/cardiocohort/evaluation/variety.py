@@ -1,11 +1,17 @@
 """variety.tsv: do samples vary as real hearts do? Spread of moments by structure (evaluation stage)."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 
 from ..anatomy.moments import Moments, to_vector
+from ..runtime.errors import InputError
 from .intervals import LEVEL, bootstrap_rows
 
+log = logging.getLogger(__name__)
+
+FEWEST = 3  # hearts of a set, to have a spread
 BAR = 0.25  # a spread within 25 % of that of real hearts
 GROUPS = {
     "centroid": ("x", "y", "z"),
@@ -52,14 +58,16 @@ def table(
     """One row per structure and entry: spread of samples (N, K) over that of real hearts (M, K).
 
     Hearts without a structure are left out of its rows. low and high: 95 %, both sets resampled. within: the
-    ratio is within the bar; a structure that fewer than three hearts of a set have gets no row.
+    ratio is within the bar; a structure that fewer than FEWEST hearts of a set have gets no row.
+    InputError where that leaves none.
     """
-    rows = []
+    rows, counts = [], {}
     for k, structure in enumerate(structures):
         sets = [m[:, k] for m in (samples, real)]
         sets = [entries(m[np.asarray(m.volume_ml) > 0]) for m in sets]
         n, m = (len(values["x"]) for values in sets)
-        if min(n, m) < 3:
+        if min(n, m) < FEWEST:
+            counts[structure] = (n, m)
             continue
         drawn = [list(bootstrap_rows(size, resamples, seed)) for size in (n, m)]
         for group, names in GROUPS.items():
@@ -88,6 +96,15 @@ def table(
                         "n_real": m,
                     }
                 )
+    for structure, (n, m) in counts.items():
+        log.warning(
+            "%s: %d samples and %d real hearts have it; a spread needs %d of each", structure, n, m, FEWEST
+        )
+    if not rows:
+        raise InputError(
+            f"no structure has a spread: each needs {FEWEST} samples and {FEWEST} real hearts that have it "
+            "(config keys 'evaluation.samples.unguided' and 'evaluation.real_hearts')"
+        )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -6,6 +6,7 @@ topology gate is never used.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,20 +20,19 @@ from ..anatomy.folder import Variation
 from ..anatomy.label_map import read_label_map, to_grid, write_label_map
 from ..anatomy.labels import Anatomy, Grid
 from ..atlas import model as atlas_model
-from ..cohort.covariates import known
+from ..cohort import people
+from ..cohort.covariates import STANDARD, Covariate
 from ..label_maps.on_grid import read_on_grid
 from ..label_maps.reading import Convention
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
-from ..runtime.errors import InputError, SubjectError
+from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome, ending_of
-from ..runtime.tables import read_table
 from . import virtual_patients
 from .deformation import OF_ONE_HEART, DeformationSettings, Growth, Template, deform, make_template
 
 log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 8
-COVARIATES = tuple(known())
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _of_a_patient(s: Source, rng: np.random.Generator) -> tuple[Growth, dict]:
         {s.anatomy.label(name): factor for name, factor in patient.vessel_factors.items()},
         patient.septal_growth,
     )
-    return growth, {name: getattr(patient, name) for name in COVARIATES if hasattr(patient, name)}
+    return growth, {name: getattr(patient, name) for name in STANDARD}
 
 
 def _varied(s: Source, rng: np.random.Generator) -> Growth:
@@ -171,20 +171,17 @@ def _accept(s: Source, path: Path, labels: np.ndarray) -> dict:
     return {"verdict": Outcome.ACCEPTED, "reason": "", "repairs": list(repairs), "moments": columns}
 
 
-def with_covariates(reference: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """`reference` with the covariates of a table by subject; InputError for a subject that it lacks."""
-    covariates = read_table(path, {"subject": "str"}).drop_duplicates("subject")
-    columns = ["subject", *(name for name in COVARIATES if name in covariates)]
-    lacking = sorted(set(reference["subject"]) - set(covariates["subject"]))
-    if lacking:
-        raise InputError(
-            f"{path}, column 'subject': no row of {', '.join(lacking[:5])} ({len(lacking)} are missing); "
-            "every label map that is trained on needs one, or take these maps out of the folder"
-        )
-    unused = [name for name in covariates if name not in columns]
-    if unused:
-        log.warning("%s: columns that no shipped covariate has are not used: %s", path, ", ".join(unused))
-    return reference.merge(covariates[columns], on="subject", how="left")
+def with_covariates(
+    reference: pd.DataFrame, path: str | Path, known: Mapping[str, Covariate]
+) -> pd.DataFrame:
+    """`reference` with the covariates `known` that a table has by subject.
+
+    InputError naming file, row and column for a subject without a row or a value (`people.of_subjects`).
+    """
+    covariates = people.of_subjects(path, set(reference["subject"]), known)
+    if unused := people.unknown_columns(path, known):
+        log.warning("%s", unused)
+    return reference.merge(covariates, on="subject", how="left")
 
 
 def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -196,7 +193,7 @@ def tables(records: list[dict], anatomy: Anatomy, held_out_share: float) -> tupl
     accepted = [r for r in records if r["verdict"] == Outcome.ACCEPTED]
     rows = []
     for record in accepted:
-        covariates = {name: record[name] for name in COVARIATES if name in record}
+        covariates = {name: record[name] for name in STANDARD if name in record}
         for i, structure in enumerate(anatomy.structures):
             values = {name: column[i] for name, column in record["moments"].items()}
             rows.append({"subject": record["subject"], "structure": structure, **values, **covariates})

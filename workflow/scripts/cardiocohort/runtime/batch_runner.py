@@ -49,10 +49,10 @@ def run_batch(
     comes back as a list of file, size and sha256; without all of them whole nothing is reused. It may raise
     SubjectError, which becomes its ending's columns (verdict, reason, detail) and is not cached. Every record
     gets subject, file, size, sha256 (the last three empty on failure). What `initializer(*initargs)` returns,
-    once per process, is then the first argument of `work`. `work` and `initializer` are module-level
-    functions: with threads > 1 they run in child processes. With group > 0, for devices
-    that are fast on many subjects at once, `work` takes lists of up to `group` paths and payloads and
-    returns a list of records, with a SubjectError in place of a record that could not be made.
+    once per process, is then the first argument of `work`; what it raises ends the batch. `work` and
+    `initializer` are module-level functions: with threads > 1 they run in child processes. With group > 0,
+    for devices that are fast on many subjects at once, `work` takes lists of up to `group` paths and
+    payloads and returns a list of records, with a SubjectError in place of a record that could not be made.
     """
     folder = Path(folder)
     with artifacts.batch_lock(folder):
@@ -114,18 +114,25 @@ def _open(initializer, initargs) -> tuple:
     return (initializer(*initargs),) if initializer else ()
 
 
-_opened: tuple = ()  # of a child process: what its initializer returned
+# of a child process: what its initializer returned, or the error that it ended with
+_opened: tuple = ()
+_not_opened: Exception | None = None
 
 
 def _start_worker(initializer, initargs, logging_arguments: tuple) -> None:
-    global _opened
+    global _opened, _not_opened
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; the parent reports it
     if logging_arguments:
         script.start_logging(*logging_arguments)
-    _opened = _open(initializer, initargs)
+    try:
+        _opened = _open(initializer, initargs)
+    except Exception as error:  # raised here it would break the pool, as a killed process does
+        _not_opened = error
 
 
 def _make_in_worker(folder: Path, tasks: list[Task], work) -> tuple[list[tuple[Task, dict]], float]:
+    if _not_opened:
+        raise _not_opened
     return _make_group(folder, tasks, work, _opened)
 
 
