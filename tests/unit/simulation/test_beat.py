@@ -207,6 +207,17 @@ def test_strains_and_motion_of_a_uniform_deformation(tmp_path):
     trace = np.trace(((np.eye(3) + change).T @ (np.eye(3) + change) - np.eye(3)) / 2)
     assert rows.query("time_s > 0")[names].sum(axis=1).to_numpy() == pytest.approx(trace)
     assert set(rows["aha"]) == set(np.unique(model.coordinates.aha))
+    # the whole wall's mean is that of its segments, by their muscle: of all tets with directions
+    left = rows[rows["aha"] <= 17].query("time_s > 0")
+    wall = model.tet_volumes_mm3[model.coordinates.aha <= 17].sum() / 1000
+    assert left["muscle_ml"].sum() == pytest.approx(wall)
+    for systole, sum_of_strains in ((0.2, trace), (0.1, 0.0)):
+        found = beat_output.end_systolic(rows.to_dict("records"), systole)
+        assert sum(found.values()) == pytest.approx(sum_of_strains, abs=1e-9)
+    expected = (left["longitudinal"] * left["muscle_ml"]).sum() / wall
+    found = beat_output.end_systolic(rows.to_dict("records"), 0.25)["lv_longitudinal_strain"]
+    assert found == pytest.approx(expected)
+    assert np.isnan(beat_output.end_systolic([], 0.1)["lv_radial_strain"])
     beat_output.write_motion(tmp_path / "motion.vtu", model, moved, np.array([0.0, 0.3]))
     grid = pyvista.read(tmp_path / "motion.vtu")
     assert grid.point_data["displacement_01"] == pytest.approx(moved[1], abs=1e-5)
