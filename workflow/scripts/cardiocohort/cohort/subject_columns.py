@@ -238,8 +238,9 @@ TEMPLATES = (
     _of_a_beat("cardiac_output_l_min", "L/min", "stroke volume of the left ventricle times the heart rate"),
     *(_of_a_beat(f"lv_{name}_strain", NO_UNIT,
         f"mean {name} Green-Lagrange strain of the LV's wall, segments 1 to 17, at end-systole, from "
-        "end-diastole, weighted by volume; end-systole is the frame of strains.tsv nearest to the least "
-        "volume of the left ventricle in the last beat")
+        "end-diastole, weighted by volume. End-systole is the frame of strains.tsv nearest to the end of "
+        "the left ventricle's ejection in the last beat: the first moment with its least volume, within "
+        "0.1 % of the stroke volume")
       for name in ("longitudinal", "circumferential", "radial")),
     _simulated("max_displacement_mm", "mm", "largest displacement of a node at the full load"),
     _simulated("min_j", NO_UNIT, "least volume change J of an element", "run"),

@@ -17,6 +17,7 @@ from ..plotting.style import STYLE, plt
 LOOPS, STRAINS, MOTION, FIGURE = "loops.tsv", "strains.tsv", "motion.vtu", "beat.png"
 DIRECTIONS = ("longitudinal", "radial", "circumferential")  # of strains
 FRAMES = 30
+SAME_VOLUME = 1e-3  # of the stroke volume: what closed valves leak while the muscle relaxes is far less
 LEFT, RIGHT, PALE = "#35638f", "#c4622d", "0.8"
 
 
@@ -77,6 +78,17 @@ def strains(model: BiventricularModel, moved: list[np.ndarray], times: np.ndarra
                 means["muscle_ml"] = float(weights.sum()) / 1000.0
                 rows.append({"time_s": float(time), "aha": number} | means)
     return rows
+
+
+def end_systole(times: np.ndarray, volumes_ml: np.ndarray) -> float:
+    """Time at which a ventricle has ejected: the first one with its least volume, within SAME_VOLUME.
+
+    times, volumes_ml (T,) of a beat. Until the next valve opens the volume stays as it is, so that rounding
+    would choose among these times; the muscle deforms meanwhile.
+    """
+    volumes = np.asarray(volumes_ml, dtype=float)
+    ejected = volumes <= volumes.min() + SAME_VOLUME * np.ptp(volumes)
+    return float(np.asarray(times)[ejected.argmax()])
 
 
 def end_systolic(rows: list[dict], systole: float) -> dict[str, float]:

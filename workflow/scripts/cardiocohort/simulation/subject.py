@@ -141,7 +141,8 @@ def beat_heart(
         for place in shown:
             vector[:] = beats.moments[place].state
             moved.append(measures.ten_node_displacements(stated, model, order))
-    systole = times[np.argmin([moment.loop[V_LV] for moment in beats.moments])] - times[0]
+    volumes = np.array([moment.loop[V_LV] for moment in beats.moments])
+    systole = beat_output.end_systole(times, volumes) - times[0]
     times = times[shown] - times[0]
     strains = beat_output.strains(model, moved, times)
     output.write_rows(folder / beat_output.LOOPS, beats.rows)
