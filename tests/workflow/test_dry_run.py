@@ -95,6 +95,14 @@ BAD = {
         ["endpoints={primary: {left_ventricle_volume: {}}}"],
         ["'endpoints.primary.left_ventricle_volume'", "did you mean", "left_ventricle_volume_ml"],
     ),
+    "endpoint of a beat": (
+        ["endpoints={primary: {simulation_lv_ef: {}}}"],
+        ["'endpoints.primary.simulation_lv_ef'", "simulation.cycle.beats: 0", "{cycle: {beats: 10}}"],
+    ),
+    "endpoint of the unloading": (
+        ["endpoints={primary: {simulation_image_residual_mm: {}}}"],
+        ["simulation_image_residual_mm'", "simulation.reference: image", "{reference: unloaded}"],
+    ),
     "unknown key": (["batchsize=3"], ["'batchsize'", "batch_size"]),
     "unknown format": (["formats=[stl]"], ["'formats'", "'stl'", "opencarp", "vtu"]),
     "format without cavities": (
@@ -213,6 +221,31 @@ def test_hearts_that_cannot_be_used_are_refused_before_any_job(workdir, target, 
         assert part in run.stdout
     assert "Traceback" not in run.stdout
     assert "job " not in run.stdout
+
+
+SIMULATED = "endpoints={primary: {simulation_rv_loaded_ml: {}}}"
+UNSIMULATED = {
+    "simulated trial of other meshes": (
+        ["meshing={domain: labels}", "formats=[vtu]"],
+        ["'meshing.domain'", "trial with endpoint simulation_rv_loaded_ml", "'labels'", "set biventricular"],
+    ),
+    "simulated trial of unknown arms": (
+        ["simulation={cycle: {contractility: {smal: 0.5}}}"],
+        ["'simulation.cycle.contractility'", "'smal' is no arm", "small, large"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "message"), UNSIMULATED.values(), ids=UNSIMULATED)
+def test_a_trial_that_simulates_is_checked_as_simulations_are(workdir, config, message):
+    run = dry(workdir, SIMULATED, *config, target="trial")
+    assert run.returncode != 0
+    for part in message:
+        assert part in run.stdout
+    assert "Traceback" not in run.stdout
+    # the same hearts and keys, compared by what needs no simulation
+    measured = SIMULATED.replace("simulation_rv_loaded_ml", "right_ventricle_volume_ml")
+    assert dry(workdir, measured, *config, target="trial").returncode == 0
 
 
 def test_a_file_of_no_batch_is_named_with_the_batches(workdir):

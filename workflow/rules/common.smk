@@ -322,13 +322,18 @@ def in_results(path):
     return Path(str(path).replace(plan.COHORT, folder)).exists()
 
 
+def trial_simulates():
+    """Whether a trial is run whose endpoints are simulated."""
+    return requested("trial") and bool(SIMULATED_ENDPOINTS)
+
+
 @cache
 def simulated():
     """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
 
     All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
     """
-    if requested("simulate") or (requested("trial") and SIMULATED_ENDPOINTS):
+    if requested("simulate") or trial_simulates():
         return plan.stage_tables("simulations", simulation_batches())
     # with one subject per batch there are many: they are not listed where none has been simulated
     if not in_results(f"{plan.COHORT}/simulations"):
@@ -454,6 +459,12 @@ if WITH_COHORT:
     REFERENCE = located("reference_table") or BUNDLE_MOMENTS
     TARGETS_TABLE = located("targets_table")
     WITH_TABLE = not SETTINGS["label_maps"]
+    SIMULATED_ENDPOINTS = [
+        column
+        for kind in ("primary", "secondary")
+        for column in SETTINGS["endpoints"][kind]
+        if column.startswith(subject_columns.SIMULATION)
+    ]
     WITH_ENDPOINTS = bool(
         SETTINGS["endpoints"]["primary"] or SETTINGS["endpoints"]["secondary"]
     )
@@ -492,7 +503,7 @@ if WITH_COHORT:
             check_arms(SETTINGS, plan.arms_of(BATCHES))
             if WITH_ENDPOINTS or requested("trial"):
                 endpoints.check(
-                    SETTINGS["endpoints"],
+                    SETTINGS,
                     subjects_have,
                     plan.arms_of(BATCHES),
                     plan.sizes_of(BATCHES),

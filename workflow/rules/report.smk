@@ -36,12 +36,6 @@ PAGE_PARTS = [
     for path in sorted((WORKFLOW / "scripts/cardiocohort/report").glob(pattern))
 ]
 ENVIRONMENTS = sorted(map(str, (REPOSITORY / "envs").glob("*.yaml")))
-SIMULATED_ENDPOINTS = [
-    column
-    for kind in ("primary", "secondary")
-    for column in SETTINGS["endpoints"][kind]
-    if column.startswith(subject_columns.SIMULATION)
-]
 
 
 localrules:

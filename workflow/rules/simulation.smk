@@ -18,23 +18,26 @@ localrules:
     verify_solver,
 
 
-for target in ("simulate", "paired_comparison", "refinement_study"):
-    if requested(target):
-        with plain_errors():
-            check_biventricular(SETTINGS, target)
+SIMULATING = [
+    target
+    for target in ("simulate", "paired_comparison", "refinement_study")
+    if requested(target)
+]
+if trial_simulates():
+    SIMULATING.append(f"trial with endpoint {SIMULATED_ENDPOINTS[0]}")
 
-if requested("paired_comparison"):
+for target in SIMULATING:
     with plain_errors():
-        plan.comparisons(SIBLING_ARMS, SETTINGS["cohort_table"])
-
-
-if requested("simulate"):
-    with plain_errors():
+        check_biventricular(SETTINGS, target)
         plan.check_arms(
             SETTINGS["simulation"]["cycle"]["contractility"],
             BATCHES,
             "simulation.cycle.contractility",
         )
+
+if requested("paired_comparison"):
+    with plain_errors():
+        plan.comparisons(SIBLING_ARMS, SETTINGS["cohort_table"])
 
 
 rule simulate:

@@ -7,9 +7,10 @@ import pytest
 
 from cardiocohort.cohort import covariates, subject_columns
 from cardiocohort.cohort.covariates import Covariate
-from cardiocohort.cohort.subject_columns import DTYPES, NO_UNIT, SIMULATION, TEMPLATES
+from cardiocohort.cohort.subject_columns import BEAT, DTYPES, INDEXED, NO_UNIT, SIMULATION, TEMPLATES
 from cardiocohort.runtime.errors import InputError
-from cardiocohort.simulation.subject import FIGURES
+from cardiocohort.simulation.beat_output import DIRECTIONS
+from cardiocohort.simulation.subject import BEAT_FIGURES, FIGURES, VENTRICLES
 from heart_anatomy import HEART
 
 ARM = {
@@ -35,7 +36,8 @@ def test_every_column_has_a_definition_a_stage_and_a_unit():
 @pytest.mark.parametrize(
     ("ending", "unit"),
     [("_ml", "mL"), ("_mm", "mm"), ("_g", "g"), ("_ml_m2", "mL/m2"), ("_g_m2", "g/m2"), ("_percent", "%"),
-     ("_kpa", "kPa"), ("_per_cm", "1/cm"), ("_ratio", NO_UNIT), ("_sphericity", NO_UNIT), ("_mb", "MB")],
+     ("_kpa", "kPa"), ("_per_cm", "1/cm"), ("_ratio", NO_UNIT), ("_sphericity", NO_UNIT), ("_mb", "MB"),
+     ("_strain", NO_UNIT), ("_shape_error", NO_UNIT)],
 )  # fmt: skip
 def test_the_unit_is_the_one_in_the_name(ending, unit):
     found = {column.unit for name, column in COLUMNS.items() if name.endswith(ending)}
@@ -43,8 +45,33 @@ def test_the_unit_is_the_one_in_the_name(ending, unit):
 
 
 def test_every_quantity_of_the_simulation_table_is_defined():
-    defined = {name.removeprefix(SIMULATION) for name in COLUMNS if name.startswith(SIMULATION)}
+    made = [name for name in COLUMNS if name.startswith(SIMULATION) and name not in INDEXED.values()]
+    defined = {name.removeprefix(SIMULATION) for name in made}
     assert defined == {*FIGURES, "verdict", "reason", "detail"}
+
+
+def test_an_indexed_column_needs_what_its_source_needs():
+    for source, indexed in INDEXED.items():
+        one, other = COLUMNS[source], COLUMNS[indexed]
+        assert (one.unit, other.unit) == ("mL", "mL/m2")
+        assert (one.needs, one.stage, one.role) == (other.needs, other.stage, other.role)
+
+
+def test_figures_that_only_a_beat_gives_need_one():
+    """Their names as the simulation has them, so that a new one is not forgotten."""
+    strains = [f"lv_{name}_strain" for name in DIRECTIONS]
+    figures = [f"{side}_{name}" for side in VENTRICLES for name in BEAT_FIGURES]
+    others = ["beats", "periodic", "beat_iterations", "cardiac_output_l_min"]
+    of_beats = {SIMULATION + name for name in (*strains, *figures, *others)}
+    needing = {name for name, column in COLUMNS.items() if column.needs == BEAT}
+    assert needing - set(INDEXED.values()) == of_beats
+
+
+def test_each_relation_has_a_column_for_its_target():
+    for name in COLUMNS:
+        if name.startswith(("distance_", "volume_ratio_", "direction_")):
+            assert COLUMNS[f"target_{name}"].unit == COLUMNS[name].unit
+            assert COLUMNS[f"target_{name}"].role == "target"
 
 
 def test_relations_that_arms_constrain_have_columns():

@@ -15,6 +15,8 @@ from cardiocohort.anatomy.label_map import LabelMap
 from cardiocohort.anatomy.moments import MOMENT_COLUMNS, from_ellipsoid
 from cardiocohort.cohort.table import Arm
 from cardiocohort.mesh import storage
+from cardiocohort.mesh.model import REGIONS
+from cardiocohort.metrics.agreement import agreement
 from cardiocohort.report import heart_shape, subjects
 from cardiocohort.report.cohort_tables import read_cohort_tables
 from cardiocohort.report.manifest import COLUMNS, manifest
@@ -23,7 +25,7 @@ from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import NO_FILE, sha256
 from cardiocohort.runtime.errors import InputError, SubjectError
 from cardiocohort.simulation.subject import table_row
-from heart_anatomy import HEART_GRID
+from heart_anatomy import HEART, HEART_GRID
 from small_meshes import biventricle, truncated_ellipsoid
 from workflow_runs import make_bundle
 
@@ -112,13 +114,16 @@ def test_every_requested_heart_has_a_row_and_only_accepted_ones_are_measured(fra
     lost = frame[frame["status"] != "accepted"]
     assert len(lost) == 4
     assert (lost["reason"] != "").all()
-    measured = [name for name in frame if name.endswith(("_volume_ml", "_sphericity", "_curvature_ratio"))]
+    ends = ("_volume_ml", "_sphericity", "_curvature_ratio", "_wall_ml", "_mass_g", "_shape_error")
+    measured = [name for name in frame if name.endswith(ends)]
     measured = [name for name in measured if "target" not in name and "_at_slab_" not in name] + [
         RENAMED.get(name, name) for name in FROM_MESH
     ]
     assert lost[measured].isna().all(axis=None)
     assert frame.drop(lost.index)[measured].notna().all(axis=None)
-    assert lost[["bsa_m2", "aorta_target_volume_ml"]].notna().all(axis=None)  # they say who is missing
+    # they say who is missing
+    targets = ["aorta_target_volume_ml", "target_distance_left_ventricle_to_aorta_mm"]
+    assert lost[["bsa_m2", *targets]].notna().all(axis=None)
 
 
 def test_values_follow_from_the_stage_tables(frame, made):
@@ -135,12 +140,52 @@ def test_values_follow_from_the_stage_tables(frame, made):
     )
     away = (centroid.loc["aorta"] - centroid.loc["left_ventricle"]).to_numpy()
     assert row["distance_left_ventricle_to_aorta_mm"] == pytest.approx(np.linalg.norm(away))
+    # targets are moved alike and their volumes divided by 1.1, so that relations stay as they are
+    for relation in (
+        "distance_left_ventricle_to_aorta_mm", "volume_ratio_right_ventricle_to_left_ventricle",
+        *(f"direction_aorta_to_left_ventricle_{axis}" for axis in "xyz"),
+    ):  # fmt: skip
+        assert row[f"target_{relation}"] == pytest.approx(row[relation])
+    assert row["aorta_shape_error"] == pytest.approx(0.0, abs=1e-12)
     ways = row[[f"direction_aorta_to_left_ventricle_{axis}" for axis in "xyz"]].to_numpy(float)
     np.testing.assert_allclose(ways, away / np.linalg.norm(away))
     assert frame.loc[f"{DILATED}-00001", "base"] == f"{HEALTHY}-00001"
     assert frame.loc[f"{DILATED}-00001", "cluster"] == f"{HEALTHY}-00001"
     assert (frame["matched"] == "").all()
     assert 0.4 < row["left_ventricle_conicity"] < 0.9  # of a template heart
+
+
+def test_walls_of_the_mesh_add_up_and_are_indexed(frame):
+    model = biventricle(polar_nodes=12, azimuth_nodes=32)
+    row = frame.loc[f"{HEALTHY}-00000"]
+    walls = {name: row[f"{name}_wall_ml"] for name in REGIONS}
+    assert sum(walls.values()) == pytest.approx(model.wall_volume_ml)
+    for name, tag in REGIONS.items():
+        a, b, c, d = model.points_mm[model.tets[model.region == tag]].swapaxes(0, 1)
+        volume = np.einsum("ij,ij->i", b - a, np.cross(c - a, d - a)).sum() / 6000
+        assert walls[name] == pytest.approx(volume)
+        assert row[f"{name}_wall_mass_g"] == pytest.approx(1.05 * volume)
+    assert row["rv_mass_index_g_m2"] == pytest.approx(1.05 * walls["rv"] / 1.7)
+    assert row["lv_mass_index_g_m2"] == pytest.approx(1.05 * (walls["lv"] + walls["septum"]) / 1.7)
+    assert row["rv_cavity_index_ml_m2"] == pytest.approx(row["rv_cavity_ml"] / 1.7)
+
+
+def test_shape_errors_are_those_of_the_manifest(made):
+    """A target covariance of another shape: the norm that the manifest has a median of."""
+    found = read_cohort_tables(**made.paths)
+    targets = found.targets.copy()
+    targets["covariance_xx_mm2"] *= 1.3
+    subject = f"{HEALTHY}-00000"
+    anatomies = found.anatomies[found.anatomies["subject"] == subject]
+    expected = agreement(targets, anatomies).set_index("structure")["shape_error"]
+    block = subjects._volumes(
+        SimpleNamespace(targets=targets, anatomies=anatomies, subjects=found.subjects),
+        HEART.structures,
+        pd.Index([subject]),
+    )
+    for name in HEART.structures:
+        assert block.loc[subject, f"{name}_shape_error"] == pytest.approx(expected[name])
+        assert expected[name] > 0.01
 
 
 def test_clusters_follow_bases_matches_files_and_explicit_targets():
@@ -184,7 +229,10 @@ def test_both_files_say_the_same_and_the_dictionary_all_of_it(frame, made):
 def _simulated(made, tmp_path, **further):
     subjects = [f"{arm}-{k:05d}" for arm in report_cohort.ARMS for k in range(4)]
     good = {"verdict": "accepted", "load_share": 1.0, **NO_FILE}
-    rows = [table_row(good | {"subject": name, "lv_loaded_ml": 100.0 + k}) for k, name in enumerate(subjects)]
+    rows = [
+        table_row(good | {"subject": name, "lv_loaded_ml": 100.0 + k, "lv_edv_ml": 120.0 + k})
+        for k, name in enumerate(subjects)
+    ]
     rows[1] |= {"verdict": "failed", "reason": "simulation did not converge", "load_share": 0.4}
     tables.write_table(tmp_path / "s.tsv", pd.DataFrame(rows).assign(**further), {})
     names = ("table", "parquet", "dictionary")
@@ -202,6 +250,8 @@ def _simulated(made, tmp_path, **further):
 def test_simulated_quantities_are_of_full_loads_only(made, tmp_path):
     found = _simulated(made, tmp_path)
     assert found.loc[f"{HEALTHY}-00000", "simulation_lv_loaded_ml"] == 100.0
+    assert found.loc[f"{HEALTHY}-00000", "simulation_lv_edv_index_ml_m2"] == pytest.approx(120.0 / 1.7)
+    assert np.isnan(found.loc[f"{HEALTHY}-00001", "simulation_lv_edv_index_ml_m2"])
     halted = found.loc[f"{HEALTHY}-00001"]
     assert halted["simulation_verdict"] == "failed"
     assert halted["simulation_load_share"] == 0.4

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cardiocohort.mechanics.settings import Guccione, Mechanics
 from cardiocohort.mesh.second_order import second_order
+from cardiocohort.microstructure.coordinates import add_coordinates
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.simulation import beat_output, beats, materials, measures, subject
@@ -25,6 +26,7 @@ from cardiocohort.simulation.newton import TIGHT, Diverged, Tangent, equilibrium
 from cardiocohort.simulation.problem import problem
 from cardiocohort.simulation.settings import SimulationSettings
 from decks import block
+from simulated import simulate
 from small_meshes import biventricle, box
 
 ng.SetNumThreads(1)
@@ -207,11 +209,60 @@ def test_strains_and_motion_of_a_uniform_deformation(tmp_path):
     trace = np.trace(((np.eye(3) + change).T @ (np.eye(3) + change) - np.eye(3)) / 2)
     assert rows.query("time_s > 0")[names].sum(axis=1).to_numpy() == pytest.approx(trace)
     assert set(rows["aha"]) == set(np.unique(model.coordinates.aha))
+    # the whole wall's mean is that of its segments, by their muscle: of all tets with directions
+    left = rows[rows["aha"] <= 17].query("time_s > 0")
+    wall = model.tet_volumes_mm3[model.coordinates.aha <= 17].sum() / 1000
+    assert left["muscle_ml"].sum() == pytest.approx(wall)
+    for systole, sum_of_strains in ((0.2, trace), (0.1, 0.0)):
+        found = beat_output.end_systolic(rows.to_dict("records"), systole)
+        assert sum(found.values()) == pytest.approx(sum_of_strains, abs=1e-9)
+    expected = (left["longitudinal"] * left["muscle_ml"]).sum() / wall
+    found = beat_output.end_systolic(rows.to_dict("records"), 0.25)["lv_longitudinal_strain"]
+    assert found == pytest.approx(expected)
+    assert np.isnan(beat_output.end_systolic([], 0.1)["lv_radial_strain"])
     beat_output.write_motion(tmp_path / "motion.vtu", model, moved, np.array([0.0, 0.3]))
     grid = pyvista.read(tmp_path / "motion.vtu")
     assert grid.point_data["displacement_01"] == pytest.approx(moved[1], abs=1e-5)
     assert grid.field_data["time_s"].tolist() == [0.0, 0.3]
     assert beat_output.frames(np.linspace(0, 0.8, 101))[[0, -1]].tolist() == [0, 100]
+
+
+def test_strains_of_the_table_follow_from_the_files(tmp_path):
+    """Means of a whole wall from displacement.vtu, and from strains.tsv at the least volume of loops.tsv."""
+    model = biventricle(8, 12, wall=6.5, cavity=24.0, rv_wall=2.7, layers=(1, 2, 3))
+    model = add_fibres(replace(model, points_mm=1.57 * model.points_mm), FibreAngles())
+    cycle = Cycle(beats=1, heart_rate_per_min=120.0, contraction_s=0.15, relaxation_s=0.15, steps=10)
+    record = simulate(
+        add_coordinates(model), tmp_path, STIFF, SimulationSettings(curve_points=2, cycle=cycle)
+    )
+    row, files = subject.table_row(record), tmp_path / "out/s"
+    assert row["verdict"] == "accepted"
+    field = pyvista.read(files / "displacement.vtu")
+    volume, aha = model.tet_volumes_mm3, field.cell_data["aha"]
+    for side, inside in (("lv", aha <= 17), ("rv", aha > 17)):
+        mean = np.average(field.cell_data["E_ff"][inside], weights=volume[inside])
+        assert row[f"{side}_fibre_strain"] == pytest.approx(mean, rel=1e-5)
+        assert mean > 0  # the filled heart is longer along its fibres
+    loops, strains = (pd.read_csv(files / name, sep="\t") for name in ("loops.tsv", "strains.tsv"))
+    least, stroke = loops["lv_volume_ml"].min(), np.ptp(loops["lv_volume_ml"])
+    systole = loops.loc[loops["lv_volume_ml"] <= least + 1e-3 * stroke, "time_s"].iloc[0]
+    assert 0.1 < systole < 0.25
+    times = strains["time_s"].unique()
+    shown = strains[strains["time_s"] == times[np.abs(times - systole).argmin()]].query("aha <= 17")
+    for name in beat_output.DIRECTIONS:
+        mean = np.average(shown[name], weights=shown["muscle_ml"])
+        assert row[f"lv_{name}_strain"] == pytest.approx(mean, rel=1e-4, abs=1e-6)
+    assert row["lv_circumferential_strain"] < 0 < row["lv_radial_strain"]
+
+
+def test_end_systole_is_where_ejection_ends_not_where_valves_leak_least():
+    """The volume hardly changes while the muscle relaxes: rounding must not choose the moment."""
+    times = np.arange(8) / 10
+    volumes = np.array([100, 100, 80, 60, 60 - 1e-6, 60 - 2e-6, 75, 100])
+    for change in (1, -1):
+        leaking = np.where(volumes < 60.5, 60 + change * (volumes - 60), volumes)
+        assert beat_output.end_systole(times, leaking) == pytest.approx(0.3)
+    assert beat_output.end_systole(times, np.full(8, 90.0)) == 0.0
 
 
 def test_a_beat_longer_than_its_period_is_refused():

@@ -17,8 +17,12 @@ LV = "left_ventricle_volume_ml"
 
 
 def checked(arms=ARMS, sizes=SIZES, shared=(), **section):
-    settings = complete({"endpoints": {"primary": {LV: {}}} | section})["endpoints"]
-    return endpoints.check(settings, COLUMNS, arms, sizes, shared)
+    return endpoints.check(config(**section), COLUMNS, arms, sizes, shared)
+
+
+def config(simulation=None, meshing=None, **section):
+    whole = {"endpoints": {"primary": {LV: {}}} | section}
+    return complete(whole | {"simulation": simulation or {}, "meshing": meshing or {}})
 
 
 def test_endpoints_have_the_unit_of_their_column():
@@ -65,6 +69,39 @@ def test_a_mistake_is_named_with_what_is_allowed(section, said):
 def test_the_schema_knows_what_an_endpoint_is_made_of(section):
     with pytest.raises(InputError, match=r"endpoints\."):
         complete({"endpoints": section})
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (
+            "simulation_lv_ef",
+            r"'endpoints.primary.simulation_lv_ef'.* needs a beat.*simulation.cycle.beats: 0; set "
+            r"simulation: \{cycle: \{beats: 10\}\}",
+        ),
+        ("simulation_lv_longitudinal_strain", "needs a beat"),
+        ("simulation_rv_stroke_index_ml_m2", "needs a beat"),
+        (
+            "simulation_image_residual_mm",
+            r"simulation_image_residual_mm'.* needs the unloading.*simulation.reference: image; set "
+            r"simulation: \{reference: unloaded\}",
+        ),
+        ("simulation_unloading_iterations", "needs the unloading"),
+    ],
+)
+def test_a_column_that_the_config_never_fills_is_no_endpoint(column, said):
+    with pytest.raises(InputError, match=said):
+        checked(primary={column: {}})
+    full = config({"cycle": {"beats": 1}, "reference": "unloaded"}, primary={column: {}})
+    assert [e.column for e in endpoints.check(full, COLUMNS, ARMS, SIZES)] == [column]
+
+
+def test_figures_of_ventricles_are_no_endpoints_of_other_meshes():
+    labels = config(meshing={"domain": "labels"}, secondary={"rv_mass_index_g_m2": {}})
+    with pytest.raises(InputError, match=r"secondary.rv_mass_index_g_m2'.*meshing.domain: labels"):
+        endpoints.check(labels, COLUMNS, ARMS, SIZES)
+    for column in ("rv_mass_index_g_m2", "simulation_lv_fibre_strain"):
+        assert checked(secondary={column: {}})
 
 
 def test_an_arm_of_one_heart_has_no_spread():

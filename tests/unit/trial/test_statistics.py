@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.special import gammaln
 from statsmodels.stats.multitest import multipletests
 
+from cardiocohort.cohort import subject_columns
 from cardiocohort.cohort.subject_columns import Column
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.trial import baseline, correlations, figures, missing, power
@@ -369,6 +370,35 @@ def test_nothing_missing_has_no_tipping_point_and_lost_targets_are_compared():
     assert np.isnan(missing.tipping_shift(whole[0], 0.05))
 
 
+def test_targets_of_measures_that_follow_from_volumes_and_people():
+    """Two of four hearts are lost; areas differ, so that an index shifts otherwise than its volume."""
+    area, volume, distance = [1.5, 2.0, 1.6, 1.8], [100.0, 110.0, 150.0, 170.0], [40.0, 42.0, 50.0, 55.0]
+    frame = pd.DataFrame({
+        "arm": "a", "bsa_m2": area, "myocardium_target_volume_ml": volume,
+        "target_distance_aorta_to_myocardium_mm": distance,
+    })  # fmt: skip
+    targets = {
+        "myocardium_volume_ml": volume,
+        "myocardium_volume_index_ml_m2": np.divide(volume, area),
+        "myocardium_mass_g": np.multiply(1.05, volume),
+        "myocardium_mass_index_g_m2": 1.05 * np.divide(volume, area),
+        "distance_aorta_to_myocardium_mm": distance,
+    }
+    for column, values in targets.items():
+        measured = frame.assign(**{column: [1.0, 2.0, np.nan, np.nan]})
+        np.testing.assert_allclose(missing.target_of(measured, column), values)
+        kept, lost = np.asarray(values)[:2], np.asarray(values)[2:]
+        expected = (lost.mean() - kept.mean()) / kept.std(ddof=1)
+        assert missing.target_shift(measured, "a", column) == pytest.approx(expected)
+    # the mesh has no target, nor has an index without areas, nor a structure that has none
+    for column in ("rv_mass_index_g_m2", "lv_cavity_index_ml_m2", "aorta_volume_ml", "myocardium_sphericity"):
+        assert missing.target_of(frame, column) is None
+    assert missing.target_of(frame.drop(columns="bsa_m2"), "myocardium_mass_index_g_m2") is None
+    # hearts of unknown area say nothing about an index
+    unknown = frame.assign(bsa_m2=np.nan, myocardium_volume_index_ml_m2=[1.0, 2.0, np.nan, np.nan])
+    assert np.isnan(missing.target_shift(unknown, "a", "myocardium_volume_index_ml_m2"))
+
+
 # ---- baseline, correlations, figures
 
 ABOUT = {
@@ -400,6 +430,15 @@ def test_the_baseline_is_what_pandas_describes():
             assert women["count"] == (hearts["sex"] == "female").sum()
         lost = table.loc[arm, "requested", "x", ""]
         assert lost["missing"] == own["x"].isna().sum()
+
+
+def test_the_baseline_has_target_volumes_and_no_targets_of_relations():
+    known = subject_columns.columns(("left_ventricle", "right_ventricle"), {}, {})
+    names = baseline.names_of(known, ["distance_left_ventricle_to_right_ventricle_mm"])
+    assert names == [
+        "heart_plausibility", "left_ventricle_target_volume_ml", "right_ventricle_target_volume_ml",
+        "distance_left_ventricle_to_right_ventricle_mm",
+    ]  # fmt: skip
 
 
 def test_correlations_are_those_of_ranks_and_a_shift_of_an_arm_is_none():

@@ -27,6 +27,17 @@ RATIOS = (
 NO_UNIT = "1"  # of a number that is a ratio, a share or a count
 DTYPES = {"text": "str", "integer": "Int64", "number": "float64"}
 SIMULATION = "simulation_"  # prefix of a column of the simulation table
+# what a config must have for a column to hold values (`trial.endpoints` names the keys)
+BEAT, UNLOADED, BIVENTRICULAR = "a beat", "the unloading", "a mesh of both ventricles"
+VENTRICLES = {"lv": "left", "rv": "right"}
+RELATIONS = ("volume_ratio", "distance", "direction")
+RELATION_TARGETS = tuple(f"target_{attribute}_" for attribute in RELATIONS)  # beginnings of columns
+# columns that are another column per body surface area
+INDEXED = {f"{side}_cavity_ml": f"{side}_cavity_index_ml_m2" for side in VENTRICLES} | {
+    f"{SIMULATION}{side}_{name}_ml": f"{SIMULATION}{side}_{name}_index_ml_m2"
+    for side in VENTRICLES
+    for name in ("edv", "esv", "stroke")
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class Column:
 
     kind: of DTYPES. stage: where the value comes from. role: `identity`, `covariate`, `target`, `geometry`,
     `quality`, `function` (simulated), `setting` (the config sets it, so it is the same for all) or `run`.
+    needs: BEAT, UNLOADED or BIVENTRICULAR, without which the column is empty for everyone.
     """
 
     name: str
@@ -44,14 +56,25 @@ class Column:
     role: str
     kind: str = "number"
     over: str = ""
+    needs: str = ""
 
 
 def _text(name: str, definition: str, stage: str, role: str = "identity") -> Column:
     return Column(name, "", definition, stage, role, "text")
 
 
-def _simulated(name: str, unit: str, definition: str, role: str = "function", kind: str = "number") -> Column:
-    return Column(SIMULATION + name, unit, definition, "simulation", role, kind)
+def _meshed(name: str, unit: str, definition: str) -> Column:
+    return Column(name, unit, definition, "meshing", "geometry", needs=BIVENTRICULAR)
+
+
+def _simulated(
+    name: str, unit: str, definition: str, role: str = "function", kind: str = "number", needs: str = ""
+) -> Column:
+    return Column(SIMULATION + name, unit, definition, "simulation", role, kind, needs=needs)
+
+
+def _of_a_beat(name: str, unit: str, definition: str, role: str = "function", kind: str = "number") -> Column:
+    return _simulated(name, unit, definition, role, kind, BEAT)
 
 
 TEMPLATES = (
@@ -90,6 +113,9 @@ TEMPLATES = (
     Column("{structure}_centroid_error_mm", "mm",
         "distance from the target centroid of {structure} to the achieved one",
         "generation", "quality", over="structure"),
+    Column("{structure}_shape_error", NO_UNIT,
+        "Frobenius norm of the achieved minus the target shape of {structure}, the covariance over its trace",
+        "generation", "quality", over="structure"),
     Column("{part}_target_volume_ml", "mL",
         "target volume of {part}, a part `structure@domain`", "population", "target", over="part"),
     Column("{part}_volume_ml", "mL",
@@ -98,6 +124,9 @@ TEMPLATES = (
         "achieved over target volume of {part}, minus 1", "generation", "quality", over="part"),
     Column("{part}_centroid_error_mm", "mm",
         "distance from the target centroid of {part} to the achieved one",
+        "generation", "quality", over="part"),
+    Column("{part}_shape_error", NO_UNIT,
+        "Frobenius norm of the achieved minus the target shape of {part}, the covariance over its trace",
         "generation", "quality", over="part"),
     Column("{part}_area_mm2", "mm2",
         "area of {part}: volume over the thickness of its slab", "generation", "geometry", over="slab"),
@@ -115,29 +144,54 @@ TEMPLATES = (
         "volumes along the principal long axis; 0.73 for an ellipsoid, 0.38 for a cone, 1 for a cylinder "
         "(apical over short axis, after Di Donato et al., Eur J Cardiothorac Surg 2006)",
         "generation", "geometry", over="left ventricle"),
+    Column("target_distance_{a}_to_{b}_mm", "mm",
+        "distance between the target centroids of {a} and {b}", "population", "target", over="pair"),
     Column("distance_{a}_to_{b}_mm", "mm",
         "distance between the centroids of {a} and {b}", "generation", "geometry", over="pair"),
+    Column("target_volume_ratio_{a}_to_{b}", NO_UNIT,
+        "target volume of {a} over target volume of {b}", "population", "target", over="ratio"),
     Column("volume_ratio_{a}_to_{b}", NO_UNIT,
         "volume of {a} over volume of {b}", "generation", "geometry", over="ratio"),
+    Column("target_direction_{a}_to_{b}_{axis}", NO_UNIT,
+        "{axis} of the unit vector from the target centroid of {b} to the target centroid of {a}, RAS+ "
+        "(constrained relations)", "population", "target", over="direction"),
     Column("direction_{a}_to_{b}_{axis}", NO_UNIT,
         "{axis} of the unit vector from the centroid of {b} to the centroid of {a}, RAS+ (constrained "
         "relations)", "generation", "geometry", over="direction"),
-    Column("mesh_wall_volume_ml", "mL",
-        "volume of the mesh: muscle of both ventricles", "meshing", "geometry"),
-    Column("mesh_wall_mass_g", "g",
-        "mass of the mesh: mesh_wall_volume_ml times 1.05 g/mL", "meshing", "geometry"),
-    Column("lv_cavity_ml", "mL", "cavity volume of the left ventricle in the mesh", "meshing", "geometry"),
-    Column("rv_cavity_ml", "mL", "cavity volume of the right ventricle in the mesh", "meshing", "geometry"),
-    Column("rv_wall_mm", "mm", "median thickness of the right ventricular free wall", "meshing", "geometry"),
+    _meshed("mesh_wall_volume_ml", "mL", "volume of the mesh: muscle of both ventricles"),
+    _meshed("mesh_wall_mass_g", "g", "mass of the mesh: mesh_wall_volume_ml times 1.05 g/mL"),
+    _meshed("lv_wall_ml", "mL",
+        "muscle of the LV's free wall in the mesh (region 1): tetrahedra that lie farther from the RV's "
+        "endocardium than from the LV's and from the epicardium"),
+    _meshed("rv_wall_ml", "mL",
+        "muscle of the RV's free wall in the mesh (region 2): tetrahedra that lie farther from the LV's "
+        "endocardium than from the RV's and from the epicardium"),
+    _meshed("septum_wall_ml", "mL",
+        "muscle of the septum in the mesh (region 3): tetrahedra that lie farther from the epicardium than "
+        "from both endocardia. The three walls add up to mesh_wall_volume_ml"),
+    _meshed("lv_wall_mass_g", "g", "mass of the LV's free wall: lv_wall_ml times 1.05 g/mL"),
+    _meshed("rv_wall_mass_g", "g", "mass of the RV's free wall: rv_wall_ml times 1.05 g/mL"),
+    _meshed("septum_wall_mass_g", "g", "mass of the septum: septum_wall_ml times 1.05 g/mL"),
+    _meshed("lv_mass_index_g_m2", "g/m2",
+        "mass of the LV in the mesh, free wall and septum, per body surface area"),
+    _meshed("rv_mass_index_g_m2", "g/m2",
+        "mass of the RV's free wall in the mesh per body surface area; the septum counts as LV. "
+        "`meshing.rv_wall_mm` sets the thickness"),
+    *(column for side, name in VENTRICLES.items() for column in (
+        _meshed(f"{side}_cavity_ml", "mL", f"cavity volume of the {name} ventricle in the mesh"),
+        _meshed(f"{side}_cavity_index_ml_m2", "mL/m2", f"{side}_cavity_ml per body surface area"),
+    )),
+    _meshed("rv_wall_mm", "mm", "median thickness of the right ventricular free wall"),
     Column("wall_mm_aha_{number}", "mm",
-        "mean wall thickness of segment {number}, {segment}", "meshing", "geometry", over="segment"),
-    Column("septal_curvature_per_cm", "1/cm",
+        "mean wall thickness of segment {number}, {segment}", "meshing", "geometry", over="segment",
+        needs=BIVENTRICULAR),
+    _meshed("septal_curvature_per_cm", "1/cm",
         "curvature of the septum's LV surface between 1/3 and 2/3 of the long axis, in the short-axis "
         "plane: 1 / radius of the best circle; positive where the septum is convex towards the right "
-        "ventricle, 0 where it is flat", "meshing", "geometry"),
-    Column("septal_curvature_ratio", NO_UNIT,
+        "ventricle, 0 where it is flat"),
+    _meshed("septal_curvature_ratio", NO_UNIT,
         "septal_curvature_per_cm over the same curvature of the LV's free wall; 1 for a round LV, below 0"
-        " for a septum that bows into it", "meshing", "geometry"),
+        " for a septum that bows into it"),
     Column("n_nodes", NO_UNIT, "nodes of the mesh", "meshing", "quality", "integer"),
     Column("n_tets", NO_UNIT, "tetrahedra of the mesh", "meshing", "quality", "integer"),
     Column("min_scaled_jacobian", NO_UNIT, "least scaled Jacobian of the mesh", "meshing", "quality"),
@@ -154,26 +208,40 @@ TEMPLATES = (
     _simulated("lv_loaded_ml", "mL", "cavity volume of the left ventricle at the full load"),
     _simulated("rv_unloaded_ml", "mL", "cavity volume of the right ventricle without load"),
     _simulated("rv_loaded_ml", "mL", "cavity volume of the right ventricle at the full load"),
+    *(_simulated(f"{side}_fibre_strain", NO_UNIT,
+        f"mean Green-Lagrange strain along the fibres of the {name} at the full load, from the unloaded "
+        "state, weighted by volume")
+      for side, name in (("lv", "LV, segments 1 to 17"), ("rv", "RV's free wall, segments 18 to 26"))),
     _simulated("image_residual_mm", "mm",
-        "largest distance of a node of the unloaded heart, inflated again, from the image", "run"),
-    _simulated("unloading_iterations", NO_UNIT, "Newton iterations of the unloading", "run", "integer"),
-    _simulated("beats", NO_UNIT, "beats that were simulated", "run", "integer"),
-    _simulated("periodic", NO_UNIT,
+        "largest distance of a node of the unloaded heart, inflated again, from the image", "run",
+        needs=UNLOADED),
+    _simulated("unloading_iterations", NO_UNIT,
+        "Newton iterations of the unloading", "run", "integer", UNLOADED),
+    _of_a_beat("beats", NO_UNIT, "beats that were simulated", "run", "integer"),
+    _of_a_beat("periodic", NO_UNIT,
         "1 where the last beat repeats the one before within simulation.cycle.tolerance, else 0",
         "run", "integer"),
-    _simulated("beat_iterations", NO_UNIT, "Newton iterations of all beats", "run", "integer"),
-    *(column for side, name in (("lv", "left"), ("rv", "right")) for column in (
-        _simulated(f"{side}_edv_ml", "mL", f"largest volume of the {name} ventricle in the last beat"),
-        _simulated(f"{side}_esv_ml", "mL", f"least volume of the {name} ventricle in the last beat"),
-        _simulated(f"{side}_stroke_ml", "mL", f"stroke volume of the {name} ventricle: edv - esv"),
-        _simulated(f"{side}_ef", NO_UNIT,
+    _of_a_beat("beat_iterations", NO_UNIT, "Newton iterations of all beats", "run", "integer"),
+    *(column for side, name in VENTRICLES.items() for column in (
+        _of_a_beat(f"{side}_edv_ml", "mL", f"largest volume of the {name} ventricle in the last beat"),
+        _of_a_beat(f"{side}_esv_ml", "mL", f"least volume of the {name} ventricle in the last beat"),
+        _of_a_beat(f"{side}_stroke_ml", "mL", f"stroke volume of the {name} ventricle: edv - esv"),
+        *(_of_a_beat(f"{side}_{volume}_index_ml_m2", "mL/m2",
+            f"{SIMULATION}{side}_{volume}_ml per body surface area") for volume in ("edv", "esv", "stroke")),
+        _of_a_beat(f"{side}_ef", NO_UNIT,
             f"ejection fraction of the {name} ventricle: stroke volume over edv, 0 to 1"),
-        _simulated(f"{side}_peak_kpa", "kPa", f"largest pressure of the {name} ventricle in the last beat"),
-        _simulated(f"{side}_dpdt_max_kpa_s", "kPa/s", f"fastest rise of the {name} ventricle's pressure"),
-        _simulated(f"{side}_dpdt_min_kpa_s", "kPa/s",
+        _of_a_beat(f"{side}_peak_kpa", "kPa", f"largest pressure of the {name} ventricle in the last beat"),
+        _of_a_beat(f"{side}_dpdt_max_kpa_s", "kPa/s", f"fastest rise of the {name} ventricle's pressure"),
+        _of_a_beat(f"{side}_dpdt_min_kpa_s", "kPa/s",
             f"fastest fall of the {name} ventricle's pressure, negative"),
     )),
-    _simulated("cardiac_output_l_min", "L/min", "stroke volume of the left ventricle times the heart rate"),
+    _of_a_beat("cardiac_output_l_min", "L/min", "stroke volume of the left ventricle times the heart rate"),
+    *(_of_a_beat(f"lv_{name}_strain", NO_UNIT,
+        f"mean {name} Green-Lagrange strain of the LV's wall, segments 1 to 17, at end-systole, from "
+        "end-diastole, weighted by volume. End-systole is the frame of strains.tsv nearest to the end of "
+        "the left ventricle's ejection in the last beat: the first moment with its least volume, within "
+        "0.1 % of the stroke volume")
+      for name in ("longitudinal", "circumferential", "radial")),
     _simulated("max_displacement_mm", "mm", "largest displacement of a node at the full load"),
     _simulated("min_j", NO_UNIT, "least volume change J of an element", "run"),
     _simulated("max_j", NO_UNIT, "largest volume change J of an element", "run"),
@@ -194,7 +262,7 @@ def part_name(name: str) -> str:
 
 def relations(arms: Iterable[Mapping]) -> dict[str, tuple[tuple[str, str], ...]]:
     """Relations that arms (`Arm.to_dict()`) constrain: pairs (a, b) by attribute."""
-    found: dict[str, dict] = {"volume_ratio": {}, "distance": {}, "direction": {}}
+    found: dict[str, dict] = {attribute: {} for attribute in RELATIONS}
     for arm in arms:
         for name, attributes in arm["constraints"].items():
             a, slash, b = name.partition("/")

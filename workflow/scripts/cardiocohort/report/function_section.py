@@ -17,6 +17,7 @@ from ..plotting.style import plt
 from ..runtime import tables
 from ..runtime.artifacts import check_file, listed_file
 from ..runtime.outcomes import Outcome
+from ..simulation.beat_output import end_systole
 from . import bullseye
 
 PARTS = ("curve_", "unloaded_", "loops_", "strains_", "motion_")  # files of a run, beside its displacement
@@ -226,12 +227,12 @@ def _curve(run: dict) -> pd.DataFrame:
 
 
 def _strain_of_beat(run: dict, name: str) -> dict | None:
-    """At the frame that is nearest to the least volume of the left ventricle."""
+    """At the frame that is nearest to the left ventricle's end-systole."""
     if not run["strains_file"]:
         return None
     table = pd.read_csv(run_file(run, "strains_"), sep="\t")
     beat = _last_beat(run)
-    systole = beat.loc[beat["lv_volume_ml"].idxmin(), "time_s"]
+    systole = end_systole(beat["time_s"].to_numpy(), beat["lv_volume_ml"].to_numpy())
     times = table["time_s"].unique()
     shown = table[table["time_s"] == times[np.abs(times - systole).argmin()]].set_index("aha")[name]
     return {"subject": run["subject"], "arm": run["arm"], **(100 * shown.reindex(list(SEGMENTS))).to_dict()}

@@ -15,6 +15,7 @@ CONICITY = f"{CAVITY}_conicity"
 CURVATURES = ("septal_curvature_per_cm", "septal_curvature_ratio")
 MIDDLE = (1 / 3, 2 / 3)  # of the LV's long axis, from apex to base
 FEWEST_NODES = 12  # on a wall, for a circle through them
+REGION_WALLS = {name: f"{name}_wall_ml" for name in REGIONS}  # columns with the muscle of a region
 MM_PER_CM = 10.0
 
 
@@ -24,6 +25,24 @@ def wall_mass(frame: pd.DataFrame, anatomy: Anatomy, area_m2: pd.Series) -> dict
         return {}
     mass = MUSCLE_G_PER_ML * frame[f"{WALL}_volume_ml"]
     return {f"{WALL}_mass_g": mass, f"{WALL}_mass_index_g_m2": mass / area_m2}
+
+
+def region_walls_ml(model: BiventricularModel) -> dict[str, float]:
+    """Muscle (mL) of each region of a mesh, by column."""
+    volumes = model.tet_volumes_mm3 / 1000.0
+    return {REGION_WALLS[name]: float(volumes[model.region == tag].sum()) for name, tag in REGIONS.items()}
+
+
+def region_masses(frame: pd.DataFrame, area_m2: pd.Series) -> dict[str, pd.Series]:
+    """Columns with the mass (g) of each region's muscle; per body surface area of both ventricles.
+
+    The septum counts as left ventricle, as in imaging.
+    """
+    mass = {name: MUSCLE_G_PER_ML * frame[column] for name, column in REGION_WALLS.items()}
+    return {f"{name}_wall_mass_g": values for name, values in mass.items()} | {
+        "lv_mass_index_g_m2": (mass["lv"] + mass["septum"]) / area_m2,
+        "rv_mass_index_g_m2": mass["rv"] / area_m2,
+    }
 
 
 def sphericity(covariance_mm2: np.ndarray) -> np.ndarray:

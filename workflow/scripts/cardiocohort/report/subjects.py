@@ -21,7 +21,15 @@ from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
 from ..anatomy.unions import select
 from ..cohort.covariates import AREA, Covariate
 from ..cohort.stage_tables import covariate_columns, mesh_files
-from ..cohort.subject_columns import CHAMBERS, MUSCLE_G_PER_ML, SIMULATION, Column, pairs_of, part_name
+from ..cohort.subject_columns import (
+    CHAMBERS,
+    INDEXED,
+    MUSCLE_G_PER_ML,
+    SIMULATION,
+    Column,
+    pairs_of,
+    part_name,
+)
 from ..mesh.model import BiventricularModel
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file, listed_file
@@ -30,7 +38,7 @@ from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
 from . import heart_shape
 from .cohort_tables import CohortTables
-from .heart_shape import BASAL, CAVITY, CONICITY, CURVATURES
+from .heart_shape import BASAL, CAVITY, CONICITY, CURVATURES, REGION_WALLS
 
 FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes", "arm_settings")
 FROM_MESH = (
@@ -67,15 +75,12 @@ def subjects(
     out["cluster"] = clusters(out["base"], out["matched"], tables.targets)
     out = out.join(rows[[name for name in FROM_MANIFEST if name not in out]])
     out = out.join(_people(tables.targets))
+    names, pairs = (*anatomy.structures, *local), pairs_of(anatomy.structures, constrained)
     blocks = [
         _volumes(tables, anatomy.structures, accepted),
         *([_parts(tables, accepted, local)] if local else []),
-        _relations(
-            tables.anatomies,
-            (*anatomy.structures, *local),
-            accepted,
-            pairs_of(anatomy.structures, constrained),
-        ),
+        *([] if tables.targets.empty else [_relations(tables.targets, names, rows.index, pairs, "target_")]),
+        _relations(tables.anatomies, names, accepted, pairs),
         _mesh(tables.meshes, accepted),
         measures.reindex(accepted),
         _function(simulations, accepted),
@@ -85,7 +90,8 @@ def subjects(
     area = out.get(AREA, pd.Series(np.nan, out.index))
     for name in anatomy.structures:
         out[f"{name}_volume_index_ml_m2"] = out[f"{name}_volume_ml"] / area
-    out = out.assign(**heart_shape.wall_mass(out, anatomy, area))
+    out = out.assign(**heart_shape.wall_mass(out, anatomy, area), **heart_shape.region_masses(out, area))
+    out = out.assign(**{name: out[of] / area for of, name in INDEXED.items() if of in out})
     out["mesh_wall_mass_g"] = MUSCLE_G_PER_ML * out["mesh_wall_volume_ml"]
     return out.reset_index()
 
@@ -110,14 +116,14 @@ def in_order(frame: pd.DataFrame, columns: Mapping[str, Column], not_run: Iterab
 def measure(
     anatomies: pd.DataFrame, meshes: pd.DataFrame, folder: Path, anatomy: Anatomy, subjects
 ) -> pd.DataFrame:
-    """What only the files of accepted hearts show, by subject: conicity and septal curvature.
+    """What only the files of accepted hearts show, by subject: conicity, walls' muscle, septal curvature.
 
     anatomies, meshes: rows of the stage tables with a column `batch`. folder: the cohort's, with their files.
     NaN where a heart lacks what a measure needs. InputError where a listed file is missing or was changed.
     """
     maps = anatomies.set_index(["subject", "structure"])
     listed = {row["subject"]: row for row in meshes.to_dict("records")}
-    measured = [*CURVATURES, *([CONICITY] if CAVITY in anatomy.structures else [])]
+    measured = [*REGION_WALLS.values(), *CURVATURES, *([CONICITY] if CAVITY in anatomy.structures else [])]
     rows = []
     for subject in subjects:
         row = dict.fromkeys(measured, np.nan)
@@ -130,9 +136,9 @@ def measure(
         mesh = listed[subject]
         files = mesh_files(mesh, folder / "meshes" / mesh["batch"])
         model = read_model(*(check_file(*file) for file in files))
-        # a mesh without a septum or an open base has no such curvature, nor has one of whole labels
-        with suppress(SubjectError):
-            if isinstance(model, BiventricularModel):
+        if isinstance(model, BiventricularModel):
+            row |= heart_shape.region_walls_ml(model)
+            with suppress(SubjectError):  # a mesh without a septum or an open base has no such curvature
                 row |= dict(zip(CURVATURES, heart_shape.septal_curvature(model), strict=True))
         rows.append(row)
     return pd.DataFrame(rows, columns=measured, index=pd.Index(subjects, name="subject"))
@@ -208,7 +214,7 @@ def _volumes(tables: CohortTables, names: tuple[str, ...], accepted: pd.Index) -
     """Of structures or parts, target volumes of everyone; of accepted hearts volumes, errors, sphericity."""
     achieved = _moments(tables.anatomies, names, accepted)
     found = pd.DataFrame(index=tables.subjects["subject"])
-    error, away = (np.full(achieved.volume_ml.shape, np.nan) for _ in range(2))
+    error, away, shape = (np.full(achieved.volume_ml.shape, np.nan) for _ in range(3))
     if not tables.targets.empty:
         target = _moments(tables.targets, names, found.index)
         for k, name in enumerate(names):
@@ -216,25 +222,32 @@ def _volumes(tables: CohortTables, names: tuple[str, ...], accepted: pd.Index) -
         own = target[found.index.get_indexer(accepted)]
         error = 100.0 * (achieved.volume_ml / own.volume_ml - 1.0)
         away = np.linalg.norm(achieved.centroid_mm - own.centroid_mm, axis=-1)
+        shape = np.linalg.norm(achieved.shape - own.shape, axis=(-2, -1))
     measured = {}
     for k, name in enumerate(names):
         measured[f"{part_name(name)}_volume_ml"] = achieved.volume_ml[:, k]
         measured[f"{part_name(name)}_volume_error_percent"] = error[:, k]
         measured[f"{part_name(name)}_centroid_error_mm"] = away[:, k]
+        measured[f"{part_name(name)}_shape_error"] = shape[:, k]
         if name in CHAMBERS:
             measured[f"{name}_sphericity"] = heart_shape.sphericity(achieved.covariance_mm2[:, k])
     return found.join(pd.DataFrame(measured, index=accepted))
 
 
 def _relations(
-    rows: pd.DataFrame, names: tuple[str, ...], accepted: pd.Index, pairs: Mapping[str, tuple]
+    rows: pd.DataFrame,
+    names: tuple[str, ...],
+    subjects: pd.Index,
+    pairs: Mapping[str, tuple],
+    prefix: str = "",
 ) -> pd.DataFrame:
-    moments = _moments(rows, names, accepted)
+    """Relations of the moments of targets or anatomies, NaN where one of the structures is missing."""
+    moments = _moments(rows, names, subjects)
     found = {}
     for attribute, wanted in pairs.items():
         for a, b in wanted:
             first, second = (select(moments, names, (name,))[:, 0] for name in (a, b))
-            label = f"{attribute}_{part_name(a)}_to_{part_name(b)}"
+            label = f"{prefix}{attribute}_{part_name(a)}_to_{part_name(b)}"
             if attribute == "distance":
                 found[f"{label}_mm"] = attributes.distance_mm(first, second)
             elif attribute == "volume_ratio":
@@ -242,7 +255,7 @@ def _relations(
             else:
                 ways = attributes.direction(first, second)
                 found |= {f"{label}_{axis}": ways[:, i] for i, axis in enumerate("xyz")}
-    return pd.DataFrame(found, index=accepted)
+    return pd.DataFrame(found, index=subjects)
 
 
 def _mesh(meshes: pd.DataFrame, accepted: pd.Index) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pandas as pd
 import pyvista
 from matplotlib.figure import Figure
 
+from ..anatomy.aha_segments import LEFT as LEFT_SEGMENTS
 from ..anatomy.aha_segments import SEGMENTS
 from ..mesh.model import BiventricularModel
 from ..mesh.second_order import second_order
@@ -14,7 +15,9 @@ from ..mesh.vtk_files import write_dataset
 from ..plotting.style import STYLE, plt
 
 LOOPS, STRAINS, MOTION, FIGURE = "loops.tsv", "strains.tsv", "motion.vtu", "beat.png"
+DIRECTIONS = ("longitudinal", "radial", "circumferential")  # of strains
 FRAMES = 30
+SAME_VOLUME = 1e-3  # of the stroke volume: what closed valves leak while the muscle relaxes is far less
 LEFT, RIGHT, PALE = "#35638f", "#c4622d", "0.8"
 
 
@@ -42,7 +45,8 @@ def strains(model: BiventricularModel, moved: list[np.ndarray], times: np.ndarra
     """Volume-weighted mean Green-Lagrange strains of each AHA segment at the frames, from the first one on.
 
     Longitudinal, radial and circumferential directions are those of the ventricular coordinates in the first
-    frame; a tet's strain is its corners', and tets without these directions are left out.
+    frame; a tet's strain is its corners', and tets without these directions are left out. muscle_ml: the
+    volume of the others, by which means of several segments are weighted.
     """
     if model.coordinates is None:
         return []
@@ -56,7 +60,7 @@ def strains(model: BiventricularModel, moved: list[np.ndarray], times: np.ndarra
         for values in (coordinates.node_transmural, coordinates.node_apicobasal)
     )
     along = _unit(along - (along * across).sum(axis=1, keepdims=True) * across)
-    directions = {"longitudinal": along, "radial": across, "circumferential": _unit(np.cross(across, along))}
+    directions = dict(zip(DIRECTIONS, (along, across, _unit(np.cross(across, along))), strict=True))
     known = np.isfinite(directions["circumferential"]).all(axis=1)
     rows = []
     for values, time in zip(moved, times, strict=True):
@@ -71,8 +75,37 @@ def strains(model: BiventricularModel, moved: list[np.ndarray], times: np.ndarra
             if inside.any():
                 weights = model.tet_volumes_mm3[inside]
                 means = {name: float(np.average(e[inside], weights=weights)) for name, e in by_tet.items()}
+                means["muscle_ml"] = float(weights.sum()) / 1000.0
                 rows.append({"time_s": float(time), "aha": number} | means)
     return rows
+
+
+def end_systole(times: np.ndarray, volumes_ml: np.ndarray) -> float:
+    """Time at which a ventricle has ejected: the first one with its least volume, within SAME_VOLUME.
+
+    times, volumes_ml (T,) of a beat. Until the next valve opens the volume stays as it is, so that rounding
+    would choose among these times; the muscle deforms meanwhile.
+    """
+    volumes = np.asarray(volumes_ml, dtype=float)
+    ejected = volumes <= volumes.min() + SAME_VOLUME * np.ptp(volumes)
+    return float(np.asarray(times)[ejected.argmax()])
+
+
+def end_systolic(rows: list[dict], systole: float) -> dict[str, float]:
+    """Mean strains of the left ventricle's wall at the frame nearest to `systole` (s), weighted by volume.
+
+    rows: of `strains`. NaN where they have no left segments.
+    """
+    left = [row for row in rows if row["aha"] in LEFT_SEGMENTS]
+    if not left:
+        return dict.fromkeys((f"lv_{name}_strain" for name in DIRECTIONS), float("nan"))
+    nearest = min((row["time_s"] for row in left), key=lambda time: abs(time - systole))
+    shown = [row for row in left if row["time_s"] == nearest]
+    weights = [row["muscle_ml"] for row in shown]
+    return {
+        f"lv_{name}_strain": float(np.average([row[name] for row in shown], weights=weights))
+        for name in DIRECTIONS
+    }
 
 
 def figure(rows: list[dict]) -> Figure:

@@ -1,5 +1,7 @@
 """What is read off a state: displacements, cavity volumes, strains. Owned by the simulation stage."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from ..mesh.model import FACETS, BiventricularModel, rim_edges
@@ -64,6 +66,14 @@ def strains(problem: Problem, axes: np.ndarray | None) -> dict[str, np.ndarray]:
         strain = 0.5 * (along.swapaxes(1, 2) @ along - axes.swapaxes(1, 2) @ axes)
         measures |= {name: strain[:, i, j] for name, (i, j) in zip(STRAINS, PAIRS, strict=True)}
     return measures
+
+
+def mean_over(model: BiventricularModel, values: np.ndarray, segments: Collection[int]) -> float:
+    """Mean of values (M,) of the model's tets in AHA segments, weighted by volume; NaN without such tets."""
+    inside = np.isin(model.coordinates.aha, list(segments))
+    if not inside.any():
+        return float("nan")
+    return float(np.average(values[inside], weights=model.tet_volumes_mm3[inside]))
 
 
 def _at(problem: Problem, field: ng.CoefficientFunction, places: np.ndarray) -> np.ndarray:

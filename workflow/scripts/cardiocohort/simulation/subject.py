@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..anatomy.aha_segments import LEFT, RIGHT
 from ..cohort import stage_tables
 from ..mechanics.settings import Mechanics
 from ..mesh.model import REGIONS, BiventricularModel
@@ -18,6 +19,7 @@ from ..runtime.peak_memory import peak_mb
 from . import beat_output, materials, measures, mesh, output
 from .beat import Heart
 from .beats import beat_until_periodic, figures
+from .circulation import V_LV
 from .continuation import Run, Step, inflate
 from .finite_elements import ng
 from .problem import Problem, Spring, problem
@@ -34,14 +36,17 @@ BESIDE = {  # of the table's columns
     **dict(zip(("loops", "strains", "motion", "picture"), BEAT_FILES, strict=True)),
 }  # fmt: skip
 VENTRICLES = ("lv", "rv")
+WALLS = {"lv": LEFT, "rv": RIGHT}  # segments of each ventricle
 BEAT_FIGURES = (
     "edv_ml", "esv_ml", "stroke_ml", "ef", "peak_kpa", "dpdt_max_kpa_s", "dpdt_min_kpa_s",
 )  # fmt: skip
 FIGURES = (
     "load_share", "lv_pressure_kpa", "rv_pressure_kpa", "lv_unloaded_ml", "lv_loaded_ml", "rv_unloaded_ml",
-    "rv_loaded_ml", "image_residual_mm", "unloading_iterations", "max_displacement_mm", "min_j", "max_j",
-    "steps", "halvings", "factorisations", "n_tets", "n_unknowns", "seconds", "peak_mb", "beats", "periodic",
-    "beat_iterations", *(f"{v}_{name}" for v in VENTRICLES for name in BEAT_FIGURES), "cardiac_output_l_min",
+    "rv_loaded_ml", "lv_fibre_strain", "rv_fibre_strain", "image_residual_mm", "unloading_iterations",
+    "max_displacement_mm", "min_j", "max_j", "steps", "halvings", "factorisations", "n_tets", "n_unknowns",
+    "seconds", "peak_mb", "beats", "periodic", "beat_iterations",
+    *(f"{v}_{name}" for v in VENTRICLES for name in BEAT_FIGURES), "cardiac_output_l_min",
+    *(f"lv_{name}_strain" for name in beat_output.DIRECTIONS),
 )  # fmt: skip
 
 
@@ -94,6 +99,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
         | beat
         | {
             **volumes,
+            **_fibre_strains(model, cells),
             **unloaded_by,
             "load_share": run.share if unloading is None else run.share * unloading.share,
             "max_displacement_mm": float(np.linalg.norm(moved, axis=1).max()),
@@ -135,13 +141,16 @@ def beat_heart(
         for place in shown:
             vector[:] = beats.moments[place].state
             moved.append(measures.ten_node_displacements(stated, model, order))
-    times = times[shown] - beats.moments[0].time
+    volumes = np.array([moment.loop[V_LV] for moment in beats.moments])
+    systole = beat_output.end_systole(times, volumes) - times[0]
+    times = times[shown] - times[0]
+    strains = beat_output.strains(model, moved, times)
     output.write_rows(folder / beat_output.LOOPS, beats.rows)
-    output.write_rows(folder / beat_output.STRAINS, beat_output.strains(model, moved, times))
+    output.write_rows(folder / beat_output.STRAINS, strains)
     beat_output.write_motion(folder / beat_output.MOTION, model, moved, times)
     with atomic_path(folder / beat_output.FIGURE) as temporary:
         beat_output.figure(beats.rows).savefig(temporary, dpi=120)
-    found = figures(beats, heart.circulation.period)
+    found = figures(beats, heart.circulation.period) | beat_output.end_systolic(strains, systole)
     if not beats.reason:
         detail = "" if beats.periodic else f"the beat does not repeat itself after {beats.beats} beats"
         return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": detail}, found
@@ -246,6 +255,13 @@ def _volumes(curve: list[dict]) -> dict:
     pressures = {f"{v}_pressure_kpa": curve[-1][f"{v}_pressure_kpa"] for v in VENTRICLES}
     ends = (("unloaded", curve[0]), ("loaded", curve[-1]))
     return pressures | {f"{v}_{name}_ml": row[f"{v}_volume_ml"] for v in VENTRICLES for name, row in ends}
+
+
+def _fibre_strains(model: BiventricularModel, cells: dict[str, np.ndarray]) -> dict:
+    """Mean strain along the fibres of each ventricle's wall; none without fibres or segments."""
+    if "E_ff" not in cells or model.coordinates is None:
+        return {}
+    return {f"{v}_fibre_strain": measures.mean_over(model, cells["E_ff"], wall) for v, wall in WALLS.items()}
 
 
 def _by_tet(values: np.ndarray, order: np.ndarray) -> np.ndarray:

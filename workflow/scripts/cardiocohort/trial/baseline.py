@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ..cohort.subject_columns import Column
+from ..cohort.subject_columns import RELATION_TARGETS, Column
 from ..runtime.outcomes import Outcome
 
 COLUMNS = (
@@ -50,7 +50,11 @@ def describe(
 
 def names_of(columns: Mapping[str, Column], endpoints: list[str]) -> list[str]:
     """The columns of the baseline table: covariates, target volumes, and the endpoints."""
-    wanted = [name for name, c in columns.items() if c.role in ("covariate", "target")]
+    wanted = [
+        name
+        for name, c in columns.items()
+        if c.role in ("covariate", "target") and not name.startswith(RELATION_TARGETS)
+    ]
     return [*wanted, *(name for name in endpoints if name not in wanted)]
 
 

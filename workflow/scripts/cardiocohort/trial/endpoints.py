@@ -5,13 +5,23 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ..cohort.plan import one_origin
-from ..cohort.subject_columns import Column
+from ..cohort.subject_columns import BEAT, BIVENTRICULAR, UNLOADED, Column
 from ..runtime.errors import InputError
 from ..runtime.keys import from_section
 from .settings import Hypothesis
 
 SECTION = "endpoints"
 FEWEST_HEARTS = 2  # of an arm: one has no spread
+# By what a column needs: the config key, whether a value gives the column values, and what to set
+NEEDS = {
+    BEAT: ("simulation.cycle.beats", lambda value: value > 0, "simulation: {cycle: {beats: 10}}"),
+    UNLOADED: (
+        "simulation.reference", lambda value: value == "unloaded", "simulation: {reference: unloaded}"
+    ),
+    BIVENTRICULAR: (
+        "meshing.domain", lambda value: value == "biventricular", "meshing: {domain: biventricular}"
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ def read(settings: Mapping, columns: Mapping[str, Column]) -> list[Endpoint]:
 
 
 def check(
-    settings: Mapping,
+    config: Mapping,
     columns: Mapping[str, Column],
     arms: Mapping[str, Mapping],
     sizes: Mapping[str, int],
@@ -62,9 +72,10 @@ def check(
 ) -> list[Endpoint]:
     """The endpoints, if a trial of these arms can be compared by them; InputError naming key, column or arm.
 
-    arms: `Arm.to_dict()` by name; none for the user's own label maps. sizes: requested subjects of each.
-    shared: arms whose subjects all have the same explicit targets.
+    config: the whole of it. arms: `Arm.to_dict()` by name; none for the user's own label maps. sizes:
+    requested subjects of each. shared: arms whose subjects all have the same explicit targets.
     """
+    settings = config[SECTION]
     endpoints = read(settings, columns)
     if not any(endpoint.primary for endpoint in endpoints):
         raise InputError(
@@ -90,6 +101,7 @@ def check(
                 f"config key '{SECTION}.adjust_for': {name!r} is no covariate; allowed: {', '.join(allowed)}"
             )
     for endpoint in endpoints:
+        _check_made(endpoint, columns[endpoint.column].needs, config)
         _check_varies(endpoint, arms.values())
     return endpoints
 
@@ -146,6 +158,21 @@ def _check_margin(where: str, own: Hypothesis, unit: str) -> None:
     if own.unit is not None and own.unit != unit:
         raise InputError(
             f"{where}: the margin's unit is {own.unit!r}, the column's is {unit!r}; they must agree"
+        )
+
+
+def _check_made(endpoint: Endpoint, needs: str, config: Mapping) -> None:
+    """A column that this config never fills; arms cannot set these keys."""
+    if not needs:
+        return
+    key, gives, remedy = NEEDS[needs]
+    value = config
+    for part in key.split("."):
+        value = value[part]
+    if not gives(value):
+        raise InputError(
+            f"config key '{SECTION}.{endpoint.kind}.{endpoint.column}': the column needs {needs}, so it is "
+            f"empty with {key}: {value}; set {remedy}, or name another column"
         )
 
 

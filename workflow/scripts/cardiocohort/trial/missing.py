@@ -8,6 +8,8 @@ Stat 2009). The standard error stays that of the accepted hearts.
 import numpy as np
 import pandas as pd
 
+from ..cohort.covariates import AREA
+from ..cohort.subject_columns import MUSCLE_G_PER_ML
 from .contrasts import interval
 from .pairing import Comparison
 
@@ -16,7 +18,8 @@ COLUMNS = (
     "missing_reference", "conclusion", "tipping_shift", "tipping_shift_sd", "target_shift_arm_sd",
     "target_shift_reference_sd",
 )  # fmt: skip
-VOLUME, TARGET = "_volume_ml", "_target_volume_ml"
+VOLUME, INDEX, TARGET = "_volume_ml", "_volume_index_ml_m2", "_target_volume_ml"
+MASS, MASS_INDEX, WALL = "myocardium_mass_g", "myocardium_mass_index_g_m2", "myocardium"
 
 
 def tipping_points(
@@ -26,8 +29,8 @@ def tipping_points(
 
     tipping_shift: the smallest shift (unit of the endpoint; beside it in pooled standard deviations) of the
     missing hearts' mean that changes the conclusion at the unadjusted alpha; empty where nothing is missing.
-    target_shift: mean target volume of the missing hearts minus the accepted ones', in their standard
-    deviations, which is known without an anatomy; for volumes only.
+    target_shift: mean target of the missing hearts minus the accepted ones', in their standard deviations,
+    which is known without an anatomy; for endpoints that have a target (`target_of`).
     """
     rows = []
     for c, shown in zip(comparisons, contrasts["conclusion"], strict=True):
@@ -75,12 +78,33 @@ def tipping_shift(c: Comparison, alpha: float) -> float:
 
 def target_shift(subjects: pd.DataFrame, arm: str, column: str) -> float:
     """Mean target of an arm's missing hearts minus the others' mean, in standard deviations of the others."""
-    target = column.removesuffix(VOLUME) + TARGET
-    if not column.endswith(VOLUME) or target not in subjects.columns:
+    target = target_of(subjects, column)
+    if target is None:
         return float("nan")
-    own = subjects[subjects["arm"] == arm]
-    lost = own[column].isna()
-    kept, gone = own.loc[~lost, target], own.loc[lost, target]
+    own = subjects["arm"] == arm
+    lost = subjects[column].isna()
+    kept, gone = target[own & ~lost].dropna(), target[own & lost].dropna()
     if gone.empty or len(kept) < 2:
         return float("nan")
     return float((gone.mean() - kept.mean()) / kept.std())
+
+
+def target_of(subjects: pd.DataFrame, column: str) -> pd.Series | None:
+    """What the targets of all requested hearts give for a measured column; None where they say nothing.
+
+    Volumes and relations between structures have target columns. Indexed volumes, mass and indexed mass of
+    the myocardium follow from target volumes and body surface areas.
+    """
+    known = subjects.columns
+    if f"target_{column}" in known:
+        return subjects[f"target_{column}"]
+    structure, indexed, factor = None, False, 1.0
+    if column in (MASS, MASS_INDEX):
+        structure, indexed, factor = WALL, column == MASS_INDEX, MUSCLE_G_PER_ML
+    elif column.endswith((VOLUME, INDEX)):
+        indexed = column.endswith(INDEX)
+        structure = column.removesuffix(INDEX if indexed else VOLUME)
+    if structure is None or f"{structure}{TARGET}" not in known or (indexed and AREA not in known):
+        return None
+    volume = factor * subjects[f"{structure}{TARGET}"]
+    return volume / subjects[AREA] if indexed else volume
