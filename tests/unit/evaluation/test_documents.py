@@ -72,11 +72,15 @@ def test_results_name_their_weights_and_stand_between_markers():
         assert not re.search(r"^\|", "\n".join([run, *rest]), re.MULTILINE)
 
 
-def test_the_card_is_that_of_the_bundles_figures():
-    figures, described = (json.loads((BUNDLE / name).read_text()) for name in ("card.json", "bundle.json"))
-    card, evaluated = (BUNDLE / "CARD.md").read_text().split("\n## Evaluation\n")
+@pytest.mark.parametrize("name", ["small", "people"])
+def test_the_card_is_that_of_the_bundles_figures(name):
+    folder = BUNDLE.parent / name
+    figures, described = (json.loads((folder / part).read_text()) for part in ("card.json", "bundle.json"))
+    assert described["name"] == name
+    assert figures["weights_sha256"] == described["weights_sha256"]
+    card, evaluated = (folder / "CARD.md").read_text().split("\n## Evaluation\n")
     assert card == model_card.markdown(figures, described)
-    assert "<!-- table: overview -->" in evaluated
+    assert ("<!-- table: overview -->" in evaluated) == (name == "small")
 
 
 def test_the_readme_quotes_the_tables(tables):

@@ -68,9 +68,11 @@ def generate(folder, targets, names, threads=1, steps=30, attempts=1):
     )
 
 
-def test_the_bundle_is_whole_small_and_of_the_heart():
-    assert sum(f.stat().st_size for f in BUNDLE.iterdir()) < 30e6
-    prior = load_prior(BUNDLE, "cpu")
+@pytest.mark.parametrize("name", ["small", "people"])
+def test_the_bundle_is_whole_small_and_of_the_heart(name):
+    folder = BUNDLE.parent / name
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 30e6
+    prior = load_prior(folder, "cpu")
     own = (prior.anatomy.structures, prior.anatomy.centred_on, prior.grid)
     assert own == (HEART.structures, HEART.centred_on, HEART_GRID)
 
