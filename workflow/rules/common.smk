@@ -20,7 +20,8 @@ from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.runtime.run_progress import RunProgress
-from cardiocohort.config.arms import check_arms, section_of
+from cardiocohort.config.arms import calibrated_as, check_arms, section_of
+from cardiocohort.config.arms import check_calibrations
 from cardiocohort.config.check import check_atlas, check_biventricular
 from cardiocohort.config.check import check_hearts_only
 from cardiocohort.config.check import check_refinement

@@ -174,6 +174,8 @@ TEMPLATES = (
             f"fastest fall of the {name} ventricle's pressure, negative"),
     )),
     _simulated("cardiac_output_l_min", "L/min", "stroke volume of the left ventricle times the heart rate"),
+    _simulated("arterial_mean_kpa", "kPa", "mean pressure of the systemic arteries over the last beat"),
+    _simulated("arterial_peak_kpa", "kPa", "largest pressure of the systemic arteries in the last beat"),
     _simulated("max_displacement_mm", "mm", "largest displacement of a node at the full load"),
     _simulated("min_j", NO_UNIT, "least volume change J of an element", "run"),
     _simulated("max_j", NO_UNIT, "largest volume change J of an element", "run"),
