@@ -275,6 +275,24 @@ def simulated_tables(wildcards):
     return simulated()
 
 
+@cache
+def calibrations(arm):
+    """The calibration whose factors the hearts of an arm take, in a list; an empty one without targets."""
+    fitted_on = calibrated_as(SETTINGS, arm, SIBLING_BASES)
+    return [f"{plan.COHORT}/calibrations/{fitted_on}.json"] if fitted_on else []
+
+
+def calibration_of(wildcards):
+    """An input function: the calibration of a batch's arm."""
+    return calibrations(plan.arm_of(wildcards.batch))
+
+
+def calibrated(wildcards):
+    """An input function: the calibrations of all arms that `simulated` has hearts of."""
+    arms = dict.fromkeys(plan.arm_of(Path(path).stem) for path in simulated())
+    return list(dict.fromkeys(path for arm in arms for path in calibrations(arm)))
+
+
 def trial_results(wildcards):
     """Tables and figures of the trial, for the report: where the trial is run, or has run."""
     paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
@@ -431,6 +449,7 @@ if WITH_COHORT:
                     arms_of_one_target(),
                 )
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
+    SIBLING_BASES = {arm: own["base"] for arm, own in SIBLING_ARMS.items()}
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
     )

@@ -39,31 +39,11 @@ if requested("simulate"):
         )
 
 
-SIBLING_BASES = {arm: own["base"] for arm, own in SIBLING_ARMS.items()}
 if workflow.is_main_process:
     with plain_errors():
         check_calibrations(
             SETTINGS, dict.fromkeys(map(plan.arm_of, BATCHES)), SIBLING_BASES
         )
-
-
-@cache
-def calibrations(arm):
-    """The calibration whose factors the hearts of an arm take, in a list; an empty one without targets."""
-    fitted_on = calibrated_as(SETTINGS, arm, SIBLING_BASES)
-    return [f"<cohort>/calibrations/{fitted_on}.json"] if fitted_on else []
-
-
-def calibration_of(wildcards):
-    """An input function: the calibration of a batch's arm."""
-    return calibrations(plan.arm_of(wildcards.batch))
-
-
-@cache
-def calibrated():
-    """All calibrations of arms that were simulated or will be, for the report."""
-    arms = dict.fromkeys(plan.arm_of(Path(path).stem) for path in simulated())
-    return list(dict.fromkeys(path for arm in arms for path in calibrations(arm)))
 
 
 rule simulate:
