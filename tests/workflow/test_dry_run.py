@@ -109,6 +109,33 @@ BAD = {
         ["meshing={domain: labels}", "formats=[vtu,febio]"],
         ["'formats'", "'febio'", "domain: labels", "calculix, fenicsx, opencarp, surfaces, vtu"],
     ),
+    "targets of hearts that do not beat": (
+        ["simulation={calibrate: {lv_ef: 0.6}}"],
+        ["simulation.calibrate", "lv_ef", "simulation.cycle.beats is 0"],
+    ),
+    "target of an unknown figure": (
+        ["simulation={cycle: {beats: 3}, calibrate: {ejection_fraction: 0.6}}"],
+        ["'simulation.calibrate.ejection_fraction' is unknown", "lv_ef"],
+    ),
+    "an ejection fraction in percent": (
+        ["simulation={cycle: {beats: 3}, calibrate: {lv_ef: 60}}"],
+        ["'simulation.calibrate.lv_ef'", "60 is greater than the maximum of 0.9"],
+    ),
+    "two targets of one scalar": (
+        ["simulation={cycle: {beats: 3}, calibrate: {lv_ef: 0.6, lv_stroke_ml: 70}}"],
+        ["more targets than scalars", "the tension alone answers lv_ef and lv_stroke_ml"],
+    ),
+    "four targets": (
+        [
+            "simulation={cycle: {beats: 3}, calibrate: {lv_ef: 0.6, rv_ef: 0.5, lv_peak_kpa: 16, "
+            "lv_edv_ml: 120}}"
+        ],
+        ["4 targets", "at most 3", "stiffness, tension, resistance"],
+    ),
+    "a target that undoes a weak arm": (
+        ["simulation={cycle: {beats: 3, contractility: {large: 0.5}}, calibrate: {lv_ef: 0.6}}"],
+        ["'simulation.calibrate.lv_ef'", "contractility of arm 'large'", "arms.large.simulation.calibrate"],
+    ),
     "no such bundle": (["bundle=nowhere"], ["'bundle'", "'nowhere'", "looked for"]),
     "bundle without weights": (["bundle=empty"], ["bundle", "weights.safetensors"]),
     "bundle of another format": (["bundle=odd"], ["bundle.json", "format"]),

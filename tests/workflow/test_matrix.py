@@ -31,6 +31,7 @@ REQUESTS = {
     "write_subjects": (2000, 240, 1),
     "analyse_trial": (2000, 60, 1),
     "simulate_hearts": (8000, 60, 1),
+    "calibrate_arm": (8000, 120, 1),
     "compare_batch": (1000, 60, 1),
     "mesh_refined": (4000, 240, 1),
     "simulate_refined": (8000, 60, 1),
@@ -170,6 +171,9 @@ def evaluation(arms: int, config: dict) -> Plan:
 FEW = {"samples": {"dps": 0, "extremes": 0}, "strengths": []}
 BENCHMARKS = "benchmarks/Snakefile"
 OWN = {"label_maps": "maps", "cohort": "mine", "batch_size": 2}
+BEATS = {"cycle": {"beats": 2}}
+CALIBRATED = {"simulation": BEATS | {"calibrate": {"lv_ef": 0.6, "arterial_mean_kpa": 12}}}
+CALIBRATED_MINUTES = {"simulate_hearts": 60 * (1 + 2), "calibrate_arm": 120 * (1 + 2)}
 MATRIX = {
     "default": Plan(of(3, *MADE, *USED) | ONCE),
     "inputs only": Plan(of(3, *MADE, *USED) | {"inputs": 1}, target=("inputs",)),
@@ -219,6 +223,40 @@ MATRIX = {
         {"simulation": {"batch_size": 3, "cycle": {"beats": 2}}},
         ("simulate",),
         minutes={"simulate_hearts": 3 * 60 * (1 + 2)},
+    ),
+    "calibration, one job per arm": Plan(
+        of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 9, "calibrate_arm": 2},
+        CALIBRATED,
+        ("simulate",),
+        minutes=CALIBRATED_MINUTES,
+    ),
+    # all meshes of the arm come first, and the arm's calibration before its hearts
+    "calibration before a heart": Plan(
+        of(2, *MADE, *USED[:2]) | {"simulate_hearts": 1, "calibrate_arm": 1},
+        CALIBRATED,
+        ("results/cohorts/demo/simulations/b-0000.tsv",),
+        minutes=CALIBRATED_MINUTES,
+    ),
+    "calibration of an arm alone": Plan(
+        of(3, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 9, "calibrate_arm": 1},
+        {"simulation": BEATS, "arms": {"b": {"simulation": {"calibrate": {"lv_ef": 0.5}}}}},
+        ("simulate",),
+        minutes=CALIBRATED_MINUTES,
+    ),
+    # c is of siblings of a label map: it is calibrated itself, b has the factors of a
+    "calibration of siblings": Plan(
+        of(6, *MADE, *USED[:2]) | {"simulate": 1, "simulate_hearts": 10, "calibrate_arm": 2},
+        CALIBRATED | {"batch_size": 2},
+        ("simulate",),
+        with_a_base,
+        minutes=CALIBRATED_MINUTES,
+    ),
+    "calibration of own label maps": Plan(
+        of(2, "import_anatomies", *USED[:2]) | {"simulate": 1, "simulate_hearts": 3, "calibrate_arm": 1},
+        OWN | CALIBRATED,
+        ("simulate",),
+        with_maps,
+        minutes=CALIBRATED_MINUTES,
     ),
     "refinement": Plan(
         of(3, *MADE, "check_topology")

@@ -21,7 +21,8 @@ from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.runtime.run_progress import RunProgress
-from cardiocohort.config.arms import check_arms, section_of
+from cardiocohort.config.arms import calibrated_as, check_arms, section_of
+from cardiocohort.config.arms import check_calibrations
 from cardiocohort.config.check import check_atlas, check_biventricular
 from cardiocohort.config.check import check_hearts_only
 from cardiocohort.config.check import check_refinement
@@ -348,6 +349,24 @@ def simulated_tables(wildcards):
     return simulated()
 
 
+@cache
+def calibrations(arm):
+    """The calibration whose factors the hearts of an arm take, in a list; an empty one without targets."""
+    fitted_on = calibrated_as(SETTINGS, arm, SIBLING_BASES)
+    return [f"{plan.COHORT}/calibrations/{fitted_on}.json"] if fitted_on else []
+
+
+def calibration_of(wildcards):
+    """An input function: the calibration of a batch's arm."""
+    return calibrations(plan.arm_of(wildcards.batch))
+
+
+def calibrated(wildcards):
+    """An input function: the calibrations of all arms that `simulated` has hearts of."""
+    arms = dict.fromkeys(plan.arm_of(Path(path).stem) for path in simulated())
+    return list(dict.fromkeys(path for arm in arms for path in calibrations(arm)))
+
+
 def trial_results(wildcards):
     """Tables and figures of the trial, for the report: where the trial is run, or has run."""
     paths = [*TRIAL_TABLES.values(), *TRIAL_FIGURES.values()]
@@ -510,6 +529,7 @@ if WITH_COHORT:
                     arms_of_one_target(),
                 )
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
+    SIBLING_BASES = {arm: own["base"] for arm, own in SIBLING_ARMS.items()}
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
     )

@@ -48,6 +48,8 @@ use rule simulate_hearts as simulate_refined with:
             simulation_batches()[wildcards.batch]["meshes"],
             [f"<cohort>/refinement/{wildcards.edge}mm"],
         ),
+        # that of the cohort's own meshes, so that runs differ in the mesh alone
+        calibration=calibration_of,
     output:
         table="<cohort>/refinement/{edge}mm/simulations/{batch}.tsv",
     log:

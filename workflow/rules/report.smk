@@ -126,6 +126,7 @@ rule write_report:
         bundle=ancient(BUNDLE),
         trial=trial_results,
         simulations=simulated_tables,
+        calibrations=calibrated,
         comparisons=compared_results,
         provenance="<cohort>/provenance.json",
         viewer=ancient(VIEWER_LIBRARY),

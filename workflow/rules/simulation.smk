@@ -2,7 +2,9 @@
 # `snakemake verify_solver`, published problems in the same solver; `snakemake paired_comparison`, the
 # inflations of digital siblings beside those of their bases.
 # in  <cohort>/meshes/<batch>.tsv and the meshes behind it
-# out <cohort>/simulations/<batch>.tsv: how each run ended; files in <cohort>/simulations/<batch>/<subject>/.
+# out <cohort>/calibrations/<arm>.json: factors of stiffness, tension and resistance that the arm's hearts take, with
+#     targets in `simulation.calibrate`; runs of its mean heart in <cohort>/calibrations/<arm>/.
+#     <cohort>/simulations/<batch>.tsv: how each run ended; files in <cohort>/simulations/<batch>/<subject>/.
 #     These batches are smaller than the meshes' (config key simulation.batch_size).
 #     <cohort>/comparisons/<arm>.tsv, .summary.tsv, .png for every arm of siblings: pairs, means, figure.
 #     results/verification/land2015.tsv: problem, quantity, value_mm, published_low_mm, published_high_mm, ...
@@ -40,9 +42,45 @@ if requested("paired_comparison"):
         plan.comparisons(SIBLING_ARMS, SETTINGS["cohort_table"])
 
 
+if workflow.is_main_process:
+    with plain_errors():
+        check_calibrations(
+            SETTINGS, dict.fromkeys(map(plan.arm_of, BATCHES)), SIBLING_BASES
+        )
+
+
 rule simulate:
     input:
         lambda wildcards: plan.stage_tables("simulations", simulation_batches()),
+
+
+rule calibrate_arm:
+    input:
+        meshes=lambda wildcards: plan.stage_tables(
+            "meshes", [name for name in BATCHES if plan.arm_of(name) == wildcards.arm]
+        ),
+    output:
+        calibration="<cohort>/calibrations/{arm}.json",
+    log:
+        "<cohort>/logs/calibrations/{arm}.log",
+    benchmark:
+        "<cohort>/benchmarks/calibrations/{arm}.tsv"
+    conda:
+        "../../envs/simulation.yaml"
+    threads: SETTINGS["threads"]["simulation"]
+    resources:
+        mem_mb=more_each_attempt(8000),
+        # a job that is cut off goes on from its last run
+        runtime=120 * (1 + SETTINGS["simulation"]["cycle"]["beats"]),
+    params:
+        arm=lambda wildcards: wildcards.arm,
+        mechanics=lambda wildcards: section_of(SETTINGS, wildcards.arm, "mechanics"),
+        simulation=lambda wildcards: section_of(SETTINGS, wildcards.arm, "simulation"),
+        library=library("calibrate_arm.py"),
+    message:
+        "Calibrating arm {wildcards.arm} on its mean heart"
+    script:
+        "../scripts/calibrate_arm.py"
 
 
 rule simulate_hearts:
@@ -50,6 +88,7 @@ rule simulate_hearts:
         meshes=lambda wildcards: plan.stage_tables(
             "meshes", simulation_batches()[wildcards.batch]["meshes"]
         ),
+        calibration=calibration_of,
     output:
         table="<cohort>/simulations/{batch}.tsv",
     log:
@@ -67,7 +106,8 @@ rule simulate_hearts:
     params:
         subjects=lambda wildcards: simulation_batches()[wildcards.batch]["subjects"],
         mechanics=of_arm("mechanics"),
-        simulation=SETTINGS["simulation"],
+        # what a calibration aims at does not matter here, the factors that it found do
+        simulation={k: v for k, v in SETTINGS["simulation"].items() if k != "calibrate"},
         library=library("simulate_hearts.py"),
     message:
         "Simulating the hearts of {wildcards.batch}"

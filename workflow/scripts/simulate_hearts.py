@@ -1,5 +1,6 @@
 """Rule simulate_hearts: passive inflation of one batch of hearts in a finite element solver."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ from cardiocohort.cohort import stage_tables
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
 from cardiocohort.runtime.outcomes import Outcome
+from cardiocohort.simulation import calibration
 from cardiocohort.simulation.settings import SimulationSettings
 
 
@@ -17,6 +19,9 @@ def main(snakemake):
 
     p = snakemake.params
     mechanics, settings = Mechanics.of(p.mechanics), SimulationSettings.of(p.simulation)
+    scalings = [calibration.factors(path) for path in snakemake.input.get("calibration", [])]
+    for scaling in scalings:  # one, or none
+        mechanics, settings = scaling.of(mechanics, settings)
     meshes, columns = {}, stage_tables.MESHES | stage_tables.MESH_FILES
     for source in map(Path, snakemake.input.meshes):
         for row in tables.read_table(source, columns).to_dict("records"):
@@ -28,6 +33,7 @@ def main(snakemake):
             records[subject] = batch_runner.skipped(subject, "mesh", mesh["verdict"], mesh["reason"])
             continue
         made_of = [p.library, p.mechanics, p.simulation, mesh["sha256"], mesh["surface_sha256"]]
+        made_of += map(asdict, scalings)
         tasks.append(
             stage.task(mesh, folder, mechanics, settings, snakemake.threads, artifacts.digest(made_of))
         )

@@ -43,7 +43,7 @@ def main(snakemake):
     sections = {
         "requests": requests(i.get("cohort_table")),
         "trial": read_trial(i.get("trial", [])),
-        "function": function_of(runs, manifest),
+        "function": function_of(runs, manifest, i.get("calibrations", [])),
         "pairs": pairs_of(found, manifest, arms, i.get("comparisons", [])),
     }
     content = page.html(p.config["cohort"], summary, drawn, shown, anatomy, made, library, **sections)

@@ -35,6 +35,7 @@ def test_an_arm_has_the_cohorts_settings_and_its_own_in_their_place():
         ({"ph": {"meshing": {"frame": "scanner"}}}, r"'arms.ph'.meshing.frame"),
         ({"ph": {"meshing": {"domain": "labels"}}}, r"'arms.ph'.meshing.domain: all arms have the domain"),
         ({"ph": {"mechanics": {"lv_pressure_kpa": 0, "rv_pressure_kpa": 0}}}, r"'arms.ph': .*both are 0"),
+        ({"ph": {"simulation": {"calibrate": {"lv_ef": 0.5}}}}, r"'arms.ph': .*simulation.cycle.beats is 0"),
     ],
 )
 def test_what_cannot_be_is_an_error_before_any_job(own, said):
@@ -48,6 +49,15 @@ def test_what_cannot_be_is_an_error_before_any_job(own, said):
         ({"ph": {"guidance": {}}}, "'arms.ph.guidance' is unknown"),
         ({"ph": {"meshing": {"rv_wal_mm": 6}}}, "did you mean rv_wall_mm"),
         ({"ph": {"meshing": {"rv_wall_mm": 60}}}, "'arms.ph.meshing.rv_wall_mm'"),
+        (
+            {"ph": {"simulation": {"cycle": {}}}},
+            "'arms.ph.simulation.cycle' is unknown; allowed here: calibrate",
+        ),
+        ({"ph": {"simulation": {"calibrate": {"lv_eff": 0.5}}}}, "did you mean lv_ef"),
+        (
+            {"ph": {"simulation": {"calibrate": {"lv_ef": 50}}}},
+            r"calibrate.lv_ef': 50 is greater than .*0\.9",
+        ),
     ],
 )
 def test_keys_and_bounds_are_those_of_the_sections(own, said):
@@ -65,3 +75,58 @@ def test_a_refinement_study_must_fit_in_every_arms_wall():
 def test_label_maps_have_no_arms():
     with pytest.raises(InputError, match="label maps of your own have no arms"):
         arms.check_arms(settings({"ph": {}}), ())
+
+
+def beating(own: dict, calibrate: dict | None = None, **cycle) -> dict:
+    return settings(own, simulation={"cycle": {"beats": 5} | cycle, "calibrate": calibrate or {}})
+
+
+def own_targets(**targets) -> dict:
+    return {"simulation": {"calibrate": targets}}
+
+
+SIBLINGS = {"smaller": "healthy", "smaller_still": "smaller"}
+
+
+def test_an_arm_has_targets_of_its_own_or_those_of_all():
+    whole = beating({"ph": own_targets(lv_ef=0.35)}, {"lv_ef": 0.6, "arterial_mean_kpa": 12.0})
+    arms.check_arms(whole, NAMES)
+    found = [arms.section_of(whole, arm, "simulation")["calibrate"] for arm in NAMES]
+    assert [(own["lv_ef"], own["arterial_mean_kpa"]) for own in found] == [(0.6, 12.0), (0.35, 12.0)]
+    assert [arms.calibrated_as(whole, arm, {}) for arm in NAMES] == list(NAMES)
+    none = beating({"ph": own_targets(lv_ef=None)}, {"lv_ef": 0.6})
+    assert [arms.calibrated_as(none, arm, {}) for arm in NAMES] == ["healthy", None]
+    assert arms.calibrated_as(beating({}), "ph", {}) is None
+
+
+def test_siblings_have_the_factors_of_the_hearts_that_they_were_made_from():
+    whole = beating({}, {"lv_ef": 0.6})
+    for arm in ("healthy", *SIBLINGS):
+        assert arms.calibrated_as(whole, arm, SIBLINGS) == "healthy"
+    own = beating({"smaller": own_targets(lv_ef=0.5)}, {"lv_ef": 0.6})
+    assert arms.calibrated_as(own, "smaller_still", SIBLINGS) == "smaller"
+    alone = beating({"smaller": own_targets(lv_ef=0.5)})
+    found = [arms.calibrated_as(alone, arm, SIBLINGS) for arm in ("healthy", *SIBLINGS)]
+    assert found == [None, "smaller", "smaller"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "said"),
+    [
+        (beating({}, {"lv_ef": 0.6}, contractility={"ph": 0.5}), r"lv_ef': .*would undo .*'ph', 0\.5"),
+        (beating({}, {"lv_ef": 0.6}, tension_kpa=0), r"calibrate.lv_ef': the tension of arm 'healthy' is 0"),
+        (beating({}, {"lv_peak_kpa": 15}, tension_kpa=300), r"'healthy': .*up to 4 .*tension_kpa: 1200"),
+    ],
+)  # fmt: skip
+def test_what_no_calibration_can_do_is_an_error_before_any_job(whole, said):
+    with pytest.raises(InputError, match=said):
+        arms.check_calibrations(whole, NAMES, {})
+
+
+def test_a_weaker_arm_with_its_own_target_or_none_is_calibrated():
+    for own in (0.35, None):
+        whole = beating({"ph": own_targets(lv_ef=own)}, {"lv_ef": 0.6}, contractility={"ph": 0.5})
+        arms.check_calibrations(whole, NAMES, {})
+        assert arms.calibrated_as(whole, "ph", {}) == (own and "ph")
+    resisting = beating({}, {"lv_peak_kpa": 15.0}, contractility={"ph": 0.5})
+    arms.check_calibrations(resisting, NAMES, {})

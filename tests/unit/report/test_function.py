@@ -21,6 +21,9 @@ from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
 from cardiocohort.report.manifest import manifest
 from cardiocohort.runtime import artifacts
 from cardiocohort.runtime.errors import InputError
+from cardiocohort.simulation import calibration
+from cardiocohort.simulation.calibration import Calibration
+from cardiocohort.simulation.scaling import Scaling
 from heart_anatomy import HEART
 from simulated_runs import failed_run, stretches, times, write_run, write_table
 from small_meshes import box
@@ -81,6 +84,29 @@ def test_strain_of_a_beat_is_taken_at_the_least_volume(found):
     tabled = function_section.strain_table(function.strains)
     assert set(tabled["n"]) == {2}
     np.testing.assert_allclose(tabled["radial_sd"], 0.0, atol=1e-9)  # the same heart twice
+
+
+def test_calibrations_are_shown_with_a_warning_where_a_target_was_not_reached(found, tmp_path):
+    runs, _, _ = found
+    manifest = pd.DataFrame({"subject": ["a-00000"], "arm": "a", "status": "accepted"})
+    good = Calibration(
+        "a", "reached", "", "a-00001", {"lv_ef": 0.6}, {"lv_ef": 0.59}, 0.02, Scaling(tension=1.25)
+    )
+    bad = Calibration(
+        "b", "not reached", "lv_ef is 0.5 for 0.6", "b-00000", {"lv_ef": 0.6}, {"lv_ef": 0.5}, 0.02,
+        Scaling(tension=4.0),
+    )  # fmt: skip
+    for one in (good, bad):
+        calibration.write(tmp_path / f"{one.arm}.json", one)
+    paths = [str(tmp_path / f"{one.arm}.json") for one in (good, bad)]
+    function = function_section.function_of(runs, manifest, paths)
+    rows = function.calibrations.set_index("arm")
+    assert rows.loc["a", ["quantity", "unit", "scalar"]].tolist() == ["LV ejection fraction", "%", "tension"]
+    assert rows.loc["a", ["wanted", "reached", "factor"]].tolist() == pytest.approx([60.0, 59.0, 1.25])
+    assert rows["verdict"].tolist() == ["reached", "not reached"]
+    (warning,) = function.warnings
+    assert "Arm b" in warning
+    assert "lv_ef is 0.5 for 0.6" in warning
 
 
 def test_a_file_that_was_changed_is_not_shown(found, tmp_path):

@@ -39,7 +39,10 @@ from cardiocohort.report.trial_section import Trial, read_trial
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import sha256
 from cardiocohort.runtime.errors import InputError
+from cardiocohort.simulation import calibration
+from cardiocohort.simulation.calibration import Calibration
 from cardiocohort.simulation.pairs import QUANTITIES, summary
+from cardiocohort.simulation.scaling import Scaling
 from headless_chromium import SOFTWARE_GL, Chromium, needs_chromium
 from heart_anatomy import HEART
 from simulated_runs import failed_run, write_run, write_table
@@ -383,6 +386,11 @@ def page(folder, paths):
     batch = folder / f"simulations/{HEALTHY}-0000"
     runs = [write_run(batch, f"{HEALTHY}-00000"), failed_run(f"{HEALTHY}-00001")]
     simulations = [write_table(batch.with_suffix(".tsv"), runs)]
+    found = Calibration(
+        HEALTHY, "not reached", "lv_ef is 0.5 for 0.6", f"{HEALTHY}-00000", {"lv_ef": 0.6}, {"lv_ef": 0.5},
+        0.02, Scaling(tension=4.0),
+    )  # fmt: skip
+    calibration.write(folder / "calibrations.json", found)
     trial = write_trial(folder)
     comparisons = [f"{folder}/{DILATED}.summary.tsv", f"{folder}/{DILATED}.png"]
     nothing = pd.DataFrame({"verdict": [], **{f"{p}{q}": [] for p in ("", "base_") for q in QUANTITIES}})
@@ -393,7 +401,7 @@ def page(folder, paths):
     table.write_text("\n".join(rows) + "\n")
     return write_page(
         folder, paths, SEEDS, [siblings], trial=trial, simulations=simulations, comparisons=comparisons,
-        cohort_table=str(table),
+        cohort_table=str(table), calibrations=[str(folder / "calibrations.json")],
     )  # fmt: skip
 
 
@@ -522,6 +530,10 @@ def test_the_page_has_sections_for_simulations_and_siblings(page):
     assert "healthy women 2 1 1 0 dilated cardiomyopathy 0 0 0 2" in text
     assert "healthy women LV volume, loaded mL 0.5 ± – 0.5 1" in text
     assert "healthy women 1 basal anterior 1 1.0 ± –" in text
+    assert (
+        f"Warnings Arm {HEALTHY}: the calibration's targets were not reached: lv_ef is 0.5 for 0.6." in text
+    )
+    assert f"healthy women LV ejection fraction % 60 50 tension 4 {HEALTHY}-00000 0 not reached" in text
     assert "dilated cardiomyopathy healthy women aorta: volume ×0.8 4" in text
     assert "left_ventricle" not in text
 

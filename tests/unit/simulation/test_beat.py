@@ -19,7 +19,7 @@ from cardiocohort.simulation import beat_output, beats, materials, measures, sub
 from cardiocohort.simulation.active import Contracting, modified_tensors
 from cardiocohort.simulation.beat import Heart, Moment
 from cardiocohort.simulation.beats import next_loop, repeats
-from cardiocohort.simulation.circulation import START, V_LV, V_RV, Chamber, Circulation, Course
+from cardiocohort.simulation.circulation import P_AR_SYS, START, V_LV, V_RV, Chamber, Circulation, Course
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.cycle import Cycle
 from cardiocohort.simulation.newton import TIGHT, Diverged, Tangent, equilibrium
@@ -194,6 +194,22 @@ def test_a_beat_that_fails_is_named_with_the_last_good_state(small_heart, monkey
     ended = beats.beat_until_periodic(heart, state, np.array([1.5, 0.5]))
     assert "no equilibrium" in ended.reason
     assert len(ended.moments) == 1
+
+
+def test_arterial_pressure_is_a_mean_over_time_of_uneven_steps():
+    """A pressure that rises from 8 to 16 kPa and falls again has a mean of 12, however the beat was cut."""
+    times = np.array([0.0, 0.05, 0.1, 0.4, 0.65, 0.7, 0.8])
+    moments = []
+    for time in times:
+        loop = START.copy()
+        loop[P_AR_SYS] = 16 - 8 * abs(time - 0.4) / 0.4
+        loop[V_LV] = 120 - 100 * time
+        moments.append(Moment(time, np.zeros(1), np.array([10.0, 3.0]), loop[[V_LV, V_RV]], loop, 0.0))
+    found = beats.figures(beats.Beats(moments, [], 1, True, 0, ""), 0.8)
+    assert found["arterial_mean_kpa"] == pytest.approx(12.0)
+    assert found["arterial_peak_kpa"] == pytest.approx(16.0)
+    first = beats.figures(beats.Beats(moments[:1], [], 1, False, 0, "no step"), 0.8)
+    assert np.isnan(first["arterial_mean_kpa"])
 
 
 def test_strains_and_motion_of_a_uniform_deformation(tmp_path):

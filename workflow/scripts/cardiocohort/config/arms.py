@@ -1,20 +1,37 @@
 """Settings of single arms, which override the cohort's: the config key `arms`. Owned by no stage; light."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import MeshSettings
 from ..microstructure.settings import FibreAngles
 from ..runtime.errors import InputError
 from ..runtime.keys import schema_of
+from ..simulation.scaling import check_range
+from ..simulation.settings import SimulationSettings
+from ..simulation.targets import ANSWERED_BY
 
-SECTIONS = {"meshing": MeshSettings, "mechanics": Mechanics, "microstructure": FibreAngles}
+SECTIONS = {
+    "meshing": MeshSettings,
+    "mechanics": Mechanics,
+    "microstructure": FibreAngles,
+    "simulation": SimulationSettings,
+}
+PARTS = {"simulation": ("calibrate",)}  # of a section that an arm may have its own of in part only
+
+
+def _schema_of_section(name: str, settings: type) -> dict:
+    schema = schema_of(settings, f"the arm's {name}")
+    own = {key: part for key, part in schema["properties"].items() if key in PARTS.get(name, (key,))}
+    return schema | {"properties": own}
+
+
 OF_AN_ARM = {
     "description": "sections of an arm; keys that are not given are the cohort's",
     "type": "object",
     "additionalProperties": False,
-    "properties": {name: schema_of(settings, f"the arm's {name}") for name, settings in SECTIONS.items()},
+    "properties": {name: _schema_of_section(name, settings) for name, settings in SECTIONS.items()},
 }
 
 
@@ -50,6 +67,65 @@ def check_arms(settings: Mapping, arms: Iterable[str], edge_lengths_mm: Iterable
                 asdict(whole["meshing"].with_edges(mm))
             except InputError as error:
                 raise InputError(f"{where}: with {mm:g} of 'refinement.edge_lengths_mm', {error}") from None
+
+
+def calibrated_as(settings: Mapping, arm: str, bases: Mapping[str, str]) -> str | None:
+    """The arm on whose mean heart the factors of an arm's hearts are fitted; None where nothing is.
+
+    bases: arms of siblings, and the arms that they are made from. Siblings have the factors of their bases,
+    so that the hearts of a pair differ in the edit alone, unless `arms` gives them targets of their own.
+    """
+    while arm in bases and _own_targets(settings, arm) is None:
+        arm = bases[arm]
+    return arm if _simulation(settings, arm).calibrate.targets else None
+
+
+def check_calibrations(settings: Mapping, arms: Iterable[str], bases: Mapping[str, str]) -> None:
+    """InputError naming an arm for which no calibration can be done.
+
+    arms: all arms with hearts, also the one that holds label maps of the user.
+    """
+    for arm in arms:
+        fitted_on = calibrated_as(settings, arm, bases)
+        if fitted_on is None:
+            continue
+        simulation = _simulation(settings, arm)
+        if fitted_on == arm:
+            _check_tension(settings, arm, simulation)
+        try:
+            mechanics = Mechanics.of(section_of(settings, arm, "mechanics"))
+            for cycle in (simulation.cycle, simulation.cycle.of_arm(arm)):
+                check_range(mechanics, replace(simulation, cycle=cycle))
+        except InputError as error:
+            raise InputError(f"arm {arm!r}: {error}") from None
+
+
+def _check_tension(settings: Mapping, arm: str, simulation: SimulationSettings) -> None:
+    """InputError where the tension of an arm cannot answer a target, or should not."""
+    cycle = simulation.cycle
+    weaker = cycle.contractility.get(arm, 1.0)
+    for name in simulation.calibrate.targets:
+        if ANSWERED_BY[name] != "tension":
+            continue
+        if cycle.tension_kpa * weaker == 0:
+            raise InputError(
+                f"config key 'simulation.calibrate.{name}': the tension of arm {arm!r} is 0, which no factor "
+                "changes; set simulation.cycle.tension_kpa and contractility above 0"
+            )
+        if weaker != 1 and (_own_targets(settings, arm) or {}).get(name) is None:
+            raise InputError(
+                f"config key 'simulation.calibrate.{name}': the target of all arms would undo "
+                f"simulation.cycle.contractility of arm {arm!r}, {weaker:g}; give the arm a target of its "
+                f"own, or null, in arms.{arm}.simulation.calibrate.{name}"
+            )
+
+
+def _simulation(settings: Mapping, arm: str) -> SimulationSettings:
+    return SimulationSettings.of(section_of(settings, arm, "simulation"))
+
+
+def _own_targets(settings: Mapping, arm: str) -> Mapping | None:
+    return settings["arms"].get(arm, {}).get("simulation", {}).get("calibrate")
 
 
 def _merged(whole: Mapping, own: Mapping) -> dict:

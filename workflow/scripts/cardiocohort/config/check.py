@@ -20,6 +20,7 @@ from ..mechanics.settings import Mechanics
 from ..meshing.settings import LABEL_FORMATS, MeshSettings
 from ..runtime.errors import InputError
 from ..runtime.keys import KINDS, schema_of
+from ..simulation.settings import SimulationSettings
 from .sections import Config
 from .typed_text import as_typed
 
@@ -93,6 +94,7 @@ def check_together(settings: dict, formats: list[str]) -> None:
             "hearts have the frame 'heart' only"
         )
     Mechanics.of(settings["mechanics"])
+    SimulationSettings.of(settings["simulation"])
     _check_formats(settings["formats"], meshing.domain, formats)
     if settings["label_maps"] and settings["cohort"] == "demo":
         raise InputError(

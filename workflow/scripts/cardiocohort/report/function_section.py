@@ -17,6 +17,7 @@ from ..plotting.style import plt
 from ..runtime import tables
 from ..runtime.artifacts import check_file, listed_file
 from ..runtime.outcomes import Outcome
+from ..simulation import calibration
 from ..simulation.beat_output import end_systole
 from . import bullseye
 
@@ -42,6 +43,8 @@ OF_A_BEAT = {
     "cardiac_output_l_min": ("cardiac output", "L/min", 1.0),
     "lv_peak_kpa": ("LV peak pressure", "kPa", 1.0),
     "rv_peak_kpa": ("RV peak pressure", "kPa", 1.0),
+    "arterial_mean_kpa": ("mean arterial pressure", "kPa", 1.0),
+    "arterial_peak_kpa": ("peak arterial pressure", "kPa", 1.0),
     "lv_dpdt_max_kpa_s": ("LV fastest rise of pressure", "kPa/s", 1.0),
 }
 OF_AN_INFLATION = {
@@ -66,7 +69,8 @@ class Function:
     hearts). quantities: arm, quantity, unit, n, mean, sd, median of complete runs. remarks: subject, arm,
     verdict, reason, detail, load_share of failed and unsteady runs. curves: subject, arm, ventricle,
     volume_ml, pressure_kpa; the last beat's where hearts beat. strains by name of STRAIN_WORDS: subject, arm,
-    one column (percent) per segment.
+    one column (percent) per segment. calibrations: arm, heart, quantity, unit, wanted, reached, scalar,
+    factor, runs, verdict; warnings: a sentence per calibration whose targets were not reached.
     """
 
     counts: pd.DataFrame
@@ -75,6 +79,8 @@ class Function:
     curves: pd.DataFrame
     strains: dict[str, pd.DataFrame]
     beats: bool
+    calibrations: pd.DataFrame
+    warnings: list[str]
 
 
 def read_runs(paths: Iterable[str], manifest: pd.DataFrame) -> pd.DataFrame:
@@ -90,10 +96,13 @@ def run_file(run: pd.Series | dict, part: str = "") -> Path | None:
     return check_file(*listed_file(run, Path(run["folder"]), part)) if run[f"{part}file"] else None
 
 
-def function_of(runs: pd.DataFrame, manifest: pd.DataFrame) -> Function | None:
-    """None where nothing was simulated."""
+def function_of(
+    runs: pd.DataFrame, manifest: pd.DataFrame, calibrations: Iterable[str] = ()
+) -> Function | None:
+    """None where nothing was simulated. calibrations: their files."""
     if runs.empty:
         return None
+    found = [calibration.read(path) for path in calibrations]
     runs = runs[runs["verdict"] != "skipped"]
     complete = runs[runs["verdict"] == Outcome.ACCEPTED]
     beats = bool((runs["loops_file"] != "").any())
@@ -113,6 +122,8 @@ def function_of(runs: pd.DataFrame, manifest: pd.DataFrame) -> Function | None:
         curves=pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
         strains={name: frame for name, frame in strains.items() if len(frame)},
         beats=beats,
+        calibrations=_calibrations(found),
+        warnings=[one.warning for one in found if one.warning],
     )
 
 
@@ -201,6 +212,15 @@ def _quantities(complete: pd.DataFrame, wanted: dict[str, tuple[str, str, float]
                 spread = {"n": len(values), "mean": values.mean(), "sd": values.std()}
                 head = {"arm": arm, "quantity": quantity, "unit": unit}
                 rows.append(head | spread | {"median": values.median()})
+    return pd.DataFrame(rows)
+
+
+def _calibrations(found: list[calibration.Calibration]) -> pd.DataFrame:
+    rows = []
+    for row in (row for one in found for row in one.rows()):
+        quantity, unit, factor = (OF_A_BEAT | OF_AN_INFLATION)[row.pop("target")]
+        figures = {name: factor * row[name] for name in ("wanted", "reached")}
+        rows.append(row | {"quantity": quantity, "unit": unit} | figures)
     return pd.DataFrame(rows)
 
 

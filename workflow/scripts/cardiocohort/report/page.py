@@ -110,7 +110,11 @@ def _function(function: Function) -> dict:
         "charts": {name: pages.data_uri(pages.png(chart), "png") for name, chart in charts.items()},
         "strain_words": {name: function_section.STRAIN_WORDS[name] for name in function.strains},
         "strains": _records(function_section.strain_table(function.strains)),
-        **{name: _records(getattr(function, name)) for name in ("counts", "quantities", "remarks")},
+        "warnings": function.warnings,
+        **{
+            name: _records(getattr(function, name))
+            for name in ("counts", "quantities", "remarks", "calibrations")
+        },
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..runtime.artifacts import atomic_path
 from .beat import Heart, Moment, run_beat
-from .circulation import NAMES, P_VEN_SYS, START, V_LV, V_RV, Chamber, Circulation
+from .circulation import NAMES, P_AR_SYS, P_VEN_SYS, START, V_LV, V_RV, Chamber, Circulation
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,12 @@ def figures(beats: Beats, period: float) -> dict:
             f"{name}_dpdt_max_kpa_s": float(rates[:, place].max(initial=0)),
             f"{name}_dpdt_min_kpa_s": float(rates[:, place].min(initial=0)),
         }
-    return found | {"cardiac_output_l_min": found["lv_stroke_ml"] * 60 / period / 1000}
+    arteries = np.array([moment.loop[P_AR_SYS] for moment in beats.moments])
+    return found | {
+        "cardiac_output_l_min": found["lv_stroke_ml"] * 60 / period / 1000,
+        "arterial_mean_kpa": _mean(times, arteries),
+        "arterial_peak_kpa": float(arteries.max()),
+    }
 
 
 def _with_volumes(circulation: Circulation, loop: np.ndarray, volumes: np.ndarray) -> np.ndarray:
@@ -187,6 +192,12 @@ def _with_volumes(circulation: Circulation, loop: np.ndarray, volumes: np.ndarra
     loop[P_VEN_SYS] += (loop[VENTRICLES] - volumes).sum() / circulation.compliances[1]
     loop[VENTRICLES] = volumes
     return loop
+
+
+def _mean(times: np.ndarray, values: np.ndarray) -> float:
+    """Over time, since time steps may be halved; NaN of a beat without a step."""
+    lasted = times[-1] - times[0]
+    return float(np.trapezoid(values, times) / lasted) if lasted > 0 else np.nan
 
 
 def _at(times: np.ndarray, course: np.ndarray, period: float, time: float) -> float:

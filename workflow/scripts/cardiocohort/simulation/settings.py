@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..runtime.keys import check, from_section, key, section
 from .cycle import Cycle
+from .targets import Calibrate
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,15 @@ class SimulationSettings:
     )
 
     cycle: Cycle = section(Cycle, "Beats in a closed circulation, after the inflation; off by default.")
+    calibrate: Calibrate = section(
+        Calibrate,
+        "At most three targets of a beat, to which factors of stiffness, tension and systemic resistance are "
+        "fitted, once per arm (docs/simulation.md). `arms` may give an arm its own targets.",
+    )
 
     def __post_init__(self):
         check(self, "simulation")
+        self.calibrate.check_with(self.cycle, self.reference)
 
     @classmethod
     def of(cls, values: dict) -> "SimulationSettings":

@@ -46,6 +46,7 @@ FIGURES = (
     "max_displacement_mm", "min_j", "max_j", "steps", "halvings", "factorisations", "n_tets", "n_unknowns",
     "seconds", "peak_mb", "beats", "periodic", "beat_iterations",
     *(f"{v}_{name}" for v in VENTRICLES for name in BEAT_FIGURES), "cardiac_output_l_min",
+    "arterial_mean_kpa", "arterial_peak_kpa",
     *(f"lv_{name}_strain" for name in beat_output.DIRECTIONS),
 )  # fmt: skip
 
