@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -10,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from workflow_runs import REPOSITORY, snakemake
 
 CONFIG = REPOSITORY / "config/experiments/pulmonary_hypertension.yaml"
-PAIRS = 3
+PAIRS = 4
 ENDPOINTS = ("right_ventricle_volume_ml", "left_ventricle_volume_ml")
 ARMS = ["control", "ph"]
 
@@ -21,16 +22,17 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trial")
     table = pd.read_csv(CONFIG.with_suffix(".tsv"), sep="\t", dtype=str).assign(n=PAIRS)
     table.to_csv(folder / "table.tsv", sep="\t", index=False)
+    own = {"reference_arm": "control", "primary": {name: {} for name in ENDPOINTS}}
+    config = yaml.safe_load(CONFIG.read_text()) | {"formats": ["vtu"], "endpoints": own}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run = snakemake(folder, *arguments())
     assert run.returncode == 0, run.stdout
     return folder
 
 
-def arguments(*more: str) -> list[str]:
-    own = ["cohort=small", "cohort_table=table.tsv", f"batch_size={PAIRS}", "formats=[vtu]"]
-    primary = ", ".join(f"{name}: {{}}" for name in ENDPOINTS)
-    own.append(f"endpoints={{reference_arm: control, primary: {{{primary}}}, secondary: {{}}}}")
-    return ["trial", "--cores", "1", "--configfile", str(CONFIG), "--config", *own, *more]
+def arguments() -> list[str]:
+    own = ["cohort=small", "cohort_table=table.tsv", f"batch_size={PAIRS}"]
+    return ["trial", "--cores", "1", "--configfile", "config.yaml", "--config", *own]
 
 
 def read(project, name: str) -> pd.DataFrame:
