@@ -39,14 +39,20 @@ def listed(path):
     return str(path), path.stat().st_size, artifacts.sha256(path)
 
 
-def simulate(model, folder, mechanics, settings=None):
-    """The record of one subject, as the rule's script makes it."""
+def mesh_row(model, folder, name="s"):
+    """The row of the mesh table of a subject whose files are written into the folder."""
     storage.write_volume(folder / "s.vtu", model)
     storage.write_surface(folder / "s.surface.vtp", model)
-    row = {"subject": "s"}
-    for part, name in (("", "s.vtu"), ("surface_", "s.surface.vtp")):
-        values = (name, *listed(folder / name)[1:])
+    row = {"subject": name}
+    for part, file in (("", "s.vtu"), ("surface_", "s.surface.vtp")):
+        values = (file, *listed(folder / file)[1:])
         row |= dict(zip([f"{part}file", f"{part}size", f"{part}sha256"], values, strict=True))
+    return row
+
+
+def simulate(model, folder, mechanics, settings=None):
+    """The record of one subject, as the rule's script makes it."""
+    row = mesh_row(model, folder)
     task = subject.task(row, folder, mechanics, settings or SimulationSettings(), 1, "inputs")
     (record,) = batch_runner.run_batch(folder / "out", [task], subject.simulate_subject)
     return record

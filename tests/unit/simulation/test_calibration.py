@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from cardiocohort.mechanics.settings import Guccione, HolzapfelOgden, Mechanics, NeoHooke
-from cardiocohort.mesh import storage
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.simulation import calibrating, calibration, fitting, subject
@@ -18,7 +17,7 @@ from cardiocohort.simulation.cycle import Cycle
 from cardiocohort.simulation.scaling import LEAST, MOST, Scaling, check_range
 from cardiocohort.simulation.settings import SimulationSettings
 from cardiocohort.simulation.targets import ANSWERED_BY, SCALARS, Calibrate
-from simulated import listed
+from simulated import mesh_row
 from small_meshes import biventricle
 
 BEATING = Cycle(beats=5)
@@ -270,12 +269,7 @@ def test_finished_runs_of_a_killed_calibration_are_not_repeated(tmp_path, monkey
     """On a heart of few tetrahedra and one coarse beat: real runs, the second one is cut off."""
     model = biventricle(6, 10, wall=6.5, cavity=24.0, rv_wall=2.7, layers=(1, 2, 3))
     model = add_fibres(replace(model, points_mm=1.57 * model.points_mm), FibreAngles())
-    storage.write_volume(tmp_path / "s.vtu", model)
-    storage.write_surface(tmp_path / "s.surface.vtp", model)
-    row = {"subject": "a-0"}
-    for part, name in (("", "s.vtu"), ("surface_", "s.surface.vtp")):
-        values = (name, *listed(tmp_path / name)[1:])
-        row |= dict(zip([f"{part}file", f"{part}size", f"{part}sha256"], values, strict=True))
+    row = mesh_row(model, tmp_path, "a-0")
     mechanics = Mechanics(material="guccione", guccione=Guccione(c_kpa=4.0), base="robin")
     cycle = Cycle(beats=1, heart_rate_per_min=250.0, contraction_s=0.1, relaxation_s=0.1, steps=10)
     settings = SimulationSettings(cycle=cycle)
