@@ -217,14 +217,16 @@ def prior_covariates():
 
 def check_prior_covariates():
     """What the target `prior` needs of that table: a row per label map, without gaps."""
+    # the folder before the table, which usually lies in it
+    label_maps = label_maps_of("prior")
     if not prior_covariates():
         return
-    if not SETTINGS["prior"]["label_maps"]:
+    if not label_maps:
         raise InputError(
             "config key 'prior.covariates': the table is of label maps, and 'prior.label_maps' is null; name "
             "their folder, or set 'prior.covariates' to null"
         )
-    people.of_subjects(prior_covariates(), label_maps_of("prior"), COVARIATES)
+    people.of_subjects(prior_covariates(), label_maps, COVARIATES)
     warn(people.unknown_columns(prior_covariates(), COVARIATES))
 
 
