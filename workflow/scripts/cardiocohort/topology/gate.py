@@ -4,7 +4,7 @@ Used by generation and the prior too: the same `examine` decides everywhere.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,7 +65,10 @@ def examine(
     Pure: nothing is repaired here. A measure is NaN, and its rule violated, where a structure that
     it needs is absent.
     """
-    scene = _scene(labels, spacing_mm, anatomy)
+    return _examined(_scene(labels, spacing_mm, anatomy), rules)
+
+
+def _examined(scene: Scene, rules: Rules) -> Verdict:
     measures = {rule.id: float(KINDS[rule.kind].measure(scene, rule)) for rule in rules.checks}
     failures = tuple(
         _failure(rule, measures[rule.id])
@@ -83,11 +86,19 @@ def repair(
     The labels given are not changed; without repairs they are returned as they are. `span`: voxels along
     an axis for one of the map that these labels were refined from.
     """
+    scene, done = _repaired(_scene(labels, spacing_mm, anatomy, span), rules)
+    return scene.labels, done
+
+
+def _repaired(scene: Scene, rules: Rules) -> tuple[Scene, tuple[str, ...]]:
+    """A repair without a note has changed nothing: what is known of the scene stays known."""
     done = []
     for rule in rules.repairs:
-        labels, notes = REPAIRS[rule.kind].apply(_scene(labels, spacing_mm, anatomy, span), rule)
-        done += notes
-    return labels, tuple(done)
+        labels, notes = REPAIRS[rule.kind].apply(scene, rule)
+        if notes:
+            scene = replace(scene, labels=labels)
+            done += notes
+    return scene, tuple(done)
 
 
 def joined(
@@ -113,9 +124,9 @@ def judge(
 
     `raw` is the verdict on the labels as given, where it is known: it holds if nothing was repaired.
     """
-    labels, repairs = repair(labels, spacing_mm, anatomy, rules)
-    verdict = raw if raw and not repairs else examine(labels, spacing_mm, anatomy, rules)
-    return labels, repairs, verdict
+    scene, repairs = _repaired(_scene(labels, spacing_mm, anatomy), rules)
+    verdict = raw if raw and not repairs else _examined(scene, rules)
+    return scene.labels, repairs, verdict
 
 
 def _scene(labels: np.ndarray, spacing_mm, anatomy: Anatomy, span: int = 1) -> Scene:

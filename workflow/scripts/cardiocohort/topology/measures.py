@@ -16,6 +16,8 @@ from .betti import COMPLEMENT, FOREGROUND
 from .rules import Rule
 from .scene import Scene
 
+BEHIND = 3  # voxels around a wall that its map of thickness has
+
 
 class Kind(NamedTuple):
     """A kind of rule: its measure, the unit, and the columns it needs besides `structure`."""
@@ -134,9 +136,17 @@ def wall_thickness(scene: Scene, rule: Rule) -> float:
     return float(np.percentile(thickness[surface], rule.percentile)) if surface.any() else math.nan
 
 
-def thickness_map(scene: Scene, rule: Rule, margin: int = 1) -> tuple[tuple, np.ndarray, np.ndarray]:
-    """Box of blood and wall, mask of the endocardium away from the openings, thickness (mm) in the box."""
-    box, inside = _surroundings(scene, rule.structure + rule.other, margin)
+def thickness_map(scene: Scene, rule: Rule) -> tuple[tuple, np.ndarray, np.ndarray]:
+    """Box of blood and wall, mask of the endocardium away from the openings, thickness (mm) in the box.
+
+    The same for all rules of a wall: it is found once.
+    """
+    wall = (rule.structure, rule.other, rule.openings, rule.openings_mm)
+    return scene.once(("thickness", *wall), lambda: _thickness_map(scene, rule))
+
+
+def _thickness_map(scene: Scene, rule: Rule) -> tuple[tuple, np.ndarray, np.ndarray]:
+    box, inside = _surroundings(scene, rule.structure + rule.other, BEHIND)
     labels = scene.labels[box]
     blood = np.isin(labels, rule.structure)
     surface = blood & ~ndimage.binary_erosion(blood, COMPLEMENT, border_value=0)

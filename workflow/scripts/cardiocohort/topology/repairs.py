@@ -62,24 +62,22 @@ def seal_perforations(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, 
     lies within `openings_mm` of them.
     """
     box, pad = scene.box(rule.structure, margin=1 + scene.span), scene.span
-    near = ~np.zeros_like(scene.labels[box], bool)
-    if rule.openings:
-        openings = np.isin(scene.labels[box], rule.openings)
-        near &= openings.any()
-        near &= ndimage.distance_transform_edt(~openings, scene.spacing_mm) <= rule.openings_mm
     mask = np.pad(np.isin(scene.labels[box], rule.structure), pad)
     closed = ndimage.binary_closing(mask, FOREGROUND, iterations=scene.span)
     patches, n = ndimage.label(closed & ~mask, FOREGROUND)
     sizes = np.bincount(patches.ravel(), minlength=n + 1)
-    far = set(np.unique(patches[np.pad(~near, pad, constant_values=True)]))
     shutting = []
     for i, patch_box in enumerate(ndimage.find_objects(patches), 1):
-        if i in far:
-            continue
         around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in patch_box)
         before, patch = mask[around], patches[around] == i
         if euler_number(before | patch, connectivity=3) > euler_number(before, connectivity=3):
             shutting.append(i)
+    if shutting and rule.openings:
+        openings = np.isin(scene.labels[box], rule.openings)
+        near = ndimage.distance_transform_edt(~openings, scene.spacing_mm) <= rule.openings_mm
+        near &= openings.any()
+        far = set(np.unique(patches[np.pad(~near, pad, constant_values=True)]))
+        shutting = [i for i in shutting if i not in far]
     small = _small(scene, rule, sizes, shutting)
     labels = scene.labels.copy()
     labels[box][np.isin(patches, small)[(slice(pad, -pad),) * 3]] = rule.structure[0]
@@ -92,7 +90,7 @@ def thicken_thin_spots(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str,
     A neighbouring structure behind the wall is left alone, and so are the surroundings of openings. Where
     blood lies bare the wall is not thin but pierced: nothing is done, the gate says so.
     """
-    box, surface, thickness = thickness_map(scene, rule, margin=3)
+    box, surface, thickness = thickness_map(scene, rule)
     labels = scene.labels.copy()
     thin = surface & (thickness < THIN_VOXELS * voxel_mm(scene))
     if not thin.any() or (thickness[thin] <= 0).any():

@@ -1,5 +1,6 @@
 """A label map as the gate sees it: what several rules share is computed once. Owned by the topology stage."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,8 +43,14 @@ class Scene:
         return ndimage.find_objects(self.labels, self.anatomy.n_channels - 1)
 
     @cached_property
-    def _betti(self) -> dict[tuple[int, ...], Betti]:
+    def _found(self) -> dict:
         return {}
+
+    def once(self, key: tuple, compute: Callable):
+        """What `compute()` gave when it was first needed under this key."""
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
 
     def box(self, labels: tuple[int, ...], margin: int = 0) -> tuple[slice, slice, slice]:
         """Smallest box that holds `labels`, widened by `margin` voxels inside the array; empty if none."""
@@ -60,9 +67,7 @@ class Scene:
         return np.isin(self.labels[self.box(labels)], labels)
 
     def betti(self, labels: tuple[int, ...]) -> Betti:
-        if labels not in self._betti:
-            self._betti[labels] = betti(self.mask(labels))
-        return self._betti[labels]
+        return self.once(("betti", labels), lambda: betti(self.mask(labels)))
 
     def pieces(self, labels: tuple[int, ...], margin: int = 0) -> tuple[np.ndarray, int, tuple]:
         """26-connected pieces of `labels`: numbers 1..n in their box, n, and the box."""
