@@ -591,6 +591,27 @@ def test_touching_chambers_are_parted_and_a_septal_defect_stays(rule, template):
         assert (Scene(out, (2.0, 2.0, 2.0), HEART).faces_mm2[first, last] == 0) == mended
 
 
+@pytest.mark.parametrize("rule", of_kind("border_end"))
+def test_a_vessel_ends_inside_the_field_and_a_long_run_along_the_border_stays(rule):
+    """A vessel prolonged to the border loses its last layer; a plate of it along the border is too much."""
+    labels = heart(TEMPLATES[0])
+    assert checked(labels, rule)[1] == ()
+    vessel = of(labels, rule.structure)
+    x, y = np.argwhere(vessel.any(axis=2))[0]
+    border = next(r for r in RULES.checks if r.kind == "border" and r.structure == rule.structure)
+    for voxels, mended in ((3, True), (13, False)):
+        reaching = np.zeros_like(vessel)
+        reaching[x : x + voxels, y : y + voxels, -4:] = True
+        given = put(labels, reaching & (labels == 0), rule.structure[0])
+        alone = Rules((border,), ())
+        assert not examine(given, 2.0, HEART, alone).accepted
+        out, notes = checked(given, rule)
+        assert bool(notes) == mended
+        assert examine(out, 2.0, HEART, alone).accepted == mended
+        inside = (slice(1, -1),) * 3
+        assert np.all(out[inside] == given[inside])
+
+
 def thinned(labels, rule, width):
     """The wall below and beside the apex, `width` voxels wide, cut to one voxel from outside."""
     blood = of(labels, rule.structure)

@@ -43,6 +43,19 @@ def remove_specks(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]
     return labels, tuple(done)
 
 
+def cut_at_border(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give a vessel's voxels in the outermost layer of the field to the background: it ends inside."""
+    outermost = np.ones(scene.labels.shape, bool)
+    outermost[1:-1, 1:-1, 1:-1] = False
+    cut = outermost & np.isin(scene.labels, rule.structure)
+    voxels = np.count_nonzero(cut)
+    labels = scene.labels.copy()
+    if voxels == 0 or voxels * scene.voxel_ml > rule.maximum:
+        return labels, ()
+    labels[cut] = 0
+    return labels, (_note(scene, rule, voxels, 0),)
+
+
 def fill_pinholes(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
     """Give small cavities, whatever their labels, the label of the structure that encloses them."""
     box = scene.box(rule.structure)
@@ -254,6 +267,7 @@ def _note(scene: Scene, rule: Rule, voxels: int, label: int) -> str:
 
 
 REPAIRS: dict[str, Repair] = {
+    "border_end": Repair(cut_at_border, "mL"),
     "speck": Repair(remove_specks, "mL"),
     "pinhole": Repair(fill_pinholes, "mL"),
     "perforation": Repair(seal_perforations, "mL"),
