@@ -668,7 +668,9 @@ def looped(labels, rule, thick):
     raise AssertionError("no place for a ring")
 
 
-@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.id) for rule in RULES.coarse])
+@pytest.mark.parametrize(
+    "rule", [pytest.param(rule, id=rule.id) for rule in (*RULES.coarse, RULES.repairs[-1])]
+)
 @pytest.mark.parametrize(
     "template",
     [pytest.param(t, marks=[] if t == TEMPLATES[1] else pytest.mark.long) for t in TEMPLATES],

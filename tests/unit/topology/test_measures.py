@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+from skimage.measure import euler_number
 
 from cardiocohort.anatomy.contacts import contact_areas
 from cardiocohort.anatomy.labels import Anatomy
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.topology import Rules, examine, load_rules
-from cardiocohort.topology.betti import betti
+from cardiocohort.topology.betti import betti, euler_gain
 from cardiocohort.topology.scene import Scene
 
 PEARL = Anatomy(("blood", "wall", "vessel"), ("blood",))  # a ventricle at its barest
@@ -32,6 +33,20 @@ def torus(n=24, ring=7.0, tube=2.6):
 
 def shell(mask):
     return mask & ~ndimage.binary_erosion(mask)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(bool, (5, 4, 4)),
+    st.sampled_from([(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)]),
+)
+def test_the_change_of_the_euler_characteristic_is_that_of_the_whole(mask, size):
+    gain = euler_gain(mask, size)
+    for place in np.ndindex(mask.shape):
+        without = mask.copy()
+        without[tuple(slice(p, p + n) for p, n in zip(place, size, strict=True))] = False
+        before, after = (euler_number(np.pad(m, 1), connectivity=3) for m in (mask, without))
+        assert gain[place] == after - before
 
 
 def two_voxels(offset):
