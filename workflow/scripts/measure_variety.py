@@ -1,6 +1,7 @@
 """Rule measure_variety: the spread of unguided samples beside that of real hearts."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from cardiocohort.evaluation import variety, whole_hearts
 from cardiocohort.evaluation.arms import Arm
 from cardiocohort.evaluation.samples import read_samples
 from cardiocohort.label_maps import reading
+from cardiocohort.population.reference import read_reference
 from cardiocohort.runtime import script, tables
 
 
@@ -30,7 +32,9 @@ def main(snakemake):
         *(np.stack(parts) for parts in zip(*(vars(m).values() for m in measured), strict=True))
     )
     samples = read_samples(i.samples, Arm.from_dict(p.arm)).hearts.moments
-    rows = variety.table(samples, real, anatomy.structures, p.resamples, p.seed)
+    reference = read_reference(Path(i.bundle).parent / "reference_moments.parquet", anatomy)
+    population = reference.moments[:, [reference.structures.index(name) for name in anatomy.structures]]
+    rows = variety.table(samples, real, population, anatomy.structures, p.resamples, p.seed)
     tables.write_table(snakemake.output.table, rows, variety.COLUMNS)
     logging.getLogger(__name__).info("\n%s", variety.by_group(rows).round(2).to_string(index=False))
 

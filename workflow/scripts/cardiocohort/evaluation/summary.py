@@ -216,7 +216,9 @@ def whole_hearts(table: pd.DataFrame) -> str:
 
 
 def variety(table: pd.DataFrame) -> str:
-    """By group of entries: spread of samples over that of real hearts, and how many are within the bar."""
+    """By group of entries: spread of samples over that of real hearts, how many are within the bar, and the
+    spread over that of the population.
+    """
     rows = []
     for group, part in table.groupby("group", sort=False):
         ratios = [
@@ -224,6 +226,7 @@ def variety(table: pd.DataFrame) -> str:
         ]
         possible = ((part["low"] <= 1 + VARIETY_BAR) & (part["high"] >= 1 - VARIETY_BAR)).sum()
         within = [f"{count} of {len(part)}" for count in (int(part["within"].sum()), int(possible))]
-        rows.append([group, ratios[0], f"{ratios[1]} to {ratios[2]}", *within])
+        population = number(part["of_population"].median())
+        rows.append([group, ratios[0], f"{ratios[1]} to {ratios[2]}", *within, population])
     columns = ["spread of samples over that of real hearts", "median", "range", "within the bar"]
-    return _table([*columns, "interval meets the bar"], rows)
+    return _table([*columns, "interval meets the bar", "over that of the population, median"], rows)
