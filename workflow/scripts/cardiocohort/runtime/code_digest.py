@@ -2,8 +2,8 @@
 
 Snakemake reruns a rule when its script changes, not when a module that the script imports does; with
 this digest among its `params`, a change of the library reruns the stages that use it and no others.
-Light on purpose (nothing is imported, only parsed): the Snakefile calls it. Each run and each cluster job reads
-the Snakefile, and parsing takes seconds, so what a module's text says is remembered between runs.
+Light on purpose (nothing is imported, only parsed): the Snakefile calls it, in each run and each cluster job.
+Parsing takes seconds, so what a module's text says is remembered between runs.
 """
 
 import ast
