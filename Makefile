@@ -10,6 +10,7 @@ WORKERS ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PYTHONNOUSERSITE := 1
+unexport PYTHONDONTWRITEBYTECODE
 
 SNAKEMAKE := @$(BIN)/python workflow/run.py --cores $(CORES) --rerun-incomplete
 BENCHMARKS := @$(BIN)/python -m snakemake --snakefile benchmarks/Snakefile --cores $(CORES)
@@ -46,7 +47,8 @@ bench-scale: environment ## costs of large trials (SLURM too, where it is instal
 	@PYTHONPATH=tests/support $(BIN)/python benchmarks/scale.py $(ARGS)
 
 # The lock file's copy is written last: an installation that was cut off is done again. Modules are compiled
-# when they are first imported, which is a small part of them.
+# when they are first imported, which is a small part of them. So a variable of many container images that keeps
+# Python from storing what it compiled does not count: each job would compile all its modules again.
 environment: ## the virtual environment .venv, with the library as an editable installation
 	@cmp -s requirements.lock .venv/requirements.lock || { \
 	    "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -11,9 +11,12 @@ import torch  # noqa: F401 - before NGSolve, see cardiocohort.simulation.finite_
 
 
 def pytest_collection_modifyitems(items):
-    """Files with long tests begin first, so that no worker is left alone with one of them in the end."""
+    """Files with long tests begin first, then files that run Snakemake, some of which take minutes.
+
+    What is left are files of seconds, so that no worker is left alone with a file of minutes in the end.
+    """
     long = {item.path for item in items if item.get_closest_marker("long")}
-    items.sort(key=lambda item: item.path not in long)
+    items.sort(key=lambda item: (item.path not in long, item.path.parent.name != "workflow"))
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ QUIET = ("--quiet", "rules", "--cores", "1")
 
 WRITERS = """
 import errno, json, os, resource, shutil, sys
+sys.dont_write_bytecode = True  # Python would take the part that fits for whole ever after
 from pathlib import Path
 import numpy as np, pandas as pd
 from small_meshes import box

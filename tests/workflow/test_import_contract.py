@@ -19,7 +19,8 @@ def lint(folder: Path) -> subprocess.CompletedProcess:
 def test_the_contract_holds_and_breaks_when_seeded(tmp_path):
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     package = "workflow/scripts/cardiocohort"
-    shutil.copytree(REPOSITORY / package, tmp_path / package)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / package, tmp_path / package, ignore=ignored)
     assert lint(tmp_path).returncode == 0
     module = tmp_path / package / "anatomy/moments.py"
     module.write_text(module.read_text() + "\nfrom ..report import manifest  # noqa\n")

@@ -88,7 +88,9 @@ def finished(tmp_path_factory):
         ),
     ]
     for name in copied:
-        shutil.copytree(REPOSITORY / name, repository / name)
+        # what other test processes write there meanwhile
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, repository / name, ignore=ignored)
     project = label_map_project(tmp_path_factory.mktemp("project"))
     run = topology_of(project, *QUIET, repository=repository)
     assert run.returncode == 0, run.stdout

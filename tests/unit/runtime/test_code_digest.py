@@ -1,5 +1,7 @@
 """The library digest in the rules' params: it changes when, and only when, code that a stage uses changes."""
 
+import ast
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cardiocohort.runtime import code_digest
+from cardiocohort.runtime.artifacts import read_store
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SCRIPTS = REPOSITORY / "workflow/scripts"
@@ -30,7 +33,15 @@ LIBRARY = {
 
 
 @pytest.fixture
-def library(tmp_path):
+def store(tmp_path_factory, monkeypatch):
+    """A store of the test's own, in place of that beside the module."""
+    path = tmp_path_factory.mktemp("store") / "__pycache__/code_digest.json"
+    monkeypatch.setattr(code_digest, "STORE", path)
+    return path
+
+
+@pytest.fixture
+def library(tmp_path, store):
     for name, text in LIBRARY.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +50,9 @@ def library(tmp_path):
 
 
 def digests(library):
-    code_digest._parsed.cache_clear()
+    """As a new process finds them."""
+    for cached in (code_digest._parsed, code_digest._files_of, code_digest._stored):
+        cached.cache_clear()
     return {name: code_digest.library_digest(library / f"{name}.py") for name in "abc"}
 
 
@@ -87,6 +100,50 @@ def test_the_digest_does_not_depend_on_where_the_clone_is(library, tmp_path_fact
         (other / name).parent.mkdir(parents=True, exist_ok=True)
         (other / name).write_text(text)
     assert digests(other) == digests(library)
+
+
+def test_a_text_is_parsed_once_and_an_edited_one_again(library, monkeypatch):
+    before, parsed = digests(library), []
+    parse = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda text, filename: parsed.append(filename) or parse(text, filename))
+    assert digests(library) == before
+    assert not parsed
+    path, times = library / "cardiocohort/deep.py", (library / "cardiocohort/deep.py").stat()
+    path.write_text(path.read_text().replace("1", "2"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert [name for name, digest in digests(library).items() if digest != before[name]] == ["a"]
+    assert parsed == [str(path)]
+
+
+def test_what_another_reader_stored_does_not_count(library, store, monkeypatch):
+    before, stored = digests(library), store.read_text()
+    monkeypatch.setattr(code_digest, "_READER", b"of another version")
+    assert digests(library) == before
+    assert len(read_store(store)) == 2 * len(LIBRARY) - 2, "one module is unused, one has the text of another"
+    assert store.read_text() != stored
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-9], lambda text: "", lambda text: text.replace("g", "h")]
+)
+def test_a_store_that_is_not_whole_is_made_again(library, store, damage):
+    before, whole = digests(library), store.read_text()
+    store.write_text(damage(whole))
+    assert digests(library) == before
+    assert store.read_text() == whole
+
+
+def test_digests_need_no_store(library, store):
+    store.parent.write_text("a file where the folder would be")
+    assert digests(library) == digests(library)
+    assert store.parent.is_file()
+
+
+def test_a_store_that_has_grown_is_emptied(library, store, monkeypatch):
+    monkeypatch.setattr(code_digest, "MOST_STORED", 3)
+    before = digests(library)
+    assert len(read_store(store)) < len(LIBRARY)
+    assert digests(library) == before
 
 
 def test_foreign_imports(library):

@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -56,6 +56,22 @@ def link_to(source: str | Path, path: str | Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_store(path: str | Path, store: dict) -> None:
+    """Keep a JSON object for `read_store`; nothing is kept where its folder cannot be written to."""
+    text = json.dumps(store)
+    with suppress(OSError):
+        write_text(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+
+
+def read_store(path: str | Path) -> dict:
+    """What `write_store` kept last; empty for a store that is absent or not whole."""
+    try:
+        checksum, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
+    except (OSError, ValueError):
+        return {}
+    return json.loads(text) if hashlib.sha256(text.encode()).hexdigest() == checksum else {}
 
 
 def sha256(path: str | Path) -> str:

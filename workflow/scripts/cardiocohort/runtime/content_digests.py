@@ -5,16 +5,13 @@ users' files are `ancient()` inputs, and a digest of their content is among the 
 on purpose: the Snakefile calls it.
 """
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-from .artifacts import digest, sha256, write_text
+from .artifacts import digest, read_store, sha256, write_store
 from .errors import InputError
 
 SETTLED_NS = 3 * 10**9  # file times are as coarse as 2 s
@@ -43,7 +40,7 @@ class ContentDigests:
         return digest([self._known[file] for file in files])
 
     def _add(self, files: list[str]) -> None:
-        stored = self._read()
+        stored = read_store(self._store)
         states = {file: _state(file) for file in files}
         known = {f: stored[f][-1] for f in files if f in stored and stored[f][:-1] == states[f]}
         changed = [file for file in files if file not in known]
@@ -59,18 +56,9 @@ class ContentDigests:
         if new:
             self._write(new)
 
-    def _read(self) -> dict[str, list]:
-        try:
-            checksum, _, text = self._store.read_text(encoding="utf-8").partition("\n")
-        except (OSError, ValueError):
-            return {}
-        return json.loads(text) if hashlib.sha256(text.encode()).hexdigest() == checksum else {}
-
     def _write(self, new: dict[str, list]) -> None:
-        kept = {file: state for file, state in self._read().items() if os.path.exists(file)}
-        text = json.dumps(kept | new)
-        with suppress(OSError):  # a folder that cannot be written to: the next run computes them again
-            write_text(self._store, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+        kept = {file: state for file, state in read_store(self._store).items() if os.path.exists(file)}
+        write_store(self._store, kept | new)
 
 
 def _state(file: str) -> list[int]:
