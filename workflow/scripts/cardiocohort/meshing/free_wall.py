@@ -1,10 +1,10 @@
 """Where on the right ventricle's free wall a point lies, before there is a mesh. Owned by the meshing stage.
 
-The nine segments: three sectors, inferior, lateral and anterior, at three levels, as Klein, Graham and Lorenz
-("Noninvasive delineation of normal right ventricular contractile motion with magnetic resonance imaging
-myocardial tagging", Ann Biomed Eng 1998) divide it. Levels and sectors are thirds of the two coordinates of
-the finished mesh (`microstructure.coordinates`), here on the surface of the blood: from the tip of the septum
-to the base, and from the posterior junction of the ventricles over the free wall to the anterior one.
+The nine segments: three sectors, inferior, lateral and anterior, at three levels, as in "Noninvasive
+delineation of normal right ventricular contractile motion with magnetic resonance imaging myocardial
+tagging", Ann Biomed Eng 26:756 (1998), doi:10.1114/1.75. Levels and sectors are thirds of the two coordinates
+of the finished mesh (`microstructure.coordinates`), here on the surface of the blood: from the tip of the
+septum to the base, and from the posterior junction of the ventricles over the free wall to the anterior one.
 """
 
 from dataclasses import dataclass
