@@ -14,7 +14,6 @@ from pathlib import Path
 from PIL import Image
 
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs/tutorial.md"
-COLOURS = 64  # of a palette: half the bytes and no visible steps
 MOST_BYTES = 200_000
 WIDTH = 800  # pixels, about what a page shows
 
@@ -45,7 +44,7 @@ def take(cohort: Path, subject: str, docs: Path) -> list[Path]:
 def _small(source: Path, target: Path) -> Path:
     image = Image.open(source).convert("RGB")
     image.thumbnail((WIDTH, WIDTH))
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    image.save(target, optimize=True)
     assert target.stat().st_size < MOST_BYTES, f"{target} has {target.stat().st_size} bytes"
     return target
 
