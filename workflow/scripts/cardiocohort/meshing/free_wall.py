@@ -120,8 +120,10 @@ def _contour(field: Field, base: Field) -> tuple[np.ndarray, np.ndarray]:
     )
     image.point_data["value"] = field.values.ravel(order="F")
     surface = image.contour([0.0], "value", method="flying_edges").clean()
-    points, triangles = np.asarray(surface.points, dtype=float), surface.regular_faces
-    triangles = triangles[(base(points) < 0)[triangles].all(axis=1)]
+    triangles = np.zeros((0, 3), dtype=int)
+    if surface.n_cells:
+        points, triangles = np.asarray(surface.points, dtype=float), surface.regular_faces
+        triangles = triangles[(base(points) < 0)[triangles].all(axis=1)]
     if not len(triangles):
         raise SubjectError(REASON, "a wall has no part below the valve planes")
     kept, compact = np.unique(triangles, return_inverse=True)
@@ -130,7 +132,10 @@ def _contour(field: Field, base: Field) -> tuple[np.ndarray, np.ndarray]:
 
 def _anterior(lv_points: np.ndarray, lv: Field, base: Field, rv_points: np.ndarray) -> np.ndarray:
     """Unit vector (3,) towards anterior, as `microstructure.junctions.heart_axes` has it."""
-    rim = lv_points[base(lv_points) > -1.5 * lv.spacing_mm].mean(axis=0)
+    near_base = base(lv_points) > -1.5 * lv.spacing_mm
+    if not near_base.any():
+        raise SubjectError(REASON, "the left ventricle does not reach its valve plane")
+    rim = lv_points[near_base].mean(axis=0)
     apex = lv_points[np.argmax(np.linalg.norm(lv_points - rim, axis=1))]
     long = (rim - apex) / np.linalg.norm(rim - apex)
     across = np.cross(long, rv_points.mean(axis=0) - lv_points.mean(axis=0))
