@@ -4,6 +4,7 @@ import pytest
 
 from cardiocohort.config import arms
 from cardiocohort.config.check import complete
+from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.runtime.errors import InputError
 
 NAMES = ("healthy", "ph")
@@ -27,11 +28,26 @@ def test_an_arm_has_the_cohorts_settings_and_its_own_in_their_place():
     assert list(meshing) == list(whole["meshing"])  # digests depend on what is in it, not on who gave it
 
 
+def test_an_arm_may_have_its_own_segments_of_the_rv_wall():
+    """A segment of the arm goes before its third, which goes before the whole wall; the rest stays."""
+    own = {"ph": {"meshing": {"rv_wall_basal_mm": 6, "rv_wall_segments_mm": {"basal_anterior": 8}}}}
+    cohort = {"meshing": {"rv_wall_segments_mm": {"mid_lateral": 5}}}
+    whole = settings(own, **cohort)
+    arms.check_arms(whole, NAMES)
+    walls = {arm: MeshSettings.of(arms.section_of(whole, arm, "meshing")).rv_segments_mm for arm in NAMES}
+    assert list(walls["healthy"].values()) == [3.5] * 4 + [5] + [3.5] * 4
+    assert list(walls["ph"].values()) == [8, 6, 6, 3.5, 5, 3.5, 3.5, 3.5, 3.5]
+
+
 @pytest.mark.parametrize(
     ("own", "said"),
     [
         ({"hp": {"meshing": {}}}, r"'arms.hp': the cohort table has no arm 'hp'; allowed: healthy, ph"),
         ({"ph": {"meshing": {"rv_wall_mm": 2.0}}}, r"'arms.ph': together .*edge_length_mm.*must be less"),
+        (
+            {"ph": {"meshing": {"rv_wall_segments_mm": {"apical_inferior": 2.0}}}},
+            r"'arms.ph': together .*2\.8 must be less than rv_wall_segments_mm\.apical_inferior, 2",
+        ),
         ({"ph": {"meshing": {"frame": "scanner"}}}, r"'arms.ph'.meshing.frame"),
         ({"ph": {"meshing": {"domain": "labels"}}}, r"'arms.ph'.meshing.domain: all arms have the domain"),
         ({"ph": {"mechanics": {"lv_pressure_kpa": 0, "rv_pressure_kpa": 0}}}, r"'arms.ph': .*both are 0"),
@@ -49,6 +65,14 @@ def test_what_cannot_be_is_an_error_before_any_job(own, said):
         ({"ph": {"guidance": {}}}, "'arms.ph.guidance' is unknown"),
         ({"ph": {"meshing": {"rv_wal_mm": 6}}}, "did you mean rv_wall_mm"),
         ({"ph": {"meshing": {"rv_wall_mm": 60}}}, "'arms.ph.meshing.rv_wall_mm'"),
+        (
+            {"ph": {"meshing": {"rv_wall_segments_mm": {"mid_latera": 6}}}},
+            "'arms.ph.meshing.rv_wall_segments_mm.mid_latera' is unknown; did you mean mid_lateral",
+        ),
+        (
+            {"ph": {"meshing": {"rv_wall_segments_mm": {"mid_lateral": 60}}}},
+            "'arms.ph.meshing.rv_wall_segments_mm.mid_lateral': 60 is greater than",
+        ),
         (
             {"ph": {"simulation": {"cycle": {}}}},
             "'arms.ph.simulation.cycle' is unknown; allowed here: calibrate",

@@ -12,6 +12,7 @@ import pyvista
 import yaml
 from PIL import Image
 
+import tutorial_pictures
 from cardiocohort.cohort.table import read_cohort
 from heart_anatomy import HEART
 from workflow_runs import REPOSITORY, job_counts, snakemake
@@ -74,6 +75,35 @@ def test_the_code_of_the_tutorial_runs_on_the_files_of_a_cohort(tmp_path, monkey
     assert "ph-00000" in printed
     assert "ph-00001" not in printed
     assert np.asarray(Image.open(cohort / "ph-00000.png")).std() > 0
+
+
+def test_the_command_for_pictures_takes_the_tutorials_code(tmp_path):
+    cohort, docs = tmp_path / "cohort", tmp_path / "docs"
+    (cohort / "meshes/ph-0000").mkdir(parents=True)
+    docs.mkdir()
+    grid = pyvista.ImageData(dimensions=(4, 4, 4)).cast_to_unstructured_grid()
+    grid["wall_mm"] = np.arange(grid.n_cells, dtype=float)
+    grid.save(cohort / "meshes/ph-0000/ph-00000.vtu")
+    assert tutorial_pictures.take(cohort, "ph-00000", docs) == [docs / "heart_cut.png"]
+    (cohort / "trial").mkdir()
+    Image.new("RGB", (1900, 400), "white").save(cohort / "trial/forest.png")
+    assert tutorial_pictures.take(cohort, "ph-00000", docs) == [docs / "heart_cut.png", docs / "forest.png"]
+    assert Image.open(docs / "forest.png").width == tutorial_pictures.WIDTH
+    assert np.asarray(Image.open(docs / "heart_cut.png")).std() > 0
+
+
+def test_pictures_of_the_documents_are_small_and_described():
+    pages = {page: page.read_text() for page in DOCS.glob("**/*.md")}
+    shown = {
+        (page.parent / name).resolve(): words
+        for page, text in pages.items()
+        for words, name in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
+    }
+    assert all(len(words.split()) > 3 for words in shown.values())
+    pictures = [path.resolve() for kind in ("png", "jpg") for path in DOCS.glob(f"**/*.{kind}")]
+    assert set(pictures) <= set(shown)
+    assert all(path.stat().st_size < 200_000 for path in pictures)
+    assert sum(path.stat().st_size for path in (DOCS / "validation/pages").iterdir()) < 1_500_000
 
 
 # ---- the site

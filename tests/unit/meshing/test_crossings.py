@@ -12,7 +12,7 @@ from vtkmodules.vtkCommonDataModel import vtkTriangle
 from cardiocohort.mesh.model import FACETS
 from cardiocohort.meshing import build
 from cardiocohort.meshing.crossings import REASON, check_crossings, crossings, open_crossings
-from cardiocohort.meshing.domain import Axis, Domain, Plane
+from cardiocohort.meshing.domain import Domain
 from cardiocohort.meshing.signed_distance import Field
 from cardiocohort.meshing.surface import TaggedSurface
 from cardiocohort.meshing.tetrahedra import tetrahedralize
@@ -32,8 +32,7 @@ def muscle():
     x, _, z = np.meshgrid(axis, axis, axis, indexing="ij")
     origin = np.full(3, -20.0)
     outer, lv, rv = (Field(v, origin, 1.0) for v in (np.minimum(x, 0), np.maximum(x, 0), np.full_like(x, 5)))
-    along = Axis(Plane(np.array([0.0, 0, 1]), 12.0), 20.0)
-    return Domain(outer, lv, rv, Field(z - 12, origin, 1.0), along, (0.0, 0.0), 0.0)
+    return Domain(outer, lv, rv, Field(z - 12, origin, 1.0), None, (0.0, 0.0), 0.0)
 
 
 def pushed(seed):

@@ -15,7 +15,7 @@ from cardiocohort.meshing.four_chamber import (
     valve_facets,
     without_blood,
 )
-from cardiocohort.meshing.settings import MeshSettings
+from cardiocohort.meshing.settings import MeshSettings, RvWallSegments
 from cardiocohort.meshing.walls import add_walls
 from cardiocohort.runtime.errors import InputError, SubjectError
 from heart_anatomy import HEART
@@ -143,6 +143,8 @@ def test_what_cannot_be_is_refused_before_work():
         MeshSettings(domain="four_chamber", edge_length_mm=2.8, atrial_wall_mm=1.0)
     with pytest.raises(InputError, match=r"'meshing.rv_wall_basal_mm': .* one thickness per wall"):
         MeshSettings(domain="four_chamber", rv_wall_basal_mm=4.0)
+    with pytest.raises(InputError, match=r"'meshing.rv_wall_segments_mm.mid_lateral': .* one thickness per"):
+        MeshSettings(domain="four_chamber", rv_wall_segments_mm=RvWallSegments(mid_lateral=4.0))
     apart = heart()
     labels = np.where(apart.labels == HEART.label("left_atrium"), 0, apart.labels)
     with pytest.raises(SubjectError) as caught:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cardiocohort import mesh_subject
+from cardiocohort.anatomy.aha_segments import RIGHT
 from cardiocohort.anatomy.label_map import LabelMap, read_label_map
 from cardiocohort.mesh import storage
 from cardiocohort.mesh.model import FACETS, REGIONS
@@ -15,9 +16,12 @@ from cardiocohort.meshing import build as meshing_build
 from cardiocohort.meshing import crossings, quality
 from cardiocohort.meshing.build import build
 from cardiocohort.meshing.domain import domain
-from cardiocohort.meshing.settings import MeshSettings
+from cardiocohort.meshing.settings import MeshSettings, RvWallSegments
 from cardiocohort.meshing.surface import FAR_FROM_BASE_MM, boundary_fields, node_tags, surface
+from cardiocohort.microstructure.coordinates import FREE_WALL, add_coordinates
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
+from cardiocohort.microstructure.segments import right_segments
+from cardiocohort.microstructure.thickness import segment_thickness
 from cardiocohort.runtime import artifacts, batch_runner
 from cardiocohort.runtime.errors import InputError, SubjectError
 from heart_anatomy import HEART
@@ -101,6 +105,52 @@ def test_the_rv_wall_may_differ_by_thirds(heart):
     assert figures["lv_cavity_ml"] == pytest.approx(uniform["lv_cavity_ml"], rel=0.01)
     wrong = figures | {"rv_wall_apical_mm": 4.6}  # the median of all would not notice
     assert [reason for reason, _ in quality.failures(model, wrong, settings)] == ["rv_wall_apical_mm"]
+
+
+SEGMENT_WALLS = {"basal_anterior": 6.5, "mid_lateral": 6.0, "apical_inferior": 3.6}
+
+
+@pytest.fixture(scope="module")
+def located(heart):
+    """The heart of uniform walls with its coordinates."""
+    return add_coordinates(heart[0])
+
+
+def test_the_rv_wall_may_differ_by_segment(heart, located):
+    """Three segments of their own: the mesh has them where its coordinates say, and the rest elsewhere."""
+    walls = RvWallSegments(**SEGMENT_WALLS)
+    settings = MeshSettings(edge_length_mm=3.4, rv_wall_mm=4.6, rv_wall_segments_mm=walls, smoothing_mm=1.5)
+    model, figures = build(read_label_map(TEMPLATES[2], HEART), HEART, settings)
+    assert list(quality.failures(model, figures, settings)) == []
+    wanted = {name: SEGMENT_WALLS.get(name, 4.6) for name in settings.rv_segments_mm}
+    for name, mm in wanted.items():
+        assert figures[f"rv_wall_{name}_mm"] == pytest.approx(mm, rel=0.1), name
+    assert figures["lv_cavity_ml"] == pytest.approx(heart[1]["lv_cavity_ml"], rel=0.01)
+
+    # another measure, of other segments: lines through the tetrahedra, by the coordinates of the mesh. Beside
+    # grooves and tip they are longer than the wall is thick, in both meshes. They are means: borders count
+    uniform = segment_thickness(located, RIGHT)
+    lines = segment_thickness(add_coordinates(model), RIGHT)
+    for number, text in RIGHT.items():
+        step = wanted[text.removeprefix("RV ").replace(" ", "_")] - COARSE.rv_wall_mm
+        assert lines[number] - uniform[number] == pytest.approx(step, abs=0.35), text
+
+    wrong = figures | {"rv_wall_mid_lateral_mm": 4.6}  # the median of its level would hardly notice
+    assert [reason for reason, _ in quality.failures(model, wrong, settings)] == ["rv_wall_mid_lateral_mm"]
+
+
+def test_segments_of_the_rv_wall_are_those_of_the_mesh(located):
+    """Before there is a mesh, a node's segment is found as the finished mesh's coordinates have it."""
+    model = located
+    wall = domain(read_label_map(TEMPLATES[2], HEART), HEART, COARSE).wall
+    nodes = np.setdiff1d(model.nodes_of("rv_endo"), model.tets[model.region != REGIONS["rv"]])
+    rise, turn = wall.at(model.points_mm[nodes])
+    fields = model.coordinates
+    assert np.abs(rise - fields.node_apicobasal[nodes]).mean() < 0.03
+    assert np.abs(turn - fields.node_rotational[nodes] / FREE_WALL).mean() < 0.03
+    level, sector = wall.segments(model.points_mm[nodes])
+    own = right_segments(fields.node_apicobasal[nodes], fields.node_rotational[nodes] / FREE_WALL) - 18
+    assert (3 * level + sector == own).mean() > 0.9
 
 
 def test_a_thick_wall_of_coarse_facets_is_opened_where_it_crosses_itself(monkeypatch):

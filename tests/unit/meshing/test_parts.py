@@ -14,7 +14,7 @@ from cardiocohort.anatomy.label_map import LabelMap
 from cardiocohort.mesh import tetrahedron_geometry
 from cardiocohort.mesh.model import FACETS, BiventricularModel, all_boundary_tagged, rim_edges
 from cardiocohort.meshing import build, signed_distance, tetgen_child
-from cardiocohort.meshing.domain import Axis, Domain, Plane, domain, n_openings, valve_plane
+from cardiocohort.meshing.domain import Domain, domain, n_openings, valve_plane
 from cardiocohort.meshing.quality import rim_distance_mm
 from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.meshing.surface import clean_tags, is_closed, patches
@@ -146,8 +146,7 @@ def test_a_point_is_of_the_region_whose_wall_is_farthest():
     """Three planes: epicardium at x = 0, cavities of the LV beyond y = 0 and of the RV beyond z = 0."""
     x, _ = grid((30, 30, 30), 1.0)
     outer, lv, rv = (signed_distance.Field(x[..., axis], x[0, 0, 0], 1.0) for axis in range(3))
-    along = Axis(Plane(np.array([0.0, 0.0, 1.0]), 0.0), 1.0)
-    muscle = Domain(outer, lv, rv, outer, along, (0.0, 0.0), 0.0)
+    muscle = Domain(outer, lv, rv, outer, None, (0.0, 0.0), 0.0)
     points = np.array([[-9.0, 2, 2], [2.0, 9, 2], [2, 2, -9.0]])
     assert muscle.region(points).tolist() == ["septum", "rv", "lv"]
 
@@ -486,6 +485,12 @@ def test_edge_lengths_by_region():
         ({"rv_edge_length_mm": 3.5}, "rv_edge_length_mm': 3.5 must be less than rv_wall_mm"),
         ({"rv_wall_apical_mm": 2.5}, "edge_length_mm': 2.8 must be less than rv_wall_apical_mm, 2.5"),
         ({"rv_wall_basal_mm": 0}, "rv_wall_basal_mm: 0 is not at least 1"),
+        ({"rv_wall_segments_mm": {"mid_lateral": 2.5}}, r"less than rv_wall_segments_mm\.mid_lateral, 2.5"),
+        ({"rv_wall_segments_mm": {"mid_lateral": 16}}, r"segments_mm\.mid_lateral: 16 is not at most 15"),
+        (
+            {"rv_wall_segments_mm": {"mid_left": 4}},
+            r"segments_mm\.mid_left: no such setting; allowed: b",
+        ),
         ({"septum_edge_length_mm": 0}, "septum_edge_length_mm: 0 is not at least 0.5"),
         ({"base": "valves"}, "meshing.base: 'valves' is not one of two_planes, one_plane"),
         ({"smoothing_mm": "1"}, "smoothing_mm"),

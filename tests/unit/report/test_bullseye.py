@@ -7,7 +7,7 @@ from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 
 import report_cohort
-from cardiocohort.anatomy.aha_segments import LEFT, SEGMENTS, WALL_COLUMNS
+from cardiocohort.anatomy.aha_segments import LEFT, RIGHT, SEGMENTS, WALL_COLUMNS
 from cardiocohort.report import bullseye
 from cardiocohort.report.manifest import manifest
 
@@ -100,6 +100,12 @@ def test_a_cohort_without_meshes_says_so():
     fig = bullseye.by_arm(none, str)
     assert "no accepted heart" in fig.axes[0].texts[0].get_text()
     assert bullseye.wall_table(none).empty
+
+
+def test_the_scale_of_both_walls_reaches_the_thin_right_one(walls):
+    right = {WALL_COLUMNS[number]: 3.5 for number in RIGHT}
+    assert bullseye.common_scale(walls.assign(**right), SEGMENTS).vmin == 3
+    assert bullseye.common_scale(walls.assign(**right)).vmin > 3
 
 
 def test_a_picture_is_square_and_coloured(walls):

@@ -54,7 +54,7 @@ HEALTHY, DILATED = report_cohort.ARMS
 TRIAL_TABLES = ("baseline", "contrasts", "power", "sample_sizes", "missing", "correlations")
 TRIAL_FIGURES = ("forest", "distributions", "power", "correlations")
 SEEDS = {f"{HEALTHY}-0000": 7, f"{DILATED}-0000": 8}
-ARM_SETTINGS = {DILATED: {"meshing": {"rv_wall_mm": 6.0}}}
+ARM_SETTINGS = {DILATED: {"meshing": {"rv_wall_mm": 6.0, "rv_wall_segments_mm": {"mid_lateral": 7.0}}}}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,10 @@ def test_every_requested_subject_has_one_row_with_where_it_ended(made):
 
 def test_the_settings_of_an_arm_are_stated_for_its_subjects_alone(made):
     stated = made.groupby("arm")["arm_settings"].unique().map(list).to_dict()
-    assert stated == {HEALTHY: [""], DILATED: ['{"meshing": {"rv_wall_mm": 6.0}}']}
+    assert {arm: [json.loads(text or "{}") for text in texts] for arm, texts in stated.items()} == {
+        HEALTHY: [{}],
+        DILATED: [ARM_SETTINGS[DILATED]],
+    }
 
 
 def test_seeds_attempts_and_paths(made, folder):
@@ -490,7 +493,8 @@ def test_the_page_says_who_was_requested_and_who_was_accepted(page, cohort, made
     assert (volume["requested_n"], volume["accepted_n"]) == (4, 2)
     text = " ".join(" ".join(page.text).split())
     assert "Who was requested and who was accepted" in text
-    assert 'dilated cardiomyopathy meshing {"rv_wall_mm": 6.0}' in text
+    own = '{"rv_wall_mm": 6.0, "rv_wall_segments_mm": {"mid_lateral": 7.0}}'
+    assert f"dilated cardiomyopathy meshing {own}" in text
     assert "sex: female 4 (100 %) – 4 2 (100 %) – 2" in text
 
 

@@ -1,8 +1,9 @@
 """Numbers and names of the segments of both ventricles, for tables and figures. Owned by no stage.
 
 1 to 17: Cerqueira et al., "Standardized myocardial segmentation and nomenclature for tomographic imaging of
-the heart", Circulation 2002. 18 to 26: the RV's free wall, for which there is no standard; ours. What
-belongs to a segment stands in `microstructure.segments`.
+the heart", Circulation 2002. 18 to 26: the RV's free wall in three sectors at three levels, as in Ann Biomed
+Eng 26:756 (1998); no standard numbers them, so the numbers are ours. What belongs to a segment stands in
+`microstructure.segments`.
 """
 
 LEFT = {

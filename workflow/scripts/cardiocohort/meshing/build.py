@@ -89,7 +89,7 @@ def _build(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, cure: C
         },
     )
     parts.append(time.perf_counter())
-    figures = quality.measure(model, labelmap, anatomy) | quality.rv_wall_by_third_mm(model, muscle.rv_axis)
+    figures = quality.measure(model, labelmap, anatomy) | quality.rv_wall_by_region_mm(model, muscle.wall)
     figures |= {
         "base": settings.base,
         "rim_distance_mm": quality.rim_distance_mm(model, muscle.base),

@@ -16,7 +16,8 @@ from ..anatomy.contacts import valve_patches
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..runtime.errors import SubjectError
-from .settings import THIRDS, MeshSettings
+from .free_wall import FreeWall, free_wall
+from .settings import LEVELS, SECTORS, MeshSettings
 from .signed_distance import Field, smooth_distance, smooth_min
 
 GRID_MM = 1.25  # half an edge; distances on it err by less than 0.1 mm
@@ -44,30 +45,18 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """The way from a ventricle's apex, `length_mm` below its valve plane, to that plane."""
-
-    plane: Plane
-    length_mm: float
-
-    def share(self, points_mm: np.ndarray) -> np.ndarray:
-        """Share of the way that points (..., 3) are along: 0 at the apex, 1 on the plane."""
-        return 1.0 + self.plane.height(points_mm) / self.length_mm
-
-
-@dataclass(frozen=True)
 class Domain:
     """Fields, negative inside: `outer` (epicardium), both blood pools, `base` (below the valves).
 
-    `rv_axis`: along the RV; `lowered_mm`: by how much each valve plane went below its valves; `filled_ml`:
-    pits closed.
+    `wall`: where on the RV's free wall a point lies, None if that could not be found; `lowered_mm`: by how
+    much each valve plane went below its valves; `filled_ml`: pits closed.
     """
 
     outer: Field
     lv: Field
     rv: Field
     base: Field
-    rv_axis: "Axis"
+    wall: FreeWall | None
     lowered_mm: tuple[float, float]
     filled_ml: float
 
@@ -107,7 +96,7 @@ def domain(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> Doma
         planes = tuple(valve_plane(labelmap, anatomy, (v,), settings.valve_clearance) for v in VALVES)
 
     smoothing = smoothing_mm(labelmap, settings)
-    margin = max(settings.rv_walls_mm.values()) + settings.min_lv_wall_mm + 6.0
+    margin = max(settings.rv_segments_mm.values()) + settings.min_lv_wall_mm + 6.0
     crop, pad, origin = _crop(lv | rv | myocardium, axes, spacing, margin)
 
     def distance(mask):
@@ -117,14 +106,16 @@ def domain(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> Doma
     # a septum of at least the smallest wall, whatever the labels leave
     rv_values = np.maximum(blood_rv.values, settings.min_lv_wall_mm - blood_lv.values)
     lv_side = np.minimum(lv_epi.values, blood_lv.values - settings.min_lv_wall_mm)
-    rv_axis = Axis(planes[1], -float(planes[1].height(_voxel_points(rv, axes)).min()))
-    outer = smooth_min(lv_side, rv_values - _rv_wall_mm(settings, rv_axis, blood_lv), CREASE_MM)
     like = blood_lv.like
     blood_rv = like(rv_values)
     base, lowered = _single_openings(blood_lv, blood_rv, planes)
+    outer = smooth_min(lv_side, rv_values - settings.rv_wall_mm, CREASE_MM)
+    wall = _free_wall(like(outer), blood_lv, blood_rv, base, needed=settings.has_regional_walls)
+    if settings.has_regional_walls:
+        outer = smooth_min(lv_side, rv_values - _rv_wall_mm(settings, wall, blood_rv), CREASE_MM)
     outer, filled = _fill_pockets(outer, base.values)
     filled_ml = float(filled.sum()) * GRID_MM**3 / 1000.0
-    return Domain(like(outer), blood_lv, blood_rv, base, rv_axis, lowered, filled_ml)
+    return Domain(like(outer), blood_lv, blood_rv, base, wall, lowered, filled_ml)
 
 
 def smoothing_mm(labelmap: LabelMap, settings: MeshSettings) -> float:
@@ -132,12 +123,23 @@ def smoothing_mm(labelmap: LabelMap, settings: MeshSettings) -> float:
     return max(settings.smoothing_mm, VOXEL_SMOOTHING * max(labelmap.spacing_mm))
 
 
-def _rv_wall_mm(settings: MeshSettings, axis: Axis, like: Field) -> np.ndarray | float:
-    """Asked thickness of the RV's wall: one, or at every point of the grid, from third to third."""
-    if not settings.has_regional_walls:
-        return settings.rv_wall_mm
-    walls = settings.rv_walls_mm
-    return np.interp(axis.share(like.points()), list(THIRDS.values()), [walls[third] for third in THIRDS])
+def _free_wall(outer: Field, lv: Field, rv: Field, base: Field, needed: bool) -> FreeWall | None:
+    """The RV's free wall; without one a heart whose wall is uniform can still be meshed."""
+    try:
+        return free_wall(outer, lv, rv, base)
+    except SubjectError:
+        if needed:
+            raise
+        return None
+
+
+def _rv_wall_mm(settings: MeshSettings, wall: FreeWall, rv: Field) -> np.ndarray:
+    """Set thickness of the RV's wall at every point of the grid that may lie near its outside."""
+    walls_mm = np.array(list(settings.rv_segments_mm.values())).reshape(len(LEVELS), len(SECTORS))
+    near = (rv.values > -GRID_MM) & (rv.values < walls_mm.max() + CREASE_MM + 2 * GRID_MM)
+    thickness = np.full(rv.values.shape, settings.rv_wall_mm)
+    thickness[near] = wall.thickness_mm(rv.points()[near], walls_mm)
+    return thickness
 
 
 def _single_openings(lv: Field, rv: Field, planes: tuple[Plane, Plane]) -> tuple[Field, tuple[float, float]]:

@@ -10,8 +10,8 @@ from ..anatomy.labels import Anatomy
 from ..mesh.model import FACETS, REGIONS, BiventricularModel, all_boundary_tagged, rim_edges
 from ..mesh.tetrahedron_geometry import boundary_facets, scaled_jacobian
 from ..runtime.errors import SubjectError
-from .domain import Axis
-from .settings import THIRDS, MeshSettings
+from .free_wall import FreeWall
+from .settings import LEVELS, SECTORS, MeshSettings
 from .signed_distance import Field
 from .surface import edges_of, facet_pairs, is_closed, patches
 
@@ -50,13 +50,26 @@ def rv_wall_mm(model: BiventricularModel) -> float:
     return float(np.median(thickness)) if len(thickness) else 0.0
 
 
-def rv_wall_by_third_mm(model: BiventricularModel, axis: Axis) -> dict[str, float]:
-    """`rv_wall_mm` of each third of the RV's length, as `rv_wall_<third>_mm`; 0 where a third has no node."""
+def rv_wall_by_region_mm(model: BiventricularModel, wall: FreeWall | None) -> dict[str, float]:
+    """`rv_wall_mm` of each level and of each segment, as `rv_wall_<level>_mm`, `rv_wall_<level>_<sector>_mm`.
+
+    0 where a region has no node, NaN where the regions are not known.
+    """
     nodes, thickness = _rv_wall(model)
-    third = np.clip((3 * axis.share(model.points_mm[nodes])).astype(int), 0, 2)
+    if wall is None:
+        level = sector = np.full(len(nodes), -1)
+    else:
+        level, sector = wall.segments(model.points_mm[nodes])
+    inside = {name: level == i for i, name in enumerate(LEVELS)}
+    inside |= {
+        f"{name}_{side}": (level == i) & (sector == k)
+        for i, name in enumerate(LEVELS)
+        for k, side in enumerate(SECTORS)
+    }
+    missing = np.nan if wall is None else 0.0
     return {
-        f"rv_wall_{name}_mm": float(np.median(thickness[third == i])) if (third == i).any() else 0.0
-        for i, name in enumerate(THIRDS)
+        f"rv_wall_{name}_mm": float(np.median(thickness[part])) if part.any() else missing
+        for name, part in inside.items()
     }
 
 
@@ -180,8 +193,11 @@ def _failed_figures(quality: dict[str, float], settings: MeshSettings):
         if not quality[name] >= bound:
             yield name, f"{quality[name]:.4f} is below {bound:g}"
     walls = {"rv_wall_mm": settings.rv_wall_mm}
-    if settings.has_regional_walls:
-        walls = {f"rv_wall_{third}_mm": mm for third, mm in settings.rv_walls_mm.items()}
+    if settings.has_segment_walls:
+        walls = {f"rv_wall_{segment}_mm": mm for segment, mm in settings.rv_segments_mm.items()}
+    elif settings.has_regional_walls:
+        segments = settings.rv_segments_mm
+        walls = {f"rv_wall_{level}_mm": segments[f"{level}_{SECTORS[0]}"] for level in LEVELS}
     for name, target_mm in walls.items():
         error = quality[name] / target_mm - 1.0
         if not abs(error) <= settings.rv_wall_tolerance:

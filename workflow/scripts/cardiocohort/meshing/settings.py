@@ -1,13 +1,15 @@
 """What can be set when a heart is meshed. Owned by the meshing stage; light: the Snakefile imports it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from ..runtime.errors import InputError
-from ..runtime.keys import check, from_section, key
+from ..runtime.keys import check, from_section, key, section
 
 REGIONAL_WALLS = ("rv_wall_basal_mm", "rv_wall_apical_mm")
-# middle of each third of the RV's length, from its apex (0) to its valve plane (1)
-THIRDS = {"apical": 1 / 6, "mid": 1 / 2, "basal": 5 / 6}
+# segments of the RV's free wall (`free_wall`), from the base and from anterior
+LEVELS = ("basal", "mid", "apical")
+SECTORS = ("anterior", "lateral", "inferior")
+SEGMENT_KEY = "rv_wall_segments_mm"
 
 THINNEST_WALL = 0.7  # edge lengths, domain `four_chamber`: nodes reach 0.6 from the middle of a cell
 # Solver formats of the domains `labels` and `four_chamber`; the others need cavities and fibres everywhere
@@ -17,13 +19,38 @@ FOUR_CHAMBER_KEYS = ("atrial_wall_mm", "artery_wall_mm", "vein_wall_mm", "blood"
 NOT_RECORDED = ("frame", "domain", "region_volume_tolerance", *FOUR_CHAMBER_KEYS)
 
 
+def _of_segment(level: str, sector: str):
+    otherwise = "rv_wall_mm" if level == "mid" else f"rv_wall_{level}_mm"
+    return key(
+        None,
+        f"Thickness in the {level} {sector} segment; null is as {otherwise} of `meshing` (mm).",
+        minimum=1,
+        maximum=15,
+    )
+
+
+@dataclass(frozen=True)
+class RvWallSegments:
+    """Thickness of the nine segments of the RV's free wall; null is the thickness of the segment's third."""
+
+    basal_anterior: float | None = _of_segment("basal", "anterior")
+    basal_lateral: float | None = _of_segment("basal", "lateral")
+    basal_inferior: float | None = _of_segment("basal", "inferior")
+    mid_anterior: float | None = _of_segment("mid", "anterior")
+    mid_lateral: float | None = _of_segment("mid", "lateral")
+    mid_inferior: float | None = _of_segment("mid", "inferior")
+    apical_anterior: float | None = _of_segment("apical", "anterior")
+    apical_lateral: float | None = _of_segment("apical", "lateral")
+    apical_inferior: float | None = _of_segment("apical", "inferior")
+
+
 @dataclass(frozen=True)
 class MeshSettings:
     """Lengths in mm, times in seconds.
 
     The default wall of the right ventricle, 3.5 mm, follows the wall measured by CT and used by Strocchi et
-    al. (PLoS ONE 2020). Walls of the thirds vary linearly from middle to middle. At least three quarters of
-    the voxel size are used for `smoothing_mm`, which removes the steps of the voxels.
+    al. (PLoS ONE 2020). At the borders of thirds and segments the thickness changes smoothly. At least three
+    quarters of the voxel size are used for `smoothing_mm`, which removes the steps of the voxels.
     """
 
     domain: str = key(
@@ -49,6 +76,11 @@ class MeshSettings:
         "Thickness in the third of the RV's length at its apex; null is as rv_wall_mm (mm).",
         minimum=1,
         maximum=15,
+    )
+    rv_wall_segments_mm: RvWallSegments = section(
+        RvWallSegments,
+        "Thickness of the nine segments of the RV's free wall in mm; null is the thickness of the segment's "
+        "third (docs/meshing.md, RV wall).",
     )
     atrial_wall_mm: float = key(
         2.0,
@@ -174,7 +206,7 @@ class MeshSettings:
             self.check_walls()
 
     def check_walls(self) -> None:
-        """InputError if a wall of the domain `four_chamber` is too thin for its edges, or given by thirds."""
+        """InputError if a wall of the domain `four_chamber` is too thin for its edges, or by regions."""
         for name in ("rv_wall_mm", "atrial_wall_mm", "artery_wall_mm", "vein_wall_mm"):
             mm = getattr(self, name)
             if mm is not None and mm < THINNEST_WALL * self.edge_length_mm:
@@ -183,8 +215,10 @@ class MeshSettings:
                     f"edge_length_mm, {self.edge_length_mm:g}, in the domain four_chamber; set "
                     f"edge_length_mm to {mm / THINNEST_WALL:.2g} or less"
                 )
-        for name in (*REGIONAL_WALLS, "rv_edge_length_mm", "septum_edge_length_mm"):
-            if getattr(self, name) is not None:
+        own = {name: getattr(self, name) for name in REGIONAL_WALLS} | self._own_segments
+        own |= {name: getattr(self, name) for name in ("rv_edge_length_mm", "septum_edge_length_mm")}
+        for name, mm in own.items():
+            if mm is not None:
                 raise InputError(
                     f"config key 'meshing.{name}': the domain four_chamber has one thickness per wall and "
                     "one edge length; set null"
@@ -193,7 +227,7 @@ class MeshSettings:
     def check_edges(self, where: str) -> None:
         """InputError, naming the key by `where`, if the edges do not fit in the right ventricle's wall."""
         edge = "edge_length_mm" if self.rv_edge_length_mm is None else "rv_edge_length_mm"
-        walls = {key: getattr(self, key) for key in ("rv_wall_mm", *REGIONAL_WALLS)}
+        walls = {key: getattr(self, key) for key in ("rv_wall_mm", *REGIONAL_WALLS)} | self._own_segments
         wall = min((key for key, mm in walls.items() if mm is not None), key=walls.get)
         if getattr(self, edge) >= walls[wall]:
             raise InputError(
@@ -208,14 +242,36 @@ class MeshSettings:
         return {region: self.edge_length_mm if mm is None else mm for region, mm in by_region.items()}
 
     @property
+    def _own_segments(self) -> dict[str, float | None]:
+        """Thickness by the full name of its key, None where a segment has none of its own."""
+        return {
+            f"{SEGMENT_KEY}.{f.name}": getattr(self.rv_wall_segments_mm, f.name)
+            for f in fields(RvWallSegments)
+        }
+
+    @property
     def rv_walls_mm(self) -> dict[str, float]:
-        """Thickness of the RV's wall in each third (THIRDS)."""
-        by_third = {"apical": self.rv_wall_apical_mm, "mid": None, "basal": self.rv_wall_basal_mm}
-        return {third: self.rv_wall_mm if mm is None else mm for third, mm in by_third.items()}
+        """Thickness of the RV's wall in each of LEVELS, where a segment has none of its own."""
+        by_level = {"basal": self.rv_wall_basal_mm, "mid": None, "apical": self.rv_wall_apical_mm}
+        return {level: self.rv_wall_mm if mm is None else mm for level, mm in by_level.items()}
+
+    @property
+    def rv_segments_mm(self) -> dict[str, float]:
+        """Thickness of each segment of the RV's wall, `<level>_<sector>`, in the order of LEVELS, SECTORS."""
+        levels = self.rv_walls_mm
+        own = {f"{level}_{sector}": level for level in LEVELS for sector in SECTORS}
+        given = {name: getattr(self.rv_wall_segments_mm, name) for name in own}
+        return {name: levels[level] if given[name] is None else given[name] for name, level in own.items()}
 
     @property
     def has_regional_walls(self) -> bool:
-        return len(set(self.rv_walls_mm.values())) > 1
+        return len(set(self.rv_segments_mm.values())) > 1
+
+    @property
+    def has_segment_walls(self) -> bool:
+        """Whether segments of one level differ."""
+        walls = list(self.rv_segments_mm.values())
+        return any(len(set(walls[i : i + len(SECTORS)])) > 1 for i in range(0, len(walls), len(SECTORS)))
 
     def with_edges(self, edge_length_mm: float) -> "MeshSettings":
         """The same with another edge length; edge lengths of regions change in proportion."""

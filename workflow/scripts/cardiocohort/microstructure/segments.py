@@ -7,8 +7,8 @@ the right ventricle part septum and free wall there, so angles about the long ax
 anterior and inferior attachment lie at +60 and -60 degrees from the middle of the septum; below the mid
 third the stretch stays as it is at that level.
 
-Right: no standard names segments of its free wall. Here thirds of the apicobasal coordinate by thirds of the
-rotational one.
+Right: no standard numbers segments of its free wall. Here thirds of the apicobasal coordinate by thirds of
+the rotational one: three sectors at three levels, as in Ann Biomed Eng 26:756 (1998).
 """
 
 import numpy as np

@@ -101,9 +101,9 @@ def picture(row: pd.Series | dict, scale: Normalize, size_px: int) -> Image.Imag
     return Image.open(buffer).convert("RGB")
 
 
-def common_scale(walls: pd.DataFrame) -> Normalize:
+def common_scale(walls: pd.DataFrame, segments=LEFT) -> Normalize:
     """One colour scale (mm) for all hearts: 1st to 99th percentile of their segments, in whole mm."""
-    values = walls[_columns(LEFT)].to_numpy(dtype=float)
+    values = walls[_columns(segments)].to_numpy(dtype=float)
     values = values[np.isfinite(values)]
     if not values.size:
         return Normalize(0.0, 15.0)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from ..anatomy.aha_segments import SEGMENTS
 from ..anatomy.label_map import LabelMap, read_label_map
 from ..anatomy.labels import Anatomy
 from ..mesh.frames import in_frame
@@ -75,6 +76,7 @@ def portray(
     meshes = tables.meshes.set_index("subject")
     walls = bullseye.wall_rows(tables.meshes, manifest).set_index("subject")
     scale = bullseye.common_scale(walls)
+    both_walls = bullseye.common_scale(walls, SEGMENTS)  # bull's-eyes have the left one alone
 
     def read(row: dict) -> LabelMap:
         file = listed.loc[row["subject"]]
@@ -110,8 +112,8 @@ def portray(
                     strain = max(strain, float(np.quantile(np.abs(motion.strain), 0.99)))
         if row["subject"] in walls.index:
             pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
-        drawn.append(Portrait(row, pictures, viewer.scene(solid, wanted, model, scale, motion)))
-    return Gallery(drawn, viewer.settings(anatomy, window, scale, strain))
+        drawn.append(Portrait(row, pictures, viewer.scene(solid, wanted, model, both_walls, motion)))
+    return Gallery(drawn, viewer.settings(anatomy, window, both_walls, strain))
 
 
 def contact_sheet(gallery: list[Portrait]) -> Image.Image:
