@@ -28,12 +28,12 @@ CHECKS = {
     "surfaces": Check("PyVista"),
     "opencarp": Check("a reader of the manual's format"),
     "febio": Check(
-        "a reader after FEBio 4's source, pyfebio 0.3.0 in part",
+        "a reader after FEBio 4.11's source, rules of it one by one, pyfebio 0.3.0 in part",
         tolerance="not known, FEBio was not run; ten-node elements with displacements alone (CalculiX)\n"
         "changed volumes 0.7 to 1.2 % less than those of `simulate`",
     ),
     "svmultiphysics": Check(
-        "PyVista, meshio, rules of the solver's reader",
+        "PyVista, meshio, rules of the reader in the source of July 2026, one by one",
         "by hand, neo_hooke, an earlier form of the deck",
         "built from source with Debian's VTK and MPI",
         "coarse mesh: 90 % (LV) and 73 to 76 % (RV) of the volume change",
