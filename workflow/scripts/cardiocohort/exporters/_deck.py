@@ -82,6 +82,7 @@ class Deck:
             f"Active variant, {files}: from rest, tension along the fibres rises to\n"
             f"{self.settings.active_tension_kpa:g} kPa together with the pressures ({kpa}), as in\n"
             "problem 3 of Land et al. (2015). No volumes are stated: `simulate` does not solve this state.\n"
+            "It was checked against the reader's rules, not run.\n"
         )
 
 
