@@ -239,6 +239,7 @@ def _active_readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) 
             f"A beat: {RUN_BEAT}\n"
             f"beat.toml: half-cosine tension up to {deck.settings.active_tension_kpa:g} kPa, a Windkessel\n"
             "per ventricle, results in beat/. `simulate` has another circulation, hence other volumes.\n"
+            "Of a beat, the first 20 ms were run, with fenicsx-pulse 0.12.\n"
         )
     return text
 
