@@ -233,13 +233,13 @@ _PULSE_LAWS = {
 def _active_readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
     if not deck.contracts(model):
         return ""
-    text = deck.contraction(f"contraction.toml ({RUN_CONTRACTION})")
+    text = deck.contraction(f"contraction.toml ({RUN_CONTRACTION})", "Run by tests, fenicsx-pulse 0.12.")
     if beats(model, mechanics):
         text += (
             f"A beat: {RUN_BEAT}\n"
             f"beat.toml: half-cosine tension up to {deck.settings.active_tension_kpa:g} kPa, a Windkessel\n"
             "per ventricle, results in beat/. `simulate` has another circulation, hence other volumes.\n"
-            "Of a beat, the first 20 ms were run, with fenicsx-pulse 0.12.\n"
+            "Of a beat, tests run the first 20 ms.\n"
         )
     return text
 

@@ -6,7 +6,7 @@ Int32 and count from 1; a face carries the ids of its nodes and of the tetrahedr
 coordinates are the mesh's to the last bit, since the solver finds nodes by them. A fibre file is a mesh with
 the cell array FIB_DIR (Float64), first fibres, then sheets. DOMAIN_ID of the mesh is what `Domain_file_path`
 reads. The solver has no units: mm, kg and s are consistent with kPa. The tension of solver_active.xml is
-written as `Active_stress`, as in the source of July 2026; earlier ones had `Fiber_reinforcement_stress`.
+written as `Active_stress`, as in the source of July 2026; other versions may read another form.
 
 Caps close the cavities for a coupling with svZeroDSolver (`Chamber_cap_surface`): triangles between nodes of
 the rim, with GlobalNodeID and cell Normals, turned as the endocardium is. They are no faces of the mesh.
