@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from scipy.interpolate import PchipInterpolator
 import fenicsx_environment
 from cardiocohort import exporters
 from cardiocohort.mechanics.settings import Mechanics
+from cardiocohort.mesh.model import Microstructure
 from cardiocohort.simulation import measures
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.settings import SimulationSettings
 from cardiocohort.simulation.subject import state_heart
 from simulated import ventricle
-from small_meshes import two_labels, without_pinhole
+from small_meshes import biventricle, two_labels, without_pinhole
 
 pytestmark = pytest.mark.long
 MECHANICS = Mechanics(lv_pressure_kpa=1.0, load_steps=4)
@@ -95,6 +97,38 @@ def test_fibres_reach_cardiac_geometries_and_the_curve_is_that_of_simulate(heart
     with open(deck / "output/loads.csv", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     assert 1e6 * float(last["volume_LV"]) == pytest.approx(volumes[-1], rel=0.02)  # from m³
+
+
+def test_contraction_and_beat_run_by_pulses_command_line(deck, tmp_path):
+    """The contraction to its end, and 20 ms of a beat, of filling; `deck` is there for the environment."""
+    model = biventricle(9, 20, layers=(1, 2, 3))
+    axes = []
+    for places in (model.points_mm[model.tets].mean(axis=1), model.points_mm):
+        radial = places * [1, 1, 0] / np.linalg.norm(places[:, :2], axis=1)[:, None]
+        axial = np.tile([0.0, 0.0, 1.0], (len(places), 1))
+        axes += [np.cross(axial, radial), radial, axial]
+    model = without_pinhole(replace(model, microstructure=Microstructure(*axes)))
+    exporters.writer("fenicsx")(model, tmp_path, Mechanics(load_steps=4))
+
+    def volumes(file):
+        """Of both cavities (mL) at the first and last time."""
+        with open(tmp_path / file, encoding="utf-8") as table:
+            first, *_, last = csv.DictReader(table)
+        return [np.array([1e6 * float(row[f"volume_{v}"]) for v in ("LV", "RV")]) for row in (first, last)]
+
+    rest = [model.cavity_volume_ml(v) for v in ("lv", "rv")]
+    solved(tmp_path, "pulse", "run", "contraction.toml")
+    first, last = volumes("output/loads.csv")
+    assert np.allclose(first, rest, rtol=0.005)  # two lids over the RV's curved rim
+    print("\ncontraction", first, last)
+    assert last[0] < 0.98 * first[0]
+    short = ("--set", 'time.end_time="0.02 s"', "--set", 'output.checkpoint_every="0 s"')
+    solved(tmp_path, "pulse", "run", "beat.toml", *short)
+    first, last = volumes("beat/loads.csv")
+    assert np.allclose(first, rest, rtol=0.005)
+    print("beat", first, last)
+    assert (1.01 * first < last).all()
+    assert (last < 1.2 * first).all()
 
 
 def test_dolfinx_reads_the_regions_and_interfaces_of_all_labels(deck, tmp_path):

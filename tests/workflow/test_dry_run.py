@@ -105,6 +105,10 @@ BAD = {
     ),
     "unknown key": (["batchsize=3"], ["'batchsize'", "batch_size"]),
     "unknown format": (["formats=[stl]"], ["'formats'", "'stl'", "opencarp", "vtu"]),
+    "decks of simulations without cavities": (
+        ["meshing={domain: labels}", "decks={follow: simulations}"],
+        ["'decks.follow'", "biventricular", "'labels'"],
+    ),
     "format without cavities": (
         ["meshing={domain: labels}", "formats=[vtu,febio]"],
         ["'formats'", "'febio'", "domain: labels", "calculix, fenicsx, opencarp, surfaces, vtu"],
@@ -273,6 +277,14 @@ def test_a_trial_that_simulates_is_checked_as_simulations_are(workdir, config, m
     # the same hearts and keys, compared by what needs no simulation
     measured = SIMULATED.replace("simulation_rv_loaded_ml", "right_ventricle_volume_ml")
     assert dry(workdir, measured, *config, target="trial").returncode == 0
+
+
+def test_decks_that_follow_the_simulations_wait_for_them(workdir):
+    run = dry(workdir, "decks={follow: simulations}", "batch_size=4")
+    assert run.returncode == 0, run.stdout
+    counts = job_counts(run.stdout)
+    assert counts["simulate_hearts"] == 9
+    assert counts["write_inputs"] == 3
 
 
 def test_a_file_of_no_batch_is_named_with_the_batches(workdir):

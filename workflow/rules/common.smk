@@ -319,6 +319,31 @@ def simulation_batches():
     return plan.simulation_batches(BATCHES, SETTINGS["simulation"]["batch_size"])
 
 
+@cache
+def simulations_of_meshes():
+    """Simulation batches by the batch of meshes that they have hearts of."""
+    return plan.simulations_of(simulation_batches())
+
+
+def followed_by_decks(wildcards):
+    """An input function: simulations and calibration that the decks of a batch follow, if they follow any."""
+    if not DECKS_FOLLOW_SIMULATIONS:
+        return {}
+    names = simulations_of_meshes().get(wildcards.batch, [])
+    return {
+        "simulations": plan.stage_tables("simulations", names),
+        "calibration": calibration_of(wildcards),
+    }
+
+
+def simulation_of_decks(wildcards):
+    """A params function: what decks need to know of the section `simulation`, if they follow simulations."""
+    if not DECKS_FOLLOW_SIMULATIONS:
+        return None
+    known = ("reference", "pericardium_kpa_per_mm")
+    return {key: SETTINGS["simulation"][key] for key in known}
+
+
 def in_results(path):
     """Whether a path of the cohort's folder exists."""
     folder = f"results/cohorts/{SETTINGS['cohort']}"
@@ -334,9 +359,10 @@ def trial_simulates():
 def simulated():
     """The simulation tables that there are: once `simulate` has run, the subject table has its quantities.
 
-    All of them where they are made in this run: for `simulate`, or for a trial whose endpoints are simulated.
+    All of them where they are made in this run: for `simulate`, for decks that follow them, or for a trial
+    whose endpoints are simulated.
     """
-    if requested("simulate") or trial_simulates():
+    if requested("simulate") or trial_simulates() or DECKS_FOLLOW_SIMULATIONS:
         return plan.stage_tables("simulations", simulation_batches())
     # with one subject per batch there are many: they are not listed where none has been simulated
     if not in_results(f"{plan.COHORT}/simulations"):
@@ -427,6 +453,7 @@ with plain_errors():
     SETTINGS = complete(config, TYPED)
     check_together(SETTINGS, exporters())
 
+DECKS_FOLLOW_SIMULATIONS = SETTINGS["decks"]["follow"] == "simulations"
 # Sampling and training take a GPU where the config insists on one.
 WITH_GPU = SETTINGS["device"] == "cuda"
 SAMPLING_ENV = f"../../envs/generation{'_gpu' if WITH_GPU else ''}.yaml"

@@ -27,6 +27,8 @@ SIMULATING = [
 ]
 if trial_simulates():
     SIMULATING.append(f"trial with endpoint {SIMULATED_ENDPOINTS[0]}")
+if DECKS_FOLLOW_SIMULATIONS:
+    SIMULATING.append("all with decks.follow: simulations")
 
 for target in SIMULATING:
     with plain_errors():

@@ -104,6 +104,7 @@ use rule build_meshes as mesh_again with:
 
 use rule write_inputs as write_inputs_again with:
     input:
+        unpack(followed_by_decks),
         meshes="<cohort>/verification/meshes/{batch}.tsv",
     output:
         table="<cohort>/verification/inputs/{batch}.tsv",

@@ -74,6 +74,11 @@ def test_a_simulation_batch_reads_the_meshes_of_its_subjects_only(counts, size, 
         assert batch["meshes"] == sorted({home[subject] for subject in batch["subjects"]})
         assert {plan.arm_of(mesh) for mesh in batch["meshes"]} == {plan.arm_of(name)}
         assert 1 <= len(batch["subjects"]) <= simulated
+    # and what decks of a batch of meshes wait for: every simulation of its subjects
+    for mesh, names in plan.simulations_of(found).items():
+        assert names == [name for name in found if mesh in found[name]["meshes"]]
+        reached = {subject for name in names for subject in found[name]["subjects"]}
+        assert {subject for subject in home if home[subject] == mesh} <= reached
 
 
 def test_a_config_key_that_names_an_unknown_arm_is_refused(planned):

@@ -10,6 +10,7 @@ import vtk
 from hypothesis import given
 
 from cardiocohort.mechanics.settings import MATERIALS, Mechanics
+from cardiocohort.mesh.lids import lids
 from cardiocohort.mesh.model import FACETS
 from decks import block, export, inflations, isochoric_energy, many, models, stretches
 
@@ -66,6 +67,29 @@ def test_mesh_faces_and_fibres_as_the_solver_reads_them(model, mechanics, tmp_pa
         assert fibres.cell_data["FIB_DIR"][0].dtype == np.float64
         assert np.array_equal(fibres.cell_data["FIB_DIR"][0], direction)
         assert np.array_equal(fibres.cells[0].data, model.tets)
+
+
+@many
+@given(model=models, mechanics=inflations)
+def test_caps_are_what_a_coupled_chamber_reads(model, mechanics, tmp_path_factory):
+    """Rules of CappingSurface in CoupledBoundaryCondition.cpp."""
+    folder = export("svmultiphysics", model, mechanics, tmp_path_factory)
+    caps = sorted((folder / "mesh-complete").glob("caps/*.vtp"))
+    assert [path.stem[:2] for path in caps] == sorted(lids(model))
+    for path in caps:
+        cap = pyvista.read(path)
+        assert is_int32(cap.GetPointData(), "GlobalNodeID")
+        nodes = cap["GlobalNodeID"] - 1
+        assert np.array_equal(model.points_mm[nodes], cap.points)
+        assert {cap.get_cell(i).type for i in range(cap.n_cells)} == {pyvista.CellType.TRIANGLE}
+        wall = pyvista.read(folder / f"mesh-complete/mesh-surfaces/{path.stem[:2]}_endo.vtp")
+        assert set(nodes) & set(wall["GlobalNodeID"] - 1), "a cap shares nodes with its chamber"
+        normals = cap.cell_data["Normals"]
+        assert normals.shape == (cap.n_cells, 3)
+        corners = cap.points[cap.regular_faces]
+        turned = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        assert np.all(np.linalg.norm(turned, axis=1) > 0), "a triangle without area ends the run"
+        assert np.all((turned * normals).sum(axis=1) > 0)
 
 
 def text(element, name):

@@ -11,7 +11,7 @@ import pyvista
 from hypothesis import given
 
 from cardiocohort import exporters
-from cardiocohort.exporters import _checks
+from cardiocohort.exporters import Deck, _checks
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.mesh.model import FACETS
 from cardiocohort.mesh.storage import read_model, write_surface, write_volume
@@ -68,7 +68,7 @@ def test_an_unknown_format_is_named_with_those_there_are():
 
 def test_a_name_is_registered_once():
     with pytest.raises(ValueError, match="'vtu'"):
-        exporters.register("vtu")(lambda model, folder, mechanics: [])
+        exporters.register("vtu")(lambda model, folder, mechanics, deck: [])
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -231,7 +231,12 @@ def test_opencarp_reads_back_by_the_rules_of_the_format(model, tmp_path_factory)
 def test_opencarp_has_coordinates_on_nodes_segments_on_elements(model, tmp_path_factory):
     folder, _ = export("opencarp", model, tmp_path_factory)
     expected = model.coordinates.on_nodes() | {"aha": model.coordinates.aha}
-    assert sorted(p.name for p in folder.glob("*.dat")) == sorted(f"heart.{name}.dat" for name in expected)
+    named = [f"uvc_{name}" for name in ("z", "rho", "phi", "ven")]
+    there = sorted(p.name for p in folder.glob("*.dat"))
+    assert there == sorted(f"heart.{name}.dat" for name in [*expected, *named])
+    for name in named:
+        _, lines = rows(folder / f"heart.{name}.dat", 0)
+        assert len(lines) == len(model.points_mm), "one value per node"
     for name, values in expected.items():
         _, lines = rows(folder / f"heart.{name}.dat", 0)
         assert np.allclose([float(value) for (value,) in lines], values, atol=1e-6)
@@ -264,8 +269,9 @@ def test_opencarp_activates_small_patches_of_the_named_endocardium(model, tmp_pa
         surface = "rvendo_nosept" if name.startswith("rv") else "lvendo"
         on_surface = read_counted(folder / f"heart.{surface}.surf", "Tr", 3).astype(int)
         assert set(nodes.tolist()) <= set(on_surface.ravel().tolist())
-        spread = np.linalg.norm(model.points_mm[nodes] - model.points_mm[nodes].mean(axis=0), axis=1)
-        assert spread.max() <= 5.0
+        # around one of them
+        apart = np.linalg.norm(model.points_mm[nodes, None] - model.points_mm[nodes], axis=2)
+        assert apart.max(axis=1).min() <= 5.0
 
 
 def test_the_volumes_at_rest_are_in_the_readme(tmp_path_factory):
@@ -282,28 +288,28 @@ def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
     deck = batch / "s" / "vtu"
     deck.mkdir(parents=True)
     (deck / "old.txt").write_text("from another version")
-    record = exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
+    record = exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics(), Deck()))
     assert record["files"] == ["s/vtu/mesh.vtu", "s/vtu/surface.vtp"]
     assert sorted(p.name for p in deck.iterdir()) == ["README.txt", "mesh.vtu", "surface.vtp"]
     for name, (path, *_) in zip(("mesh.vtu", "surface.vtp"), listed, strict=True):
         assert (deck / name).samefile(path), "the mesh lies on the disk twice"
     nested = exporters.write_deck(
-        batch / "s" / "svmultiphysics" / "README.txt", ("svmultiphysics", *listed, Mechanics())
+        batch / "s" / "svmultiphysics" / "README.txt", ("svmultiphysics", *listed, Mechanics(), Deck())
     )
     assert "s/svmultiphysics/mesh-complete/mesh-surfaces/lv_endo.vtp" in nested["files"]
     (tmp_path / "a.vtp").write_bytes(b"changed")
     with pytest.raises(InputError, match=r"a\.vtp"):
-        exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics()))
+        exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics(), Deck()))
 
 
 def test_a_writer_without_readme_gets_one_that_lists_its_files(tmp_path, monkeypatch):
-    def write(model, folder, mechanics):
+    def write(model, folder, mechanics, deck):
         (folder / "heart.xyz").write_text(f"{len(model.points_mm)}\n")
         return [folder / "heart.xyz"]
 
     exporters.available()
     monkeypatch.setitem(exporters._WRITERS, "xyz", write)
     readme = tmp_path / "inputs/s/xyz/README.txt"
-    record = exporters.write_deck(readme, ("xyz", *stored(tmp_path, box()), Mechanics()))
+    record = exporters.write_deck(readme, ("xyz", *stored(tmp_path, box()), Mechanics(), Deck()))
     assert record["files"] == ["s/xyz/heart.xyz"]
     assert "heart.xyz" in readme.read_text().splitlines()

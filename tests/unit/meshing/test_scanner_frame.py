@@ -81,7 +81,13 @@ def folder(scan, tmp_path_factory):
             meshing={"frame": "scanner", "edge_length_mm": 3.4}, microstructure={},
         )
     )  # fmt: skip
-    params = {"formats": ["opencarp", "vtu"], "domain": "biventricular", "mechanics": {}}
+    params = {
+        "formats": ["opencarp", "vtu"],
+        "domain": "biventricular",
+        "mechanics": {},
+        "simulation": None,
+        "decks": {},
+    }
     write_inputs.main(job({"meshes": str(meshes)}, inputs, **params))
     return folder
 

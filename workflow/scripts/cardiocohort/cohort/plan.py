@@ -92,6 +92,15 @@ def simulation_batches(planned: Mapping[str, dict], size: int) -> dict[str, dict
     }
 
 
+def simulations_of(batches: Mapping[str, dict[str, list[str]]]) -> dict[str, list[str]]:
+    """Names of the simulation batches (`simulation_batches`) with hearts of each batch of meshes."""
+    found: dict[str, list[str]] = {}
+    for name, batch in batches.items():
+        for meshes in batch["meshes"]:
+            found.setdefault(meshes, []).append(name)
+    return found
+
+
 def stage_tables(stage: str, names: Iterable[str], folders: Iterable[str] = (COHORT,)) -> list[str]:
     """The tables of a stage: one per folder and batch name."""
     suffix = SUFFIXES.get(stage, "tsv")

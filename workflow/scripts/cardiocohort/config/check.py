@@ -16,6 +16,7 @@ from jsonschema.exceptions import ValidationError
 
 from ..anatomy.folder import OF_HEARTS
 from ..anatomy.labels import Anatomy, Grid
+from ..mechanics.decks import DeckSettings
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import LABEL_FORMATS, MeshSettings
 from ..runtime.errors import InputError
@@ -96,6 +97,7 @@ def check_together(settings: dict, formats: list[str]) -> None:
     Mechanics.of(settings["mechanics"])
     SimulationSettings.of(settings["simulation"])
     _check_formats(settings["formats"], meshing.domain, formats)
+    _check_decks(DeckSettings.of(settings["decks"]), meshing.domain)
     if settings["label_maps"] and settings["cohort"] == "demo":
         raise InputError(
             "config key 'cohort': 'demo' is the name of the generated cohort; give the cohort of "
@@ -113,6 +115,14 @@ def _check_formats(chosen: list[str], domain: str, biventricular: list[str]) -> 
         raise InputError(
             f"config key 'formats': {name!r}{lacks if name in biventricular else ' is not known'}; allowed: "
             f"{', '.join(allowed)}"
+        )
+
+
+def _check_decks(decks: DeckSettings, domain: str) -> None:
+    if decks.follow == "simulations" and domain != "biventricular":
+        raise InputError(
+            f"config key 'decks.follow': 'simulations' needs meshing.domain: biventricular, not {domain!r}, "
+            "whose meshes are not simulated; set decks.follow: meshes"
         )
 
 

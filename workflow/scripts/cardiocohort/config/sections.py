@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ..anatomy.domains import NAME
 from ..anatomy.domains import SCHEMA as DOMAIN
 from ..generation.settings import GuidanceSettings
+from ..mechanics.decks import DeckSettings
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import MeshSettings
 from ..microstructure.settings import FibreAngles
@@ -695,6 +696,10 @@ class Config:
         },
         minItems=1,
         uniqueItems=True,
+    )
+    decks: DeckSettings = section(
+        DeckSettings,
+        "What solver decks are made from (docs/solvers.md).",
     )
     threads: Threads = section(Threads, "Cores of one job of a stage; results do not depend on them.")
     segmentations: Segmentations = section(

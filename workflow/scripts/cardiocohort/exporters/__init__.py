@@ -3,7 +3,7 @@
 A module of this package registers its writer under the name that the config uses:
 
     @register("vtu")
-    def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]: ...
+    def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: Deck) -> list[Path]: ...
 
 It writes into `folder` (there, empty) and returns the files it wrote; a format that is a mesh alone has no
 use for `mechanics`. Its last file is README.txt, which says what the others are and how to run them; a
@@ -29,8 +29,10 @@ from ..runtime.artifacts import check_file, link_to, listed_in, remove, write_te
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
 from . import _labels
+from ._deck import Deck
+from ._deck import Simulated as Simulated
 
-Writer = Callable[[BiventricularModel, Path, Mechanics], list[Path]]
+Writer = Callable[[BiventricularModel, Path, Mechanics, Deck], list[Path]]
 _WRITERS: dict[str, Writer] = {}
 _MESH_FILES: dict[str, tuple[str, str]] = {}
 
@@ -109,14 +111,15 @@ def _link_mesh(names: tuple[str, ...], payload: tuple, folder: Path) -> None:
         link_to(source, folder / name)
 
 
-def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict:
+def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics, Deck]) -> dict:
     """Write one subject's deck of one format into the folder of `path`, its README.txt, which comes last.
 
-    payload: format, path, size and sha256 of the mesh's volume and of its surface file, and the passive
-    inflation that the deck describes. What is the mesh's own file becomes a second name of it. The record's
-    `files` are all but the README, relative to the batch folder <batch>/<subject>/<format>/README.txt.
+    payload: format, path, size and sha256 of the mesh's volume and of its surface file, the passive
+    inflation that the deck describes, and the rest of it. What is the mesh's own file becomes a second name
+    of it, unless the volume is another, unloaded one, whose surface has other places. The record's `files`
+    are all but the README, relative to the batch folder <batch>/<subject>/<format>/README.txt.
     """
-    name, volume, surface, mechanics = payload
+    name, volume, surface, mechanics, deck = payload
     for file in (volume, surface):
         check_file(*file)
     model = _model(volume, surface)
@@ -127,8 +130,9 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics]) -> dict
         written = label_writer(name)(model, path.parent)
     else:
         write = writer(name)  # known after this: its mesh files too
-        _link_mesh(_MESH_FILES.get(name, ()), payload, path.parent)
-        written = write(model, path.parent, mechanics)
+        if deck.simulated is None or deck.simulated.reference == "image":
+            _link_mesh(_MESH_FILES.get(name, ()), payload, path.parent)
+        written = write(model, path.parent, mechanics, deck)
     if not path.exists():
         listed = "\n".join(file.relative_to(path.parent).as_posix() for file in written)
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")

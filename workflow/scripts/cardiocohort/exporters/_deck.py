@@ -1,14 +1,94 @@
 """What the decks of several solvers share. Owned by the inputs stage."""
 
+from dataclasses import dataclass, field
+from pathlib import Path
+
 import numpy as np
 
+from ..mechanics.decks import DeckSettings
 from ..mechanics.settings import Mechanics
 from ..mesh.model import FACETS, BiventricularModel
 from ..mesh.second_order import second_order
 from ..mesh.tetrahedron_geometry import FACES, row_keys
+from ..runtime.artifacts import listed_file
 from ..runtime.errors import SubjectError
 
+Listed = tuple[str, int, str]  # path, size and sha256 of a file
 ENDOCARDIA = ("lv_endo", "rv_endo")
+VENTRICLES = ("lv", "rv")
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What `simulate` found for the heart of a deck.
+
+    reference: the geometry that counts as free of stress, "image" or "unloaded". at_rest_ml, at_load_ml:
+    volumes by ventricle, those at load empty where the full load was not reached; reason: why not.
+    pericardium: whether springs held the epicardium. seconds: its time, the curve included.
+    """
+
+    reference: str
+    at_rest_ml: dict[str, float]
+    at_load_ml: dict[str, float]
+    reason: str = ""
+    pericardium: bool = False
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, row: dict, reference: str, pericardium: bool) -> "Simulated":
+        """From a row of the simulation table."""
+        at_rest, at_load = (
+            {v: float(row[f"{v}_{name}_ml"]) for v in VENTRICLES if np.isfinite(row[f"{v}_{name}_ml"])}
+            for name in ("unloaded", "loaded")
+        )
+        if row["load_share"] >= 1:
+            return cls(reference, at_rest, at_load, "", pericardium, float(row["seconds"]))
+        reason = ": ".join(filter(None, (row["reason"], row["detail"])))
+        return cls(reference, at_rest, {}, reason, pericardium)
+
+    def geometry(self, mesh: tuple[Listed, Listed], row: dict, folder: Path) -> tuple[Listed, Listed] | None:
+        """Volume and surface file of the stress-free geometry: the `mesh`'s, or those of a row in `folder`.
+
+        None where no stress-free geometry was found.
+        """
+        if self.reference == "image":
+            return mesh
+        return (listed_file(row, folder, "unloaded_"), mesh[1]) if self.at_load_ml else None
+
+
+@dataclass(frozen=True)
+class Deck:
+    """What a deck is beyond mesh and inflation; simulated: None where decks do not follow the simulations."""
+
+    simulated: Simulated | None = None
+    settings: DeckSettings = field(default_factory=DeckSettings)
+
+    def contracts(self, model: BiventricularModel) -> bool:
+        """Whether there is an active variant: a tension is set, and the model has fibres that it pulls on."""
+        return self.settings.active_tension_kpa > 0 and model.microstructure is not None
+
+    def active_pressures_kpa(self) -> dict[str, float]:
+        """Pressures of the active variant by facet tag."""
+        settings = self.settings
+        both = (settings.active_lv_pressure_kpa, settings.active_rv_pressure_kpa)
+        return dict(zip(ENDOCARDIA, both, strict=True))
+
+    def contraction(
+        self, files: str, run: str = "It was checked against the reader's rules, not run."
+    ) -> str:
+        """The README's paragraph on the active variant in `files`; run: what of it was."""
+        kpa = ", ".join(
+            f"{name[:2].upper()} {kpa:g} kPa" for name, kpa in self.active_pressures_kpa().items()
+        )
+        return (
+            f"Active variant, {files}: from rest, tension along the fibres rises to\n"
+            f"{self.settings.active_tension_kpa:g} kPa together with the pressures ({kpa}), as in\n"
+            "problem 3 of Land et al. (2015). No volumes are stated: `simulate` does not solve this state.\n"
+            f"{run}\n"
+        )
+
+
+PLAIN = Deck()  # the image's geometry, nothing simulated
 
 
 def pressures_kpa(mechanics: Mechanics) -> dict[str, float]:
@@ -47,25 +127,63 @@ def patches(model: BiventricularModel, facets: np.ndarray) -> dict[str, np.ndarr
     return {name: part for name, part in by_tag.items() if len(part)}
 
 
-def expected(model: BiventricularModel, mechanics: Mechanics, material: str = "") -> str:
+def expected(
+    model: BiventricularModel, mechanics: Mechanics, deck: Deck, tolerance: str, material: str = ""
+) -> str:
     """The README's paragraph on cavity volumes, by which a run can be judged.
 
-    material: the deck's, if it is not the setting.
+    tolerance: how near this format's solver comes to them. material: the deck's, if it is not the setting.
     """
     present = {
         name[:2]: kpa
         for name, kpa in pressures_kpa(mechanics).items()
         if (model.facet_tag == FACETS[name]).any()
     }
-    rest = ", ".join(f"{name.upper()} {model.cavity_volume_ml(name):.2f} mL" for name in present)
+    rest = _volumes({name: model.cavity_volume_ml(name) for name in present})
     full = ", ".join(f"{name.upper()} {kpa:g} kPa" for name, kpa in present.items())
-    return (
+    head = (
+        f"{geometry(deck)}"
         f"Cavities at rest, closed by a fan from the middle of the rim: {rest}.\n"
         "A plane lid over a curved rim may differ by 0.5 %; more means another mesh, unit or tag.\n"
-        f"Cavities at full load ({full}): the target `simulate` with the material\n"
-        f"{material or mechanics.material} writes them for this mesh in simulations/<batch>.tsv\n"
-        "(lv_loaded_ml, rv_loaded_ml), and as a curve in the pressure_volume.tsv of each subject.\n"
     )
+    if deck.simulated is None:
+        return (
+            f"{head}Cavities at full load ({full}): the target `simulate` with the material\n"
+            f"{material or mechanics.material} writes them for this mesh in simulations/<batch>.tsv\n"
+            "(lv_loaded_ml, rv_loaded_ml), and as a curve in the pressure_volume.tsv of each subject.\n"
+            "Decks with `decks: {follow: simulations}` state them here.\n"
+            f"Tolerance: {tolerance}.\n"
+        )
+    return head + _at_load(deck.simulated, full, tolerance, mechanics.material, material)
+
+
+def geometry(deck: Deck) -> str:
+    """The README's line on which geometry the deck has."""
+    return f"Geometry: {_GEOMETRY[deck.simulated.reference if deck.simulated else 'image']}.\n"
+
+
+_GEOMETRY = {
+    "image": "that of the image, taken as free of stress",
+    "unloaded": "the stress-free one, whose inflation to the full load gives the image",
+}
+
+
+def _at_load(simulated: Simulated, full: str, tolerance: str, solved: str, material: str) -> str:
+    if simulated.reason:
+        return f"`simulate` did not reach the full load ({full}) of this heart:\n{simulated.reason}.\n"
+    found = _volumes(simulated.at_load_ml)
+    text = f"Cavities at full load ({full}), of `simulate` with {solved}: {found}.\n"
+    if material not in ("", solved):
+        text += f"This deck has another material, {material}: do not expect these volumes of it.\n"
+    elif simulated.pericardium:
+        text += "There, springs held the epicardium, which is free in this deck: expect larger volumes.\n"
+    else:
+        text += f"Tolerance: {tolerance}.\n"
+    return f"{text}`simulate` took {simulated.seconds:.0f} s, the pressure-volume curve included.\n"
+
+
+def _volumes(ml: dict[str, float]) -> str:
+    return ", ".join(f"{name.upper()} {volume:.2f} mL" for name, volume in ml.items())
 
 
 def text_rows(form: str, *columns: np.ndarray) -> str:

@@ -19,8 +19,18 @@ from ..mechanics.settings import Mechanics
 from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
-from ._checks import checked
-from ._deck import ENDOCARDIA, behind_facets, expected, mesh_of_order, patches, pressures_kpa, text_rows
+from ._checks import CHECKS, checked
+from ._deck import (
+    ENDOCARDIA,
+    PLAIN,
+    Deck,
+    behind_facets,
+    expected,
+    mesh_of_order,
+    patches,
+    pressures_kpa,
+    text_rows,
+)
 
 NAME = "heart"
 MPA_PER_KPA = 1e-3
@@ -32,7 +42,7 @@ RUN = f"ccx {NAME}"
 
 
 @register("calculix")
-def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: Deck = PLAIN) -> list[Path]:
     """heart.inp, the files that it includes (mesh, fibres), and README.txt in `folder`."""
     points, tets, facets = mesh_of_order(model, mechanics.element_order)
     surfaces = patches(model, facets)
@@ -43,7 +53,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
         write_text(files[-1], _fibres(model))
     files += [folder / f"{NAME}.inp", folder / "README.txt"]
     write_text(files[-2], _deck(model, mechanics, points, surfaces))
-    write_text(files[-1], _readme(model, mechanics))
+    write_text(files[-1], _readme(model, mechanics, deck))
     return files
 
 
@@ -164,7 +174,7 @@ def _springs(points: np.ndarray, facets: np.ndarray, stiffness: float, last_id: 
     )
 
 
-def _readme(model: BiventricularModel, mechanics: Mechanics) -> str:
+def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
     instead = (
         ""
         if mechanics.material == "neo_hooke"
@@ -178,5 +188,5 @@ def _readme(model: BiventricularModel, mechanics: Mechanics) -> str:
         f"{', '.join(map(str.upper, FACETS))} and the same with _SURFACE. {NAME}_fibres.inp: fibre and\n"
         "sheet direction an element, as a distribution with an orientation; CalculiX warns that it cannot\n"
         "interpret the line COORD3D, which is Abaqus' alone.\n"
-        f"{expected(model, mechanics, 'neo_hooke')}{checked('calculix')}"
+        f"{expected(model, mechanics, deck, CHECKS['calculix'].tolerance, 'neo_hooke')}{checked('calculix')}"
     )

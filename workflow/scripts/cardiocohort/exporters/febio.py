@@ -8,6 +8,9 @@ material a region, so that regions can be given different ones.
 Ten-node tetrahedra need the type three-field-solid by name: without it FEBio takes displacements alone, which
 are stiffer in nearly incompressible muscle. Springs (traction Robin BC) exist from FEBio 4.10 on.
 
+heart_active.feb has its own materials and loads, and takes the other sections `from` heart.feb. Its tension
+T0 is a second Piola-Kirchhoff stress along the first axis.
+
 What differs from the settings: FEBio has no term in I8fs, the shear between fibre and sheet of Holzapfel and
 Ogden's energy; it is left out.
 """
@@ -20,36 +23,37 @@ from ..mechanics.settings import Guccione, HolzapfelOgden, Mechanics, NeoHooke
 from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
-from ._checks import checked
-from ._deck import expected, mesh_of_order, need_fibres, patches, pressures_kpa, text_rows
+from ._checks import CHECKS, checked
+from ._deck import PLAIN, Deck, expected, mesh_of_order, need_fibres, patches, pressures_kpa, text_rows
 
 NAME = "heart"
 TET_KINDS = {4: "tet4", 10: "tet10"}
 TRIANGLE_KINDS = {3: "tri3", 6: "tri6"}
 RUN = f"febio4 -i {NAME}.feb"
+RUN_ACTIVE = f"febio4 -i {NAME}_active.feb"
+MIXTURE = "uncoupled solid mixture"
 
 
 @register("febio")
-def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: Deck = PLAIN) -> list[Path]:
     """heart.feb, a complete passive inflation, and README.txt in `folder`."""
     need_fibres(model, mechanics)
-    files = [folder / f"{NAME}.feb", folder / "README.txt"]
+    files = [folder / f"{NAME}.feb"]
     write_text(files[0], _document(model, mechanics))
-    write_text(files[1], _readme(model, mechanics))
+    if deck.contracts(model):
+        files.append(folder / f"{NAME}_active.feb")
+        write_text(files[1], _active_document(model, mechanics, deck))
+    files.append(folder / "README.txt")
+    write_text(files[-1], _readme(model, mechanics, deck))
     return files
 
 
 def _document(model: BiventricularModel, mechanics: Mechanics) -> str:
     points, tets, facets = mesh_of_order(model, mechanics.element_order)
-    surfaces = patches(model, facets)
-    parts = {name: np.flatnonzero(model.region == tag) for name, tag in REGIONS.items()}
-    parts = {name: rows for name, rows in parts.items() if len(rows)}
+    surfaces, parts = patches(model, facets), _parts(model)
     kind = ' type="three-field-solid"' if mechanics.element_order == 2 else ""
     sections = [
-        '<?xml version="1.0" encoding="ISO-8859-1"?>\n'
-        f"<!-- Passive inflation of both ventricles; mm, kg, s, kPa. Run: {RUN} -->\n"
-        '<febio_spec version="4.0">\n',
-        '<Module type="solid">\n<units>mm-kg-s</units>\n</Module>\n',
+        _head("Passive inflation", RUN),
         _control(mechanics.load_steps),
         "<Material>\n",
         *(_material(number, name, mechanics) for number, name in enumerate(parts, start=1)),
@@ -67,13 +71,55 @@ def _document(model: BiventricularModel, mechanics: Mechanics) -> str:
         "</MeshDomains>\n",
     ]
     if model.microstructure is not None and mechanics.material != "neo_hooke":
-        sections += [
-            "<MeshData>\n",
-            *(_axes(name, model, rows) for name, rows in parts.items()),
-            "</MeshData>\n",
-        ]
-    sections += [*_supports_and_loads(mechanics, surfaces), _load_curve(), _output(), "</febio_spec>\n"]
+        sections.append(_mesh_data(model, parts))
+    loads = _supports_and_loads(mechanics, surfaces, pressures_kpa(mechanics))
+    sections += [*loads, _load_curve(), _output(), "</febio_spec>\n"]
     return "".join(sections)
+
+
+def _active_document(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
+    """The active variant: its own materials and loads, all other sections `from` the passive file."""
+    parts, surfaces = _parts(model), patches(model, model.facets)
+    tension = deck.settings.active_tension_kpa
+    loads = _supports_and_loads(mechanics, surfaces, deck.active_pressures_kpa())
+    no_axes = mechanics.material == "neo_hooke"
+    sections = [
+        _head("Contraction", RUN_ACTIVE),
+        _from("Control"),
+        "<Material>\n",
+        *(_material(number, name, mechanics, tension) for number, name in enumerate(parts, start=1)),
+        "</Material>\n",
+        _from("Mesh") + _from("MeshDomains"),
+        _mesh_data(model, parts) if no_axes else _from("MeshData"),
+        *loads,
+        _from("LoadData") + _from("Output") + "</febio_spec>\n",
+    ]
+    return "".join(sections)
+
+
+def _from(section: str) -> str:
+    return f'<{section} from="{NAME}.feb"/>\n'
+
+
+def _parts(model: BiventricularModel) -> dict[str, np.ndarray]:
+    """Tets of each region that has any."""
+    parts = {name: np.flatnonzero(model.region == tag) for name, tag in REGIONS.items()}
+    return {name: rows for name, rows in parts.items() if len(rows)}
+
+
+def _head(what: str, run: str) -> str:
+    return (
+        '<?xml version="1.0" encoding="ISO-8859-1"?>\n'
+        f"<!-- {what} of both ventricles; mm, kg, s, kPa. Run: {run} -->\n"
+        '<febio_spec version="4.0">\n'
+        '<Module type="solid">\n<units>mm-kg-s</units>\n</Module>\n'
+    )
+
+
+def _mesh_data(model: BiventricularModel, parts: dict[str, np.ndarray]) -> str:
+    return (
+        "<MeshData>\n" + "".join(_axes(name, model, rows) for name, rows in parts.items()) + "</MeshData>\n"
+    )
 
 
 def _control(steps: int) -> str:
@@ -90,8 +136,16 @@ def _control(steps: int) -> str:
     )
 
 
-def _material(number: int, part: str, mechanics: Mechanics) -> str:
+def _material(number: int, part: str, mechanics: Mechanics, tension_kpa: float = 0.0) -> str:
     kind, content = _LAWS[mechanics.material](getattr(mechanics, mechanics.material))
+    if tension_kpa:
+        if kind != MIXTURE:  # solids of a mixture are no mixtures
+            content, kind = f'<solid type="{kind}">\n{content}</solid>\n', MIXTURE
+        # along the first of the material's axes, the fibre
+        content += (
+            '<solid type="uncoupled prescribed uniaxial active contraction">\n'
+            f'<T0 lc="1">{tension_kpa:.10g}</T0>\n</solid>\n'
+        )
     return (
         f'<material id="{number}" name="{part}_muscle" type="{kind}">\n'
         f"<k>{mechanics.bulk_modulus_kpa:.10g}</k>\n"
@@ -102,7 +156,7 @@ def _material(number: int, part: str, mechanics: Mechanics) -> str:
 
 def _holzapfel_ogden(law: HolzapfelOgden) -> tuple[str, str]:
     matrix = f"{law.a_kpa:.10g}/(2*{law.b:.10g})*(exp({law.b:.10g}*(I1-3))-1)"
-    return "uncoupled solid mixture", (
+    return MIXTURE, (
         f'<solid type="uncoupled hyperelastic">\n<W>{matrix}</W>\n</solid>\n'
         + _fibres(law.a_f_kpa, law.b_f, "1,0,0")
         + _fibres(law.a_s_kpa, law.b_s, "0,1,0")
@@ -167,7 +221,9 @@ def _axes(part: str, model: BiventricularModel, rows: np.ndarray) -> str:
     return f'<ElementData type="mat_axis" elem_set="{part}">\n{data}</ElementData>\n'
 
 
-def _supports_and_loads(mechanics: Mechanics, surfaces: dict[str, np.ndarray]) -> list[str]:
+def _supports_and_loads(
+    mechanics: Mechanics, surfaces: dict[str, np.ndarray], pressures: dict[str, float]
+) -> list[str]:
     fixed = springs = ""
     if mechanics.base == "fixed" and "base" in surfaces:
         fixed = (
@@ -185,7 +241,7 @@ def _supports_and_loads(mechanics: Mechanics, surfaces: dict[str, np.ndarray]) -
         f'<surface_load name="{name}" surface="{name}" type="pressure">\n'
         f'<pressure lc="1">{kpa:.10g}</pressure>\n<symmetric_stiffness>0</symmetric_stiffness>\n'
         "<linear>0</linear>\n</surface_load>\n"
-        for name, kpa in pressures_kpa(mechanics).items()
+        for name, kpa in pressures.items()
         if name in surfaces
     )
     return [fixed, f"<Loads>\n{springs}{loads}</Loads>\n"]
@@ -208,7 +264,7 @@ def _output() -> str:
     )
 
 
-def _readme(model: BiventricularModel, mechanics: Mechanics) -> str:
+def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
     left_out = {
         "holzapfel_ogden": "FEBio has no shear term between fibre and sheet (a_fs, b_fs): it is left out.\n"
     }
@@ -226,6 +282,7 @@ def _readme(model: BiventricularModel, mechanics: Mechanics) -> str:
         f"Surfaces: {', '.join(FACETS)}, normals outward; the same names with _nodes are node sets.\n"
         + left_out.get(mechanics.material, "")
         + springs
-        + expected(model, mechanics)
+        + (deck.contraction(f"{NAME}_active.feb (reads {NAME}.feb)") if deck.contracts(model) else "")
+        + expected(model, mechanics, deck, CHECKS["febio"].tolerance)
         + checked("febio")
     )

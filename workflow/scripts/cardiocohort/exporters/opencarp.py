@@ -15,7 +15,8 @@ from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
 from ._checks import checked
-from ._deck import text_rows
+from ._deck import PLAIN, Deck, geometry, text_rows
+from ._uvc import uvc
 
 UM_PER_MM = 1000.0
 NAME = "heart"
@@ -35,7 +36,7 @@ SURFACES = {"epi": "epi", "base": "base", "lv_endo": "lvendo", "rv_endo": "rvend
 
 
 @register("opencarp")
-def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: Deck = PLAIN) -> list[Path]:
     """heart.pts/.elem/.lon, heart.<surface>.surf/.vtx, heart.<field>.dat activation.par
     and README.txt in `folder`.
 
@@ -63,6 +64,9 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
         for name, values in fields.items():
             files.append(folder / f"{NAME}.{name}.dat")
             _write_values(files[-1], values)
+        for name, values in uvc(model).items():
+            files.append(folder / f"{NAME}.uvc_{name}.dat")
+            _write_values(files[-1], values)
         sites = {name: nodes for name in SITES if len(nodes := site_nodes(model, parts, name))}
         for name, nodes in sites.items():
             files.append(folder / f"{NAME}.stimulus_{name}.vtx")
@@ -70,7 +74,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
         files.append(folder / "activation.par")
         write_text(files[-1], _parameters(list(sites)))
     files.append(folder / "README.txt")
-    write_text(files[-1], _readme(model))
+    write_text(files[-1], _readme(model, deck))
     return files
 
 
@@ -141,7 +145,7 @@ def _write_values(path: Path, values: np.ndarray) -> None:
     write_text(path, (form * len(values)) % tuple(values.tolist()))
 
 
-def _readme(model: BiventricularModel) -> str:
+def _readme(model: BiventricularModel, deck: Deck) -> str:
     tags = ", ".join(f"{value} {name}" for name, value in REGIONS.items())
     edges = (
         model.points_mm[model.tets[:, [0, 0, 0, 1, 1, 2]]]
@@ -152,14 +156,19 @@ def _readme(model: BiventricularModel) -> str:
         f"Run with: {RUN}\n"
         f"Element tags: {tags}. {NAME}.lon: fibre and sheet an element.\n"
         "Surfaces (.surf) and their nodes (.vtx): base, epi, lvendo, rvendo = rvsept + rvendo_nosept.\n"
-        "Fields (.dat), a line a node: the coordinates of Cobiveco (Schuler et al. 2021), not UVC's:\n"
+        "Fields (.dat), a line a node: the coordinates of Cobiveco (Schuler et al. 2021):\n"
         "apicobasal 0 tip of the septum, 1 base; transmural 0 epicardium and middle of the septum, 1\n"
         "endocardium; rotational 0 posterior junction, 2/3 anterior one, through the septum to 1 = 0, with\n"
         "rotational_sin and rotational_cos of its turn; transventricular 0 LV, 1 RV. A line an element:\n"
         "aha, AHA segments 1 to 17, 18 to 26 in the RV's free wall.\n"
+        "The same under the names of UVC (Bayer et al. 2018), uvc_z, uvc_rho, uvc_phi, uvc_ven: rho 0\n"
+        "endocardium, 1 epicardium, in the septum 0 left, 1 right; phi 0 middle of the septum (in the RV:\n"
+        "of the free wall), pi/2 anterior, -pi/2 posterior junction, pi lateral; ven -1 LV, 1 RV. They are\n"
+        "made of Cobiveco's: z has another scale between apex and base, and rho jumps where septum and free\n"
+        "wall meet.\n"
         "activation.par: one beat in monodomain, tenTusscherPanfilov cells, stimulus at four sites of early\n"
         f"activation ({', '.join(SITES)}), activation times in activation/.\n"
         f"Edges: {np.linalg.norm(edges, axis=2).mean():.1f} mm on average; conduction needs 0.2 to 0.5 mm.\n"
         "On the coarse mesh waves are slow or stop: refine it first, for example with meshtool resample.\n"
-        f"{checked('opencarp')}"
+        f"{geometry(deck)}{checked('opencarp')}"
     )

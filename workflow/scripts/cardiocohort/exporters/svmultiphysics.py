@@ -1,11 +1,15 @@
 """svMultiPhysics' input: mesh-complete folder, fibre files and solver.xml. Owned by the inputs stage.
 
 Format: the readers in svMultiPhysics' source (vtk_xml_parser.cpp, read_msh.cpp, load_msh.cpp, read_files.cpp,
-FourierInterpolation.cpp). GlobalNodeID and GlobalElementID are Int32 and count from 1; a face carries the
-ids of its nodes and of the tetrahedra behind its triangles, and its coordinates are the mesh's to the last
-bit, since the solver finds nodes by them. A fibre file is a mesh with the cell array FIB_DIR (Float64), first
-fibres, then sheets. DOMAIN_ID of the mesh is what `Domain_file_path` reads. The solver has no units: mm, kg
-and s are consistent with kPa.
+Parameters.cpp, FourierInterpolation.cpp, CoupledBoundaryCondition.cpp). GlobalNodeID and GlobalElementID are
+Int32 and count from 1; a face carries the ids of its nodes and of the tetrahedra behind its triangles. Its
+coordinates are the mesh's to the last bit, since the solver finds nodes by them. A fibre file is a mesh with
+the cell array FIB_DIR (Float64), first fibres, then sheets. DOMAIN_ID of the mesh is what `Domain_file_path`
+reads. The solver has no units: mm, kg and s are consistent with kPa. The tension of solver_active.xml is
+written as `Active_stress`, as in the source of July 2026; other versions may read another form.
+
+Caps close the cavities for a coupling with svZeroDSolver (`Chamber_cap_surface`): triangles between nodes of
+the rim, with GlobalNodeID and cell Normals, turned as the endocardium is. They are no faces of the mesh.
 
 The equation is `ustruct`, displacement and pressure on four-node tetrahedra with stabilisation, which does
 not lock where displacements alone would (Liu & Marsden, Comput Methods Appl Mech Eng 337:549, 2018). Its two
@@ -19,12 +23,13 @@ import numpy as np
 import pyvista
 
 from ..mechanics.settings import Mechanics
+from ..mesh.lids import lids
 from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..mesh.vtk_files import write_dataset
 from ..runtime.artifacts import write_text
 from . import register
-from ._checks import checked
-from ._deck import ENDOCARDIA, behind_facets, expected, need_fibres, pressures_kpa
+from ._checks import CHECKS, checked
+from ._deck import ENDOCARDIA, PLAIN, Deck, behind_facets, expected, need_fibres, pressures_kpa
 
 MESH = "mesh-complete"
 DIRECTIONS = {"f0": "fibres_f0.vtu", "s0": "fibres_s0.vtu"}
@@ -42,10 +47,11 @@ LINEAR_SOLVERS = {
     "neo_hooke": ("fsils", "fsils"),
 }
 RUN = "svmultiphysics solver.xml"
+ACTIVE, ACTIVE_PRESSURE = "active", "_pressure_active.dat"
 
 
 @register("svmultiphysics")
-def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: Deck = PLAIN) -> list[Path]:
     """solver.xml, one pressure curve a cavity, mesh-complete/ with fibres, and README.txt in `folder`."""
     need_fibres(model, mechanics)
     mesh = folder / MESH
@@ -57,18 +63,37 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list
     for name in names:
         files.append(mesh / "mesh-surfaces" / f"{name}.vtp")
         _write_face(files[-1], model, np.flatnonzero(model.facet_tag == FACETS[name]), owner)
+    for name, facets in lids(model).items():
+        files.append(mesh / "caps" / f"{name}_cap.vtp")
+        _write_cap(files[-1], model, facets)
     if model.microstructure is not None:
         for direction, file in DIRECTIONS.items():
             files.append(mesh / file)
             _write_directions(files[-1], model, getattr(model.microstructure, direction))
-    for name, kpa in pressures_kpa(mechanics).items():
+    files += _write_ramps(folder, "_pressure.dat", pressures_kpa(mechanics), names)
+    files.append(folder / "solver.xml")
+    write_text(files[-1], _solver(model, mechanics, names))
+    if deck.contracts(model):
+        tension = {ACTIVE: deck.settings.active_tension_kpa}
+        files += _write_ramps(folder, ACTIVE_PRESSURE, deck.active_pressures_kpa(), names)
+        files += _write_ramps(folder, "_tension.dat", tension, [ACTIVE])
+        files.append(folder / "solver_active.xml")
+        write_text(files[-1], _solver(model, mechanics, names, active=True))
+    files.append(folder / "README.txt")
+    write_text(files[-1], _readme(model, mechanics, deck, names))
+    return files
+
+
+def _write_ramps(folder: Path, ending: str, kpa: dict[str, float], names: list[str]) -> list[Path]:
+    """A file per name that is present: how many points and Fourier coefficients, then time and value.
+
+    The solver holds the last value only with two points and a ramp; other curves are periodic.
+    """
+    files = []
+    for name, value in kpa.items():
         if name in names:
-            files.append(folder / f"{name}_pressure.dat")
-            # number of points and of Fourier coefficients, then time and value: a ramp
-            write_text(files[-1], f"2 1\n0.0 0.0\n{RAMP_S} {kpa:.10g}\n")
-    files += [folder / "solver.xml", folder / "README.txt"]
-    write_text(files[-2], _solver(model, mechanics, names))
-    write_text(files[-1], _readme(model, mechanics, names))
+            files.append(folder / f"{name}{ending}")
+            write_text(files[-1], f"2 1\n0.0 0.0\n{RAMP_S} {value:.10g}\n")
     return files
 
 
@@ -89,6 +114,16 @@ def _write_face(path: Path, model: BiventricularModel, rows: np.ndarray, owner: 
     write_dataset(path, face)
 
 
+def _write_cap(path: Path, model: BiventricularModel, facets: np.ndarray) -> None:
+    nodes, compact = np.unique(facets, return_inverse=True)
+    cap = pyvista.PolyData.from_regular_faces(model.points_mm[nodes], compact.reshape(-1, 3))
+    cap.point_data["GlobalNodeID"] = (nodes + 1).astype(np.int32)
+    a, b, c = (model.points_mm[facets[:, i]] for i in range(3))
+    normals = np.cross(b - a, c - a)
+    cap.cell_data["Normals"] = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    write_dataset(path, cap)
+
+
 def _write_directions(path: Path, model: BiventricularModel, directions: np.ndarray) -> None:
     grid = _grid(model)
     grid.cell_data["FIB_DIR"] = np.asarray(directions, dtype=np.float64)
@@ -99,7 +134,7 @@ def _grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
     return pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
 
 
-def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str]) -> str:
+def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str], active: bool = False) -> str:
     fibres = "".join(
         f"  <Fiber_direction_file_path> {MESH}/{file} </Fiber_direction_file_path>\n"
         for file in (DIRECTIONS.values() if model.microstructure is not None else ())
@@ -113,7 +148,7 @@ def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str]) -
     kind, preconditioner = LINEAR_SOLVERS[mechanics.material]
     return (
         '<?xml version="1.0" encoding="UTF-8" ?>\n'
-        f"<!-- Passive inflation of both ventricles; mm, kg, s, kPa. Run: {RUN} -->\n"
+        f"<!-- {'Contraction' if active else 'Passive inflation'} of both ventricles; mm, kg, s, kPa. -->\n"
         '<svMultiPhysicsFile version="0.1">\n'
         "<GeneralSimulationParameters>\n"
         "  <Continue_previous_simulation> false </Continue_previous_simulation>\n"
@@ -136,7 +171,7 @@ def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str]) -
         '<Add_equation type="ustruct">\n'
         "  <Coupled> true </Coupled>\n  <Min_iterations> 3 </Min_iterations>\n"
         "  <Max_iterations> 20 </Max_iterations>\n  <Tolerance> 1e-8 </Tolerance>\n"
-        f"{_material(mechanics)}"
+        f"{_material(mechanics)}{_TENSION if active else ''}"
         '  <Output type="Spatial">\n    <Displacement> true </Displacement>\n'
         "    <Pressure> true </Pressure>\n    <Jacobian> true </Jacobian>\n"
         "    <Cauchy_stress> true </Cauchy_stress>\n    <Def_grad> true </Def_grad>\n  </Output>\n"
@@ -145,7 +180,7 @@ def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str]) -
         # iterations count restarts, each of as many steps as the Krylov space has dimensions
         "    <Tolerance> 1e-4 </Tolerance>\n    <Max_iterations> 4 </Max_iterations>\n"
         "    <Krylov_space_dimension> 250 </Krylov_space_dimension>\n  </LS>\n"
-        f"{_conditions(mechanics, names)}"
+        f"{_conditions(mechanics, names, ACTIVE_PRESSURE if active else '_pressure.dat')}"
         "</Add_equation>\n</svMultiPhysicsFile>\n"
     )
 
@@ -196,11 +231,19 @@ def _neo_hooke(mechanics: Mechanics) -> tuple[float, str]:
 _LAWS = {"holzapfel_ogden": _holzapfel_ogden, "guccione": _guccione, "neo_hooke": _neo_hooke}
 
 
-def _conditions(mechanics: Mechanics, names: list[str]) -> str:
+_TENSION = (
+    "  <Active_stress>\n    <Model> UniformUnsteady </Model>\n    <UniformUnsteady>\n"
+    "      <Ramp> true </Ramp>\n"
+    f"      <Temporal_values_file_path> {ACTIVE}_tension.dat </Temporal_values_file_path>\n"
+    "    </UniformUnsteady>\n  </Active_stress>\n"
+)
+
+
+def _conditions(mechanics: Mechanics, names: list[str], curves: str) -> str:
     pressures = "".join(
         f'  <Add_BC name="{name}">\n    <Type> Neu </Type>\n'
         "    <Time_dependence> Unsteady </Time_dependence>\n"
-        f"    <Temporal_values_file_path> {name}_pressure.dat </Temporal_values_file_path>\n"
+        f"    <Temporal_values_file_path> {name}{curves} </Temporal_values_file_path>\n"
         "    <Ramp_function> true </Ramp_function>\n"
         "    <Follower_pressure_load> true </Follower_pressure_load>\n  </Add_BC>\n"
         for name in ENDOCARDIA
@@ -218,17 +261,20 @@ def _conditions(mechanics: Mechanics, names: list[str]) -> str:
     return f'{pressures}  <Add_BC name="base">\n{support}  </Add_BC>\n'
 
 
-def _readme(model: BiventricularModel, mechanics: Mechanics, names: list[str]) -> str:
+def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: list[str]) -> str:
     kind, _ = LINEAR_SOLVERS[mechanics.material]
     return (
         "svMultiPhysics case: passive inflation, mm, kg, s, kPa.\n"
         f"Run with: {RUN}   (or mpiexec -n 4 {RUN})\n"
         f"{MESH}/: mesh, faces ({', '.join(names)}; ModelFaceID {FACETS}), fibre and sheet directions;\n"
+        f"caps/: {', '.join(f'{name}_cap.vtp' for name in lids(model))}, which close the cavities, for\n"
+        "<Chamber_cap_surface> of a coupling with svZeroDSolver; their normals point into the cavity.\n"
         f"DOMAIN_ID {REGIONS}, for a <Domain_file_path> of your own.\n"
         f"Material: {mechanics.material}. Pressures rise over {RAMP_S:g} s in {mechanics.load_steps} steps\n"
         f"and are held for {HOLD_STEPS} more: read the volumes at the last step. Linear solver: {kind}"
         f"{', which the build must have' if kind != 'fsils' else ''}.\n"
+        f"{deck.contraction('solver_active.xml') if deck.contracts(model) else ''}"
         "Four-node tetrahedra are stiff: on coarse meshes this equation reached 73 to 90 % of the volume\n"
         "change of second-order elements.\n"
-        f"{expected(model, mechanics)}{checked('svmultiphysics')}"
+        f"{expected(model, mechanics, deck, CHECKS['svmultiphysics'].tolerance)}{checked('svmultiphysics')}"
     )

@@ -7,6 +7,7 @@ from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..mesh.storage import write_surface, write_volume
 from ..runtime.artifacts import write_text
 from . import register
+from ._deck import PLAIN, Deck, geometry
 
 README = f"""Biventricular mesh, coordinates in mm. Load in ParaView, or: pyvista.read("mesh.vtu")
 mesh.vtu     tetrahedra; cell array region {REGIONS}; cell and point arrays f0, s0, n0
@@ -23,11 +24,11 @@ MESH_FILES = ("mesh.vtu", "surface.vtp")
 
 
 @register("vtu", MESH_FILES)
-def write(model: BiventricularModel, folder: Path, mechanics: Mechanics) -> list[Path]:
+def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: Deck = PLAIN) -> list[Path]:
     """README.txt in `folder`, and mesh.vtu and surface.vtp where they are not there yet."""
     files = [folder / name for name in (*MESH_FILES, "README.txt")]
     for file, write_part in zip(files, (write_volume, write_surface), strict=False):
         if not file.exists():
             write_part(file, model)
-    write_text(files[2], README)
+    write_text(files[2], README + geometry(deck))
     return files
