@@ -1,6 +1,7 @@
-"""`snakemake` from a folder of label maps to decks and report of chambers with walls, in all formats."""
+"""`snakemake` from a real heart's label map to decks and report of chambers with walls, in all formats."""
 
 import json
+import shutil
 
 import h5py
 import meshio
@@ -10,23 +11,17 @@ import pytest
 import pyvista
 import yaml
 
-from ball_heart import heart
-from cardiocohort.anatomy.label_map import write_volume
 from cardiocohort.cohort.stage_tables import mesh_files
 from cardiocohort.mesh.label_model import wrong_facets
 from cardiocohort.mesh.storage import read_model
 from cardiocohort.meshing.four_chamber import ADDED
 from cardiocohort.meshing.settings import LABEL_FORMATS
 from cardiocohort.runtime.artifacts import check_file
-from workflow_runs import make_bundle, snakemake
+from workflow_runs import TEMPLATES, make_bundle, snakemake
 
-RULES = """rule\tkind\tscope\tstructure\tother\topenings\topenings_mm\tpercentile\tmin\tmax\tunit\treason
-volume\tvolume\tany\tmyocardium\t\t\t\t\t\t1000000\tmL\tnone is as large: balls and tubes are no heart
-"""
-MESHING = {
-    "domain": "four_chamber", "edge_length_mm": 4.0, "atrial_wall_mm": 3.6, "artery_wall_mm": 3.6,
-    "blood_edge_length_mm": 10.0,
-}  # fmt: skip
+pytestmark = pytest.mark.long
+
+MESHING = {"domain": "four_chamber", "blood_edge_length_mm": 10.0}
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +29,11 @@ def cohort(tmp_path_factory):
     """The folder of a finished run of the default target."""
     project = tmp_path_factory.mktemp("project")
     make_bundle(project / "bundle")
-    (project / "rules.tsv").write_text(RULES)
     (project / "maps").mkdir()
-    write_volume(project / "maps/balls.nii.gz", heart())
+    shutil.copy(TEMPLATES[2], project / "maps/T3.nii.gz")
     (project / "config").mkdir()
     config = {
-        "cohort": "mine", "label_maps": "maps", "bundle": "bundle", "topology_rules": "rules.tsv",
+        "cohort": "mine", "label_maps": "maps", "bundle": "bundle",
         "meshing": MESHING, "formats": list(LABEL_FORMATS),
     }  # fmt: skip
     (project / "config/config.yaml").write_text(yaml.safe_dump(config))
@@ -59,7 +53,7 @@ def model(cohort):
 
 
 def deck(cohort, name):
-    return cohort / "inputs/mine-0000/balls" / name
+    return cohort / "inputs/mine-0000/T3" / name
 
 
 def test_the_mesh_conforms_and_both_ventricles_have_fibres(model):
