@@ -5,48 +5,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cardiocohort.anatomy.label_map import LabelMap
+from ball_heart import CENTRES, RADIUS_MM, TUBES, heart
 from cardiocohort.anatomy.labels import Anatomy
 from cardiocohort.mesh.label_model import wrong_facets
 from cardiocohort.meshing.four_chamber import (
     build_four_chamber,
     failures,
-    patches,
     valve_facets,
     without_blood,
 )
 from cardiocohort.meshing.settings import MeshSettings, RvWallSegments
+from cardiocohort.meshing.surface import patch_of
 from cardiocohort.meshing.walls import add_walls
+from cardiocohort.microstructure.label_fibres import add_label_fibres
+from cardiocohort.microstructure.settings import FibreAngles
 from cardiocohort.runtime.errors import InputError, SubjectError
 from heart_anatomy import HEART
 
 SETTINGS = MeshSettings(domain="four_chamber", edge_length_mm=4.0, atrial_wall_mm=3.6, artery_wall_mm=3.6)
-SHAPE = np.array([56, 44, 64])
-CENTRES = {
-    "left_ventricle": (-18.0, 0.0, -12.0),
-    "right_ventricle": (20.0, 0.0, -12.0),
-    "left_atrium": (-24.0, 0.0, 16.0),
-    "right_atrium": (26.0, 0.0, 16.0),
-}
-RADIUS_MM, MUSCLE_MM = 15.0, 8.0
-TUBES = {"aorta": -8.0, "pulmonary_artery": 8.0}  # x of their axes, upward, cut flat
-
-
-def heart():
-    """Four balls of blood, the left ventricle in muscle, and two upright tubes."""
-    index = np.indices(SHAPE).reshape(3, -1).T.reshape(*SHAPE, 3)
-    at = 2.0 * (index - (SHAPE - 1) / 2)
-    labels = np.zeros(SHAPE, dtype=np.uint8)
-    distance = {name: np.linalg.norm(at - centre, axis=-1) for name, centre in CENTRES.items()}
-    labels[distance["left_ventricle"] < RADIUS_MM + MUSCLE_MM] = HEART.label("myocardium")
-    for name, x in TUBES.items():
-        tube = (np.hypot(at[..., 0] - x, at[..., 1]) < 7) & (at[..., 2] > -4) & (at[..., 2] < 45)
-        labels[tube] = HEART.label(name)
-    for name in reversed(CENTRES):
-        labels[distance[name] < RADIUS_MM] = HEART.label(name)
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    affine[:3, 3] = at[0, 0, 0]
-    return LabelMap(labels, affine)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +107,62 @@ def test_walls_alone_keep_the_names_of_their_surfaces(made):
         "myocardium", *(f"{name}_wall" for name in (*CENTRES, *TUBES) if name != "left_ventricle")
     }  # fmt: skip
     assert {"left_atrium-left_atrium_wall", "left_atrium_wall-outside"} <= set(model.interfaces())
-    assert patches(valve_facets(made[0], ("left_ventricle", "left_atrium"))) == 1
+    assert len(np.unique(patch_of(valve_facets(made[0], ("left_ventricle", "left_atrium"))))) == 1
+
+
+def test_blood_is_coarser_inside_and_walls_are_not(made):
+    """Fewer tetrahedra in blood, some of them larger than any before; surfaces stay as they were."""
+    model = made[0]
+    coarse, figures = build_four_chamber(heart(), HEART, replace(SETTINGS, blood_edge_length_mm=12.0))
+    assert np.array_equal(coarse.facets, model.facets)
+    assert figures["region_volume_error"] < 0.03
+    blood = [model.structures.index(name) + 1 for name in (*CENTRES, *TUBES)]
+    n, n_coarse = (np.isin(m.region, blood).sum() for m in (model, coarse))
+    assert n_coarse < 0.8 * n
+    largest = [
+        [m.tet_volumes_mm3[np.isin(m.region, blood, invert=invert)].max() for m in (model, coarse)]
+        for invert in (False, True)
+    ]
+    assert largest[0][1] > 2 * largest[0][0]
+    assert largest[1][1] < 1.05 * largest[1][0]
+
+
+def test_both_ventricles_have_fibres_and_nothing_else_has(made):
+    """Unit vectors along the wall of both ventricles; the right one's turn from endocardium to epicardium."""
+    model = add_label_fibres(made[0], FibreAngles())
+    length = np.linalg.norm(model.microstructure.f0, axis=1)
+    muscle = np.isin(
+        model.region, [model.structures.index(n) + 1 for n in ("myocardium", "right_ventricle_wall")]
+    )
+    assert length[muscle] == pytest.approx(1.0)
+    assert not length[~muscle].any()
+    outward = model.points_mm[model.tets].mean(axis=1) - CENTRES["right_ventricle"]
+    free = (model.region == model.structures.index("right_ventricle_wall") + 1) & (outward[:, 0] > 5)
+    radial = np.einsum(
+        "ij,ij->i", model.microstructure.f0, outward / np.linalg.norm(outward, axis=1)[:, None]
+    )
+    assert np.median(np.abs(radial[free])) < 0.2
+
+
+def test_a_bit_of_muscle_has_the_directions_of_the_nearest_muscle(made):
+    """One more tetrahedron of the right ventricle's wall, alone beside the heart."""
+    model = made[0]
+    n, label = len(model.points_mm), model.structures.index("right_ventricle_wall") + 1
+    corner = model.points_mm.max(axis=0) + 5.0
+    bit = replace(
+        model,
+        points_mm=np.vstack([model.points_mm, corner + np.vstack([np.zeros(3), np.eye(3)])]),
+        tets=np.vstack([model.tets, n + np.arange(4)]),
+        region=np.append(model.region, label),
+        facets=np.vstack([model.facets, n + np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])]),
+        sides=np.vstack([model.sides, np.tile([label, 0], (4, 1))]),
+    )
+    assert wrong_facets(bit) == 0
+    made_of_bit, whole = (add_label_fibres(m, FibreAngles()).microstructure for m in (bit, model))
+    assert np.array_equal(made_of_bit.f0[:-1], whole.f0)
+    near = np.linalg.norm(model.points_mm[model.tets].mean(axis=1) - corner, axis=1)
+    near[~whole.f0.any(axis=1)] = np.inf
+    assert np.array_equal(made_of_bit.f0[-1], whole.f0[near.argmin()])
 
 
 def test_what_cannot_be_is_refused_before_work():
@@ -145,6 +176,10 @@ def test_what_cannot_be_is_refused_before_work():
         MeshSettings(domain="four_chamber", rv_wall_basal_mm=4.0)
     with pytest.raises(InputError, match=r"'meshing.rv_wall_segments_mm.mid_lateral': .* one thickness per"):
         MeshSettings(domain="four_chamber", rv_wall_segments_mm=RvWallSegments(mid_lateral=4.0))
+    with pytest.raises(
+        InputError, match=r"'meshing.blood_edge_length_mm': 2 must be at least edge_length_mm"
+    ):
+        MeshSettings(domain="four_chamber", blood_edge_length_mm=2.0)
     apart = heart()
     labels = np.where(apart.labels == HEART.label("left_atrium"), 0, apart.labels)
     with pytest.raises(SubjectError) as caught:

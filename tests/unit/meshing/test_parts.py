@@ -20,6 +20,7 @@ from cardiocohort.meshing.settings import MeshSettings
 from cardiocohort.meshing.surface import clean_tags, is_closed, patches
 from cardiocohort.meshing.tetrahedra import (
     TIMED_OUT,
+    Finer,
     bisect,
     clamped,
     improve,
@@ -320,6 +321,18 @@ def test_tetgen_fills_a_ball_and_keeps_its_surface():
     assert set(map(frozenset, tetrahedron_geometry.boundary_facets(filled)[0].tolist())) == set(
         map(frozenset, facets.tolist())
     )
+
+
+def test_a_region_can_be_finer_than_the_rest():
+    """Of two balls side by side, that which is named has its own size."""
+    points, facets = ball()
+    shift = np.array([points[:, 0].max() - points[:, 0].min() + 5.0, 0.0, 0.0])
+    both = np.vstack([points, points + shift]), np.vstack([facets, facets + len(points)])
+    nodes, filled = tetrahedralize(*both, 30.0, 60, 8000, Finer(points.mean(axis=0)[None], 2.0))
+    volumes = tetrahedron_geometry.signed_volumes(nodes, filled)
+    first = nodes[filled].mean(axis=1)[:, 0] < points.mean(axis=0)[0] + shift[0] / 2
+    # TetGen improves the mesh after it has refined it, so that a few come out a little larger
+    assert np.quantile(volumes[first], 0.99) < max_volume_mm3(2.0) < np.quantile(volumes[~first], 0.99)
 
 
 @pytest.mark.parametrize(

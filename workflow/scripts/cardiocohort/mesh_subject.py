@@ -116,7 +116,7 @@ def mesh_labels(
     start = time.perf_counter()
     if has_fibres(anatomy):
         try:
-            model = add_label_fibres(model, anatomy, angles)
+            model = add_label_fibres(model, angles)
         except SubjectError as error:
             figures["changes"] = "; ".join(filter(None, (figures["changes"], f"{error.reason}: {error}")))
     if settings.domain == "four_chamber" and settings.blood == "left_out":

@@ -140,7 +140,9 @@ def _fibres(model: LabelModel, where: str) -> str:
         return (
             "There are no fibres: their rule needs a myocardium between two ventricles, atria and outside.\n"
         )
-    return f"Fibres, {where}: unit vectors in the myocardium, zero in all other regions.\n"
+    muscle = np.unique(model.region[model.microstructure.f0.any(axis=1)])
+    names = " and ".join(model.name(label) for label in muscle)
+    return f"Fibres, {where}: unit vectors in {names}, zero in all other regions.\n"
 
 
 def _readme(folder: Path, text: str) -> Path:

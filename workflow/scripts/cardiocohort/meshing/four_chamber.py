@@ -4,8 +4,6 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pyvista
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
@@ -13,7 +11,7 @@ from ..mesh.label_model import LabelModel
 from ..runtime.errors import SubjectError
 from .label_regions import build_labels
 from .settings import MeshSettings
-from .surface import edges_of
+from .surface import patch_of
 from .walls import MYOCARDIUM, VALVES, WalledMap, add_walls
 
 ADDED = ("right_ventricle", "left_atrium", "right_atrium", "aorta", "pulmonary_artery")
@@ -72,17 +70,6 @@ def wall_mm(model: LabelModel, wall: str) -> float:
     return float(np.median(np.abs(cloud["implicit_distance"])))
 
 
-def patches(facets: np.ndarray) -> int:
-    """Number of patches of facets (F, 3), joined where they share an edge."""
-    edges, owner = edges_of(facets)
-    order = np.lexsort(edges.T)
-    edges, owner = edges[order], owner[order]
-    same = np.flatnonzero((edges[1:] == edges[:-1]).all(axis=1))
-    links = np.stack([owner[same], owner[same + 1]])
-    graph = sparse.coo_array((np.ones(links.shape[1]), links), shape=(len(facets),) * 2)
-    return connected_components(graph, directed=False)[0]
-
-
 def failures(model: LabelModel, walled: WalledMap, figures: dict, settings: MeshSettings):
     """Reason and detail of each gate of walls and valves that the mesh fails."""
     for name, wanted in walled.wanted_mm.items():
@@ -96,7 +83,7 @@ def failures(model: LabelModel, walled: WalledMap, figures: dict, settings: Mesh
             )
     for valve, pair in VALVES.items():
         facets = valve_facets(model, pair)
-        count = patches(facets) if len(facets) else 0
+        count = len(np.unique(patch_of(facets))) if len(facets) else 0
         if count != 1:
             yield (
                 "valve in pieces",

@@ -17,7 +17,8 @@ from ..mesh.tetrahedron_geometry import FACES, row_keys, scaled_jacobian
 from ..runtime.errors import SubjectError
 from .interfaces import Interfaces, interfaces
 from .settings import MeshSettings
-from .tetrahedra import BAD, TIMED_OUT, improve, tetrahedralize
+from .surface import patch_of
+from .tetrahedra import BAD, TIMED_OUT, Finer, improve, tetrahedralize
 from .walls import layered
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ ROUNDS = 3  # of improvement
 NOT_CONFORMING = "interfaces not conforming"
 CONTACT_GATE = 2.5  # edge lengths between a facet and the nearest contact of its labels in the label map
 WALLED_SHARE = 0.5  # of the gates on scaled Jacobians, where walls are thinner than an edge
+SEED_DEPTH = 0.01  # edge lengths behind a facet; facets neither fold nor cross, so no other is as near
 BIT_OF_A_WALL = 0.01  # of its volume: smaller pieces of a wall do not count
 PARTS = ("surface", "tetrahedra", "gates")
 
@@ -67,20 +69,23 @@ def _build(
     skin = interfaces(labelmap, edge, smoothing_mm, choose)
     check_contacts(skin, anatomy, edge, tuple(walls.values()))
     moments.append(time.perf_counter())
+    largest, finer = edge, None
+    if walls and settings.blood_edges_mm > edge:
+        largest, finer = settings.blood_edges_mm, Finer(inside(skin, list(walls.values()), edge), edge)
     points, tets = tetrahedralize(
-        skin.points_mm, skin.facets, edge, settings.tetgen_seconds, settings.tetgen_mb
+        skin.points_mm, skin.facets, largest, settings.tetgen_seconds, settings.tetgen_mb, finer
     )
     region = regions(points, tets, skin)
     for _ in range(ROUNDS):
         if scaled_jacobian(points[tets]).min() >= BAD:
             break
         points = improve(points, tets, skin.points_mm, SURFACE_REACH * edge, surface=skin.facets)
-    inside = region > 0
-    used, compact = np.unique(tets[inside], return_inverse=True)
+    kept = region > 0
+    used, compact = np.unique(tets[kept], return_inverse=True)
     model = LabelModel(
         points_mm=points[used],
         tets=compact.reshape(-1, 4),
-        region=region[inside],
+        region=region[kept],
         facets=np.searchsorted(used, skin.facets),
         sides=skin.sides,
         structures=anatomy.structures,
@@ -120,6 +125,23 @@ def check_contacts(
             f"{one} touches {two} near ({place}) mm, in the label map not; set meshing.edge_length_mm below "
             f"{edge_length_mm:g}",
         )
+
+
+def inside(skin: Interfaces, labels: list[int], edge_length_mm: float) -> np.ndarray:
+    """Points (R, 3) in the regions of `labels`, one behind the largest facet of each patch around them."""
+    a, b, c = (skin.points_mm[skin.facets[:, i]] for i in range(3))
+    normal, centre = np.cross(b - a, c - a), (a + b + c) / 3
+    area = np.linalg.norm(normal, axis=1)
+    found = []
+    for label in labels:
+        around = np.flatnonzero((skin.sides == label).any(axis=1))
+        patch = patch_of(skin.facets[around])
+        for number in np.unique(patch):
+            facets = around[patch == number]
+            k = facets[area[facets].argmax()]
+            inward = -1.0 if skin.sides[k, 0] == label else 1.0
+            found.append(centre[k] + inward * SEED_DEPTH * edge_length_mm * normal[k] / area[k])
+    return np.array(found).reshape(-1, 3)
 
 
 def regions(points: np.ndarray, tets: np.ndarray, skin: Interfaces) -> np.ndarray:

@@ -11,11 +11,12 @@ LEVELS = ("basal", "mid", "apical")
 SECTORS = ("anterior", "lateral", "inferior")
 SEGMENT_KEY = "rv_wall_segments_mm"
 
+NO_LIMIT_MM = 1000.0  # an edge length that no tetrahedron of a heart reaches
 THINNEST_WALL = 0.7  # edge lengths, domain `four_chamber`: nodes reach 0.6 from the middle of a cell
 # Solver formats of the domains `labels` and `four_chamber`; the others need cavities and fibres everywhere
 LABEL_FORMATS = ("calculix", "fenicsx", "opencarp", "surfaces", "vtu")
 # of a biventricular mesh's provenance: its own domain has no use for them
-FOUR_CHAMBER_KEYS = ("atrial_wall_mm", "artery_wall_mm", "vein_wall_mm", "blood")
+FOUR_CHAMBER_KEYS = ("atrial_wall_mm", "artery_wall_mm", "vein_wall_mm", "blood", "blood_edge_length_mm")
 NOT_RECORDED = ("frame", "domain", "region_volume_tolerance", *FOUR_CHAMBER_KEYS)
 
 
@@ -105,6 +106,13 @@ class MeshSettings:
         "regions",
         "Blood pools of the domain `four_chamber`: `regions` of tetrahedra, or `left_out`, walls alone.",
         enum=["regions", "left_out"],
+    )
+    blood_edge_length_mm: float | None = key(
+        None,
+        "Aimed edge length inside blood pools, away from their walls, domain `four_chamber`; null is as "
+        "edge_length_mm (mm).",
+        minimum=0.5,
+        maximum=20,
     )
     edge_length_mm: float = key(
         2.8,
@@ -215,6 +223,11 @@ class MeshSettings:
                     f"edge_length_mm, {self.edge_length_mm:g}, in the domain four_chamber; set "
                     f"edge_length_mm to {mm / THINNEST_WALL:.2g} or less"
                 )
+        if self.blood_edge_length_mm is not None and self.blood_edge_length_mm < self.edge_length_mm:
+            raise InputError(
+                f"config key 'meshing.blood_edge_length_mm': {self.blood_edge_length_mm:g} must be at least "
+                f"edge_length_mm, {self.edge_length_mm:g}, which the surfaces of the pools have; set null"
+            )
         own = {name: getattr(self, name) for name in REGIONAL_WALLS} | self._own_segments
         own |= {name: getattr(self, name) for name in ("rv_edge_length_mm", "septum_edge_length_mm")}
         for name, mm in own.items():
@@ -250,6 +263,13 @@ class MeshSettings:
         }
 
     @property
+    def blood_edges_mm(self) -> float:
+        """Aimed edge length inside blood pools of the domain `four_chamber`; no limit if left out."""
+        if self.blood == "left_out":
+            return NO_LIMIT_MM
+        return self.blood_edge_length_mm or self.edge_length_mm
+
+    @property
     def rv_walls_mm(self) -> dict[str, float]:
         """Thickness of the RV's wall in each of LEVELS, where a segment has none of its own."""
         by_level = {"basal": self.rv_wall_basal_mm, "mid": None, "apical": self.rv_wall_apical_mm}
@@ -278,7 +298,7 @@ class MeshSettings:
         factor = edge_length_mm / self.edge_length_mm
         regional = {
             key: factor * getattr(self, key)
-            for key in ("septum_edge_length_mm", "rv_edge_length_mm")
+            for key in ("septum_edge_length_mm", "rv_edge_length_mm", "blood_edge_length_mm")
             if getattr(self, key) is not None
         }
         return replace(self, edge_length_mm=edge_length_mm, **regional)

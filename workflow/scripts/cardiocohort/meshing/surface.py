@@ -205,6 +205,17 @@ def patches(facets: np.ndarray, tag: np.ndarray, value: int) -> list[np.ndarray]
     return sorted(groups, key=lambda g: (-len(g), g[0]))
 
 
+def patch_of(facets: np.ndarray) -> np.ndarray:
+    """(F,) number of the patch that each facet is in; facets of a patch are joined by edges, however many."""
+    edges, owner = edges_of(facets)
+    order = np.lexsort(edges.T)
+    edges, owner = edges[order], owner[order]
+    same = np.flatnonzero((edges[1:] == edges[:-1]).all(axis=1))
+    links = np.stack([owner[same], owner[same + 1]])
+    graph = sparse.coo_array((np.ones(links.shape[1]), links), shape=(len(facets),) * 2)
+    return connected_components(graph, directed=False)[1]
+
+
 def fit(
     points: np.ndarray, facets: np.ndarray, tag: np.ndarray, fields: dict[int, Field], reach_mm: np.ndarray
 ) -> np.ndarray:

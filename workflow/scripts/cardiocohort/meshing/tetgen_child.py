@@ -1,7 +1,8 @@
 """TetGen in a process of its own: `python tetgen_child.py in.npz out.npz`. Owned by meshing.
 
 TetGen can end its process on hard surfaces; `tetrahedra.tetrahedralize` starts this file and judges
-what comes back. in.npz: points, facets, min_ratio, min_dihedral, max_volume, megabytes (limit of memory);
+what comes back. in.npz: points, facets, min_ratio, min_dihedral, max_volume, megabytes (limit of memory),
+fine (R, 4): a point in each region with smaller tetrahedra, and their largest volume;
 out.npz: points, tets. Exit status REFUSED: the surface cannot be filled; other failures are not its own.
 """
 
@@ -31,6 +32,9 @@ def main(source: str, target: str) -> None:
 
 def fill(tetgen, given) -> tuple[np.ndarray, np.ndarray]:
     mesher = tetgen.TetGen(given["points"], given["facets"].astype(np.int32))
+    for number, (*point, volume) in enumerate(given["fine"].tolist(), 1):
+        mesher.add_region(number, point, volume)
+    has_regions = len(given["fine"]) > 0
     points, tets, *_ = mesher.tetrahedralize(
         plc=True,
         quality=True,
@@ -39,6 +43,8 @@ def fill(tetgen, given) -> tuple[np.ndarray, np.ndarray]:
         mindihedral=float(given["min_dihedral"]),
         fixedvolume=True,
         maxvolume=float(given["max_volume"]),
+        varvolume=has_regions,
+        regionattrib=has_regions,  # without it TetGen does not read the volumes of regions
         opt_scheme=7,
         opt_iterations=8,
         optmaxdihedral=160.0,

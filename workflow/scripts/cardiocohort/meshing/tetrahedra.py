@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,21 @@ SPLITTING_ROUNDS = 20  # each takes one of tetrahedra that are neighbours
 ROUNDS = 4  # of improvement; most of the gain is in the first two
 
 
+@dataclass(frozen=True)
+class Finer:
+    """Regions with shorter edges than the rest: a point (R, 3) in each, mm, and the edge length of all."""
+
+    points_mm: np.ndarray
+    edge_length_mm: float
+
+
 def tetrahedralize(
-    points_mm: np.ndarray, facets: np.ndarray, edge_length_mm: float, seconds: float, megabytes: float
+    points_mm: np.ndarray,
+    facets: np.ndarray,
+    edge_length_mm: float,
+    seconds: float,
+    megabytes: float,
+    finer: Finer | None = None,
 ):
     """Points (N', 3) and tets (M, 4) inside a closed surface whose points come first, unmoved.
 
@@ -54,6 +68,11 @@ def tetrahedralize(
             min_dihedral=MIN_DIHEDRAL,
             max_volume=max_volume_mm3(edge_length_mm),
             megabytes=megabytes,
+            fine=np.column_stack(
+                [finer.points_mm, np.full(len(finer.points_mm), max_volume_mm3(finer.edge_length_mm))]
+            )
+            if finer
+            else np.zeros((0, 4)),
         )
         try:
             done = subprocess.run(

@@ -92,6 +92,7 @@ _FRAMES = (
     "people",
     "comparison",
     "meshes",
+    "added_walls",
     "wall_table",
 )
 

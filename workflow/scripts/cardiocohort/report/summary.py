@@ -6,6 +6,7 @@ import pandas as pd
 
 from ..anatomy.labels import Anatomy
 from ..cohort.table import Arm
+from ..meshing.four_chamber import WALL_FIGURES
 from ..metrics.agreement import ERRORS, agreement, constrained_in, error_table
 from ..runtime.outcomes import Outcome
 from . import acceptance, bullseye
@@ -22,7 +23,10 @@ MESH_SUMMARY = {
     "rv_wall_mm": "median",
     "lv_volume_kept": "median",
     "surface_distance_p95_mm": "median",
+    "regions": "median",
+    "region_volume_error": "max",
 }
+UNITS = {"mm": "mm", "ml": "mL", "mm2": "mm²"}  # of the figures of walls, by the end of their names
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Summary:
     people: pd.DataFrame  # requested and accepted subjects by arm
     comparison: pd.DataFrame
     meshes: pd.DataFrame
+    added_walls: pd.DataFrame  # and valves, of meshes that have them
     walls: pd.DataFrame
     wall_table: pd.DataFrame
     warnings: list[str]
@@ -83,6 +88,7 @@ def summarise(
         people=baseline_table(tables, manifest, anatomy),
         comparison=compare(volumes, tables.targets, reference_values),
         meshes=_mesh_summary(tables.meshes, manifest),
+        added_walls=added_walls(tables.meshes, manifest),
         walls=walls,
         wall_table=bullseye.wall_table(walls),
         warnings=acceptance.warnings(arms, tables.targets, manifest, shifts),
@@ -101,3 +107,17 @@ def _mesh_summary(meshes: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     accepted = meshes[meshes["verdict"] == Outcome.ACCEPTED].reindex(columns=["subject", *MESH_SUMMARY])
     groups = accepted.merge(manifest[["subject", "arm"]], on="subject").groupby("arm", sort=False)
     return groups.agg(MESH_SUMMARY).assign(n=groups.size()).reset_index()
+
+
+def added_walls(meshes: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Median, least and largest of each figure of WALL_FIGURES per arm; no row where no mesh has any."""
+    columns = [name for name in WALL_FIGURES if name in meshes]
+    accepted = meshes[meshes["verdict"] == Outcome.ACCEPTED].merge(manifest[["subject", "arm"]], on="subject")
+    rows = []
+    for arm, group in accepted.groupby("arm", sort=False):
+        for column in columns:
+            values = group[column].dropna()
+            what, end = column.rsplit("_", 1)
+            if len(values):
+                rows.append([arm, what, UNITS[end], len(values), values.median(), values.min(), values.max()])
+    return pd.DataFrame(rows, columns=["arm", "what", "unit", "n", "median", "least", "largest"])
