@@ -28,6 +28,7 @@ TINY = {
     "low": Domain(form="half_space", frame="heart", axis=[1, 0, 0], high=0.0),
     "slab": Domain(form="slab", frame="heart", axis=[0, 0, 1], low=-8.0, high=0.0),
     "side": Domain(form="half_space", frame="heart", axis=[1, 0, 0], high=-8.0),
+    "front": Domain(form="box", frame="heart", centre=[8, 28, 0], size=[32, 40, 32]),
     "far": Domain(form="sphere", frame="heart", centre=[-50, -50, -50], radius=6.0),
 }
 REAL = {
@@ -90,11 +91,27 @@ def test_parts_are_read_wherever_a_structure_is():
         ("aorta.volume: x2; aorta@apex.volume: x2", "aorta and aorta@apex are edited together"),
         ("aorta@junction.area: x2; aorta@apex.volume: x2", "edited together, and one changes the other"),
         ("aorta@apex/aorta.distance: +5 mm", "unknown structure"),
+        ("myocardium.thickness: x2", "unknown quantity 'thickness'.*only a wall in a domain has a thickness"),
+        ("myocardium@outside_apex.thickness: x2", "only a wall in a domain has a thickness"),
+        ("myocardium@apex.thickness: 18", "does not give a length; allowed: '= 40 mm'"),
+        (
+            "left_atrium@apex/left_ventricle@apex.rotation_x: +9 deg; left_ventricle.volume: x2",
+            "left_ventricle@apex and left_ventricle are edited together",
+        ),
     ],
 )
 def test_an_edit_of_a_part_that_cannot_be(edits, message):
     with pytest.raises(InputError, match=message):
         parse_edits(edits, HEART, REAL)
+
+
+@pytest.mark.parametrize("name", ["myocardium", "myocardium@outside_apex", "aorta@apex/left_atrium"])
+def test_only_a_wall_in_a_domain_has_a_thickness(name):
+    assert parse_constraints("myocardium@apex: thickness", HEART, REAL) == (
+        ("myocardium@apex", ("thickness",)),
+    )
+    with pytest.raises(InputError, match=r"unknown attribute.* 'thickness'.*only a wall in a domain"):
+        parse_constraints(f"{name}: thickness", HEART, REAL)
 
 
 def read(tmp_path, *rows: str, own=REAL):
@@ -135,6 +152,13 @@ def test_a_part_without_a_place_in_the_median_heart_ends_the_dry_run(tmp_path, d
         )
 
 
+def test_a_wall_thinner_than_a_cell_ends_the_dry_run(tmp_path):
+    arms = read(tmp_path, "a\t2", "b\t2" + "\t" * 7 + "myocardium@apex.thickness: = 3 mm\ta")
+    reference = RESOURCES / "priors/small/reference_moments.parquet"
+    with pytest.raises(InputError, match=r"'edits': myocardium@apex\.thickness is 3 mm.* at least 4 mm"):
+        people.check_parts(arms, "trial.tsv", reference, HEART_GRID)
+
+
 # ---- targets
 
 
@@ -173,6 +197,69 @@ def test_a_sibling_keeps_the_rest_of_an_edited_structure():
     assert (rows["domain"] != "").tolist() == [False, False, True, True]
     volume = targets_of(arm("cavity@slab.volume: x1.3"), heart()).set_index("structure")
     assert volume["constrained"]["cavity@slab"] == "size"
+
+
+def test_a_wall_is_thickened_and_nothing_else_is_asked_of_it():
+    own = arm("wall@front.thickness: = 18 mm")
+    rows = targets_of(own, heart()).set_index("structure")
+    assert rows["constrained"].to_dict() == {
+        "wall": "",
+        "cavity": "size,position,shape",
+        "wall@front": "thickness",
+        "wall@outside_front": "size,position,shape",
+    }
+    before = targets_of(arm("wall@front.thickness: x1"), heart()).set_index("structure")
+    had = before["thickness_mm"]["wall@front"]
+    assert had == pytest.approx(16.0, rel=0.06)  # of the shell that `heart` is
+    assert rows["thickness_mm"].isna().tolist() == [True, True, False, True]
+    assert rows["thickness_mm"]["wall@front"] == 18.0
+    volume = rows["volume_ml"] / before["volume_ml"]
+    assert volume["wall@front"] == pytest.approx(18.0 / had)
+    gain = (rows["volume_ml"] - before["volume_ml"])[["wall", "wall@front"]]
+    assert gain["wall"] == pytest.approx(gain["wall@front"])
+    assert "thickness_mm" not in targets_of(arm("wall@front.volume: x1.1"), heart())
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        ("wall@front.thickness: = 6 mm", "6.0 mm thick, a cell is 8 mm"),
+        ("cavity@slab.thickness: x1.5", "cavity is no wall there"),
+    ],
+)
+def test_a_thickness_that_cannot_be_measured(edit, reason):
+    ending = constraints.impossible(targets_of(arm(edit), heart()), GRID)
+    assert reason in ending.detail
+
+
+def test_a_surface_between_two_parts_is_turned():
+    """Its normal is the way between them: the direction is kept, and both sizes, and what lies beyond."""
+    edit = "cavity@low/wall@low.rotation_z: +30 deg"
+    rows = targets_of(arm(edit), heart()).set_index("structure")
+    assert rows["constrained"].to_dict() == {
+        "wall": "",
+        "cavity": "",
+        "cavity@low": "size,direction/wall@low",
+        "wall@low": "size",
+        "cavity@outside_low": "size,position,shape",
+        "wall@outside_low": "size,position,shape",
+    }
+    before = targets_of(arm(edit.replace("30", "0")), heart()).set_index("structure")
+    ways = []
+    for table in (before, rows):
+        own, other = (moments.from_columns(table.loc[[name]])[0] for name in ("cavity@low", "wall@low"))
+        ways.append((own.centroid_mm - other.centroid_mm)[:2])
+    turn = np.array([[np.cos(np.pi / 6), -np.sin(np.pi / 6)], [np.sin(np.pi / 6), np.cos(np.pi / 6)]])
+    np.testing.assert_allclose(ways[1], turn @ ways[0], atol=1e-9)
+
+
+def test_neighbours_that_give_way_are_held_beyond_the_domain():
+    held = "wall@front: thickness; wall@outside_front, cavity@outside_front: all"
+    rows = targets_of(arm("wall@front.thickness: x1.2", held), heart())
+    names = list(rows["structure"])
+    assert names == ["wall", "cavity", "wall@front", "wall@outside_front", "cavity@outside_front"]
+    beyond = [domains.lies_beyond(name, ["wall@front"]) for name in names]
+    assert beyond == [False, False, False, True, True]
 
 
 def test_targets_without_parts_are_as_they_were():
@@ -236,6 +323,25 @@ def test_loop_and_verdict_measure_the_same_part(tiny):
             loop[c.measured[0]].centroid_mm, c.wanted[0].centroid_mm, rtol=0.0, atol=0.01
         )
     assert {c.attribute: c.weight for c in own} == dict.fromkeys(("size", "position", "shape"), 10.0)
+
+
+def test_loop_and_verdict_measure_the_same_thickness(tiny):
+    bundle, prior = tiny
+    labels = heart()
+    rows = targets_of(arm("wall@front.thickness: x1.25"), labels)
+    found = judge(Sampler(bundle, prior, Rules((), ()), GuidanceSettings()), rows, labels)
+    spread = constraints.spread_of(bundle, prior.anatomy, "thickness", ("wall@front",))
+    assert spread == constraints.spread_of(bundle, prior.anatomy, "size", ("wall",))
+    assert found.residuals["wall@front.thickness"] == pytest.approx(np.log(1.25) / spread, rel=1e-6)
+
+    made = constraints.make_constraints([rows], prior, bundle, ("wall@front",))
+    occupancy = torch.nn.functional.one_hot(torch.tensor(labels).long(), 3).permute(3, 0, 1, 2)[None].float()
+    cells = torch.nn.functional.avg_pool3d(occupancy, 2)
+    axes = tuple(torch.tensor(a, dtype=torch.float32) for a in GRID.axes_mm(2))
+    (own,) = [c for c in made if c.attribute == "thickness"]
+    loop = guidance._measured(cells, axes, 2, made)[own.measured[0]].thickness_mm
+    assert float(loop) == pytest.approx(float(found.achieved.thickness_mm[2]), rel=1e-4)
+    assert float(loop) * 1.25 == pytest.approx(float(own.wanted[0].thickness_mm), rel=1e-4)
 
 
 def test_the_gradient_of_a_part_stays_in_its_domain(tiny):

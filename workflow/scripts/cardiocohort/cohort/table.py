@@ -19,13 +19,13 @@ import pandas as pd
 
 from ..anatomy import domains as parts
 from ..anatomy.domains import Domain
-from ..anatomy.labels import Anatomy
+from ..anatomy.labels import WALL_ATTRIBUTES, Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS
 from ..runtime.errors import InputError
 from ..runtime.text_files import read_table_text
 from . import covariates
 from .covariates import Covariate, Distribution
-from .grammar import NO_DOMAINS, Edit, parse_constraints, parse_edits
+from .grammar import NO_DOMAINS, WALL_QUANTITIES, Edit, parse_constraints, parse_edits
 
 COLUMNS = ("arm", "n", "sex", "condition", "age", "bsa", "seed", "constraints", "edits")
 OPTIONAL_COLUMNS = ("base", "matched")  # and the cohort columns of further covariates
@@ -83,9 +83,14 @@ class Arm:
         """
         named = [name for name, _ in self.constraints] + [edit.structure for edit in self.edits]
         if not self.constraints:
-            edited = (edit.structure.split("/")[0] for edit in self.edits)
+            edited = (name for edit in self.edits for name in edit.changes)
             named += [parts.rest_of(name) for name in edited if parts.is_part(name)]
         return list(dict.fromkeys(filter(parts.is_part, "/".join(named).split("/"))))
+
+    def walls(self) -> set[str]:
+        """Parts whose thickness is constrained or edited."""
+        edited = {edit.structure for edit in self.edits if edit.quantity in WALL_QUANTITIES}
+        return edited | {name for name, given in self.constraints if set(given) & set(WALL_ATTRIBUTES)}
 
     def to_dict(self) -> dict:
         """Plain JSON-able values that describe any one subject of the arm.
