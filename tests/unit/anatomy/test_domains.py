@@ -215,7 +215,7 @@ def test_the_second_axis_points_to_a_structure():
     labels, way = turned(Rotation.identity())
     labels[np.linalg.norm(POINTS - [20.0, 30.0, 10.0], axis=-1) < 5.0] = 3
     anatomy = Anatomy(("body", "mark", "side"), ("body",))
-    keys = {"form": "box", "towards": "mark", "across": "side", "centre": [0.5, 0, 0], "size": [1, 1, 1]}
+    keys = {"form": "box", "towards": "mark", "across": "side", "centre": [0.5, 0, 0], "size": [2, 2, 2]}
     own = domains.read_domains({"d": keys, "e": keys | {"of": "body"}}, anatomy, GRID)
     box = domains.place_on(labels, "body@d", own, anatomy, GRID)
     normals = np.array([normal for normal, _, _ in box.layers])

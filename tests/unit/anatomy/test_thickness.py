@@ -11,7 +11,7 @@ from cardiocohort.anatomy import domains
 from cardiocohort.anatomy.domains import Domain
 from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.anatomy.moments import measure
-from cardiocohort.anatomy.thickness import mean_thickness_mm, measured_in
+from cardiocohort.anatomy.thickness import mean_thickness_mm, measured_in, opposed
 from cardiocohort.diffusion.networks import REFINEMENT
 from wall_distances import mean_by_distances
 
@@ -122,6 +122,18 @@ def test_one_wall_is_measured_over_its_domain_alone():
     whole = mean_thickness_mm(on_cells(wall), on_cells(weights), 4.0)
     assert measured(wall, weights) == pytest.approx(float(whole), rel=1e-12)
     assert measured(wall, np.zeros(GRID.shape)) == 0.0
+
+
+def test_walls_have_opposed_sides_and_solid_bodies_have_not():
+    box = Domain(frame="heart", form="box", centre=[0, 0, 0], size=[60, 60, 40])
+    weights = domains.place(box, domains.HEART, GRID).weights(AXES)
+    rod, ball = np.hypot(X, Y) < 16, np.linalg.norm(POINTS, axis=-1) < 16
+    found = [opposed(body, weights, REFINEMENT) for body in (np.abs(X + Y) < 9, rod, ball)]
+    assert found == pytest.approx([1.0, 1 / 2, 1 / 3], abs=0.02)
+    # as much of a shell as a septum is of the wall about the left ventricle
+    part = Domain(frame="heart", form="box", centre=[30, 0, 0], size=[40, 32, 34])
+    weights = domains.place(part, domains.HEART, GRID).weights(AXES)
+    assert opposed(shell(24.0, 10.0), weights, REFINEMENT) > 0.75
 
 
 def test_rows_with_a_thickness_are_measured_with_one():

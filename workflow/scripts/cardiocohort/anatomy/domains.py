@@ -23,7 +23,7 @@ from ..runtime.errors import InputError
 from ..runtime.keys import from_section, key, schema_of
 from .labels import Anatomy, Grid
 from .moments import THICKNESS, Moments, measure, of_each, to_ellipsoid
-from .thickness import measured_in
+from .thickness import measured_in, opposed
 from .unions import select
 
 AT = "@"
@@ -32,6 +32,7 @@ NEIGHBOUR_CELLS = 2  # of guidance: how far the neighbourhood of a domain reache
 NAME = "^(?!outside_)[a-z][a-z0-9_]{0,63}(?!\\n)$"
 CELL_VOXELS = 2  # edge of a cell of guidance
 SMALLEST_ML = 0.1  # of a structure in a domain: a dozen voxels of 2 mm, below which moments mean little
+OPPOSED = 0.6  # least share of the sides of a wall that face along one line; a rod has half
 LEAST_COSINE = 0.2  # between long axis and the way to `towards`; below, ends cannot be told apart
 NEEDED = {  # keys of a form beside frame and towards
     "half_space": ("axis",),
@@ -411,6 +412,12 @@ def rest_of(name: str) -> str:
     return f"{structure}{AT}{rest}"
 
 
+def place_in_field(names: Collection[str], domains: Mapping[str, Domain], grid: Grid) -> dict[str, str]:
+    """Where the domains of parts lie that need no heart (frame `heart`), as text (`to_text`), by part."""
+    placed = {name: place(domain_named(name, domains), HEART, grid) for name in names}
+    return {name: to_text(replace(p, outside=not is_inside(name))) for name, p in placed.items()}
+
+
 def lies_beyond(name: str, edited: Collection[str]) -> bool:
     """Whether a name is what lies beyond the domain of a part that is edited, of whichever structure."""
     rests = {split(rest_of(part))[1] for part in edited if is_part(part)}
@@ -472,6 +479,17 @@ def place_usual(
         return too_thin(placed)
     held_ml = placed.weights(grid.axes_mm())[depth(structure) <= MARGIN].sum() * grid.voxel_volume_ml
     return "" if held_ml >= SMALLEST_ML else f"it lies outside {structure}"
+
+
+def check_wall(labels: np.ndarray, name: str, weights: np.ndarray, anatomy: Anatomy) -> None:
+    """InputError unless what `structure@domain` is on a label map (X, Y, Z) has two sides that are opposed."""
+    structure = split(name)[0]
+    share = opposed(np.isin(labels, anatomy.labels_of(structure)), weights, CELL_VOXELS)
+    if share < OPPOSED:
+        raise InputError(
+            f"{structure} is no wall there: {share:.0%} of its sides face along one line, and {OPPOSED:.0%} "
+            "is the least; move the domain to where both sides of a wall lie in it"
+        )
 
 
 def weights_of(rows: pd.DataFrame, grid: Grid) -> list[np.ndarray | None]:

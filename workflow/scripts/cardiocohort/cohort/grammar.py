@@ -15,8 +15,8 @@ from ..runtime.errors import InputError
 
 QUANTITIES = ("volume", "centroid_x", "centroid_y", "centroid_z",
               "scale", "elongation", "rotation_x", "rotation_y", "rotation_z")  # fmt: skip
-ROTATIONS = ("rotation_x", "rotation_y", "rotation_z")
-RELATION_QUANTITIES = ("volume_ratio", "distance", *ROTATIONS)
+TILTS = ("tilt_x", "tilt_y", "tilt_z")
+RELATION_QUANTITIES = ("volume_ratio", "distance", *TILTS)
 SLAB_QUANTITIES = ("area",)  # of a slab of a structure
 WALL_QUANTITIES = ("thickness",)  # of a wall in a domain
 MUSCLE = "myocardium"  # the structure that has a mass
@@ -48,10 +48,10 @@ class Edit:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """What it changes: a, and of a surface that is turned between two parts a and b, both."""
+        """What it changes: a, and of a surface that is tilted between two parts a and b, both."""
         first, *second = self.structure.split("/")
-        turned = self.quantity in ROTATIONS and second and parts.is_part(second[0])
-        return (first, *second) if turned else (first,)
+        tilted = self.quantity in TILTS and parts.is_part(second[0])
+        return (first, *second) if tilted else (first,)
 
 
 def parse_constraints(
@@ -246,7 +246,7 @@ def _rotation_operation(text: str, clause: str) -> tuple[str, float]:
     if not abs(value) <= MAX_ANGLE_DEG:
         raise InputError(
             f"{clause!r} does not give a rotation; allowed: an angle '+10 deg' or '-10 deg' about the axis "
-            f"through the structure's centroid (of a relation a/b that of b), at most {MAX_ANGLE_DEG:g} deg"
+            f"through the structure's centroid, of a tilt towards the axis, at most {MAX_ANGLE_DEG:g} deg"
         )
     return "add", value
 
@@ -288,6 +288,7 @@ _OPERATIONS = {
     "area": _factor_operation,
     "elongation": _factor_operation,
     **dict.fromkeys(("rotation_x", "rotation_y", "rotation_z"), _rotation_operation),
+    **dict.fromkeys(TILTS, _rotation_operation),
     "volume_ratio": _ratio_operation,
     "distance": _length_operation,
     "thickness": _length_operation,

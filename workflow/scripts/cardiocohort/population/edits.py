@@ -8,23 +8,20 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..anatomy.moments import VECTOR_ENTRIES, Moments, of_each
-from ..cohort.grammar import ROTATIONS, Edit
+from ..cohort.grammar import TILTS, Edit
 from ..runtime.errors import InputError
 
 ENTRY_OF = {"volume": "log_volume", "centroid_x": "x", "centroid_y": "y", "centroid_z": "z"}
 ENTRIES = len(VECTOR_ENTRIES)
 
+# the attribute that has to be constrained for anatomies to follow an edit of the quantity
 STEERED_BY = {
     "volume": "size", "area": "size", "thickness": "thickness",
     "centroid_x": "position", "centroid_y": "position", "centroid_z": "position",
     "scale": "scale", "elongation": "aspect", "volume_ratio": "volume_ratio", "distance": "distance",
     "rotation_x": "orientation", "rotation_y": "orientation", "rotation_z": "orientation",
+    "tilt_x": "direction", "tilt_y": "direction", "tilt_z": "direction",
 }  # fmt: skip
-
-
-def steered_by(edit: Edit) -> str:
-    """The attribute that has to be constrained for anatomies to follow an edit."""
-    return "direction" if "/" in edit.structure and edit.quantity in ROTATIONS else STEERED_BY[edit.quantity]
 
 
 def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...]) -> Moments:
@@ -34,9 +31,8 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
     keeps its form. `scale` multiplies tr S and leaves volume and S^n; `elongation` multiplies the long
     semi-axis over the geometric mean of the others at the same tr S; `rotation` turns S about the centroid.
     The area of a slab is its volume over its thickness, so both change by the same factor; so do thickness
-    and volume of a wall, whose sides keep their area. A part that the
-    heart does not have (NaN) stays so. A relation `a/b` changes a: its volume, or its place along the line
-    from b's centroid, which a rotation turns about b's centroid.
+    and volume of a wall, whose sides keep their area. A part that the heart does not have (NaN) stays so. A
+    relation `a/b` changes a: its volume, or its place along the line from b's centroid, which `tilt` turns.
     """
     moments = of_each(np.array, moments)
     volume, centroid, covariance = moments.volume_ml, moments.centroid_mm, moments.covariance_mm2
@@ -63,20 +59,28 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
             length = np.linalg.norm(offset)
             new = _above_zero(_changed(length, edit), length, edit)
             centroid[k] = centroid[other] + offset * (new / length)
-        elif second:  # a rotation of the way from b to a
-            centroid[k] = centroid[other] + _turn(edit) @ (centroid[k] - centroid[other])
+        elif kind in TILTS:
+            centroid[k] = centroid[other] + _tilted(centroid[k] - centroid[other], edit)
         elif kind == "scale":
             covariance[k] *= edit.value
         elif kind == "elongation":
             covariance[k] = _elongated(covariance[k], edit.value)
         else:
-            turn = _turn(edit)
+            turn = Rotation.from_euler(edit.quantity[-1], edit.value, degrees=True).as_matrix()
             covariance[k] = turn @ covariance[k] @ turn.T
     return moments
 
 
-def _turn(edit: Edit) -> np.ndarray:
-    return Rotation.from_euler(edit.quantity[-1], edit.value, degrees=True).as_matrix()
+def _tilted(way: np.ndarray, edit: Edit) -> np.ndarray:
+    """A way (3,) turned towards the axis x, y or z of the heart frame by the angle of the edit."""
+    length, axis = np.linalg.norm(way), np.eye(3)["xyz".index(edit.quantity[-1])]
+    across = axis - (axis @ way) * way / length**2
+    if not np.linalg.norm(across) > 1e-3:
+        raise InputError(
+            f"edit {edit.structure}.{edit.quantity}: the way between the two lies along this axis already"
+        )
+    angle = np.radians(edit.value)
+    return np.cos(angle) * way + np.sin(angle) * length * across / np.linalg.norm(across)
 
 
 def _changed(value: float, edit: Edit) -> float:

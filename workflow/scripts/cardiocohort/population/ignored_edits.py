@@ -2,7 +2,7 @@
 
 from ..cohort.grammar import Edit
 from ..cohort.table import Arm
-from .edits import steered_by
+from .edits import STEERED_BY
 
 
 def idle(arm: Arm) -> list[str]:
@@ -18,7 +18,7 @@ def idle(arm: Arm) -> list[str]:
         for attribute in attributes
     }
     return [
-        f"{edit.structure}.{edit.quantity} is edited, but {edit.structure}'s {steered_by(edit)} is "
+        f"{edit.structure}.{edit.quantity} is edited, but {edit.structure}'s {STEERED_BY[edit.quantity]} is "
         "not constrained, so its anatomies will not follow the edit"
         for edit in arm.edits
         if (not edit.operation.startswith("set") or arm.base) and not steered & _steering(edit)
@@ -27,7 +27,7 @@ def idle(arm: Arm) -> list[str]:
 
 def _steering(edit: Edit) -> set[tuple[str, str]]:
     """(structure or relation, attribute) pairs of which one, constrained, lets anatomies follow the edit."""
-    attribute = steered_by(edit)
+    attribute = STEERED_BY[edit.quantity]
     pairs = {(edit.structure, attribute)}
     if attribute in ("orientation", "aspect"):
         pairs.add((edit.structure, "shape"))

@@ -15,7 +15,7 @@ from ..anatomy import domains as parts
 from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, WALL_ATTRIBUTES, Anatomy, Grid
 from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns, of_each, to_columns
 from ..cohort.covariates import AREA, Person
-from ..cohort.grammar import ROTATIONS, Edit, for_person
+from ..cohort.grammar import TILTS, Edit, for_person
 from ..cohort.stage_tables import DOMAIN, covariate_columns
 from ..cohort.table import Arm, subject_name
 from ..runtime.errors import InputError
@@ -41,14 +41,14 @@ def default_constraints(edits: tuple[Edit, ...], names: tuple[str, ...]):
     """`Arm.constraints` of siblings that state none.
 
     Where a part `a@domain` is edited, the rest of a is held, and a as a whole is free. Where the way from b
-    to a is turned, its direction is kept, and the sizes of both.
+    to a is tilted, its direction is kept, and the sizes of both.
     """
     edited: dict[str, set[str]] = {}
-    turned = [edit.structure for edit in edits if "/" in edit.structure and edit.quantity in ROTATIONS]
+    tilted = [edit.structure for edit in edits if edit.quantity in TILTS]
     for edit in edits:
         for name in edit.changes:
             kept = edited.setdefault(name, set())
-            kept |= {"size"} if edit.structure in turned else set(KEPT[edit.quantity])
+            kept |= {"size"} if edit.quantity in TILTS else set(KEPT[edit.quantity])
     for kept in edited.values():
         if "shape" in kept:
             kept -= {"orientation", "aspect"}
@@ -58,7 +58,7 @@ def default_constraints(edits: tuple[Edit, ...], names: tuple[str, ...]):
     held = [name for name in names if not parts.is_part(name) and name not in free]
     held += [place for name in local for place in (name, parts.rest_of(name))]
     of_structures = ((name, tuple(a for a in order if a in edited.get(name, ATTRIBUTES))) for name in held)
-    return (*of_structures, *((name, ("direction",)) for name in dict.fromkeys(turned)))
+    return (*of_structures, *((name, ("direction",)) for name in dict.fromkeys(tilted)))
 
 
 def with_parts(
@@ -78,11 +78,8 @@ def with_parts(
             placed = parts.place_on(labels, name, arm.domains, anatomy, grid)
             weight = placed.weights(grid.axes_mm())
             own = parts.measure_parts(labels, [name], [weight], anatomy, grid, arm.walls())
-            if name in arm.walls() and not own.thickness_mm[0] ** 3 < 1000.0 * own.volume_ml[0]:
-                raise InputError(
-                    f"{parts.split(name)[0]} is no wall there: it is thicker than it is wide; widen the "
-                    "domain so that both sides of a wall lie in it"
-                )
+            if name in arm.walls():
+                parts.check_wall(labels, name, weight, anatomy)
             found.append(own)
             texts[name] = parts.to_text(placed)
         except InputError as error:
