@@ -259,9 +259,8 @@ def test_a_wall_is_thickened_and_nothing_else_is_asked_of_it():
     }
     before = targets_of(arm("wall@front.thickness: x1"), heart()).set_index("structure")
     had = before["thickness_mm"]["wall@front"]
-    assert had == pytest.approx(
-        16.0, rel=0.15
-    )  # of the shell that `heart` is, cut obliquely, in cells of 8 mm
+    # of the shell that `heart` is, which the box cuts obliquely, in cells of 8 mm
+    assert had == pytest.approx(16.0, rel=0.15)
     assert rows["thickness_mm"].isna().tolist() == [True, True, False, True]
     assert rows["thickness_mm"]["wall@front"] == 18.0
     volume = rows["volume_ml"] / before["volume_ml"]

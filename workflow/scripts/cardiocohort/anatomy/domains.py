@@ -482,13 +482,13 @@ def place_usual(
 
 
 def check_wall(labels: np.ndarray, name: str, weights: np.ndarray, anatomy: Anatomy) -> None:
-    """InputError unless what `structure@domain` is on a label map (X, Y, Z) has two sides that are opposed."""
+    """InputError unless what `structure@domain` is on a label map (X, Y, Z) has two opposed sides."""
     structure = split(name)[0]
     share = opposed(np.isin(labels, anatomy.labels_of(structure)), weights, CELL_VOXELS)
     if share < OPPOSED:
         raise InputError(
-            f"{structure} is no wall there: {share:.0%} of its sides face along one line, and {OPPOSED:.0%} "
-            "is the least; move the domain to where both sides of a wall lie in it"
+            f"{structure} is no wall there: {share:.0%} of its sides face along one line, the least is "
+            f"{OPPOSED:.0%}; move the domain to where both sides of a wall lie in it"
         )
 
 

@@ -35,7 +35,8 @@ def check_parts(arms: Iterable[dict], cohort_table: str | Path, path: str | Path
     frame = pd.DataFrame({"arm": [], "structure": [], "subject": []}, dtype=str)
     if path:
         frame = tables.read_table(path, {"arm": "str", "structure": "str"})
-        frame["subject"] = frame["subject"].fillna("") if "subject" in frame.columns else ""
+        subject = frame["subject"] if "subject" in frame.columns else pd.Series("", frame.index)
+        frame["subject"] = subject.astype(object).fillna("")
     for name, arm in read.items():
         own = frame[frame["arm"] == name]
         local = own["structure"].map(is_part).astype(bool)
