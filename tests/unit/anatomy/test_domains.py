@@ -188,7 +188,7 @@ def test_the_frame_of_a_contact_is_that_of_its_plane(way, offset):
     way = unit(*way)
     labels = halves(way, offset)
     frame = domains.contact_frame(labels == 1, labels == 2, GRID)
-    assert frame.axes[0] @ way > np.cos(np.radians(1.0))
+    assert frame.axes[0] @ way > np.cos(np.radians(3.0))  # the rim of the disc has steps of voxels
     np.testing.assert_allclose(frame.axes @ frame.axes.T, np.eye(3), atol=1e-12)
     assert frame.origin == pytest.approx(offset * way, abs=1.2)
     assert frame.unit_mm == 1.0
@@ -199,7 +199,8 @@ def test_the_frame_of_a_contact_is_that_of_its_plane(way, offset):
         )[0].centroid_mm
         for name in ("body@valve", "mark@valve")
     )
-    assert unit(*(mark - body)) @ way > np.cos(np.radians(2.0))
+    # half a voxel, 1 mm, over the 10 mm between the two is 5 degrees
+    assert unit(*(mark - body)) @ way > np.cos(np.radians(5.0))
     assert np.linalg.norm(mark - body) == pytest.approx(2 * 3 / 8 * 14, abs=1.0)
 
 
