@@ -541,6 +541,9 @@ if WITH_COHORT:
                 target_arms.refuse_other_arms(
                     TARGETS_TABLE, plan.arms_without_base(BATCHES)
                 )
+            target_arms.check_parts(
+                plan.arms_of(BATCHES).values(), located("cohort_table"), TARGETS_TABLE
+            )
         if workflow.is_main_process:
             subjects_have = subject_columns.columns(
                 ANATOMY.structures,

@@ -14,6 +14,7 @@ import pandas as pd
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.anatomy.domains import place_in_field
 from cardiocohort.cohort import covariates, stage_tables
 from cardiocohort.cohort.table import Arm, subject_name
 from cardiocohort.label_maps.reading import open_convention
@@ -64,7 +65,8 @@ def main(snakemake):
         bases, places = siblings.with_parts_of_all(arm, bases, labels_of, anatomy, grid)
         targets = siblings.sibling_targets(arm, indices, p.seed, bases, population, places)
     elif arm.name in set((table := _targets_table(inputs, anatomy, usual))["arm"]):
-        targets = explicit_targets(arm, indices, p.seed, table, population)
+        places = place_in_field(arm.parts(), arm.domains, grid)
+        targets = explicit_targets(arm, indices, p.seed, table, population, places)
     else:
         targets = drawn_targets(arm, indices, p.seed, population, p.truncation)
     for warning in warnings_of(arm, targets, population, grid):

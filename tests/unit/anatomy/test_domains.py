@@ -172,6 +172,62 @@ def test_shares_of_the_length_turn_with_the_structure(seed):
     assert frame.unit_mm == pytest.approx(64, abs=4.5)
 
 
+def halves(way: np.ndarray, offset_mm: float = 0.0) -> np.ndarray:
+    """A ball in two halves, body and mark, that share a disc across `way`; the mark lies along it."""
+    along = POINTS @ way - offset_mm
+    return np.where(np.linalg.norm(POINTS, axis=-1) < 30.0, np.where(along < 0, 1, 2), 0).astype(np.uint8)
+
+
+VALVE = {"form": "sphere", "frame": "contact", "of": "body", "towards": "mark", "centre": [0, 0, 0]}
+
+
+@settings(max_examples=8, deadline=None)
+@given(DIRECTION, st.floats(-10, 10))
+def test_the_frame_of_a_contact_is_that_of_its_plane(way, offset):
+    """Its normal points to `towards`; the way between the two parts of a ball about it is that normal."""
+    way = unit(*way)
+    labels = halves(way, offset)
+    frame = domains.contact_frame(labels == 1, labels == 2, GRID)
+    assert frame.axes[0] @ way > np.cos(np.radians(3.0))  # the rim of the disc has steps of voxels
+    np.testing.assert_allclose(frame.axes @ frame.axes.T, np.eye(3), atol=1e-12)
+    assert frame.origin == pytest.approx(offset * way, abs=1.2)
+    assert frame.unit_mm == 1.0
+    own = domains.read_domains({"valve": VALVE | {"radius": 14}}, ANATOMY, GRID)
+    body, mark = (
+        domains.measure_parts(
+            labels, [name], [domains.place_on(labels, name, own, ANATOMY, GRID).weights(AXES)], ANATOMY, GRID
+        )[0].centroid_mm
+        for name in ("body@valve", "mark@valve")
+    )
+    # half a voxel, 1 mm, over the 10 mm between the two is 5 degrees
+    assert unit(*(mark - body)) @ way > np.cos(np.radians(5.0))
+    assert np.linalg.norm(mark - body) == pytest.approx(2 * 3 / 8 * 14, abs=1.0)
+
+
+def test_a_contact_that_has_no_normal():
+    with pytest.raises(InputError, match="do not touch"):
+        domains.contact_frame(X < -10, X > 10, GRID)
+    ball = BALL > 0
+    with pytest.raises(InputError, match="closes around the other"):
+        domains.contact_frame(ball, ~ball, GRID)
+
+
+def test_the_second_axis_points_to_a_structure():
+    labels, way = turned(Rotation.identity())
+    labels[np.linalg.norm(POINTS - [20.0, 30.0, 10.0], axis=-1) < 5.0] = 3
+    anatomy = Anatomy(("body", "mark", "side"), ("body",))
+    keys = {"form": "box", "towards": "mark", "across": "side", "centre": [0.5, 0, 0], "size": [2, 2, 2]}
+    own = domains.read_domains({"d": keys, "e": keys | {"of": "body"}}, anatomy, GRID)
+    box = domains.place_on(labels, "body@d", own, anatomy, GRID)
+    normals = np.array([normal for normal, _, _ in box.layers])
+    np.testing.assert_allclose(normals[0], way, atol=0.02)
+    np.testing.assert_allclose(normals[1], unit(20, 30, 0), atol=0.02)
+    # parts of several structures in one place
+    assert domains.place_on(labels, "side@e", own, anatomy, GRID) == box
+    with pytest.raises(InputError, match="'across' lies along its first axis"):
+        domains.own_frame(labels == 1, 40.0 * way, GRID, 50.0 * way)
+
+
 def test_rows_are_measured_in_their_domains():
     labels, _ = turned(Rotation.identity())
     own = {"third": Domain(form="half_space", towards="mark", high=1 / 3)}
@@ -201,7 +257,11 @@ OWN = {"towards": "mark"}
         (OWN | {"form": "half_space", "high": -0.1}, "outside its structure"),
         (OWN | {"form": "half_space", "low": 0.2, "high": 0.5}, "either 'low' or 'high'"),
         ({"form": "slab", "low": 0.2, "high": 0.5}, r"\.towards': in the frame 'structure'"),
-        (MM | OWN | {"low": 0, "high": 9}, r"\.towards': .* in the frame 'heart' it is left out"),
+        (MM | OWN | {"low": 0, "high": 9}, r"\.towards': in the frame 'heart' it is left out"),
+        (MM | {"of": "body", "low": 0, "high": 9}, r"\.of': in the frame 'heart' it is left out"),
+        (OWN | {"across": "nose", "low": 0, "high": 1}, r"\.across': the anatomy has no 'nose'"),
+        (VALVE | {"radius": 1.5}, "3.0 mm thick, thinner than a cell"),
+        ({"frame": "contact", "form": "slab", "low": 0, "high": 9}, r"\.towards': in the frame 'contact'"),
         (
             {"towards": "heart", "low": 0, "high": 1},
             r"\.towards': the anatomy has no 'heart'; it has",

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiocohort.anatomy import domains, moments
+from cardiocohort.anatomy import attributes, domains, moments
 from cardiocohort.anatomy.domains import Domain
-from cardiocohort.cohort import people
+from cardiocohort.cohort import people, target_arms
 from cardiocohort.cohort.covariates import known
 from cardiocohort.cohort.grammar import canonical_name, parse_constraints, parse_edits
 from cardiocohort.cohort.table import Arm, read_cohort
@@ -18,7 +18,7 @@ from cardiocohort.generation import constraints, guidance
 from cardiocohort.generation.judging import Sampler, judge
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.generation.siblings import free_cells
-from cardiocohort.population import siblings
+from cardiocohort.population import explicit, siblings
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.topology import Rules
 from heart_anatomy import HEART, HEART_GRID, RESOURCES
@@ -28,6 +28,7 @@ TINY = {
     "low": Domain(form="half_space", frame="heart", axis=[1, 0, 0], high=0.0),
     "slab": Domain(form="slab", frame="heart", axis=[0, 0, 1], low=-8.0, high=0.0),
     "side": Domain(form="half_space", frame="heart", axis=[1, 0, 0], high=-8.0),
+    "front": Domain(form="box", frame="heart", centre=[8, 28, 0], size=[32, 40, 32]),
     "far": Domain(form="sphere", frame="heart", centre=[-50, -50, -50], radius=6.0),
 }
 REAL = {
@@ -90,11 +91,27 @@ def test_parts_are_read_wherever_a_structure_is():
         ("aorta.volume: x2; aorta@apex.volume: x2", "aorta and aorta@apex are edited together"),
         ("aorta@junction.area: x2; aorta@apex.volume: x2", "edited together, and one changes the other"),
         ("aorta@apex/aorta.distance: +5 mm", "unknown structure"),
+        ("myocardium.thickness: x2", "unknown quantity 'thickness'.*only a wall in a domain has a thickness"),
+        ("myocardium@outside_apex.thickness: x2", "only a wall in a domain has a thickness"),
+        ("myocardium@apex.thickness: 18", "does not give a length; allowed: '= 40 mm'"),
+        (
+            "left_atrium@apex/left_ventricle@apex.tilt_x: +9 deg; left_ventricle.volume: x2",
+            "left_ventricle@apex and left_ventricle are edited together",
+        ),
     ],
 )
 def test_an_edit_of_a_part_that_cannot_be(edits, message):
     with pytest.raises(InputError, match=message):
         parse_edits(edits, HEART, REAL)
+
+
+@pytest.mark.parametrize("name", ["myocardium", "myocardium@outside_apex", "aorta@apex/left_atrium"])
+def test_only_a_wall_in_a_domain_has_a_thickness(name):
+    assert parse_constraints("myocardium@apex: thickness", HEART, REAL) == (
+        ("myocardium@apex", ("thickness",)),
+    )
+    with pytest.raises(InputError, match=r"unknown attribute.* 'thickness'.*only a wall in a domain"):
+        parse_constraints(f"{name}: thickness", HEART, REAL)
 
 
 def read(tmp_path, *rows: str, own=REAL):
@@ -118,6 +135,55 @@ def test_parts_need_a_base_that_they_are_measured_on(tmp_path, column, cell):
         read(tmp_path, f"a\t2{chr(9) * 6}{cell}")
 
 
+ROOT = {"root": Domain(form="sphere", frame="heart", centre=[-10, 20, 20], radius=20)}
+
+
+def test_parts_in_the_heart_frame_need_targets_of_their_own(tmp_path):
+    """Not of another arm or subject; and no row may be of a part that nobody names."""
+    cell = "aorta@root: size position; aorta@root/left_ventricle: distance"
+    arms = [a.to_dict() for a in read(tmp_path, "a\t2" + "\t" * 6 + cell + "\t\t", "b\t2", own=ROOT)]
+    path = tmp_path / "targets.tsv"
+
+    def check(*rows):
+        path.write_text("\n".join(["arm\tsubject\tstructure", *rows]) + "\n")
+        target_arms.check_parts(arms, "trial.tsv", path)
+
+    check("a\t\taorta", "a\t\taorta@root", "b\t\taorta")
+    with pytest.raises(InputError, match=r"trial\.tsv, arm 'a': aorta@root has no row in the targets table"):
+        check("b\t\taorta")
+    with pytest.raises(InputError, match=r"aorta@root has no row .* for subject 'a-00001'"):
+        check("a\t\taorta@root", "a\ta-00001\taorta")
+    with pytest.raises(InputError, match=r"row 3, column 'structure': .*'b' names .*: none"):
+        check("a\t\taorta@root", "b\t\taorta@root")
+    with pytest.raises(InputError, match="write its moments there, write a base"):
+        target_arms.check_parts(arms, "trial.tsv", None)
+    with pytest.raises(InputError, match=r"of a thickness a base alone"):
+        read(tmp_path, "a\t2" + "\t" * 6 + "aorta@root: thickness\t\t", own=ROOT)
+
+
+def test_explicit_targets_of_a_part_have_its_domain(tmp_path):
+    """And the whole follows an edit of its part."""
+    cell = "cavity@low: size position\tcavity@low.volume: x0.5\t"
+    header = HEADER.removesuffix("\tbase")
+    (tmp_path / "trial.tsv").write_text(f"{header}\na\t2" + "\t" * 6 + cell.removesuffix("\t") + "\n")
+    (own,) = read_cohort(tmp_path / "trial.tsv", ANATOMY, domains=TINY)
+    weights = domains.place(TINY["low"], domains.HEART, GRID).weights(GRID.axes_mm())
+    names = ["wall", "cavity", "cavity@low"]
+    found = domains.measure_parts(heart(), names, [None, None, weights], ANATOMY, GRID)
+    table = pd.DataFrame({"arm": "a", "structure": names} | moments.to_columns(found))
+    table.to_csv(tmp_path / "targets.tsv", sep="\t", index=False)
+    places = domains.place_in_field(own.parts(), own.domains, GRID)
+    read_again = explicit.read_targets(tmp_path / "targets.tsv", ANATOMY)
+    rows = explicit.explicit_targets(own, range(2), 0, read_again, None, places)
+    one = rows[rows["subject"] == "a-00001"].set_index("structure")
+    assert one["constrained"].to_dict() == {"wall": "", "cavity": "", "cavity@low": "size,position"}
+    (placed,) = (weight for weight in domains.weights_of(one.reset_index(), GRID) if weight is not None)
+    np.testing.assert_array_equal(placed, weights)
+    assert one["volume_ml"]["cavity@low"] == pytest.approx(found.volume_ml[2] / 2)
+    assert one["volume_ml"]["cavity"] == pytest.approx(found.volume_ml[1] - found.volume_ml[2] / 2)
+    assert constraints.impossible(one.reset_index(), GRID) is None
+
+
 @pytest.mark.parametrize(
     ("domain", "message"),
     [
@@ -133,6 +199,13 @@ def test_a_part_without_a_place_in_the_median_heart_ends_the_dry_run(tmp_path, d
         people.check_trial(
             arms, "trial.tsv", reference, RESOURCES / "anatomies/heart/topology.tsv", known(), HEART_GRID
         )
+
+
+def test_a_wall_thinner_than_a_cell_ends_the_dry_run(tmp_path):
+    arms = read(tmp_path, "a\t2", "b\t2" + "\t" * 7 + "myocardium@apex.thickness: = 3 mm\ta")
+    reference = RESOURCES / "priors/small/reference_moments.parquet"
+    with pytest.raises(InputError, match=r"'edits': myocardium@apex\.thickness is 3 mm.* at least 4 mm"):
+        people.check_parts(arms, "trial.tsv", reference, HEART_GRID)
 
 
 # ---- targets
@@ -173,6 +246,75 @@ def test_a_sibling_keeps_the_rest_of_an_edited_structure():
     assert (rows["domain"] != "").tolist() == [False, False, True, True]
     volume = targets_of(arm("cavity@slab.volume: x1.3"), heart()).set_index("structure")
     assert volume["constrained"]["cavity@slab"] == "size"
+
+
+def test_a_wall_is_thickened_and_nothing_else_is_asked_of_it():
+    own = arm("wall@front.thickness: = 18 mm")
+    rows = targets_of(own, heart()).set_index("structure")
+    assert rows["constrained"].to_dict() == {
+        "wall": "",
+        "cavity": "size,position,shape",
+        "wall@front": "thickness",
+        "wall@outside_front": "size,position,shape",
+    }
+    before = targets_of(arm("wall@front.thickness: x1"), heart()).set_index("structure")
+    had = before["thickness_mm"]["wall@front"]
+    # of the shell that `heart` is, which the box cuts obliquely, in cells of 8 mm
+    assert had == pytest.approx(16.0, rel=0.15)
+    assert rows["thickness_mm"].isna().tolist() == [True, True, False, True]
+    assert rows["thickness_mm"]["wall@front"] == 18.0
+    volume = rows["volume_ml"] / before["volume_ml"]
+    assert volume["wall@front"] == pytest.approx(18.0 / had)
+    gain = (rows["volume_ml"] - before["volume_ml"])[["wall", "wall@front"]]
+    assert gain["wall"] == pytest.approx(gain["wall@front"])
+    assert "thickness_mm" not in targets_of(arm("wall@front.volume: x1.1"), heart())
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        ("wall@front.thickness: = 6 mm", "6.0 mm thick, a cell is 8 mm"),
+        ("cavity@slab.thickness: x1.5", "cavity is no wall there: "),
+    ],
+)
+def test_a_thickness_that_cannot_be_measured(edit, reason):
+    ending = constraints.impossible(targets_of(arm(edit), heart()), GRID)
+    assert reason in ending.detail
+
+
+def test_a_surface_between_two_parts_is_tilted():
+    """Its normal is the way between them: the direction is kept, and both sizes, and what lies beyond."""
+    edit = "cavity@low/wall@low.tilt_y: +30 deg"
+    rows = targets_of(arm(edit), heart()).set_index("structure")
+    assert rows["constrained"].to_dict() == {
+        "wall": "",
+        "cavity": "",
+        "cavity@low": "size,direction/wall@low",
+        "wall@low": "size",
+        "cavity@outside_low": "size,position,shape",
+        "wall@outside_low": "size,position,shape",
+    }
+    before = targets_of(arm(edit.replace("30", "0")), heart()).set_index("structure")
+    was, now = (
+        attributes.direction(*(moments.from_columns(table.loc[[n]])[0] for n in ("cavity@low", "wall@low")))
+        for table in (before, rows)
+    )
+    assert np.degrees(np.arccos(was @ now)) == pytest.approx(30.0, abs=1e-3)
+    assert now[1] > was[1]
+    assert np.linalg.det([was, now, [0, 1, 0]]) == pytest.approx(
+        0.0, abs=1e-9
+    )  # in the plane of way and axis
+    with pytest.raises(InputError, match="lies along this axis already"):
+        targets_of(arm("cavity@low/wall@low.tilt_x: +5 deg"), heart())
+
+
+def test_neighbours_that_give_way_are_held_beyond_the_domain():
+    held = "wall@front: thickness; wall@outside_front, cavity@outside_front: all"
+    rows = targets_of(arm("wall@front.thickness: x1.2", held), heart())
+    names = list(rows["structure"])
+    assert names == ["wall", "cavity", "wall@front", "wall@outside_front", "cavity@outside_front"]
+    beyond = [domains.lies_beyond(name, ["wall@front"]) for name in names]
+    assert beyond == [False, False, False, True, True]
 
 
 def test_targets_without_parts_are_as_they_were():
@@ -236,6 +378,25 @@ def test_loop_and_verdict_measure_the_same_part(tiny):
             loop[c.measured[0]].centroid_mm, c.wanted[0].centroid_mm, rtol=0.0, atol=0.01
         )
     assert {c.attribute: c.weight for c in own} == dict.fromkeys(("size", "position", "shape"), 10.0)
+
+
+def test_loop_and_verdict_measure_the_same_thickness(tiny):
+    bundle, prior = tiny
+    labels = heart()
+    rows = targets_of(arm("wall@front.thickness: x1.25"), labels)
+    found = judge(Sampler(bundle, prior, Rules((), ()), GuidanceSettings()), rows, labels)
+    spread = constraints.spread_of(bundle, prior.anatomy, "thickness", ("wall@front",))
+    assert spread == constraints.spread_of(bundle, prior.anatomy, "size", ("wall",))
+    assert found.residuals["wall@front.thickness"] == pytest.approx(np.log(1.25) / spread, rel=1e-6)
+
+    made = constraints.make_constraints([rows], prior, bundle, ("wall@front",))
+    occupancy = torch.nn.functional.one_hot(torch.tensor(labels).long(), 3).permute(3, 0, 1, 2)[None].float()
+    cells = torch.nn.functional.avg_pool3d(occupancy, 2)
+    axes = tuple(torch.tensor(a, dtype=torch.float32) for a in GRID.axes_mm(2))
+    (own,) = [c for c in made if c.attribute == "thickness"]
+    loop = guidance._measured(cells, axes, 2, made)[own.measured[0]].thickness_mm
+    assert float(loop) == pytest.approx(float(found.achieved.thickness_mm[2]), rel=1e-4)
+    assert float(loop) * 1.25 == pytest.approx(float(own.wanted[0].thickness_mm), rel=1e-4)
 
 
 def test_the_gradient_of_a_part_stays_in_its_domain(tiny):

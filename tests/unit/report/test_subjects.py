@@ -32,7 +32,7 @@ from workflow_runs import make_bundle
 HEALTHY, DILATED = report_cohort.ARMS
 BATCHES = [f"{arm}-0000" for arm in report_cohort.ARMS]
 SLAB = Domain(form="slab", frame="heart", axis=[0, 0, 1], low=0, high=20)
-CONSTRAINTS = (("aorta/left_ventricle", ("direction",)), ("aorta@slab", ("size",)))
+CONSTRAINTS = (("aorta/left_ventricle", ("direction",)), ("aorta@slab", ("size", "thickness")))
 ARMS = [
     Arm(HEALTHY, 4, {}, None, (), ()).to_dict(),
     Arm(DILATED, 4, {}, None, CONSTRAINTS, (), HEALTHY, {"slab": SLAB}).to_dict(),
@@ -45,7 +45,7 @@ def add_slab(path: str) -> None:
     rows = frame[frame["structure"] == "aorta"].assign(structure="aorta@slab")
     rows["volume_ml"] /= 2.0
     place = to_text(domains.place(SLAB, domains.HEART, HEART_GRID))
-    whole, part = frame.assign(domain=""), rows.assign(domain=place)
+    whole, part = frame.assign(domain=""), rows.assign(domain=place, thickness_mm=8.0)
     pd.concat([whole, part], ignore_index=True).to_parquet(path)
 
 
@@ -206,12 +206,13 @@ def test_clusters_follow_bases_matches_files_and_explicit_targets():
     }  # fmt: skip
 
 
-def test_parts_of_structures_have_columns_and_slabs_an_area(frame):
+def test_parts_of_structures_have_columns_slabs_an_area_and_walls_a_thickness(frame):
     row = frame.loc[f"{DILATED}-00000"]
     assert row["aorta_at_slab_volume_ml"] == pytest.approx(row["aorta_volume_ml"] / 2)
     assert row["aorta_at_slab_target_volume_ml"] == pytest.approx(row["aorta_target_volume_ml"] / 2)
     assert row["aorta_at_slab_volume_error_percent"] == pytest.approx(10.0)
     assert row["aorta_at_slab_centroid_error_mm"] == pytest.approx(3.0)
+    assert row["aorta_at_slab_thickness_mm"] == row["aorta_at_slab_target_thickness_mm"] == 8.0
     assert row["aorta_at_slab_area_mm2"] == pytest.approx(1000 * row["aorta_at_slab_volume_ml"] / 20)
     other = frame.loc[f"{HEALTHY}-00000"]  # of an arm that does not name it
     assert other[[name for name in frame if "_at_slab_" in name]].isna().all()

@@ -698,6 +698,16 @@ def test_relations_and_partial_attributes_have_their_units():
     assert "size" not in table.index
 
 
+def test_a_thickness_is_compared_in_mm():
+    wanted = pd.DataFrame(
+        [_rows("myocardium@front", 20.0) | {"constrained": "thickness", "thickness_mm": 18.0}]
+    )
+    found = pd.DataFrame([_rows("myocardium@front", 19.0) | {"thickness_mm": 17.5}])
+    (row,) = further_attributes(wanted, found).to_dict("records")
+    assert (row["attribute"], row["target"], row["achieved"], row["unit"]) == ("thickness", 18.0, 17.5, "mm")
+    assert row["error_median"] == pytest.approx(0.5)
+
+
 def test_the_table_of_constrained_structures_omits_the_free_ones():
     rows = agreement(
         pd.DataFrame([_rows("aorta", 50.0) | {"constrained": "position"}]),

@@ -3,6 +3,7 @@
 Written on the array API, so that guidance (torch) and measurement (numpy) run the same lines. The
 definitions are those of `moments`: size is V, position C, shape S^n = S / tr S (Kadry et al.,
 CardioComposer, ICLR 2026); scale is tr S, aspect the eigenvalues of S^n, orientation its eigenvectors.
+Thickness is the mean thickness of a wall in a domain (`thickness`).
 A relation `a/b` is of a to b: V_a / V_b, |C_a - C_b|, and the unit vector from C_b to C_a.
 """
 
@@ -13,6 +14,7 @@ from .moments import Array, Moments
 
 SMALLEST_SCALE_MM2 = 1e-6  # keeps S / tr S, and its gradient, finite for a structure that has vanished
 SMALLEST_VOLUME_ML = 1e-3
+SMALLEST_THICKNESS_MM = 1e-3
 PAIRS = ((0, 1), (0, 2), (1, 2))
 SEPARATE = 1.5  # ratio of eigenvalues from which principal axes have directions to speak of
 
@@ -21,7 +23,8 @@ def differences(attribute: str, achieved: tuple[Moments, ...], target: tuple[Mom
     """Achieved minus target of one attribute, (..., m); zero where, and only where, it is met.
 
     `achieved` and `target` hold one structure's moments (...), or two's for a relation. Volumes, their
-    ratios and scales differ by logarithm, positions and distances in mm, the others by numbers without unit.
+    ratios, scales and thicknesses differ by logarithm, positions and distances in mm, the others by numbers
+    without unit.
     """
     return _DIFFERENCES[attribute](*achieved, *target)
 
@@ -77,6 +80,11 @@ def _log_scale(m: Moments) -> Array:
     return xp.log(xp.clip(m.scale_mm2, min=SMALLEST_SCALE_MM2))
 
 
+def _log_thickness(m: Moments) -> Array:
+    xp = array_namespace(m.thickness_mm)
+    return xp.log(xp.clip(m.thickness_mm, min=SMALLEST_THICKNESS_MM))
+
+
 def volume_ratio(a: Moments, b: Moments) -> Array:
     """V_a / V_b, (...)."""
     xp = array_namespace(a.volume_ml)
@@ -129,6 +137,7 @@ _DIFFERENCES = {
     "scale": lambda achieved, target: (_log_scale(achieved) - _log_scale(target))[..., None],
     "orientation": _orientation,
     "aspect": _aspect,
+    "thickness": lambda achieved, target: (_log_thickness(achieved) - _log_thickness(target))[..., None],
     "volume_ratio": lambda a, b, target_a, target_b: (
         _log_volume(a) - _log_volume(b) - _log_volume(target_a) + _log_volume(target_b)
     )[..., None],

@@ -6,13 +6,14 @@ w = clip(1/2 + d / edge, 0, 1), with d the depth inside the face. Faces multiply
 neighbourhood of its domain, two cells wide. `structure@outside_domain` is what lies beyond: 1 - w of the
 domain with each face moved out by that much.
 
-A domain in the frame of a structure is placed once per subject, on the label map that the subject is made
-from, and stays there: nothing is estimated again while a heart is sampled or judged. Light: numpy only.
+A domain in the frame of a structure, or of the contact of two, is placed once per subject, on the label map
+that the subject is made from, and stays there: nothing is estimated again while a heart is sampled or judged.
+Light: numpy only.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +22,8 @@ import pandas as pd
 from ..runtime.errors import InputError
 from ..runtime.keys import from_section, key, schema_of
 from .labels import Anatomy, Grid
-from .moments import Moments, measure, to_ellipsoid
+from .moments import THICKNESS, Moments, measure, of_each, to_ellipsoid
+from .thickness import measured_in, opposed
 from .unions import select
 
 AT = "@"
@@ -30,6 +32,7 @@ NEIGHBOUR_CELLS = 2  # of guidance: how far the neighbourhood of a domain reache
 NAME = "^(?!outside_)[a-z][a-z0-9_]{0,63}(?!\\n)$"
 CELL_VOXELS = 2  # edge of a cell of guidance
 SMALLEST_ML = 0.1  # of a structure in a domain: a dozen voxels of 2 mm, below which moments mean little
+OPPOSED = 0.6  # least share of the sides of a wall that face along one line; a rod has half
 LEAST_COSINE = 0.2  # between long axis and the way to `towards`; below, ends cannot be told apart
 NEEDED = {  # keys of a form beside frame and towards
     "half_space": ("axis",),
@@ -38,6 +41,7 @@ NEEDED = {  # keys of a form beside frame and towards
     "sphere": ("centre", "radius"),
     "cylinder": ("axis", "centre", "radius", "length"),
 }
+FORM_KEYS = ("axis", "low", "high", "centre", "size", "radius", "length")
 MARGIN = 1.5  # by which the heart of a subject may be larger than the usual one
 FARTHEST = 1000.0  # mm, or shares of a length: beyond, it is a slip
 BETWEEN = {"minimum": -FARTHEST, "maximum": FARTHEST}
@@ -55,23 +59,39 @@ class Domain:
 
     Frame `heart`: axes x, y, z and mm. Frame `structure`: the structure's principal axes, the longest first;
     lengths are shares of its length along the first. Coordinate 0 of that is its end away from `towards`, 1
-    the other; the others are 0 in its centroid.
+    the other; the others are 0 in its centroid. Frame `contact`: the surface that the structure shares with
+    `towards`; the first axis is its mean normal, the origin its centroid, and lengths are mm. `of` is another
+    structure whose frame it is, so that parts of several structures lie in one place. `across` turns the
+    second axis.
     """
 
     form: str = key("slab", "Form of the domain.", enum=list(NEEDED))
     frame: str = key(
         "structure",
-        "structure: along the structure's own principal axes, in shares of its length. heart: along x, y, z "
+        "structure: along the structure's own principal axes, in shares of its length. contact: along the "
+        "normal of the surface that it shares with `towards`, in mm from its middle. heart: along x, y, z "
         "of the heart frame, in mm.",
-        enum=["structure", "heart"],
+        enum=["structure", "contact", "heart"],
+    )
+    of: str | None = key(
+        None,
+        "Structure whose frame it is (frames `structure` and `contact`); null is the one before the `@`.",
+        minLength=1,
     )
     towards: str | None = key(
         None,
-        "Structure that the long axis points to (frame `structure`): coordinate 1 is the end near it.",
+        "Structure that the first axis points to (frames `structure` and `contact`). In the frame "
+        "`structure` coordinate 1 is the end near it.",
+        minLength=1,
+    )
+    across: str | None = key(
+        None,
+        "Structure that the second axis points to, as far as the first leaves that open; null is the next "
+        "principal axis (frame `structure`), or the least oblique of x, y, z (`contact`).",
         minLength=1,
     )
     axis: list | None = key(
-        None, "Normal of slab and half space, axis of a cylinder; null is the long axis.", **VECTOR
+        None, "Normal of slab and half space, axis of a cylinder; null is the first axis.", **VECTOR
     )
     low: float | None = key(None, "Where a slab or half space begins along its axis.", **BETWEEN)
     high: float | None = key(None, "Where it ends; a half space has one of the two.", **BETWEEN)
@@ -173,13 +193,13 @@ def read_domains(section: Mapping, anatomy: Anatomy, grid: Grid) -> dict[str, Do
         where = f"config key 'domains.{name}'"
         domain = from_section(Domain, dict(values), f"domains.{name}")
         _check_keys(f"domains.{name}", domain, anatomy)
-        if domain.frame == "heart":
+        if domain.frame != "structure":
             placed = place(domain, HEART, grid)
             if problem := too_thin(placed):
                 raise InputError(f"{where}: {problem}")
-            if not (placed.weights(grid.axes_mm()) > 0).any():
-                half = " x ".join(f"{n * grid.spacing_mm:g}" for n in grid.shape)
-                raise InputError(f"{where}: it lies outside the field, {half} mm about the heart's centre")
+        if domain.frame == "heart" and not (placed.weights(grid.axes_mm()) > 0).any():
+            half = " x ".join(f"{n * grid.spacing_mm:g}" for n in grid.shape)
+            raise InputError(f"{where}: it lies outside the field, {half} mm about the heart's centre")
         domains[name] = domain
     return domains
 
@@ -188,16 +208,16 @@ def _check_keys(key_name: str, domain: Domain, anatomy: Anatomy) -> None:
     where = f"config key '{key_name}'"
     needed = NEEDED[domain.form]
     optional = ("low", "high") if domain.form == "half_space" else ()
-    for field in fields(Domain)[3:]:
-        given = getattr(domain, field.name) is not None
-        open_axis = field.name == "axis" and domain.frame == "structure"
-        if given and field.name not in (*needed, *optional):
+    for name in FORM_KEYS:
+        given = getattr(domain, name) is not None
+        open_axis = name == "axis" and domain.frame != "heart"
+        if given and name not in (*needed, *optional):
             raise InputError(
-                f"config key '{key_name}.{field.name}': a {domain.form} has no {field.name}; its keys are "
+                f"config key '{key_name}.{name}': a {domain.form} has no {name}; its keys are "
                 f"{', '.join((*needed, *optional))}"
             )
-        if not given and field.name in needed and not open_axis:
-            raise InputError(f"{where}: a {domain.form} in the frame {domain.frame!r} needs '{field.name}'")
+        if not given and name in needed and not open_axis:
+            raise InputError(f"{where}: a {domain.form} in the frame {domain.frame!r} needs '{name}'")
     if domain.form == "half_space" and (domain.low is None) == (domain.high is None):
         raise InputError(f"{where}: a half_space has either 'low' or 'high'; with both it is a slab")
     if domain.low is not None and domain.high is not None and domain.low >= domain.high:
@@ -208,16 +228,21 @@ def _check_keys(key_name: str, domain: Domain, anatomy: Anatomy) -> None:
         raise InputError(f"config key '{key_name}.axis': {domain.axis} has no direction")
     if domain.size is not None and min(domain.size) <= 0:
         raise InputError(f"config key '{key_name}.size': {domain.size} is empty; all three edges are above 0")
-    if (domain.frame == "structure") != (domain.towards is not None):
+    if domain.frame != "heart" and domain.towards is None:
         raise InputError(
-            f"config key '{key_name}.towards': in the frame 'structure' it names the structure that the long "
-            "axis points to; in the frame 'heart' it is left out"
+            f"config key '{key_name}.towards': in the frame {domain.frame!r} it names the structure that the "
+            "first axis points to"
         )
-    if domain.towards is not None:
+    for name in ("of", "towards", "across"):
+        structure = getattr(domain, name)
+        if structure is None:
+            continue
+        if domain.frame == "heart":
+            raise InputError(f"config key '{key_name}.{name}': in the frame 'heart' it is left out")
         try:
-            anatomy.label(domain.towards)
+            anatomy.label(structure)
         except InputError as error:
-            raise InputError(f"config key '{key_name}.towards': {error}") from None
+            raise InputError(f"config key '{key_name}.{name}': {error}") from None
     if domain.frame == "structure" and domain.axis is None and not _touches_unit_interval(domain):
         raise InputError(
             f"{where}: it lies outside its structure, whose long axis goes from 0 to 1; here it is "
@@ -260,11 +285,14 @@ def place(domain: Domain, frame: Frame, grid: Grid) -> Placed:
     return Placed(ends, (tuple(centre.tolist()), tuple(axis.tolist()), radius), edge)
 
 
-def own_frame(mask: np.ndarray, towards_mm: np.ndarray, grid: Grid) -> Frame:
+def own_frame(
+    mask: np.ndarray, towards_mm: np.ndarray, grid: Grid, across_mm: np.ndarray | None = None
+) -> Frame:
     """The frame of a structure whose voxels are `mask` (X, Y, Z); its long axis points to `towards_mm` (3,).
 
-    Its length is the extent of its voxels along that axis. InputError for a structure that is not there, and
-    for a long axis across the way to `towards_mm`, so that its ends cannot be told apart.
+    Its second axis points to `across_mm` (3,), if that is given. Its length is the extent of its voxels along
+    the long axis. InputError for a structure that is not there, and for a long axis across the way to
+    `towards_mm`, so that its ends cannot be told apart.
     """
     axes_mm = grid.axes_mm()
     points = np.stack([a[i] for a, i in zip(axes_mm, np.nonzero(mask), strict=True)], axis=-1)
@@ -281,10 +309,67 @@ def own_frame(mask: np.ndarray, towards_mm: np.ndarray, grid: Grid) -> Frame:
         )
     long = long * np.sign(cosine)
     middle = middle * np.sign(middle[np.argmax(np.abs(middle))])
+    if across_mm is not None:
+        middle = _second_axis(long, across_mm - centroid)
     along = points @ long
     start, end = along.min() - grid.spacing_mm / 2.0, along.max() + grid.spacing_mm / 2.0
     origin = centroid + long * (start - centroid @ long)
     return Frame(origin, np.stack([long, middle, np.cross(long, middle)]), float(end - start))
+
+
+def contact_frame(
+    mask: np.ndarray, other: np.ndarray, grid: Grid, across_mm: np.ndarray | None = None
+) -> Frame:
+    """The frame of the voxel faces that `mask` and `other` (X, Y, Z) share; its normal points to `other`.
+
+    The sum of the faces' normals is that of a smooth surface with the same rim. InputError for structures
+    that do not touch, and for one that closes around the other, whose normals cancel.
+    """
+    axes_mm, points, normal = grid.axes_mm(), [], np.zeros(3)
+    for axis in range(3):
+        own, its = np.moveaxis(mask, axis, 0), np.moveaxis(other, axis, 0)
+        for sign, faces in ((1.0, own[:-1] & its[1:]), (-1.0, its[:-1] & own[1:])):
+            middle = (np.arange(grid.shape[axis] - 1) + 0.5) * grid.spacing_mm + axes_mm[axis][0]
+            of_others = [axes_mm[k] for k in range(3) if k != axis]
+            at = [a[i] for a, i in zip((middle, *of_others), np.nonzero(faces), strict=True)]
+            points.append(np.insert(np.stack(at[1:], -1), axis, at[0], axis=1))
+            normal[axis] += sign * len(at[0])
+    points = np.concatenate(points)
+    if not len(points):
+        raise InputError("the two structures of its contact do not touch")
+    if not np.linalg.norm(normal) >= LEAST_COSINE * len(points):
+        raise InputError("one structure of its contact closes around the other, so that it has no normal")
+    normal /= np.linalg.norm(normal)
+    origin = points.mean(axis=0)
+    way = np.eye(3)[np.argmin(np.abs(normal))] if across_mm is None else across_mm - origin
+    second = _second_axis(normal, way)
+    return Frame(origin, np.stack([normal, second, np.cross(normal, second)]), 1.0)
+
+
+def _second_axis(first: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """Unit vector (3,) across `first`, as near to `way` as can be."""
+    across = way - (way @ first) * first
+    if not np.linalg.norm(across) >= LEAST_COSINE * np.linalg.norm(way):
+        raise InputError("'across' lies along its first axis; name another structure")
+    return across / np.linalg.norm(across)
+
+
+def _frame_on(labels: np.ndarray, structure: str, domain: Domain, anatomy: Anatomy, grid: Grid) -> Frame:
+    """The frame of a domain of `structure` on a label map (X, Y, Z)."""
+    if domain.frame == "heart":
+        return HEART
+    masks = {}
+    for name in filter(None, (domain.towards, domain.across)):
+        masks[name] = labels == anatomy.label(name)
+        if not masks[name].any():
+            key_name = "towards" if name == domain.towards else "across"
+            raise InputError(f"the heart has no {name}, which the domain's {key_name!r} names")
+    centre = {name: measure(mask.astype(float), grid.axes_mm()).centroid_mm for name, mask in masks.items()}
+    mask = np.isin(labels, anatomy.labels_of(domain.of or structure))
+    across_mm = centre[domain.across] if domain.across else None
+    if domain.frame == "contact":
+        return contact_frame(mask, masks[domain.towards], grid, across_mm)
+    return own_frame(mask, centre[domain.towards], grid, across_mm)
 
 
 def too_thin(placed: Placed) -> str:
@@ -305,6 +390,11 @@ def is_part(name: str) -> bool:
     return AT in name
 
 
+def is_inside(name: str) -> bool:
+    """Whether a name is `structure@domain`, and not what lies beyond the domain."""
+    return is_part(name) and not split(name)[1].startswith(REST)
+
+
 def domain_named(name: str, domains: Mapping[str, Domain]) -> Domain:
     """The domain that `aorta@root` or `aorta@outside_root` names."""
     return domains[split(name)[1].removeprefix(REST)]
@@ -312,7 +402,7 @@ def domain_named(name: str, domains: Mapping[str, Domain]) -> Domain:
 
 def is_slab(name: str, domains: Mapping[str, Domain]) -> bool:
     """Whether `structure@domain` is a slab, which has an area: its volume over its thickness."""
-    return not split(name)[1].startswith(REST) and domain_named(name, domains).form == "slab"
+    return is_inside(name) and domain_named(name, domains).form == "slab"
 
 
 def rest_of(name: str) -> str:
@@ -320,6 +410,18 @@ def rest_of(name: str) -> str:
     structure, domain = split(name)
     rest = domain.removeprefix(REST) if domain.startswith(REST) else REST + domain
     return f"{structure}{AT}{rest}"
+
+
+def place_in_field(names: Collection[str], domains: Mapping[str, Domain], grid: Grid) -> dict[str, str]:
+    """Where the domains of parts lie that need no heart (frame `heart`), as text (`to_text`), by part."""
+    placed = {name: place(domain_named(name, domains), HEART, grid) for name in names}
+    return {name: to_text(replace(p, outside=not is_inside(name))) for name, p in placed.items()}
+
+
+def lies_beyond(name: str, edited: Collection[str]) -> bool:
+    """Whether a name is what lies beyond the domain of a part that is edited, of whichever structure."""
+    rests = {split(rest_of(part))[1] for part in edited if is_part(part)}
+    return is_part(name) and split(name)[1] in rests
 
 
 def place_on(
@@ -330,14 +432,8 @@ def place_on(
     InputError for one that is thinner than a cell, or has next to nothing of the structure in this heart.
     """
     structure, word = split(name)
-    domain, towards_mm = domain_named(name, domains), None
-    mask = np.isin(labels, anatomy.labels_of(structure))
-    if domain.frame == "structure":
-        other = measure((labels == anatomy.label(domain.towards)).astype(np.float64), grid.axes_mm())
-        if not other.volume_ml > 0:
-            raise InputError(f"the heart has no {domain.towards}, which the domain's 'towards' names")
-        towards_mm = other.centroid_mm
-    placed = place(domain, HEART if towards_mm is None else own_frame(mask, towards_mm, grid), grid)
+    domain, mask = domain_named(name, domains), np.isin(labels, anatomy.labels_of(structure))
+    placed = place(domain, _frame_on(labels, structure, domain, anatomy, grid), grid)
     if problem := too_thin(placed):
         raise InputError(problem)
     placed = replace(placed, outside=word.startswith(REST))
@@ -360,22 +456,40 @@ def place_usual(
     """
     structure, domain = split(name)[0], domain_named(name, domains)
     moments, known = usual
-    if not {*structure.split("+"), *([domain.towards] if domain.towards else [])} <= set(known):
+    named = filter(None, (domain.of, domain.towards, domain.across))
+    if domain.frame == "contact" or not {*structure.split("+"), *named} <= set(known):
         return ""
-    whole, frame = select(moments, known, (structure,))[0], HEART
-    centre, half_axes, axes = to_ellipsoid(whole)
-    points = np.stack(np.meshgrid(*grid.axes_mm(), indexing="ij"), axis=-1)
-    depth = np.linalg.norm(((points - centre) @ axes) / half_axes, axis=-1)
+    points, frame = np.stack(np.meshgrid(*grid.axes_mm(), indexing="ij"), axis=-1), HEART
+
+    def depth(of: str) -> np.ndarray:
+        centre, half_axes, axes = to_ellipsoid(select(moments, known, (of,))[0])
+        return np.linalg.norm(((points - centre) @ axes) / half_axes, axis=-1)
+
     try:
-        if domain.towards:
-            frame = own_frame(depth <= 1.0, moments.centroid_mm[known.index(domain.towards)], grid)
+        if domain.frame == "structure":
+            towards_mm, across_mm = (
+                moments.centroid_mm[known.index(other)] if other else None
+                for other in (domain.towards, domain.across)
+            )
+            frame = own_frame(depth(domain.of or structure) <= 1.0, towards_mm, grid, across_mm)
     except InputError as error:
         return str(error)
     placed = place(domain, frame, grid)
     if placed.narrowest_mm * MARGIN < placed.edge_mm:
         return too_thin(placed)
-    held_ml = placed.weights(grid.axes_mm())[depth <= MARGIN].sum() * grid.voxel_volume_ml
+    held_ml = placed.weights(grid.axes_mm())[depth(structure) <= MARGIN].sum() * grid.voxel_volume_ml
     return "" if held_ml >= SMALLEST_ML else f"it lies outside {structure}"
+
+
+def check_wall(labels: np.ndarray, name: str, weights: np.ndarray, anatomy: Anatomy) -> None:
+    """InputError unless what `structure@domain` is on a label map (X, Y, Z) has two opposed sides."""
+    structure = split(name)[0]
+    share = opposed(np.isin(labels, anatomy.labels_of(structure)), weights, CELL_VOXELS)
+    if share < OPPOSED:
+        raise InputError(
+            f"{structure} is no wall there: {share:.0%} of its sides face along one line, the least is "
+            f"{OPPOSED:.0%}; move the domain to where both sides of a wall lie in it"
+        )
 
 
 def weights_of(rows: pd.DataFrame, grid: Grid) -> list[np.ndarray | None]:
@@ -396,16 +510,31 @@ def masks_of(labels: np.ndarray, rows: pd.DataFrame, anatomy: Anatomy, grid: Gri
 
 
 def measure_rows(labels: np.ndarray, rows: pd.DataFrame, anatomy: Anatomy, grid: Grid) -> Moments:
-    """Moments (K,) in a label map (X, Y, Z) of what the K rows name: structures, unions, parts of them."""
-    return measure_parts(labels, list(rows["structure"]), weights_of(rows, grid), anatomy, grid)
+    """Moments (K,) in a label map (X, Y, Z) of what the K rows name: structures, unions, parts of them.
+
+    Thicknesses are measured of the walls whose rows have one.
+    """
+    names = list(rows["structure"])
+    walls = set(rows.loc[rows[THICKNESS].notna(), "structure"]) if THICKNESS in rows.columns else ()
+    return measure_parts(labels, names, weights_of(rows, grid), anatomy, grid, walls)
 
 
 def measure_parts(
-    labels: np.ndarray, names: list[str], weights: list[np.ndarray | None], anatomy: Anatomy, grid: Grid
+    labels: np.ndarray,
+    names: list[str],
+    weights: list[np.ndarray | None],
+    anatomy: Anatomy,
+    grid: Grid,
+    walls: Collection[str] = (),
 ) -> Moments:
-    """`measure_rows` of names and their weights (None for a whole structure)."""
+    """`measure_rows` of names and their weights (None for a whole structure); `walls` have a thickness."""
     found = []
     for name, weight in zip(names, weights, strict=True):
         mask = np.isin(labels, anatomy.labels_of(split(name)[0])).astype(np.float64)
-        found.append(measure(mask if weight is None else mask * weight, grid.axes_mm()))
-    return Moments(*(np.stack([getattr(m, f.name) for m in found]) for f in fields(Moments)))
+        own = measure(mask if weight is None else mask * weight, grid.axes_mm())
+        if name in walls:
+            own = replace(
+                own, thickness_mm=np.asarray(measured_in(mask, weight, grid.spacing_mm, CELL_VOXELS))
+            )
+        found.append(own)
+    return of_each(lambda *values: np.stack(values), *found)

@@ -12,6 +12,7 @@ from ..runtime.errors import InputError
 
 ATTRIBUTES = ("size", "position", "shape")  # volume, centroid, S / tr S: the paper's
 FURTHER_ATTRIBUTES = ("scale", "orientation", "aspect")  # tr S; eigenvectors and eigenvalues of S / tr S
+WALL_ATTRIBUTES = ("thickness",)  # of a wall in a domain
 RELATIONS = ("volume_ratio", "distance", "direction")  # of one structure to another, written `a/b`
 
 

@@ -6,7 +6,8 @@ Volume V = sum p * voxel volume (mL), centroid C (mm), covariance S = sum p (x-C
 Source: Kadry et al., CardioComposer, ICLR 2026 (moments); Arsigny et al. 2006 (log-Euclidean S).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,20 @@ MOMENT_COLUMNS = (
     *(f"centroid_{axis}_mm" for axis in "xyz"),
     *(f"covariance_{entry}_mm2" for entry in COVARIANCE_ENTRIES),
 )
+THICKNESS = "thickness_mm"  # one more column, where an arm names the thickness of a wall in a domain
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of any number of structures: volume (...), centroid (..., 3), covariance (..., 3, 3)."""
+    """Moments of any number of structures: volume (...), centroid (..., 3), covariance (..., 3, 3).
+
+    thickness_mm (...): of walls in a domain (`thickness`), NaN for other structures; None where none has one.
+    """
 
     volume_ml: Array
     centroid_mm: Array
     covariance_mm2: Array
+    thickness_mm: Array | None = None
 
     @property
     def scale_mm2(self) -> Array:
@@ -44,7 +50,16 @@ class Moments:
 
     def __getitem__(self, index) -> "Moments":
         """Part of the leading axes; `index` has no ellipsis."""
-        return Moments(self.volume_ml[index], self.centroid_mm[index], self.covariance_mm2[index])
+        return of_each(lambda values: values[index], self)
+
+
+def of_each(function: Callable[..., Array], *moments: Moments) -> Moments:
+    """Moments whose entries are `function` of those of `moments`; a thickness that some lack is NaN."""
+    own = [[getattr(m, f.name) for f in fields(m)] for m in moments]
+    if any(entries[-1] is not None for entries in own):
+        for entries in own:
+            entries[-1] = entries[-1] if entries[-1] is not None else np.full(np.shape(entries[0]), np.nan)
+    return Moments(*(None if of[0] is None else function(*of) for of in zip(*own, strict=True)))
 
 
 def measure(occupancy: Array, axes_mm: tuple, refinement: int = 1) -> Moments:
@@ -151,6 +166,8 @@ def to_columns(moments: Moments) -> dict[str, np.ndarray]:
         columns[f"centroid_{axis}_mm"] = np.asarray(moments.centroid_mm)[..., i]
     for entry, (i, j) in COVARIANCE_ENTRIES.items():
         columns[f"covariance_{entry}_mm2"] = np.asarray(moments.covariance_mm2)[..., i, j]
+    if moments.thickness_mm is not None:
+        columns[THICKNESS] = np.asarray(moments.thickness_mm)
     return columns
 
 
@@ -161,4 +178,5 @@ def from_columns(columns) -> Moments:
     covariance = np.zeros((*centroid.shape, 3))
     for entry, (i, j) in COVARIANCE_ENTRIES.items():
         covariance[..., i, j] = covariance[..., j, i] = c[f"covariance_{entry}_mm2"]
-    return Moments(c["volume_ml"], centroid, covariance)
+    thickness = np.asarray(columns[THICKNESS], dtype=np.float64) if THICKNESS in columns else None
+    return Moments(c["volume_ml"], centroid, covariance, thickness)

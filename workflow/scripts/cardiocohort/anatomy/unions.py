@@ -5,7 +5,7 @@ Labels are disjoint, so volumes add, and centroid and covariance follow exactly 
 
 import numpy as np
 
-from .moments import Moments
+from .moments import Moments, of_each
 
 
 def combine(parts: Moments) -> Moments:
@@ -23,18 +23,14 @@ def select(moments: Moments, names: tuple[str, ...], wanted: tuple[str, ...]) ->
 
     A union that has a name of its own is taken as it is. ValueError if a part is missing.
     """
-    parts = [[name] if name in names else name.split("+") for name in wanted]
-    chosen = [combine(_take(moments, [names.index(part) for part in group])) for group in parts]
-    return Moments(
-        np.stack([m.volume_ml for m in chosen], axis=-1),
-        np.stack([m.centroid_mm for m in chosen], axis=-2),
-        np.stack([m.covariance_mm2 for m in chosen], axis=-3),
-    )
+    places = [
+        [names.index(part) for part in ([name] if name in names else name.split("+"))] for name in wanted
+    ]
+    chosen = [_take(moments, own[0]) if len(own) == 1 else combine(_take(moments, own)) for own in places]
+    axis = np.ndim(moments.volume_ml) - 1
+    return of_each(lambda *values: np.stack(values, axis=axis), *chosen)
 
 
-def _take(moments: Moments, structures: list[int]) -> Moments:
-    return Moments(
-        moments.volume_ml[..., structures],
-        moments.centroid_mm[..., structures, :],
-        moments.covariance_mm2[..., structures, :, :],
-    )
+def _take(moments: Moments, structures: int | list[int]) -> Moments:
+    leading = (slice(None),) * (np.ndim(moments.volume_ml) - 1)
+    return moments[(*leading, structures)]

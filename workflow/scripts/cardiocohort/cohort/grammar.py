@@ -10,19 +10,23 @@ from dataclasses import dataclass, replace
 
 from ..anatomy import domains as parts
 from ..anatomy.domains import Domain
-from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, RELATIONS, Anatomy
+from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, RELATIONS, WALL_ATTRIBUTES, Anatomy
 from ..runtime.errors import InputError
 
 QUANTITIES = ("volume", "centroid_x", "centroid_y", "centroid_z",
               "scale", "elongation", "rotation_x", "rotation_y", "rotation_z")  # fmt: skip
-RELATION_QUANTITIES = ("volume_ratio", "distance")
+TILTS = ("tilt_x", "tilt_y", "tilt_z")
+RELATION_QUANTITIES = ("volume_ratio", "distance", *TILTS)
 SLAB_QUANTITIES = ("area",)  # of a slab of a structure
+WALL_QUANTITIES = ("thickness",)  # of a wall in a domain
 MUSCLE = "myocardium"  # the structure that has a mass
 MYOCARDIUM_G_PER_ML = 1.05  # Vinnakota and Bassingthwaighte, Am J Physiol Heart Circ Physiol 2004
 MAX_VOLUME_ML = 10_000.0  # beyond any field, so certainly a slip
 MAX_POSITION_MM = 1_000.0
 MAX_FACTOR = 1_000.0
 MAX_ANGLE_DEG = 180.0
+
+WALL_HINT = "; only a wall in a domain has a thickness, 'structure@domain'"
 
 NO_DOMAINS: Mapping[str, Domain] = {}
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -41,6 +45,13 @@ class Edit:
     quantity: str
     operation: str
     value: float
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What it changes: a, and of a surface that is tilted between two parts a and b, both."""
+        first, *second = self.structure.split("/")
+        tilted = self.quantity in TILTS and parts.is_part(second[0])
+        return (first, *second) if tilted else (first,)
 
 
 def parse_constraints(
@@ -63,7 +74,7 @@ def parse_constraints(
             canonical = canonical_name(name, anatomy, domains)
             if canonical in constraints:
                 raise InputError(f"{canonical!r} is constrained twice; name it once, with all its attributes")
-            constraints[canonical] = _attributes(attributes, "/" in canonical, clause)
+            constraints[canonical] = _attributes(attributes, canonical, clause)
     return tuple(constraints.items())
 
 
@@ -93,12 +104,15 @@ def known_domain(name: str, domains: Mapping[str, Domain]) -> str:
     return word
 
 
-def _attributes(words: list[str], relation: bool, clause: str) -> tuple[str, ...]:
+def _attributes(words: list[str], name: str, clause: str) -> tuple[str, ...]:
+    relation = "/" in name
     known = RELATIONS if relation else (*ATTRIBUTES, *FURTHER_ATTRIBUTES, "all")
+    known += WALL_ATTRIBUTES if parts.is_inside(name) and not relation else ()
     for word in words:
         if word not in known:
             what = "attribute of a relation" if relation else "attribute"
-            raise InputError(f"unknown {what} {word!r} in {clause!r}; allowed: {', '.join(known)}")
+            hint = WALL_HINT if word in WALL_ATTRIBUTES else ""
+            raise InputError(f"unknown {what} {word!r} in {clause!r}; allowed: {', '.join(known)}{hint}")
     chosen = tuple(a for a in known if a in words or ("all" in words and a in ATTRIBUTES))
     chosen = tuple(a for a in chosen if a != "all")
     if "shape" in chosen and {"orientation", "aspect"} & set(chosen):
@@ -119,13 +133,13 @@ def parse_edits(text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = NO_
         edits[edit.structure, edit.quantity] = edit
     edited: dict[str, str] = {}
     for edit in edits.values():
-        name = edit.structure.split("/")[0]
-        other = edited.setdefault(parts.split(name)[0], name)
-        if other != name:
-            raise InputError(
-                f"{other} and {name} are edited together, and one changes the other; edit one of them, and "
-                "the other in an arm whose base is this one"
-            )
+        for name in edit.changes:
+            other = edited.setdefault(parts.split(name)[0], name)
+            if other != name:
+                raise InputError(
+                    f"{other} and {name} are edited together, and one changes the other; edit one of them, "
+                    "and the other in an arm whose base is this one"
+                )
     return tuple(edits.values())
 
 
@@ -146,10 +160,12 @@ def _parse_edit(clause: str, anatomy: Anatomy, domains: Mapping[str, Domain]) ->
         for whole, name in zip(split, names, strict=True)
     ]
     allowed = RELATION_QUANTITIES if len(names) > 1 else QUANTITIES
-    if len(names) == 1 and parts.is_part(names[0]) and parts.is_slab(names[0], domains):
-        allowed = (*QUANTITIES, *SLAB_QUANTITIES)
+    if len(names) == 1 and parts.is_inside(names[0]):
+        slab = SLAB_QUANTITIES if parts.is_slab(names[0], domains) else ()
+        allowed = (*QUANTITIES, *slab, *WALL_QUANTITIES)
     if quantity not in allowed:
         hint = "; only a slab has an area" if quantity in SLAB_QUANTITIES else ""
+        hint = WALL_HINT if quantity in WALL_QUANTITIES else hint
         raise InputError(f"unknown quantity {quantity!r} in {clause!r}; allowed: {', '.join(allowed)}{hint}")
     if quantity == "volume":
         return Edit(names[0], quantity, *_volume_operation(operation, clause, split[0]))
@@ -230,7 +246,7 @@ def _rotation_operation(text: str, clause: str) -> tuple[str, float]:
     if not abs(value) <= MAX_ANGLE_DEG:
         raise InputError(
             f"{clause!r} does not give a rotation; allowed: an angle '+10 deg' or '-10 deg' about the axis "
-            f"through the structure's centroid, at most {MAX_ANGLE_DEG:g} deg"
+            f"through the structure's centroid, of a tilt towards the axis, at most {MAX_ANGLE_DEG:g} deg"
         )
     return "add", value
 
@@ -250,7 +266,7 @@ def _position_operation(text: str, clause: str) -> tuple[str, float]:
     return operation, value
 
 
-def _distance_operation(text: str, clause: str) -> tuple[str, float]:
+def _length_operation(text: str, clause: str) -> tuple[str, float]:
     if match := re.fullmatch(rf"([+-]) ?({NUMBER}) ?mm", text):
         operation, value = "add", float(match[1] + match[2])
     elif (factor := _factor(text)) is not None:
@@ -260,7 +276,7 @@ def _distance_operation(text: str, clause: str) -> tuple[str, float]:
         operation, value = "set", float(match[1]) if match else math.nan
     if not abs(value) <= MAX_POSITION_MM or (value <= 0 and operation != "add"):
         raise InputError(
-            f"{clause!r} does not give a distance; allowed: '= 40 mm', a change '+5 mm' or '-5 mm', a "
+            f"{clause!r} does not give a length; allowed: '= 40 mm', a change '+5 mm' or '-5 mm', a "
             f"positive factor 'x1.1' or a change in percent '+10 %', at most {MAX_POSITION_MM:g} mm"
         )
     return operation, value
@@ -272,6 +288,8 @@ _OPERATIONS = {
     "area": _factor_operation,
     "elongation": _factor_operation,
     **dict.fromkeys(("rotation_x", "rotation_y", "rotation_z"), _rotation_operation),
+    **dict.fromkeys(TILTS, _rotation_operation),
     "volume_ratio": _ratio_operation,
-    "distance": _distance_operation,
+    "distance": _length_operation,
+    "thickness": _length_operation,
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..anatomy.domains import REST, place_usual, split
+from ..anatomy.domains import CELL_VOXELS, REST, place_usual, split
 from ..anatomy.labels import Grid
 from ..anatomy.moments import MOMENT_COLUMNS, from_columns
 from ..runtime import tables
@@ -199,7 +199,17 @@ def check_trial(
 
 
 def check_parts(arms: Iterable[Arm], cohort_table: str | Path, reference: str | Path, grid: Grid) -> None:
-    """InputError for a part `structure@domain` that has no place in the median heart of the population."""
+    """InputError for a part `structure@domain` that has no place in the median heart of the population.
+
+    Also for a wall that is to be thinner than a cell, so that its thickness cannot be measured.
+    """
+    arms, cell_mm = list(arms), CELL_VOXELS * grid.spacing_mm
+    for name, edit in ((arm.name, edit) for arm in arms for edit in arm.edits):
+        if (edit.quantity, edit.operation) == ("thickness", "set") and edit.value < cell_mm:
+            raise InputError(
+                f"{cohort_table}, arm {name!r}, column 'edits': {edit.structure}.thickness is "
+                f"{edit.value:g} mm, less than a cell; allowed: at least {cell_mm:g} mm"
+            )
     named = [(arm, name) for arm in arms for name in arm.parts()]
     if not named:
         return

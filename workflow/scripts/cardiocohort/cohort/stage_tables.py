@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..anatomy.moments import MOMENT_COLUMNS
+from ..anatomy.moments import MOMENT_COLUMNS, THICKNESS
 from ..runtime import artifacts
 from ..runtime.outcomes import Outcome, Stage
 from ..runtime.tables import FILE_COLUMNS
@@ -43,7 +43,7 @@ ENDINGS = ("outcome", "stage", "reason", "causes")
 
 def covariate_columns(targets: pd.DataFrame) -> list[str]:
     """The columns of a table of targets that say who a subject is: those after TARGETS and JUDGED."""
-    return [name for name in targets.columns if name not in (*TARGETS, *JUDGED, DOMAIN, "batch")]
+    return [name for name in targets.columns if name not in (*TARGETS, *JUDGED, DOMAIN, THICKNESS, "batch")]
 
 
 def mesh_files(row: dict, folder: Path) -> tuple[tuple[str, int, str], ...]:

@@ -4,7 +4,7 @@ The file's data dictionary and the reference in docs/results.md are made from TE
 placeholder stands for one column per structure, chamber, pair, relation or segment.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -130,6 +130,11 @@ TEMPLATES = (
         "generation", "quality", over="part"),
     Column("{part}_area_mm2", "mm2",
         "area of {part}: volume over the thickness of its slab", "generation", "geometry", over="slab"),
+    Column("{part}_target_thickness_mm", "mm",
+        "target thickness of {part}", "population", "target", over="wall"),
+    Column("{part}_thickness_mm", "mm",
+        "mean thickness of the wall {part}: twice its volume over the area of its two sides in the domain",
+        "generation", "geometry", over="wall"),
     Column("myocardium_mass_g", "g",
         "mass of the left ventricular muscle: label map volume times 1.05 g/mL",
         "generation", "geometry", over="myocardium"),
@@ -273,10 +278,18 @@ def relations(arms: Iterable[Mapping]) -> dict[str, tuple[tuple[str, str], ...]]
     return {attribute: tuple(pairs) for attribute, pairs in found.items()}
 
 
-def parts(arms: Iterable[Mapping]) -> dict[str, bool]:
-    """Parts `structure@domain` of the arms (`Arm.to_dict()`); True for slabs, which have an area."""
-    read = [Arm.from_dict(arm) for arm in arms]
-    return {name: is_slab(name, arm.domains) for arm in read for name in arm.parts()}
+def parts(arms: Iterable[Mapping]) -> dict[str, set[str]]:
+    """Parts `structure@domain` of the arms (`Arm.to_dict()`), and what else each is.
+
+    A "slab" has an area, and a "wall", whose thickness an arm constrains or edits, a thickness.
+    """
+    found: dict[str, set[str]] = {}
+    for arm in map(Arm.from_dict, arms):
+        for name in arm.parts():
+            kinds = found.setdefault(name, set())
+            kinds |= {"slab"} if is_slab(name, arm.domains) else set()
+            kinds |= {"wall"} if name in arm.walls() else set()
+    return found
 
 
 def pairs_of(structures: tuple[str, ...], constrained: Mapping[str, tuple]) -> dict[str, tuple]:
@@ -295,7 +308,7 @@ def columns(
     structures: tuple[str, ...],
     covariates: Mapping[str, Covariate],
     constrained: Mapping[str, tuple[tuple[str, str], ...]],
-    local: Mapping[str, bool] | None = None,
+    local: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Column]:
     """The columns by name, in the order of the file.
 
@@ -313,7 +326,10 @@ def columns(
         "structure": [{"structure": name} for name in structures],
         "chamber": [{"structure": name} for name in CHAMBERS if name in structures],
         "part": [{"part": part_name(name)} for name in local or {}],
-        "slab": [{"part": part_name(name)} for name, slab in (local or {}).items() if slab],
+        **{
+            kind: [{"part": part_name(name)} for name, kinds in (local or {}).items() if kind in kinds]
+            for kind in ("slab", "wall")
+        },
         "myocardium": [{}] * ("myocardium" in structures),
         "left ventricle": [{}] * ("left_ventricle" in structures),
         "pair": both("distance"),

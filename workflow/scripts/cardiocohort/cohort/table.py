@@ -19,13 +19,13 @@ import pandas as pd
 
 from ..anatomy import domains as parts
 from ..anatomy.domains import Domain
-from ..anatomy.labels import Anatomy
+from ..anatomy.labels import WALL_ATTRIBUTES, Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS
 from ..runtime.errors import InputError
 from ..runtime.text_files import read_table_text
 from . import covariates
 from .covariates import Covariate, Distribution
-from .grammar import NO_DOMAINS, Edit, parse_constraints, parse_edits
+from .grammar import NO_DOMAINS, WALL_QUANTITIES, Edit, parse_constraints, parse_edits
 
 COLUMNS = ("arm", "n", "sex", "condition", "age", "bsa", "seed", "constraints", "edits")
 OPTIONAL_COLUMNS = ("base", "matched")  # and the cohort columns of further covariates
@@ -83,9 +83,14 @@ class Arm:
         """
         named = [name for name, _ in self.constraints] + [edit.structure for edit in self.edits]
         if not self.constraints:
-            edited = (edit.structure.split("/")[0] for edit in self.edits)
+            edited = (name for edit in self.edits for name in edit.changes)
             named += [parts.rest_of(name) for name in edited if parts.is_part(name)]
         return list(dict.fromkeys(filter(parts.is_part, "/".join(named).split("/"))))
+
+    def walls(self) -> set[str]:
+        """Parts whose thickness is constrained or edited."""
+        edited = {edit.structure for edit in self.edits if edit.quantity in WALL_QUANTITIES}
+        return edited | {name for name, given in self.constraints if set(given) & set(WALL_ATTRIBUTES)}
 
     def to_dict(self) -> dict:
         """Plain JSON-able values that describe any one subject of the arm.
@@ -227,11 +232,14 @@ def _check_base(
 
     if not arm.base:
         for name in arm.parts():
+            if name not in arm.walls() and parts.domain_named(name, arm.domains).frame == "heart":
+                continue  # `target_arms.check_parts` asks for its targets
             edited = any(name in edit.structure.split("/") for edit in arm.edits)
             refuse(
                 "edits" if edited else "constraints",
-                f"{name} is a part of a structure, of which the reference population knows nothing; write a "
-                "base, whose label map is measured, or name the whole structure",
+                f"{name} is measured on a label map, which a drawn heart does not have; write a base, name "
+                "the whole structure, or take a domain in the frame 'heart' and give the part's moments in "
+                "the targets table (of a thickness a base alone)",
             )
         return
 

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..anatomy.domains import is_part
 from ..runtime import tables
+from ..runtime.errors import InputError
+from .table import Arm
 
 
 def refuse_other_arms(path: str | Path, arms: Iterable[str]) -> None:
@@ -20,6 +23,36 @@ def refuse_other_arms(path: str | Path, arms: Iterable[str]) -> None:
         "rows out (siblings have the moments of their base)"
     )
     tables.first_bad(path, frame, "arm", ~frame["arm"].isin(arms), allowed)
+
+
+def check_parts(arms: Iterable[dict], cohort_table: str | Path, path: str | Path | None) -> None:
+    """InputError for a part `structure@domain` of hearts without a base that has no targets, or no use.
+
+    arms: `Arm.to_dict()`. path: the targets table; None without one. The population has whole structures
+    only, so the moments of a part are the user's.
+    """
+    read = {arm.name: arm for arm in map(Arm.from_dict, arms) if not arm.base}
+    frame = pd.DataFrame({"arm": [], "structure": [], "subject": []}, dtype=str)
+    if path:
+        frame = tables.read_table(path, {"arm": "str", "structure": "str"})
+        subject = frame["subject"] if "subject" in frame.columns else pd.Series("", frame.index)
+        frame["subject"] = subject.astype(object).fillna("")
+    for name, arm in read.items():
+        own = frame[frame["arm"] == name]
+        local = own["structure"].map(is_part).astype(bool)
+        named = ", ".join(arm.parts()) or "none"
+        allowed = f"a part that arm {name!r} names in its constraints or edits: {named}"
+        tables.first_bad(path, own, "structure", local & ~own["structure"].isin(arm.parts()), allowed)
+        subjects = own["subject"].drop_duplicates()
+        for part in arm.parts():
+            lacking = [s for s in subjects if not ((own["structure"] == part) & (own["subject"] == s)).any()]
+            if own.empty or lacking:
+                who = f" for subject {lacking[0]!r}" if lacking and lacking[0] else ""
+                raise InputError(
+                    f"{cohort_table}, arm {name!r}: {part} has no row in the targets table (config key "
+                    f"'targets_table'){who}; write its moments there, write a base, whose label map is "
+                    "measured, or name the whole structure"
+                )
 
 
 def arms_of_one_target(path: str | Path) -> set[str]:

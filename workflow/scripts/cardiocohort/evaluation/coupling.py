@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..anatomy import attributes
-from ..anatomy.moments import Moments
+from ..anatomy.moments import Moments, of_each
 from .arms import ABLATION, UNGUIDED
 from .intervals import bootstrap_rows
 from .samples import Hearts, Samples
@@ -55,7 +55,7 @@ class Scaled:
 def scale(arms: dict[str, Samples], hearts: dict[str, Hearts], structure: int) -> Scaled:
     """Scalars of structure number `structure` of real hearts (targets, reference) and of complete samples."""
     real = [hearts[name].moments[:, structure] for name in ("targets", "reference")]
-    real = Moments(*(np.concatenate(of) for of in zip(*(vars(m).values() for m in real), strict=True)))
+    real = of_each(lambda *of: np.concatenate(of), *real)
     typical = Moments(*(np.mean(of, axis=0)[None] for of in (real.volume_ml, real.centroid_mm, real.shape)))
     data = scalars(real, typical)
     mean, spread = data.mean(axis=0), data.std(axis=0, ddof=1)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..anatomy import attributes
+from ..anatomy.moments import of_each
 from ..metrics.agreement import agreement
 from .arms import PAPER
 from .intervals import quantile_intervals
@@ -37,11 +38,11 @@ def errors(samples: Samples) -> pd.DataFrame:
     errors_ = agreement(targets, keyed[keyed["volume_ml"] > 0])
     errors_["volume_error_percent"] = errors_["volume_error_percent"].abs()
     there = samples.hearts.moments.volume_ml.ravel() > 0
-    flat = [m.reshape(-1, *m.shape[2:])[there] for m in vars(samples.hearts.moments).values()]
-    wanted = [m.reshape(-1, *m.shape[2:])[there] for m in vars(samples.targets).values()]
-    differs = attributes.differences(
-        "aspect", (type(samples.targets)(*flat),), (type(samples.targets)(*wanted),)
+    flat, wanted = (
+        of_each(lambda values: values.reshape(-1, *values.shape[2:])[there], m)
+        for m in (samples.hearts.moments, samples.targets)
     )
+    differs = attributes.differences("aspect", (flat,), (wanted,))
     return errors_.assign(aspect_error=np.linalg.norm(differs, axis=-1))
 
 

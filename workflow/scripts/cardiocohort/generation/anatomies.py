@@ -159,7 +159,7 @@ def _open_base(
         before = domains.measure_rows(labels, edited_rows, prior.anatomy, prior.grid)
         after = moments.from_columns(edited_rows)
         edited = [(mask, moved_mm(before[k], after[k])) for k, mask in enumerate(masks)]
-        rest_rows = rows[[domains.rest_of(name) in given["edited"] for name in rows["structure"]]]
+        rest_rows = rows[[domains.lies_beyond(name, given["edited"]) for name in rows["structure"]]]
         groups = [prior.anatomy.labels_of(domains.split(name)[0]) for name in rest_rows["structure"]]
         rest = list(zip(groups, domains.weights_of(rest_rows, prior.grid), strict=True))
     base = make_base(prior, labels, edited, reach, rest)
@@ -245,8 +245,8 @@ def table(records: list[dict], targets: pd.DataFrame) -> pd.DataFrame:
     for subject, rows in targets.groupby("subject", sort=False):
         record = by_subject[subject]
         block = rows.copy()
-        for name in moments.MOMENT_COLUMNS:
-            block[name] = record["moments"][name] if "moments" in record else np.nan
+        for name in (name for name in (*moments.MOMENT_COLUMNS, moments.THICKNESS) if name in block):
+            block[name] = record["moments"].get(name, np.nan) if "moments" in record else np.nan
         for name, values in _residual_columns(rows, record.get("residuals", {})).items():
             block[name] = values
         if record.get("dice_with_base"):

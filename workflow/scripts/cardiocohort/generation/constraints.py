@@ -30,12 +30,15 @@ def spread_of(bundle: Path, anatomy: Anatomy, attribute: str, names: tuple[str, 
     """Standard deviation of an attribute of structures or unions in the bundle's reference population.
 
     Of a part `structure@domain` it is that of the whole: the population's table has whole structures only.
+    Of a thickness it is that of the wall's size; both are logarithms.
     Raises InputError for a bundle without a usable reference_moments.parquet, ValueError for a structure
     that its reference population does not have.
     """
     reference = _reference(bundle, anatomy)
     whole = tuple(domains.split(name)[0] for name in names)
     selected = select(reference.moments, reference.structures, whole)
+    if attribute == "thickness":  # a wall of the same area is thicker by as much as it is larger
+        attribute = "size"
     spread = attributes.spread(attribute, tuple(selected[:, i] for i in range(len(names))))
     return max(spread, SMALLEST_SPREAD)
 
@@ -61,8 +64,8 @@ def make_constraints(
     """Constraints of B subjects from their target rows, one per attribute and structure.
 
     What one subject constrains and another does not is inactive for the latter. What a sibling's edits
-    change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, and so does the rest of a
-    structure of which a part is edited: the two share a surface. Positions of other structures count
+    change, the attributes of the structures `edited`, counts EDIT_WEIGHT times, and so does what lies beyond
+    the domain of an edited part: the two share a surface. Positions of other structures count
     HELD_POSITION_WEIGHT times.
     """
     by_subject = [constrained_by(r) for r in rows]
@@ -98,15 +101,14 @@ def _domains_of(rows: list[pd.DataFrame], prior: Prior) -> dict[str, Within]:
 
 
 def _weight(attribute: str, name: str, edited: tuple[str, ...]) -> float:
-    if name in edited or (domains.is_part(name) and domains.rest_of(name) in edited):
+    if name in edited or domains.lies_beyond(name, edited):
         return EDIT_WEIGHT
     return HELD_POSITION_WEIGHT if edited and attribute == "position" else 1.0
 
 
 def _wanted(rows: list[pd.DataFrame], name: str, device: str) -> Moments:
     wanted = moments.from_columns(pd.DataFrame([r[r["structure"] == name].iloc[0] for r in rows]))
-    tensors = (wanted.volume_ml, wanted.centroid_mm, wanted.covariance_mm2)
-    return Moments(*(torch.tensor(t, dtype=torch.float32, device=device) for t in tensors))
+    return moments.of_each(lambda t: torch.tensor(t, dtype=torch.float32, device=device), wanted)
 
 
 def residuals(rows: pd.DataFrame, achieved: Moments, bundle: Path, anatomy: Anatomy) -> dict[str, float]:
@@ -136,8 +138,13 @@ def impossible(rows: pd.DataFrame, grid: Grid) -> Ending | None:
             return Ending(Outcome.FAILED, NO_PART, f"{name}: {reason}", Stage.GENERATION)
     for k, (name, text) in enumerate(zip(rows["structure"], rows["constrained"], strict=True)):
         constrained, target = text.split(","), wanted[k]
-        if text and not all(np.isfinite(v).all() for v in vars(target).values()):
+        needed = [target.volume_ml, target.centroid_mm, target.covariance_mm2]
+        needed += [target.thickness_mm] if "thickness" in constrained else []
+        if text and not all(np.isfinite(v).all() for v in needed):
             return _outside(f"{name}, not finite")
+        cell_mm = domains.CELL_VOXELS * grid.spacing_mm
+        if "thickness" in constrained and target.thickness_mm < cell_mm:
+            return _outside(f"{name}, {target.thickness_mm:.1f} mm thick, a cell is {cell_mm:g} mm")
         if "position" in constrained and (np.abs(target.centroid_mm) >= half).any():
             place = ", ".join(f"{c:.0f}" for c in target.centroid_mm)
             return _outside(f"{name}, centroid ({place}) mm, field +-{half.max():.0f} mm")

@@ -12,7 +12,7 @@ its own, so that the gradient of sample i never depends on sample j. Two rules:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ..anatomy import attributes
 from ..anatomy.moments import Moments, measure
+from ..anatomy.thickness import mean_thickness_mm
 from ..diffusion.bundle import Prior
 from ..diffusion.networks import REFINEMENT
 from .decoding import full_axes_mm, full_occupancy
@@ -97,6 +98,8 @@ def _in_unit_cube(c: Constraint, measured: dict, edge: float) -> torch.Tensor:
         return (achieved[0].scale_mm2 - c.wanted[0].scale_mm2)[:, None] / edge**2
     if c.attribute == "volume_ratio":
         return (attributes.volume_ratio(*achieved) - attributes.volume_ratio(*c.wanted))[:, None]
+    if c.attribute == "thickness":
+        return (achieved[0].thickness_mm - c.wanted[0].thickness_mm)[:, None] / edge
     differs = attributes.differences(c.attribute, achieved, c.wanted)
     return differs / edge if c.attribute in ("position", "distance") else differs
 
@@ -130,7 +133,8 @@ def standardised_loss(
 def _measured(occupancy, axes_mm, refinement: int, constraints: list[Constraint]) -> dict:
     """Moments by labels and domain, each measured once. A part in a domain is a row that is weighted.
 
-    All together: with one structure at a time, the gradient would be summed over as many fields of zeros.
+    Those whose thickness is constrained have one. All together: with one structure at a time, the gradient
+    would be summed over as many fields of zeros.
     """
     measured_parts = list(dict.fromkeys(part for c in constraints for part in c.measured))
     members = occupancy.new_zeros(len(measured_parts), occupancy.shape[1])
@@ -138,12 +142,20 @@ def _measured(occupancy, axes_mm, refinement: int, constraints: list[Constraint]
         row[list(group)] = 1.0
     rows = torch.einsum("gk,bkxyz->bgxyz", members, occupancy)
     domains = [within for _, within in measured_parts]
+    whole = rows
     if any(domains):
-        rows = rows * torch.stack(
+        weights = torch.stack(
             [w.on_cells(refinement) if w else torch.ones_like(occupancy[:, 0]) for w in domains], dim=1
         )
+        rows = rows * weights
     measured = measure(rows, axes_mm, refinement)
-    return {part: measured[:, i] for i, part in enumerate(measured_parts)}
+    found = {part: measured[:, i] for i, part in enumerate(measured_parts)}
+    for part in {c.measured[0] for c in constraints if c.attribute == "thickness"}:
+        i, cell_mm = measured_parts.index(part), float(axes_mm[0][1] - axes_mm[0][0])
+        found[part] = replace(
+            found[part], thickness_mm=mean_thickness_mm(whole[:, i], weights[:, i], cell_mm)
+        )
+    return found
 
 
 def guided(

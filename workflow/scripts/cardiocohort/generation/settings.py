@@ -52,6 +52,12 @@ class DpsSettings:
     lambda_direction: float = key(
         170.0, "Weight of the squared errors of unit vectors.", minimum=0, maximum=1000000000.0
     )
+    lambda_thickness: float = key(
+        2400.0,
+        "Weight of the squared errors of wall thicknesses, as shares of the field's edge.",
+        minimum=0,
+        maximum=1000000000.0,
+    )
 
     def weight_of(self, attribute: str) -> float:
         return getattr(self, f"lambda_{attribute}")
@@ -131,6 +137,9 @@ class GuidanceSettings:
     )
     lambda_direction: float = key(
         1.0, "Weight of directions in the loss of `polyak`.", minimum=0, maximum=1000000.0
+    )
+    lambda_thickness: float = key(
+        1.0, "Weight of wall thicknesses in the loss of `polyak`.", minimum=0, maximum=1000000.0
     )
     step_fraction: float = key(
         1.4,

@@ -21,7 +21,7 @@ import torch
 from scipy import ndimage
 
 from .. import topology
-from ..anatomy.moments import Moments, measure
+from ..anatomy.moments import Moments, measure, of_each
 from ..diffusion.bundle import Prior
 from ..diffusion.networks import REFINEMENT
 from ..topology import measures
@@ -251,7 +251,7 @@ def topology_steps(
             occupancy = prior.logits(z).float().softmax(1)
             moments = measure(occupancy[:, 1:], prior.cell_axes_mm, REFINEMENT)
             if own is None:
-                own = Moments(*(part.detach() for part in vars(moments).values()))
+                own = of_each(torch.Tensor.detach, moments)
             broken = topology_loss(occupancy[0], labels, prior, rules)
             (gradient,) = torch.autograd.grad(broken + HOLD * _moved(moments, own), z)
         gradient = gradient if free is None else gradient * free

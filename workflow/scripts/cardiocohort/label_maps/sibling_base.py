@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..anatomy.label_map import centred, read_label_map
 from ..anatomy.labels import Anatomy, Grid
+from ..cohort.grammar import Edit
 from ..cohort.table import subject_name
 from ..runtime.artifacts import check_file, listed_file
 from ..runtime.errors import InputError
@@ -76,7 +77,7 @@ def read_made(subject: str, anatomies: pd.DataFrame, folder: Path, anatomy: Anat
 
 def edited_in(arm: dict) -> list[str]:
     """Structures that the arm's edits change."""
-    return sorted({edit["structure"].split("/")[0] for edit in arm["edits"]})
+    return sorted({name for edit in arm["edits"] for name in Edit(**edit).changes})
 
 
 def read_base(base: dict, anatomy: Anatomy, grid: Grid) -> np.ndarray:

@@ -7,8 +7,8 @@ drawn around (`given_values`); whatever the way, edits hold exactly in the targe
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..anatomy.moments import VECTOR_ENTRIES, Moments
-from ..cohort.grammar import Edit
+from ..anatomy.moments import VECTOR_ENTRIES, Moments, of_each
+from ..cohort.grammar import TILTS, Edit
 from ..runtime.errors import InputError
 
 ENTRY_OF = {"volume": "log_volume", "centroid_x": "x", "centroid_y": "y", "centroid_z": "z"}
@@ -16,10 +16,11 @@ ENTRIES = len(VECTOR_ENTRIES)
 
 # the attribute that has to be constrained for anatomies to follow an edit of the quantity
 STEERED_BY = {
-    "volume": "size", "area": "size",
+    "volume": "size", "area": "size", "thickness": "thickness",
     "centroid_x": "position", "centroid_y": "position", "centroid_z": "position",
     "scale": "scale", "elongation": "aspect", "volume_ratio": "volume_ratio", "distance": "distance",
     "rotation_x": "orientation", "rotation_y": "orientation", "rotation_z": "orientation",
+    "tilt_x": "direction", "tilt_y": "direction", "tilt_z": "direction",
 }  # fmt: skip
 
 
@@ -29,35 +30,37 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
     A volume times f takes its covariance along (f^(2/3)): the structure grows about its own centroid and
     keeps its form. `scale` multiplies tr S and leaves volume and S^n; `elongation` multiplies the long
     semi-axis over the geometric mean of the others at the same tr S; `rotation` turns S about the centroid.
-    The area of a slab is its volume over its thickness, so both change by the same factor. A part that the
-    heart does not have (NaN) stays so. A relation `a/b` changes a: its volume, or its place along the line
-    from b's centroid.
+    The area of a slab is its volume over its thickness, so both change by the same factor; so do thickness
+    and volume of a wall, whose sides keep their area. A part that the heart does not have (NaN) stays so. A
+    relation `a/b` changes a: its volume, or its place along the line from b's centroid, which `tilt` turns.
     """
-    volume, centroid = moments.volume_ml.copy(), moments.centroid_mm.copy()
-    covariance = moments.covariance_mm2.copy()
+    moments = of_each(np.array, moments)
+    volume, centroid, covariance = moments.volume_ml, moments.centroid_mm, moments.covariance_mm2
     for edit in edits:
         first, _, second = edit.structure.partition("/")
         k, other = names.index(first), names.index(second) if second else None
         kind = edit.quantity.split("_")[0] if not second else edit.quantity
         if np.isnan(volume[k]):
             continue
-        if kind in ("volume", "area", "volume_ratio"):
+        if kind in ("volume", "area", "volume_ratio", "thickness"):
             unit = 1.0 if other is None else volume[other]
-            new = _changed(volume[k] / unit, edit) * unit
-            covariance[k] *= (new / volume[k]) ** (2.0 / 3.0)
-            volume[k] = new
+            if kind == "thickness":
+                unit = volume[k] / moments.thickness_mm[k]  # area of the wall
+            new = _changed(volume[k] / unit, edit)
+            if kind == "thickness":
+                moments.thickness_mm[k] = _above_zero(new, volume[k] / unit, edit)
+            covariance[k] *= (new * unit / volume[k]) ** (2.0 / 3.0)
+            volume[k] = new * unit
         elif kind == "centroid":
             axis = "xyz".index(edit.quantity[-1])
             centroid[k, axis] = _changed(centroid[k, axis], edit)
         elif kind == "distance":
             offset = centroid[k] - centroid[other]
             length = np.linalg.norm(offset)
-            new = _changed(length, edit)
-            if new <= 0.0:
-                raise InputError(
-                    f"edit {edit.structure}.distance: {length:.1f} mm cannot become {new:.1f} mm"
-                )
+            new = _above_zero(_changed(length, edit), length, edit)
             centroid[k] = centroid[other] + offset * (new / length)
+        elif kind in TILTS:
+            centroid[k] = centroid[other] + _tilted(centroid[k] - centroid[other], edit)
         elif kind == "scale":
             covariance[k] *= edit.value
         elif kind == "elongation":
@@ -65,13 +68,31 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
         else:
             turn = Rotation.from_euler(edit.quantity[-1], edit.value, degrees=True).as_matrix()
             covariance[k] = turn @ covariance[k] @ turn.T
-    return Moments(volume, centroid, covariance)
+    return moments
+
+
+def _tilted(way: np.ndarray, edit: Edit) -> np.ndarray:
+    """A way (3,) turned towards the axis x, y or z of the heart frame by the angle of the edit."""
+    length, axis = np.linalg.norm(way), np.eye(3)["xyz".index(edit.quantity[-1])]
+    across = axis - (axis @ way) * way / length**2
+    if not np.linalg.norm(across) > 1e-3:
+        raise InputError(
+            f"edit {edit.structure}.{edit.quantity}: the way between the two lies along this axis already"
+        )
+    angle = np.radians(edit.value)
+    return np.cos(angle) * way + np.sin(angle) * length * across / np.linalg.norm(across)
 
 
 def _changed(value: float, edit: Edit) -> float:
     if edit.operation == "set":
         return edit.value
     return {"multiply": value * edit.value, "add": value + edit.value}[edit.operation]
+
+
+def _above_zero(new: float, old: float, edit: Edit) -> float:
+    if new <= 0.0:
+        raise InputError(f"edit {edit.structure}.{edit.quantity}: {old:.1f} mm cannot become {new:.1f} mm")
+    return new
 
 
 def _elongated(covariance: np.ndarray, factor: float) -> np.ndarray:

@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
 
+from ..anatomy.domains import AT
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS, from_columns, from_ellipsoid, to_columns
+from ..cohort.stage_tables import DOMAIN
 from ..cohort.table import Arm, subject_name
 from ..runtime import tables
 from ..runtime.errors import InputError
 from .edits import apply_edits
 from .plausibility import Population
 from .reference import check_moments, check_structures
+from .siblings import follow_parts
 from .targets import Heart, tabulate
 from .units import Usual, check_units
 
@@ -50,7 +53,7 @@ def read_targets(path: str | Path, anatomy: Anatomy, usual: Usual | None = None)
     frame["subject"] = subject.fillna("").astype(str)
     _check_subjects(path, frame)
     names = check_structures(path, frame, anatomy, unions=True)
-    frame["structure"] = ["+".join(sorted(n.split("+"), key=anatomy.label)) for n in names]
+    frame["structure"] = [_canonical(name, anatomy) for name in names]
     twice = frame.duplicated(["arm", "subject", "structure"])
     tables.first_bad(path, frame, "structure", twice, "new; it has a row for this arm and subject already")
     if ellipsoids:
@@ -61,11 +64,17 @@ def read_targets(path: str | Path, anatomy: Anatomy, usual: Usual | None = None)
 
 
 def explicit_targets(
-    arm: Arm, indices: Iterable[int], seed: int, table: pd.DataFrame, population: Population | None
+    arm: Arm,
+    indices: Iterable[int],
+    seed: int,
+    table: pd.DataFrame,
+    population: Population | None,
+    places: dict[str, str] | None = None,
 ) -> pd.DataFrame:
     """The targets (columns: `targets.tabulate`) of the arm's subjects `indices`.
 
-    A subject has the rows of its own name, or else those of its arm without a name; relative edits
+    places: where the domains of parts `structure@domain` lie (`domains.to_text`), for the column `domain`. A
+    subject has the rows of its own name, or else those of its arm without a name; relative edits
     are applied. Raises InputError for a subject without rows and for edits that set a value.
     """
     for edit in arm.edits:
@@ -94,9 +103,18 @@ def explicit_targets(
                     f"arm {arm.name!r}, column 'edits': the targets table has no {part} for "
                     f"{subject!r}; it has {', '.join(names)}"
                 )
-        return names, apply_edits(from_columns(rows), names, arm.edits)
+        moments = from_columns(rows)
+        return names, follow_parts(names, moments, apply_edits(moments, names, arm.edits))
 
-    return tabulate(arm, indices, seed, population, heart)
+    found = tabulate(arm, indices, seed, population, heart)
+    if not places:
+        return found
+    return found.assign(**{DOMAIN: [places.get(name, "") for name in found["structure"]]})
+
+
+def _canonical(name: str, anatomy: Anatomy) -> str:
+    whole, at, domain = name.partition(AT)
+    return "+".join(sorted(whole.split("+"), key=anatomy.label)) + at + domain
 
 
 def _check_subjects(path, frame: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..anatomy.domains import split
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
 from ..anatomy.unions import select
@@ -80,12 +81,13 @@ def read_reference(
 def check_structures(path, frame: pd.DataFrame, anatomy: Anatomy, unions: bool) -> pd.Series:
     """The column `structure`, without blanks that a hand has left there.
 
-    InputError unless every cell names a structure (or a union, where allowed) of the anatomy.
+    InputError unless every cell names a structure of the anatomy; with `unions` also a union, or a part
+    `structure@domain`.
     """
     names = frame["structure"].map(lambda name: "+".join(part.strip() for part in name.split("+")))
     for row, name in names.drop_duplicates().items():
         try:
-            labels = anatomy.labels_of(name)
+            labels = anatomy.labels_of(split(name)[0] if unions else name)
         except InputError as error:
             raise InputError(f"{tables.where(path, row)}, column 'structure': {error}") from None
         if len(labels) > 1 and not unions:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ..anatomy import domains as parts
-from ..anatomy.labels import ATTRIBUTES, Anatomy, Grid
-from ..anatomy.moments import Moments, from_columns
+from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, WALL_ATTRIBUTES, Anatomy, Grid
+from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns, of_each, to_columns
 from ..cohort.covariates import AREA, Person
-from ..cohort.grammar import Edit, for_person
+from ..cohort.grammar import TILTS, Edit, for_person
 from ..cohort.stage_tables import DOMAIN, covariate_columns
 from ..cohort.table import Arm, subject_name
 from ..runtime.errors import InputError
@@ -30,6 +30,7 @@ KEPT = {
     "volume": ("size",), "volume_ratio": ("size",),
     # a slab that grows elsewhere than around its own centre is another vessel
     "area": ("size", "position"),
+    "thickness": ("thickness",),
     **dict.fromkeys(("centroid_x", "centroid_y", "centroid_z", "distance"), ("size", "position")),
     "scale": ("size", "position", "scale", "orientation", "aspect"),
     "elongation": ATTRIBUTES, "rotation_x": ATTRIBUTES, "rotation_y": ATTRIBUTES, "rotation_z": ATTRIBUTES,
@@ -39,21 +40,25 @@ KEPT = {
 def default_constraints(edits: tuple[Edit, ...], names: tuple[str, ...]):
     """`Arm.constraints` of siblings that state none.
 
-    Where a part `a@domain` is edited, the rest of a is held, and a as a whole is free.
+    Where a part `a@domain` is edited, the rest of a is held, and a as a whole is free. Where the way from b
+    to a is tilted, its direction is kept, and the sizes of both.
     """
     edited: dict[str, set[str]] = {}
+    tilted = [edit.structure for edit in edits if edit.quantity in TILTS]
     for edit in edits:
-        kept = edited.setdefault(edit.structure.split("/")[0], set())
-        kept |= set(KEPT[edit.quantity])
+        for name in edit.changes:
+            kept = edited.setdefault(name, set())
+            kept |= {"size"} if edit.quantity in TILTS else set(KEPT[edit.quantity])
     for kept in edited.values():
         if "shape" in kept:
             kept -= {"orientation", "aspect"}
-    order = (*ATTRIBUTES, "scale", "orientation", "aspect")
+    order = (*ATTRIBUTES, *FURTHER_ATTRIBUTES, *WALL_ATTRIBUTES)
     local = [name for name in edited if parts.is_part(name)]
     free = {parts.split(name)[0] for name in local}
     held = [name for name in names if not parts.is_part(name) and name not in free]
     held += [place for name in local for place in (name, parts.rest_of(name))]
-    return tuple((name, tuple(a for a in order if a in edited.get(name, ATTRIBUTES))) for name in held)
+    of_structures = ((name, tuple(a for a in order if a in edited.get(name, ATTRIBUTES))) for name in held)
+    return (*of_structures, *((name, ("direction",)) for name in dict.fromkeys(tilted)))
 
 
 def with_parts(
@@ -72,26 +77,27 @@ def with_parts(
                 raise InputError("the base has no label map")
             placed = parts.place_on(labels, name, arm.domains, anatomy, grid)
             weight = placed.weights(grid.axes_mm())
-            found.append(parts.measure_parts(labels, [name], [weight], anatomy, grid))
+            own = parts.measure_parts(labels, [name], [weight], anatomy, grid, arm.walls())
+            if name in arm.walls():
+                parts.check_wall(labels, name, weight, anatomy)
+            found.append(own)
             texts[name] = parts.to_text(placed)
         except InputError as error:
             nothing = np.full((1, 3, 3), np.nan)
             found.append(Moments(nothing[:, 0, 0], nothing[:, 0], nothing))
             texts[name] = parts.refusal(str(error))
-    joined = Moments(
-        *(np.concatenate([getattr(m, f.name) for m in found]) for f in dataclasses.fields(Moments))
-    )
+    joined = of_each(lambda *values: np.concatenate(values), *found)
     return ((*names, *texts), joined, person), texts
 
 
 def follow_parts(names: tuple[str, ...], before: Moments, after: Moments) -> Moments:
     """Moments (K,) in which a structure has changed with its parts: those `after`, less those `before`."""
-    volume, centroid, covariance = (
-        np.array(v) for v in (after.volume_ml, after.centroid_mm, after.covariance_mm2)
-    )
+    found = of_each(np.array, after)
+    volume, centroid, covariance = found.volume_ml, found.centroid_mm, found.covariance_mm2
+    columns = [to_columns(m) for m in (before, after)]
     for k, name in enumerate(names):
         whole = parts.split(name)[0]
-        unchanged = all(np.array_equal(getattr(before[k], f), getattr(after[k], f)) for f in vars(after[k]))
+        unchanged = all(np.array_equal(*(c[column][k] for c in columns)) for column in MOMENT_COLUMNS)
         if not parts.is_part(name) or unchanged or np.isnan(volume[k]) or whole not in names:
             continue
         at = names.index(whole)
@@ -103,7 +109,7 @@ def follow_parts(names: tuple[str, ...], before: Moments, after: Moments) -> Mom
             for sign, m in terms
         )
         volume[at], centroid[at], covariance[at] = mass, first, second / mass - np.outer(first, first)
-    return Moments(volume, centroid, covariance)
+    return found
 
 
 def with_parts_of_all(

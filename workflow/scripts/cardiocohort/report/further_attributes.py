@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..anatomy import attributes
-from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
+from ..anatomy.moments import MOMENT_COLUMNS, THICKNESS, Moments, from_columns
 
 COLUMNS = ("arm", "structure", "attribute", "n", "target", "achieved", "error_median", "error_p95", "unit")
 
@@ -16,8 +16,9 @@ def further_attributes(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.Dat
     one number, median and 95th percentile of the error in `unit`.
     """
     keys = ["arm", "subject", "structure"]
-    both = targets[[*keys, "constrained", *MOMENT_COLUMNS]].merge(
-        anatomies.loc[anatomies["volume_ml"] > 0, ["subject", "structure", *MOMENT_COLUMNS]],
+    measured = [*MOMENT_COLUMNS, *([THICKNESS] if THICKNESS in targets else [])]
+    both = targets[[*keys, "constrained", *measured]].merge(
+        anatomies.loc[anatomies["volume_ml"] > 0, ["subject", "structure", *measured]],
         on=["subject", "structure"], suffixes=("_target", "_achieved"), validate="1:1",
     )  # fmt: skip
     rows = []
@@ -44,7 +45,8 @@ def further_attributes(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.Dat
 
 
 def _moments(rows: pd.DataFrame, which: str) -> Moments:
-    return from_columns({name: rows[f"{name}_{which}"] for name in MOMENT_COLUMNS})
+    names = (name for name in (*MOMENT_COLUMNS, THICKNESS) if f"{name}_{which}" in rows)
+    return from_columns({name: rows[f"{name}_{which}"] for name in names})
 
 
 def _median(values: np.ndarray) -> float:
@@ -65,6 +67,11 @@ def _volume_ratio(wanted, achieved):
 
 def _distance(wanted, achieved):
     before, after = attributes.distance_mm(*wanted), attributes.distance_mm(*achieved)
+    return before, after, np.abs(after - before), "mm"
+
+
+def _thickness(wanted, achieved):
+    before, after = wanted[0].thickness_mm, achieved[0].thickness_mm
     return before, after, np.abs(after - before), "mm"
 
 
@@ -96,4 +103,5 @@ _MEASURES = {
     "volume_ratio": _volume_ratio,
     "distance": _distance,
     "direction": _direction,
+    "thickness": _thickness,
 }

@@ -5,7 +5,7 @@ Their covariates and targets stay, since they say whom a trial lost.
 """
 
 import os.path
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..anatomy.aha_segments import WALL_COLUMNS
 from ..anatomy.domains import from_text
 from ..anatomy.label_map import read_label_map
 from ..anatomy.labels import Anatomy
-from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns
+from ..anatomy.moments import MOMENT_COLUMNS, THICKNESS, Moments, from_columns
 from ..anatomy.unions import select
 from ..cohort.covariates import AREA, Covariate
 from ..cohort.stage_tables import covariate_columns, mesh_files
@@ -58,7 +58,7 @@ def subjects(
     bases: Mapping[str, str],
     matches: Mapping[str, str],
     constrained: Mapping[str, tuple],
-    local: Mapping[str, bool],
+    local: Mapping[str, Collection[str]],
 ) -> pd.DataFrame:
     """One row per subject of the manifest, in its order; columns of stages that have not run are missing.
 
@@ -199,11 +199,15 @@ def _moments(rows: pd.DataFrame, names: tuple[str, ...], subjects: pd.Index) -> 
     )
 
 
-def _parts(tables: CohortTables, accepted: pd.Index, local: Mapping[str, bool]) -> pd.DataFrame:
-    """What `_volumes` has of structures, of parts; of slabs the area too."""
+def _parts(tables: CohortTables, accepted: pd.Index, local: Mapping[str, Collection[str]]) -> pd.DataFrame:
+    """What `_volumes` has of structures, of parts; of slabs the area too, of walls the thickness."""
     found = _volumes(tables, tuple(local), accepted)
     rows = tables.anatomies[tables.anatomies["subject"].isin(accepted)].set_index("subject")
-    for name in (name for name, slab in local.items() if slab):
+    for name in (name for name, kinds in local.items() if "wall" in kinds):
+        for prefix, table in (("target_", tables.targets), ("", rows.reset_index())):
+            own = table[table["structure"] == name].set_index("subject")
+            found[f"{part_name(name)}_{prefix}thickness_mm"] = own[THICKNESS]
+    for name in (name for name, kinds in local.items() if "slab" in kinds):
         own = rows[rows["structure"] == name]
         thickness_mm = own["domain"].map(lambda text: from_text(text).thickness_mm)
         found[f"{part_name(name)}_area_mm2"] = 1000.0 * own["volume_ml"] / thickness_mm

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ...anatomy.labels import Anatomy, Grid
-from ...anatomy.moments import Moments, from_ellipsoid
+from ...anatomy.moments import Moments, from_ellipsoid, of_each
 
 ANATOMY = Anatomy(("wall", "cavity", "atrium"), ("wall", "cavity"))
 GRID = Grid((48, 48, 48), 3.0)
@@ -63,9 +63,7 @@ def moments_of(heart: Known) -> Moments:
     volume = outer.volume_ml - cavity.volume_ml
     weighed = outer.volume_ml * outer.covariance_mm2 - cavity.volume_ml * cavity.covariance_mm2
     wall = Moments(volume, outer.centroid_mm, weighed / volume)
-    return Moments(
-        *(np.stack(of) for of in zip(*(vars(m).values() for m in (wall, cavity, atrium)), strict=True))
-    )
+    return of_each(lambda *of: np.stack(of), wall, cavity, atrium)
 
 
 def labels_of(heart: Known, grid: Grid = GRID) -> np.ndarray:
