@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from cardiocohort.cohort import stage_tables
 from cardiocohort.mesh.second_order import second_order
 from cardiocohort.mesh.storage import write_volume
 from cardiocohort.report.function_section import OF_A_BEAT, OF_AN_INFLATION, PARTS, RUNS
 from cardiocohort.runtime import artifacts, tables
-from cardiocohort.simulation import beat_output, output
+from cardiocohort.simulation import animation, beat_output, output
 from small_meshes import box
 
 SHRINK = 0.9  # of the unloaded mesh
@@ -49,6 +50,9 @@ def write_run(batch: Path, subject: str, model=None, beat=False) -> dict:
     output.write_rows(folder / output.CURVE, curve)
     if beat:
         names |= {"loops_": beat_output.LOOPS, "strains_": beat_output.STRAINS, "motion_": beat_output.MOTION}
+        names |= {"animation_": animation.FILE}
+        shades = [Image.new("RGB", (32, 16), (8 * k, 0, 0)) for k in range(FRAMES)]
+        animation.write(folder / animation.FILE, shades, times())
         beat_output.write_motion(folder / beat_output.MOTION, model, moved, times())
         output.write_rows(folder / beat_output.STRAINS, beat_output.strains(model, moved, times()))
         columns = [f"{v}_{q}" for v in ("lv", "rv") for q in QUANTITIES]

@@ -177,6 +177,6 @@ rule solve_land2015:
         published_sha256=artifacts.sha256(LAND2015),
         library=library("simulate_land2015.py"),
     message:
-        "Solving problems 1 and 2 of Land et al. (2015)"
+        "Solving the three problems of Land et al. (2015)"
     script:
         "../scripts/simulate_land2015.py"

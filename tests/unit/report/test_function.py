@@ -196,6 +196,20 @@ def test_the_gallery_moves_a_simulated_heart_where_its_label_map_is(tmp_path):
     assert found.shared["paints"]["strain"]["range"][1] >= 100 * np.quantile(np.abs(strain), 0.99)
 
 
+def test_the_still_of_a_beat_is_its_end_systole(tmp_path):
+    """The frames of the support module have ever more red."""
+    run = write_run(tmp_path, "s", beat=True) | {"folder": str(tmp_path)}
+    beat = gallery.beat_of(run)
+    assert beat.moving == (tmp_path / "s/beat.webp").read_bytes()
+    frame = round(0.56 / 0.8 * (simulated_runs.FRAMES - 1))
+    assert beat.still.getpixel((16, 8))[0] == pytest.approx(8 * frame, abs=5)
+    inflated = write_run(tmp_path, "t") | {"folder": str(tmp_path)}
+    assert gallery.beat_of(inflated) is None
+    (tmp_path / "s/beat.webp").write_bytes(b"")
+    with pytest.raises(InputError, match=r"beat\.webp"):
+        gallery.beat_of(run)
+
+
 # ---- pairs
 
 

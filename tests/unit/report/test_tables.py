@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 import analyse_trial
 import pdf_text
@@ -410,9 +411,9 @@ def page(folder, paths):
 
 @pytest.fixture(scope="module")
 def blank_page(cohort, made):
-    """A function: the page's HTML with empty charts and no gallery. Arguments: entries of the card, parts."""
+    """A function: the page's HTML with empty charts. Arguments: entries of the card, portraits, parts."""
 
-    def write(card=None, **parts):
+    def write(card=None, portraits=(), **parts):
         charts = dict.fromkeys(
             ("acceptance", "requested_and_accepted", "targets_and_achieved", "distributions"), Figure((1, 1))
         ) | {"wall_thickness": Figure((1, 1))}
@@ -421,12 +422,30 @@ def blank_page(cohort, made):
         about = {"bundle": {"name": None, "weights_sha256": None} | (card or {}), "config": {}, "seeds": []}
         values = reference_values.read_reference_values(REFERENCE)
         summary = summarise(cohort, made, values, [], HEART)
-        nothing = gallery.Gallery([], {})
+        drawn = gallery.Gallery(list(portraits), {})
         return report_page.html(
-            "x", summary, charts, nothing, HEART, about | {"provenance": record}, "", **parts
+            "x", summary, charts, drawn, HEART, about | {"provenance": record}, "", **parts
         )
 
     return write
+
+
+def test_a_beat_moves_unless_the_reader_wants_a_still(blank_page, made):
+    row = made.to_dict("records")[0]
+    still = Image.new("RGB", (4, 2))
+    portraits = [
+        gallery.Portrait(row | {"subject": name}, {}, {}, beat)
+        for name, beat in (("moves", gallery.Beat(b"RIFF", still)), ("rests", None))
+    ]
+    text = blank_page(portraits=portraits)
+    assert text.count('<figure class="beat">') == 1
+    assert 'class="moving" src="data:image/webp;base64,UklGRg=="' in text
+    assert text.count('class="still" src="data:image/jpeg') == 1
+    for name in ("moving", "still"):
+        assert re.search(rf'<img class="{name}"[^>]* alt="[^"]*moves[^"]*"', text)
+    rule = re.search(r"@media print, \(prefers-reduced-motion: reduce\) \{\n(.*?)\n\}", text, re.S).group(1)
+    assert ".beat .moving { display: none; }" in rule
+    assert ".beat .still { display: block; }" in rule
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,29 @@ def test_the_benchmark_beam_approaches_its_published_deflection():
     assert fine == pytest.approx(known.mean(), rel=0.01)
 
 
+def test_fibres_of_the_contracting_ventricle_turn_by_180_degrees():
+    """Along the meridian at both surfaces, in opposite directions, and around the axis halfway."""
+    down = 2.5  # angle of the parametrisation
+    places = np.array([[0, r * np.sin(down), z * np.cos(down)] for r, z in ((7, 17), (8.5, 18.5), (10, 20))])
+    axes = land2015.turning_fibres(places)
+    meridian = [[0, -r * np.cos(down), z * np.sin(down)] for r, z in ((7, 17), (10, 20))]
+    meridian /= np.linalg.norm(meridian, axis=1, keepdims=True)
+    assert axes[0, :, 0] == pytest.approx(meridian[0], abs=1e-9)
+    assert axes[1, :, 0] == pytest.approx([-1, 0, 0], abs=1e-9)
+    assert axes[2, :, 0] == pytest.approx(-meridian[1], abs=1e-9)
+    assert axes.swapaxes(1, 2) @ axes == pytest.approx(np.broadcast_to(np.eye(3), (3, 3, 3)), abs=1e-12)
+    assert np.linalg.det(axes) == pytest.approx(np.ones(3))
+
+
+def test_pressure_and_tension_rise_together_to_the_full_load(monkeypatch):
+    """On a coarse mesh, 4 % from the published apices; the long test holds the spread itself."""
+    monkeypatch.setattr(land2015, "TURNING_RADII_MM", ())
+    heights, _, run = land2015.solve(land2015.CASES[2], 3.0)
+    assert (run.complete, run.share) == (True, 1.0)
+    known = PUBLISHED.query("problem == 3").groupby("quantity")["value_mm"].mean()
+    assert heights == pytest.approx(known.to_dict(), rel=0.08)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("case", land2015.CASES, ids=lambda case: f"problem {case.number}")
 def test_the_benchmark_is_solved_inside_the_published_spread(case):

@@ -37,5 +37,5 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """An image file (`kind` png or jpeg) as the source of an <img>."""
+    """An image file (`kind` png, jpeg or webp) as the source of an <img>."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -21,7 +21,14 @@ from ..simulation import calibration
 from ..simulation.beat_output import end_systole
 from . import bullseye
 
-PARTS = ("curve_", "unloaded_", "loops_", "strains_", "motion_")  # files of a run, beside its displacement
+PARTS = (
+    "curve_",
+    "unloaded_",
+    "loops_",
+    "strains_",
+    "motion_",
+    "animation_",
+)  # files of a run, beside its displacement
 RUNS = stage_tables.SIMULATIONS | {
     f"{part}{name}": kind for part in PARTS for name, kind in tables.FILE_COLUMNS.items()
 }
@@ -94,6 +101,12 @@ def read_runs(paths: Iterable[str], manifest: pd.DataFrame) -> pd.DataFrame:
 def run_file(run: pd.Series | dict, part: str = "") -> Path | None:
     """The file of a part of a run; None where it has none. InputError where it is missing or was changed."""
     return check_file(*listed_file(run, Path(run["folder"]), part)) if run[f"{part}file"] else None
+
+
+def last_beat(run: dict) -> pd.DataFrame:
+    """Rows of loops.tsv of a run that beat: those of the last one."""
+    loops = pd.read_csv(run_file(run, "loops_"), sep="\t")
+    return loops[loops["beat"] == loops["beat"].max()]
 
 
 def function_of(
@@ -229,14 +242,9 @@ def _remarks(runs: pd.DataFrame) -> pd.DataFrame:
     return said[["subject", "arm", "verdict", "reason", "detail", "load_share"]]
 
 
-def _last_beat(run: dict) -> pd.DataFrame:
-    loops = pd.read_csv(run_file(run, "loops_"), sep="\t")
-    return loops[loops["beat"] == loops["beat"].max()]
-
-
 def _curve(run: dict) -> pd.DataFrame:
     beat = bool(run["loops_file"])
-    rows = _last_beat(run) if beat else pd.read_csv(run_file(run, "curve_"), sep="\t")
+    rows = last_beat(run) if beat else pd.read_csv(run_file(run, "curve_"), sep="\t")
     parts = [
         pd.DataFrame(
             {"ventricle": v, "volume_ml": rows[f"{v}_volume_ml"], "pressure_kpa": rows[f"{v}_pressure_kpa"]}
@@ -251,7 +259,7 @@ def _strain_of_beat(run: dict, name: str) -> dict | None:
     if not run["strains_file"]:
         return None
     table = pd.read_csv(run_file(run, "strains_"), sep="\t")
-    beat = _last_beat(run)
+    beat = last_beat(run)
     systole = end_systole(beat["time_s"].to_numpy(), beat["lv_volume_ml"].to_numpy())
     times = table["time_s"].unique()
     shown = table[table["time_s"] == times[np.abs(times - systole).argmin()]].set_index("aha")[name]

@@ -1,5 +1,6 @@
 """Which hearts are pictured, and their pictures. Owned by the report stage."""
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from ..mesh.frames import in_frame
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file
 from ..runtime.outcomes import Outcome
+from ..simulation.beat_output import end_systole
 from . import bullseye, portraits, viewer
 from .cohort_tables import CohortTables
+from .function_section import last_beat, run_file
 from .motion import motion_of
 
 PER_ARM, MOST = 4, 24
@@ -24,7 +27,7 @@ SHEET_COLUMNS = 4
 
 @dataclass(frozen=True)
 class Portrait:
-    """A subject's row of the manifest, its pictures by name, and its `viewer.scene`.
+    """A subject's row of the manifest, its pictures by name, its `viewer.scene`, and its beat if it has one.
 
     Pictures are of the label map, the mesh and the bull's-eye.
     """
@@ -32,6 +35,15 @@ class Portrait:
     row: dict
     pictures: dict[str, Image.Image]
     scene: dict
+    beat: "Beat | None" = None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The animated picture of a simulated beat, a WebP file's content, and its still at end-systole."""
+
+    moving: bytes
+    still: Image.Image
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ def portray(
         targets = tables.targets[tables.targets["subject"] == row["subject"]]
         wanted = portraits.outlines(targets, anatomy) if len(targets) else []
         pictures = portraits.label_map_pictures(label_map, anatomy, solid, wanted, window)
-        model = motion = None
+        model = motion = beat = None
         if row["mesh"]:
             mesh = meshes.loc[row["subject"]]
             volume = check_file(cohort / row["mesh"], mesh["size"], mesh["sha256"])
@@ -105,6 +117,7 @@ def portray(
             pictures["mesh"] = portraits.mesh_picture(model, window, anatomy.colours)
             if row["subject"] in simulated:
                 motion = motion_of(simulated[row["subject"]], stored)
+                beat = beat_of(simulated[row["subject"]])
                 if stored.frame == "scanner":
                     places = motion.in_heart_frame(stored.world_from_heart)
                     motion = replace(motion, places_mm=places)
@@ -112,8 +125,22 @@ def portray(
                     strain = max(strain, float(np.quantile(np.abs(motion.strain), 0.99)))
         if row["subject"] in walls.index:
             pictures["bullseye"] = bullseye.picture(walls.loc[row["subject"]], scale, portraits.SIZE_PX)
-        drawn.append(Portrait(row, pictures, viewer.scene(solid, wanted, model, both_walls, motion)))
+        drawn.append(Portrait(row, pictures, viewer.scene(solid, wanted, model, both_walls, motion), beat))
     return Gallery(drawn, viewer.settings(anatomy, window, both_walls, strain))
+
+
+def beat_of(run: dict) -> Beat | None:
+    """Of a run that beat. InputError where a file is missing or was changed."""
+    if not run["animation_file"]:
+        return None
+    content = run_file(run, "animation_").read_bytes()
+    loop = last_beat(run)
+    times = loop["time_s"].to_numpy()
+    systole = end_systole(times, loop["lv_volume_ml"].to_numpy())
+    with Image.open(io.BytesIO(content)) as frames:
+        # frames are evenly spaced, and the last one would be the first again
+        frames.seek(min(round(systole / (times[-1] - times[0]) * frames.n_frames), frames.n_frames - 1))
+        return Beat(content, frames.convert("RGB"))
 
 
 def contact_sheet(gallery: list[Portrait]) -> Image.Image:

@@ -62,6 +62,11 @@ def html(
                 "row": p.row,
                 "scene": p.scene,
                 "pictures": {n: pages.data_uri(jpeg(i), "jpeg") for n, i in p.pictures.items()},
+                "beat": p.beat
+                and {
+                    "moving": pages.data_uri(p.beat.moving, "webp"),
+                    "still": pages.data_uri(jpeg(p.beat.still), "jpeg"),
+                },
             }
             for p in gallery.portraits
         ],

@@ -24,9 +24,9 @@ _IDENTITY = np.eye(3)
 
 @dataclass(frozen=True)
 class Solid:
-    """The tetrahedra. dofs (M, 34); gradients (M, Q, 10, 3) of the shapes (1/mm) in the axes of `axes` (M, 3,
-    3), whose columns are fibre, sheet and normal; weights (M, Q) in mm3; pressures (Q, 4): the corners'
-    shapes at the points.
+    """The tetrahedra. dofs (M, 34); gradients (M, Q, 10, 3) of the shapes (1/mm) in the axes of `axes`, whose
+    columns are fibre, sheet and normal: (M, 1, 3, 3) for those of an element, (M, Q, 3, 3) for those of its
+    points; weights (M, Q) in mm3; pressures (Q, 4): the corners' shapes at the points.
     """
 
     dofs: np.ndarray
@@ -58,7 +58,7 @@ class Solid:
         gradients, weights = self.gradients[rows], self.weights[rows]
         m, q = weights.shape
         nodes = values[:, None, :30].reshape(m, 1, 3, 10)
-        f = self.axes[rows][:, None] + nodes @ gradients
+        f = self.axes[rows] + nodes @ gradients
         tensor = (f.swapaxes(-1, -2) @ f).reshape(-1, 3, 3)
         c = tensor[:, _K, _L].T.copy()
         j = _determinant(np.moveaxis(f.reshape(-1, 3, 3), 0, -1))
@@ -184,21 +184,30 @@ class Springs:
         return replace(self, tangents=self.tangents + nodes @ self.slopes)
 
 
-def solid(space: ng.FESpace, axes: np.ndarray | None) -> Solid:
-    """Of all tetrahedra of a Taylor-Hood space; axes (M, 3, 3), orthonormal, or None for those of space."""
-    mesh, rule = space.mesh, ng.IntegrationRule(ng.TET, QUADRATURE_ORDER)
+def solid(space: ng.FESpace, axes: np.ndarray | None, order: int = QUADRATURE_ORDER) -> Solid:
+    """Of all tetrahedra of a Taylor-Hood space; axes (M, 3, 3) of the elements or (M, Q, 3, 3) of their
+    `quadrature_points`, orthonormal, or None for those of space."""
+    mesh, rule = space.mesh, ng.IntegrationRule(ng.TET, order)
     points = mesh.MapToAllElements({ng.TET: rule}, ng.VOL)
     q = len(rule.points)
     jacobians = np.asarray(ng.specialcf.JacobianMatrix(3)(points)).reshape(-1, q, 3, 3)
     axes = np.array(np.broadcast_to(_IDENTITY, (len(jacobians), 3, 3)) if axes is None else axes)
+    axes = axes.reshape(len(jacobians), -1, 3, 3)
     # no law sees the sign of a direction, the volume ratio does
-    axes[:, :, 2] *= np.sign(np.linalg.det(axes))[:, None]
+    axes[..., 2] *= np.sign(np.linalg.det(axes))[..., None]
     quadratic, linear = (ng.H1(mesh, order=order).GetFE(ng.ElementId(ng.VOL, 0)) for order in (2, 1))
     slopes = np.array([quadratic.CalcDShape(*point).NumPy() for point in rule.points])
-    gradients = (slopes @ np.linalg.inv(jacobians)) @ axes[:, None]
+    gradients = (slopes @ np.linalg.inv(jacobians)) @ axes
     shapes = np.array([list(linear.CalcShape(*point)) for point in rule.points])
     weights = np.abs(np.linalg.det(jacobians)) * np.array(rule.weights)
     return Solid(_dofs(space, ng.VOL), axes, gradients, weights, shapes)
+
+
+def quadrature_points(mesh: ng.Mesh, order: int = QUADRATURE_ORDER) -> np.ndarray:
+    """(M, Q, 3): where (mm) the laws of a mesh's tetrahedra are evaluated."""
+    rule = ng.IntegrationRule(ng.TET, order)
+    places = ng.CF((ng.x, ng.y, ng.z))(mesh.MapToAllElements({ng.TET: rule}, ng.VOL))
+    return np.asarray(places).reshape(-1, len(rule.points), 3)
 
 
 def surface(space: ng.FESpace, pressures_kpa: dict[str, float]) -> Surface:

@@ -198,11 +198,13 @@ def problem(
     axes: np.ndarray | None = None,
     approach: tuple[Law, ...] = (),
     threads: int = 1,
+    quadrature: int = elements.QUADRATURE_ORDER,
 ) -> Problem:
     """State an inflation at rest.
 
     pressures_kpa: full load by boundary; fixed: boundary -> axes that do not move there ("xyz", "x", ...);
-    axes (M, 3, 3): fibre, sheet and normal of each element as columns, in which `law` is stated.
+    axes (M, 3, 3), or (M, Q, 3, 3) at the points of the `quadrature`: fibre, sheet and normal as columns, in
+    which `law` is stated.
     """
     held = {f"dirichlet{axis}": "|".join(b for b, axes in fixed.items() if axis in axes) for axis in "xyz"}
     displacements = ng.VectorH1(mesh, order=2, **{key: names for key, names in held.items() if names})
@@ -210,7 +212,7 @@ def problem(
     return Problem(
         mesh,
         ng.GridFunction(space),
-        elements.solid(space, axes),
+        elements.solid(space, axes, quadrature),
         elements.surface(space, pressures_kpa),
         [elements.springs(space, s.boundary, s.kpa_per_mm, s.normal) for s in springs],
         law,

@@ -16,7 +16,7 @@ from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
-from . import beat_output, materials, measures, mesh, output
+from . import animation, beat_output, materials, measures, mesh, output
 from .beat import Heart
 from .beats import beat_until_periodic, figures
 from .circulation import V_LV
@@ -30,10 +30,12 @@ UNFINISHED = "simulation did not converge"
 NOT_UNLOADED = "unloading did not converge"
 NO_BEAT = "beat did not converge"
 CHECKPOINT = "beat.npz"  # of a beat that is under way
-BEAT_FILES = (beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE)
+BEAT_FILES = (
+    beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE, animation.FILE,
+)  # fmt: skip
 BESIDE = {  # of the table's columns
     "curve": output.CURVE, "regional": output.REGIONAL, "unloaded": output.UNLOADED,
-    **dict(zip(("loops", "strains", "motion", "picture"), BEAT_FILES, strict=True)),
+    **dict(zip(("loops", "strains", "motion", "picture", "animation"), BEAT_FILES, strict=True)),
 }  # fmt: skip
 VENTRICLES = ("lv", "rv")
 WALLS = {"lv": LEFT, "rv": RIGHT}  # segments of each ventricle
@@ -151,6 +153,8 @@ def beat_heart(
     beat_output.write_motion(folder / beat_output.MOTION, model, moved, times)
     with atomic_path(folder / beat_output.FIGURE) as temporary:
         beat_output.figure(beats.rows).savefig(temporary, dpi=120)
+    with atomic_path(folder / animation.FILE) as temporary:
+        animation.write(temporary, animation.pictures(model, moved, times, beats.rows), times)
     found = figures(beats, heart.circulation.period) | beat_output.end_systolic(strains, systole)
     if not beats.reason:
         detail = "" if beats.periodic else f"the beat does not repeat itself after {beats.beats} beats"

@@ -205,12 +205,13 @@ def _referred(problem: Problem, shift: np.ndarray) -> Problem:
     solid, surface = problem.solid, problem.surface
     nodes = shift[solid.dofs[:, :30]].reshape(-1, 1, 3, 10)
     # columns: where fibre, sheet and normal of the mesh come from
-    along = solid.axes[:, None] + nodes @ solid.gradients
+    along = solid.axes + nodes @ solid.gradients
     ratio = np.linalg.det(along)
     if not ratio.min() > LEAST_VOLUME_RATIO:
         raise Diverged(f"the unloaded geometry folds: a tetrahedron has {ratio.min():.2g} of its volume")
-    axes = _orthonormal(along[:, 0])  # straight edges: alike at all points
-    gradients = solid.gradients @ (np.linalg.inv(along) @ axes[:, None])
+    # straight edges: an element's axes move alike at all its points
+    axes = _orthonormal(along[:, : solid.axes.shape[1]])
+    gradients = solid.gradients @ (np.linalg.inv(along) @ axes)
     moved = Solid(solid.dofs, axes, gradients, solid.weights * ratio, solid.pressures)
     return replace(
         problem,
@@ -221,7 +222,7 @@ def _referred(problem: Problem, shift: np.ndarray) -> Problem:
 
 
 def _orthonormal(frames: np.ndarray) -> np.ndarray:
-    """(M, 3, 3): the first column's direction, the second's across it, and their cross product."""
+    """(..., 3, 3): the first column's direction, the second's across it, and their cross product."""
     fibre = frames[..., 0] / np.linalg.norm(frames[..., 0], axis=-1, keepdims=True)
     sheet = frames[..., 1] - (frames[..., 1] * fibre).sum(axis=-1, keepdims=True) * fibre
     sheet /= np.linalg.norm(sheet, axis=-1, keepdims=True)
