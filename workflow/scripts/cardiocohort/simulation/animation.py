@@ -23,7 +23,7 @@ SIZE_PX, DPI = (680, 330), 100
 FINE = 2  # the heart is drawn this much larger, then reduced, for smooth edges
 HEART_PX = 290
 ROOM = 1.06  # of the window, by the largest extent of the heart over the beat
-STRAIN_PERCENT = 20.0  # where the colours end, the same for all hearts
+STRAIN_PERCENT = 30.0  # where the colours end, the same for all hearts
 COLOURS = "RdBu_r"  # blue is shorter, red is longer, as in the report's bull's-eyes
 MUSCLE, INK = (0.72, 0.42, 0.40), (30, 35, 45)
 SLOWER = 2.0  # than the beat, which is too quick to follow
@@ -164,7 +164,12 @@ def _background(beat: pd.DataFrame, scale: Normalize | None):
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0.0, 1.19), ncols=2)
         if scale is not None:
             bar = fig.add_axes((0.452, 0.17, 0.014, 0.6))
-            fig.colorbar(ScalarMappable(scale, COLOURS), cax=bar, extend="both", ticks=[-20, 0, 20])
+            fig.colorbar(
+                ScalarMappable(scale, COLOURS),
+                cax=bar,
+                extend="both",
+                ticks=[-STRAIN_PERCENT, 0, STRAIN_PERCENT],
+            )
             bar.set_title("fibre\nstrain, %", size=8, loc="left")
         fig.canvas.draw()
         rgb = np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()
