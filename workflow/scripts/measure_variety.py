@@ -28,9 +28,7 @@ def main(snakemake):
         )
         for path in i.label_maps
     ]
-    real = moments.Moments(
-        *(np.stack(parts) for parts in zip(*(vars(m).values() for m in measured), strict=True))
-    )
+    real = moments.of_each(lambda *parts: np.stack(parts), *measured)
     samples = read_samples(i.samples, Arm.from_dict(p.arm)).hearts.moments
     reference = read_reference(Path(i.bundle).parent / "reference_moments.parquet", anatomy)
     population = reference.moments[:, [reference.structures.index(name) for name in anatomy.structures]]

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import multivariate_normal
 
 from cardiocohort.anatomy.labels import Grid
-from cardiocohort.anatomy.moments import Moments, from_ellipsoid, measure
+from cardiocohort.anatomy.moments import Moments, from_ellipsoid, measure, of_each
 from cardiocohort.diffusion import conditioning
 from cardiocohort.diffusion.bundle import load_prior, save_bundle
 from cardiocohort.diffusion.networks import Autoencoder, Denoiser, NetworkSettings
@@ -84,10 +84,7 @@ def test_a_start_from_an_unconditioned_denoiser_keeps_its_output(tmp_path):
 
 
 def constraint(body, label, n):
-    wanted = Moments(
-        *(torch.tensor(getattr(body, k))[None].repeat(n, *[1] * np.ndim(getattr(body, k)))
-          for k in Moments.__dataclass_fields__)
-    )  # fmt: skip
+    wanted = of_each(lambda values: torch.tensor(values)[None].repeat(n, *[1] * np.ndim(values)), body)
     return Constraint("size", ((label,),), (wanted,), torch.ones(n), 1.0)
 
 

@@ -1,14 +1,19 @@
 """The population stage: reference table, model, truncated conditional draws, edits, plausibility."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import chi2, kstest, norm
 
 from cardiocohort.anatomy.labels import Grid
-from cardiocohort.anatomy.moments import MOMENT_COLUMNS, Moments, from_columns, measure_labels, to_vector
+from cardiocohort.anatomy.moments import (
+    MOMENT_COLUMNS,
+    Moments,
+    from_columns,
+    measure_labels,
+    of_each,
+    to_vector,
+)
 from cardiocohort.anatomy.unions import combine, select
 from cardiocohort.cohort.covariates import Distribution
 from cardiocohort.cohort.table import Arm, parse_edits
@@ -121,9 +126,7 @@ def test_too_few_or_identical_subjects(reference):
     few = Reference(reference.structures, reference.moments[:12], reference.covariates[:12])
     with pytest.raises(InputError, match=r"12 subjects.*6 effects.*at least 16"):
         fit(few, reference.structures)
-    same = Moments(
-        *(np.repeat(getattr(reference.moments, f.name)[:1], 300, 0) for f in dataclasses.fields(Moments))
-    )
+    same = of_each(lambda values: np.repeat(values[:1], 300, 0), reference.moments)
     with pytest.raises(InputError, match="log_volume of myocardium does not vary"):
         fit(Reference(reference.structures, same, reference.covariates), reference.structures)
 
