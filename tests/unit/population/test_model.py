@@ -1,5 +1,7 @@
 """The population stage: reference table, model, truncated conditional draws, edits, plausibility."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
