@@ -5,8 +5,7 @@ import re
 import pytest
 
 from cardiocohort import exporters
-from cardiocohort.meshing.four_chamber import ADDED, WALL_FIGURES
-from cardiocohort.meshing.walls import VALVES
+from cardiocohort.meshing.chambers import ADDED, VALVES, WALL_FIGURES
 from cardiocohort.report import manifest
 from cardiocohort.trial import baseline, contrasts, correlations, missing, power
 from workflow_runs import REPOSITORY

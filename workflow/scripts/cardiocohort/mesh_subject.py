@@ -13,7 +13,8 @@ from .anatomy.labels import Anatomy
 from .mesh import frames, storage
 from .mesh.label_model import LabelModel
 from .meshing.build import build
-from .meshing.four_chamber import WALL_FIGURES, build_four_chamber, without_blood
+from .meshing.chambers import WALL_FIGURES
+from .meshing.four_chamber import build_four_chamber, without_blood
 from .meshing.label_regions import build_labels
 from .meshing.settings import MeshSettings
 from .microstructure.coordinates import add_coordinates

@@ -9,16 +9,11 @@ from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..mesh.label_model import LabelModel
 from ..runtime.errors import SubjectError
+from .chambers import MYOCARDIUM, VALVES
 from .label_regions import build_labels
 from .settings import MeshSettings
 from .surface import patch_of
-from .walls import MYOCARDIUM, VALVES, WalledMap, add_walls
-
-ADDED = ("right_ventricle", "left_atrium", "right_atrium", "aorta", "pulmonary_artery")
-WALL_FIGURES = (
-    *(f"{name}_wall_mm" for name in ADDED), *(f"{name}_wall_ml" for name in ADDED),
-    *(f"{valve}_valve_mm2" for valve in VALVES), "blood_carved_ml",
-)  # fmt: skip
+from .walls import WalledMap, add_walls
 
 
 def build_four_chamber(

@@ -14,24 +14,13 @@ from scipy.sparse.csgraph import dijkstra
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..runtime.errors import InputError, SubjectError
+from .chambers import LV, MYOCARDIUM, OPENINGS, VALVES
 from .interfaces import CLEANING_ROUNDS, CONTACT_REACH, Strengths, islands
 from .settings import MeshSettings
 from .signed_distance import redistance_near
 
 CELL_MM = 1.0  # of the map with walls
 REFINING_BLUR = 0.3  # of the smoothing: the interfaces are smoothed later, more would shrink small pools
-MYOCARDIUM, LV = "myocardium", "left_ventricle"
-VALVES = {
-    "mitral": (LV, "left_atrium"),
-    "aortic": (LV, "aorta"),
-    "tricuspid": ("right_ventricle", "right_atrium"),
-    "pulmonary": ("right_ventricle", "pulmonary_artery"),
-}
-OPENINGS = (
-    ("right_atrium", "superior_vena_cava"),
-    ("right_atrium", "inferior_vena_cava"),
-    ("left_atrium", "pulmonary_vein"),
-)
 # where blood of a vessel comes from; its other end is where it was cut
 ROOTS = {b: a for a, b in (*VALVES.values(), *OPENINGS) if b not in ("left_atrium", "right_atrium")}
 ARTERIES = ("aorta", "pulmonary_artery")

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..anatomy.labels import Anatomy
 from ..cohort.table import Arm
-from ..meshing.four_chamber import WALL_FIGURES
+from ..meshing.chambers import WALL_FIGURES
 from ..metrics.agreement import ERRORS, agreement, constrained_in, error_table
 from ..runtime.outcomes import Outcome
 from . import acceptance, bullseye
