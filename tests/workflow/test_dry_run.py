@@ -65,7 +65,7 @@ EXPERIMENTS = {  # target, a rule of it, and its jobs
     "aorta": ("prior", "measure_prior", 1),
     "beat": ("simulate", "simulate_hearts", 8),
     "knee": ("prior", "measure_prior", 1),
-    "local_control": ("simulate", "simulate_hearts", 12),
+    "local_control": ("simulate", "simulate_hearts", 20),
     "right_ventricle": ("paired_comparison", "simulate_hearts", 14),
     "spine": ("prior", "measure_prior", 1),
     "ellipsoids": ("all", "build_meshes", 2),

@@ -42,7 +42,7 @@ frame = pd.DataFrame({"subject": [f"{i:064x}" for i in np.random.default_rng(0).
 columns = {"subject": "str"}
 
 def deck(name):
-    return lambda path: exporters.write_deck(path, (name, *listed, Mechanics()))
+    return lambda path: exporters.write_deck(path, (name, *listed, Mechanics(), exporters.Deck()))
 
 WRITERS = {
     "label map": lambda path: label_map.write_label_map(path, labels, Grid((96, 96, 96), 2.0)),
