@@ -14,7 +14,7 @@ import yaml
 from cardiocohort.cohort.stage_tables import mesh_files
 from cardiocohort.mesh.label_model import wrong_facets
 from cardiocohort.mesh.storage import read_model
-from cardiocohort.meshing.four_chamber import ADDED
+from cardiocohort.meshing.chambers import ADDED
 from cardiocohort.meshing.settings import LABEL_FORMATS
 from cardiocohort.runtime.artifacts import check_file
 from workflow_runs import TEMPLATES, make_bundle, snakemake
