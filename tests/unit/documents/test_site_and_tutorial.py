@@ -99,7 +99,17 @@ def test_pictures_of_the_documents_are_small_and_described():
         for page, text in pages.items()
         for words, name in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
     }
-    assert all(len(words.split()) > 3 for words in shown.values())
+    # an animation with a still for print and for readers who prefer less motion
+    shown |= {
+        (page.parent / name).resolve(): re.search(r'alt="([^"]*)"', one)[1]
+        for page, text in pages.items()
+        for one in re.findall(r"<picture>.*?</picture>", text, re.DOTALL)
+        for name in re.findall(r'(?:src|srcset)="([^"]+)"', one)
+    }
+    assert all(path.exists() and len(words.split()) > 3 for path, words in shown.items())
+    animations = [path.resolve() for path in DOCS.glob("**/*.webp")]
+    assert set(animations) <= set(shown)
+    assert all(path.stat().st_size < 1_000_000 for path in animations)
     pictures = [path.resolve() for kind in ("png", "jpg") for path in DOCS.glob(f"**/*.{kind}")]
     assert set(pictures) <= set(shown)
     assert all(path.stat().st_size < 200_000 for path in pictures)
