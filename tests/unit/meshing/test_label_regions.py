@@ -259,7 +259,7 @@ def test_a_heart_becomes_regions_with_fibres_in_its_myocardium():
     assert list(failures(model, labelmap, figures, COARSE)) == []
     assert figures["regions"] == len(HEART.structures)
     assert figures["region_volume_error"] < 0.02
-    model = add_label_fibres(model, HEART, FibreAngles())
+    model = add_label_fibres(model, FibreAngles())
     length = np.linalg.norm(model.microstructure.f0, axis=1)
     muscle = model.region == HEART.label("myocardium")
     assert length[muscle] == pytest.approx(1.0)

@@ -32,11 +32,14 @@ def check_parts(arms: Iterable[dict], cohort_table: str | Path, path: str | Path
     only, so the moments of a part are the user's.
     """
     read = {arm.name: arm for arm in map(Arm.from_dict, arms) if not arm.base}
-    frame = pd.DataFrame({"arm": [], "structure": [], "subject": []}, dtype=str)
-    if path:
-        frame = tables.read_table(path, {"arm": "str", "structure": "str"})
-        subject = frame["subject"] if "subject" in frame.columns else pd.Series("", frame.index)
-        frame["subject"] = subject.astype(object).fillna("")
+    if not path:  # in most plans; the string operations of pandas load megabytes that these do not need
+        for arm in read.values():
+            for part in arm.parts():
+                raise _without_targets(part, arm.name, "", cohort_table)
+        return
+    frame = tables.read_table(path, {"arm": "str", "structure": "str"})
+    subject = frame["subject"] if "subject" in frame.columns else pd.Series("", frame.index)
+    frame["subject"] = subject.astype(object).fillna("")
     for name, arm in read.items():
         own = frame[frame["arm"] == name]
         local = own["structure"].map(is_part).astype(bool)
@@ -47,12 +50,16 @@ def check_parts(arms: Iterable[dict], cohort_table: str | Path, path: str | Path
         for part in arm.parts():
             lacking = [s for s in subjects if not ((own["structure"] == part) & (own["subject"] == s)).any()]
             if own.empty or lacking:
-                who = f" for subject {lacking[0]!r}" if lacking and lacking[0] else ""
-                raise InputError(
-                    f"{cohort_table}, arm {name!r}: {part} has no row in the targets table (config key "
-                    f"'targets_table'){who}; write its moments there, write a base, whose label map is "
-                    "measured, or name the whole structure"
-                )
+                raise _without_targets(part, name, lacking[0] if lacking else "", cohort_table)
+
+
+def _without_targets(part: str, arm: str, subject: str, cohort_table: str | Path) -> InputError:
+    who = f" for subject {subject!r}" if subject else ""
+    return InputError(
+        f"{cohort_table}, arm {arm!r}: {part} has no row in the targets table (config key "
+        f"'targets_table'){who}; write its moments there, "
+        "write a base, whose label map is measured, or name the whole structure"
+    )
 
 
 def arms_of_one_target(path: str | Path) -> set[str]:
