@@ -1,29 +1,34 @@
-"""Writes the tables of the documents from the shipped priors and the TSV files beside them.
+"""Writes the tables of the documents from the shipped priors and atlas and the TSV files beside them.
 
     python -m cardiocohort.evaluation.documents
 
 Such a table stands between `<!-- table: prior/name -->` and `<!-- end -->`; text around it is left alone.
+Those of the atlas are named atlas/name.
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from ..anatomy.bundle_metadata import read_card
+from ..anatomy.bundle_metadata import read_anatomy, read_card
 from ..cohort import covariates, people
 from ..prior.published import assumptions
 from ..runtime.errors import InputError
-from . import acceptance_criteria, summary
+from . import acceptance_criteria, atlas_tables, summary
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 PRIORS = REPOSITORY / "resources/priors"
+ATLAS = REPOSITORY / "resources/atlas/evaluation"
+HEART = REPOSITORY / "resources/anatomies/heart/anatomy.json"
 RELATIONS = REPOSITORY / "resources/reference/relations.tsv"
 DOCUMENTS = [
     REPOSITORY / name
     for name in (
         "docs/evaluation.md",
+        "docs/validation/atlas.md",
         "docs/validation/prior-small.md",
         "docs/cohort-table.md",
         "docs/virtual-patients.md",
@@ -46,11 +51,11 @@ WRITERS = {
 }
 
 
-def read(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables of an evaluation that lie in a folder, by name."""
+def read(folder: Path, names: Collection[str] = WRITERS) -> dict[str, pd.DataFrame]:
+    """The tables `names` that lie in a folder, by name."""
     return {
         name: pd.read_csv(folder / f"{name}.tsv", sep="\t", keep_default_na=False, na_values=[""])
-        for name in WRITERS
+        for name in names
         if (folder / f"{name}.tsv").exists()
     }
 
@@ -66,6 +71,7 @@ def markdown_tables() -> dict[str, str]:
             for bundle in evaluated
             for name, table in _of_prior(bundle).items()
         },
+        **{f"atlas/{name}": table for name, table in _of_atlas().items()},
         "assumptions": assumptions(RELATIONS),
         "covariates": covariates.markdown(known),
         "population": people.markdown(
@@ -88,6 +94,12 @@ def _of_prior(bundle: Path) -> dict[str, str]:
         "acceptance_criteria": summary.acceptance(acceptance_criteria.criteria(tables, figures)),
         "overview": summary.overview(tables),
     }
+
+
+def _of_atlas() -> dict[str, str]:
+    """Tables of the shipped atlas."""
+    anatomy, _ = read_anatomy(HEART)
+    return atlas_tables.writers(read(ATLAS, sorted(path.stem for path in ATLAS.glob("*.tsv"))), anatomy)
 
 
 def updated(document: Path, tables: dict[str, str]) -> str:
