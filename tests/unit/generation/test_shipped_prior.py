@@ -28,7 +28,7 @@ from cardiocohort.runtime.errors import SubjectError
 from heart_anatomy import CONVENTION, CONVENTION_FILES, HEART, HEART_GRID
 
 ROOT = Path(__file__).resolve().parents[3]
-BUNDLE = ROOT / "resources/priors/small"
+BUNDLE = ROOT / "resources/priors/people"
 RULES = ROOT / "resources/anatomies/heart/topology.tsv"
 TEMPLATES = sorted((ROOT / "resources/templates").glob("*.nii.gz"))
 
@@ -210,7 +210,7 @@ def test_halving_the_rv_leaves_the_rest_of_a_generated_heart(cohort, tmp_path):
 
 
 def test_topology_guidance_closes_a_thin_wall_and_moves_little_else():
-    sampler = judging.open_sampler(str(BUNDLE), str(RULES), GuidanceSettings(), "cpu")
+    sampler = judging.open_sampler(str(BUNDLE.parent / "small"), str(RULES), GuidanceSettings(), "cpu")
     seeds = [np.random.SeedSequence((777, 28))]  # the first of 40 that fails by its wall alone, in one spot
     labels, _, z = anatomies.sample_labels(sampler.prior, [], seeds, sampler.settings)
     rows = pd.DataFrame({"structure": list(HEART.structures), "constrained": ""})
