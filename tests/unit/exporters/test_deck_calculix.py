@@ -14,7 +14,8 @@ from scipy.optimize import root
 from cardiocohort.mechanics.settings import Mechanics, NeoHooke
 from cardiocohort.mesh.model import FACETS, REGIONS
 from cardiocohort.mesh.second_order import second_order
-from decks import block, export, inflations, many, models
+from deck_records import calculix, installed
+from decks import RANDOM, block, export, inflations, many, models
 from small_meshes import truncated_ellipsoid
 
 # CalculiX manual, "Ten-node tetrahedral element": corners of each face, from 1
@@ -50,13 +51,16 @@ def ids(rows):
 
 @many
 @given(model=models, mechanics=inflations)
-def test_meshio_reads_the_mesh_back(model, mechanics, tmp_path_factory):
+def test_meshio_reads_the_mesh_back(model, mechanics, tmp_path_factory, deck_record):
     folder = export("calculix", model, mechanics, tmp_path_factory)
     points, tets, _ = model.points_mm, model.tets, None
     if mechanics.element_order == 2:
         points, tets, _ = second_order(model.points_mm, model.tets, model.facets)
     mesh = meshio.read(folder / "heart_mesh.inp", file_format="abaqus")
-    assert np.allclose(mesh.points, points, rtol=1e-9, atol=1e-8)
+    deck_record.read(
+        "calculix", *installed("meshio"), deck=RANDOM, quantity="nodes", unit="mm",
+        found=np.abs(mesh.points - points).max(), bound=1e-7,
+    )  # fmt: skip
     assert {b.type for b in mesh.cells} == {"tetra" if mechanics.element_order == 1 else "tetra10"}
     # meshio keeps the order of the file: region after region
     order = np.concatenate([np.flatnonzero(model.region == tag) for tag in REGIONS.values()])
@@ -67,7 +71,7 @@ def test_meshio_reads_the_mesh_back(model, mechanics, tmp_path_factory):
 
 @many
 @given(model=models, mechanics=inflations)
-def test_tags_loads_and_fibres_by_the_rules_of_the_manual(model, mechanics, tmp_path_factory):
+def test_tags_loads_and_fibres_by_the_rules_of_the_manual(model, mechanics, tmp_path_factory, deck_record):
     deck = cards(export("calculix", model, mechanics, tmp_path_factory) / "heart.inp")
     elements, region, sets = {}, {}, {}
     for keyword, parameters, rows in deck:
@@ -107,6 +111,11 @@ def test_tags_loads_and_fibres_by_the_rules_of_the_manual(model, mechanics, tmp_
     assert axes[:, 0].tolist() == list(range(1, len(model.tets) + 1))
     assert np.allclose(axes[:, 1:4], model.microstructure.f0, atol=1e-7)
     assert np.allclose(axes[:, 4:], model.microstructure.s0, atol=1e-7)
+    micro = np.hstack([model.microstructure.f0, model.microstructure.s0])
+    deck_record.read(
+        "calculix", "reader after the manual", "2.20", deck=RANDOM, quantity="fibres and sheets",
+        found=np.abs(axes[:, 1:] - micro).max(), bound=1e-7,
+    )  # fmt: skip
 
 
 def run(folder: Path, n_nodes: int) -> np.ndarray:
@@ -132,7 +141,7 @@ def run(folder: Path, n_nodes: int) -> np.ndarray:
 
 @runs_ccx
 @pytest.mark.parametrize("order", [1, 2])
-def test_pressure_all_around_moves_a_block_into_its_springs(order, tmp_path_factory):
+def test_pressure_all_around_moves_a_block_into_its_springs(order, tmp_path_factory, deck_record):
     """Equal pressure p on all faces but the base: the block shrinks alike and sinks p / k into the springs.
 
     Any facet with a wrong face number, element or sign breaks the uniform state.
@@ -149,14 +158,18 @@ def test_pressure_all_around_moves_a_block_into_its_springs(order, tmp_path_fact
     stretch = np.cbrt(1 - p / bulk)
     base = points[:, 2] == 0
     # springs act per undeformed area, pressure on the shrunk one; they resist the shrinking itself a little
-    assert moved[base, 2].mean() == pytest.approx(-p / k * stretch**2, rel=0.02)
+    sunk = -p / k * stretch**2
+    deck_record.run(
+        "calculix", *calculix(), deck="block, neo_hooke, pressed into springs (base: robin)", unit="%",
+        quantity="displacement of the base, p/k", found=100 * abs(moved[base, 2].mean() / sunk - 1), bound=2,
+    )  # fmt: skip
     top = points[:, 2] == points[:, 2].max()
     height = points[:, 2].max()
     assert moved[top, 2].mean() - moved[base, 2].mean() == pytest.approx(height * (stretch - 1), rel=0.15)
 
 
 @runs_ccx
-def test_a_block_pressed_along_an_axis_strains_as_its_energy(tmp_path_factory):
+def test_a_block_pressed_along_an_axis_strains_as_its_energy(tmp_path_factory, deck_record):
     """Pressure on two opposite faces: Cauchy stress (-p, 0, 0) of the neo-Hookean energy with its U(J)."""
 
     def side(normal):
@@ -182,7 +195,10 @@ def test_a_block_pressed_along_an_axis_strains_as_its_energy(tmp_path_factory):
         length = points[:, axis].max()
         ends = [points[:, axis] == side for side in (length, 0)]
         found = 1 + (moved[ends[0], axis].mean() - moved[ends[1], axis].mean()) / length
-        assert found == pytest.approx(stretch, abs=2e-4)
+        deck_record.run(
+            "calculix", *calculix(), deck="block, neo_hooke, pressed from two sides", unit="%", bound=0.02,
+            quantity="stretch, from the energy", found=100 * abs(found - stretch),
+        )  # fmt: skip
 
 
 @runs_ccx
