@@ -132,6 +132,28 @@ def test_fibres_reach_cardiac_geometries_and_the_curve_is_that_of_simulate(heart
     )  # fmt: skip
 
 
+def test_springs_of_the_pericardium_give_the_volume_of_simulate(heart, deck, tmp_path, deck_record):
+    """Guccione, springs on base and epicardium; `deck` is there for the environment."""
+    mechanics = Mechanics(material="guccione", base="robin", lv_pressure_kpa=1.0, load_steps=4)
+    settings = SimulationSettings(pericardium_kpa_per_mm=0.3, curve_points=2)
+    exporters.writer("fenicsx")(heart, tmp_path, mechanics, exporters.Deck(pericardium_kpa_per_mm=0.3))
+    solved(tmp_path)
+    shares, volumes = curve(tmp_path)
+    assert shares[-1] == 1
+    full = []
+    for of in (settings, SimulationSettings(curve_points=2)):
+        stated, _, _ = state_heart(heart, mechanics, of)
+        assert inflate(stated, of, lambda step: None).complete
+        full.append(measures.cavity_volume_ml(stated, heart, "lv"))
+    rest = heart.cavity_volume_ml("lv")
+    assert full[0] - rest < 0.9 * (full[1] - rest), "the springs hold the heart back"
+    deck_record.run(
+        "fenicsx", *solver(), deck=f"{of_mesh(heart)}, guccione, springs on base and epicardium", unit="%",
+        quantity="change of volume, from simulate's", bound=1,
+        found=100 * abs((volumes[-1] - volumes[0]) / (full[0] - rest) - 1),
+    )  # fmt: skip
+
+
 def test_contraction_and_beat_run_by_pulses_command_line(deck, tmp_path, deck_record):
     """The contraction to its end, and 20 ms of a beat, of filling; `deck` is there for the environment."""
     model = biventricle(9, 20, layers=(1, 2, 3))

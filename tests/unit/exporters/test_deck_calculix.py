@@ -1,8 +1,10 @@
 """CalculiX deck: read with meshio and by the manual's rules, and run by CalculiX against closed solutions."""
 
 import os
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import meshio
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from scipy.optimize import root
+from scipy.spatial.transform import Rotation
 
+from cardiocohort.exporters import Deck, writer
 from cardiocohort.mechanics.settings import Mechanics, NeoHooke
 from cardiocohort.mesh.model import FACETS, REGIONS
 from cardiocohort.mesh.second_order import second_order
@@ -118,6 +122,15 @@ def test_tags_loads_and_fibres_by_the_rules_of_the_manual(model, mechanics, tmp_
     )  # fmt: skip
 
 
+def test_every_number_with_an_exponent_has_a_decimal_point(tmp_path):
+    """CalculiX 2.20 takes a spring's 4e-06 for no data, and reads 4.e-06."""
+    mechanics = Mechanics(base="robin", base_stiffness_kpa_per_mm=1e-3, lv_pressure_kpa=0.01)
+    writer("calculix")(block(), tmp_path, mechanics, Deck(pericardium_kpa_per_mm=1e-3))
+    written = "".join(file.read_text() for file in tmp_path.glob("*.inp"))
+    assert "e-06" in written
+    assert not re.findall(r"(?<![\d.])-?\d+e[-+]\d+", written)
+
+
 def run(folder: Path, n_nodes: int) -> np.ndarray:
     """Displacements (N, 3) at the end of the last step."""
     done = subprocess.run(
@@ -199,6 +212,34 @@ def test_a_block_pressed_along_an_axis_strains_as_its_energy(tmp_path_factory, d
             "calculix", *calculix(), deck="block, neo_hooke, pressed from two sides", unit="%", bound=0.02,
             quantity="stretch, from the energy", found=100 * abs(found - stretch),
         )  # fmt: skip
+
+
+@runs_ccx
+@pytest.mark.parametrize("order", [1, 2])
+def test_springs_of_the_epicardium_act_along_its_normal_alone(order, tmp_path, deck_record):
+    """A block turned out of the axes, pressed into a face with springs, sinks by p / k and not across.
+
+    Two faces have springs: nodes of the edge between them have facets of different normals.
+    """
+    turn = Rotation.from_rotvec([0.4, -0.9, 0.3]).as_matrix()
+    model = block(side=lambda normal: {(0, 0, 1): 3, (0, 0, -1): 1, (-1, 0, 0): 1}.get(normal, 2))
+    model = replace(model, points_mm=model.points_mm @ turn.T)
+    p, k, across = 2.0, 4.0, 1e-3
+    mechanics = Mechanics(
+        base="robin", base_stiffness_kpa_per_mm=across, bulk_modulus_kpa=1e4, neo_hooke=NeoHooke(1e3),
+        lv_pressure_kpa=p, load_steps=1, element_order=order,
+    )  # fmt: skip
+    writer("calculix")(model, tmp_path, mechanics, Deck(pericardium_kpa_per_mm=k))
+    points, _, _ = second_order(model.points_mm, model.tets, model.facets)
+    points = points if order == 2 else model.points_mm
+    moved = run(tmp_path, len(points)) @ turn  # in the block's axes
+    face = np.isclose(points @ turn, 0, atol=1e-9)
+    sunk = moved[face[:, 2], 2].mean()
+    deck_record.run(
+        "calculix", *calculix(), deck="turned block, neo_hooke, pressed into springs of the epicardium",
+        quantity="displacement of the face, p/k", unit="%", bound=2, found=100 * abs(sunk / (-p / k) - 1),
+    )  # fmt: skip
+    assert np.abs(moved[face[:, 0], 0].mean()) < 0.02 * p / k
 
 
 @runs_ccx
