@@ -159,7 +159,9 @@ def test_the_command_line_of_pulse_gets_the_same_settings(mechanics, tmp_path_fa
 def test_springs_of_the_pericardium_are_along_the_undeformed_normal(base, tmp_path):
     """In every run of fenicsx-pulse's command line, and in the script's settings; the base keeps its own."""
     deck = Deck(pericardium_kpa_per_mm=0.3)
-    writer("fenicsx")(block(), tmp_path, Mechanics(base=base), deck)
+    sides = {(0, 0, 1): 2, (1, 0, 0): 3, (-1, 0, 0): 4}
+    model = block(side=lambda normal: sides.get(normal, 1))
+    writer("fenicsx")(model, tmp_path, Mechanics(base=base), deck)
     assert json.loads((tmp_path / "mechanics.json").read_text())["pericardium_kpa_per_mm"] == 0.3
     for name in ("inflation", "contraction", "beat"):
         supports = tomllib.loads((tmp_path / f"{name}.toml").read_text())["bcs"]
