@@ -26,7 +26,7 @@ class SimulationSettings:
     pericardium_kpa_per_mm: float = key(
         0.0,
         "Stiffness of springs on the epicardium along its normal, per area (kPa/mm); 0 leaves it "
-        "free, as the decks do.",
+        "free. Decks that follow the simulations have them too, except for FEBio.",
         minimum=0,
         maximum=10000,
     )

@@ -18,7 +18,7 @@ from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
 from . import animation, beat_output, materials, measures, mesh, output
 from .beat import Heart
-from .beats import beat_until_periodic, figures
+from .beats import beat_until_periodic, closed_outlets, figures
 from .circulation import V_LV
 from .continuation import Run, Step, inflate
 from .finite_elements import ng
@@ -29,6 +29,7 @@ from .unloading import Unloading, stress_free, unload
 UNFINISHED = "simulation did not converge"
 NOT_UNLOADED = "unloading did not converge"
 NO_BEAT = "beat did not converge"
+NOT_EJECTED = "a ventricle does not eject"
 CHECKPOINT = "beat.npz"  # of a beat that is under way
 BEAT_FILES = (
     beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE, animation.FILE,
@@ -156,6 +157,12 @@ def beat_heart(
     with atomic_path(folder / animation.FILE) as temporary:
         animation.write(temporary, animation.pictures(model, moved, times, beats.rows), times)
     found = figures(beats, heart.circulation.period) | beat_output.end_systolic(strains, systole)
+    if not beats.reason and (closed := closed_outlets(beats.moments)):
+        advice = "raise simulation.cycle.tension_kpa (or contractility of the arm)"
+        if beats.beats == settings.cycle.beats:
+            advice += " or beats, in which the circulation adapts"
+        detail = f"in all of beat {beats.beats} {closed}; {advice}"
+        return {"verdict": Outcome.FAILED, "reason": NOT_EJECTED, "detail": detail}, found
     if not beats.reason:
         detail = "" if beats.periodic else f"the beat does not repeat itself after {beats.beats} beats"
         return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": detail}, found
