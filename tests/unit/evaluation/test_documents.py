@@ -72,7 +72,7 @@ def test_results_name_their_weights_and_stand_between_markers():
         assert not re.search(r"^\|", "\n".join([run, *rest]), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["small", "people"])
+@pytest.mark.parametrize("name", ["small", "people", "aorta"])
 def test_the_card_is_that_of_the_bundles_figures(name):
     folder = BUNDLE.parent / name
     figures, described = (json.loads((folder / part).read_text()) for part in ("card.json", "bundle.json"))
