@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from cardiocohort import topology
 from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.anatomy.label_map import LabelMap, read_label_map, write_volume
 from cardiocohort.cohort.grammar import parse_edits
 from cardiocohort.cohort.table import Arm, read_cohort
@@ -68,13 +69,16 @@ def generate(folder, targets, names, threads=1, steps=30, attempts=1):
     )
 
 
-@pytest.mark.parametrize("name", ["small", "people"])
-def test_the_bundle_is_whole_small_and_of_the_heart(name):
+@pytest.mark.parametrize(
+    ("name", "anatomy", "most_mb"), [("small", "heart", 30), ("people", "heart", 30), ("aorta", "aorta", 10)]
+)
+def test_the_bundle_is_whole_small_and_of_its_anatomy(name, anatomy, most_mb):
     folder = BUNDLE.parent / name
-    assert sum(f.stat().st_size for f in folder.iterdir()) < 30e6
+    assert sum(f.stat().st_size for f in folder.iterdir()) < most_mb * 1e6
     prior = load_prior(folder, "cpu")
-    own = (prior.anatomy.structures, prior.anatomy.centred_on, prior.grid)
-    assert own == (HEART.structures, HEART.centred_on, HEART_GRID)
+    own, grid = read_anatomy(ROOT / f"resources/anatomies/{anatomy}/anatomy.json")
+    assert (prior.anatomy.structures, prior.anatomy.centred_on) == (own.structures, own.centred_on)
+    assert prior.grid == grid
 
 
 def test_the_card_states_the_figures_of_these_weights():
