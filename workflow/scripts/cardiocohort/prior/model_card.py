@@ -39,7 +39,8 @@ def unguided(prior: Prior, n: int, seed: int, steps: int = 30) -> list[np.ndarra
     for index in range(n):
         noise = np.random.default_rng([seed, index]).standard_normal((1, *prior.latent_shape))
         with torch.no_grad():
-            z = sample(prior.denoise, torch.tensor(noise, dtype=torch.float32, device=prior.device), sigmas)
+            noise = torch.tensor(noise, dtype=torch.float32, device=prior.device)
+            z = sample(prior.denoise, prior.start(noise, sigmas[0]), sigmas)
             out.append(prior.labels(z)[0].cpu().numpy())
     return out
 
