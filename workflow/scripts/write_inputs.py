@@ -39,7 +39,8 @@ def main(snakemake):
             if runs:
                 row, folder = runs[subject]
                 ended = ("simulation", row["verdict"], row["reason"])
-                found = Simulated.of(row, settings.reference, settings.pericardium_kpa_per_mm > 0)
+                springs = settings.pericardium_kpa_per_mm > 0
+                found = Simulated.of(row, settings.reference, springs, settings.fibres)
                 deck = Deck(found, decks)
                 listed = found.geometry(listed, row, folder)
         if listed is None:

@@ -25,6 +25,7 @@ class Simulated:
     reference: the geometry that counts as free of stress, "image" or "unloaded". at_rest_ml, at_load_ml:
     volumes by ventricle, those at load empty where the full load was not reached; reason: why not.
     pericardium: whether springs held the epicardium. seconds: its time, the curve included.
+    fibres: where it had directions, "points" or "elements" (`simulation.settings`); decks have the latter.
     """
 
     reference: str
@@ -33,16 +34,17 @@ class Simulated:
     reason: str = ""
     pericardium: bool = False
     seconds: float = 0.0
+    fibres: str = "elements"
 
     @classmethod
-    def of(cls, row: dict, reference: str, pericardium: bool) -> "Simulated":
+    def of(cls, row: dict, reference: str, pericardium: bool, fibres: str) -> "Simulated":
         """From a row of the simulation table."""
         at_rest, at_load = (
             {v: float(row[f"{v}_{name}_ml"]) for v in VENTRICLES if np.isfinite(row[f"{v}_{name}_ml"])}
             for name in ("unloaded", "loaded")
         )
         if row["load_share"] >= 1:
-            return cls(reference, at_rest, at_load, "", pericardium, float(row["seconds"]))
+            return cls(reference, at_rest, at_load, "", pericardium, float(row["seconds"]), fibres)
         reason = ": ".join(filter(None, (row["reason"], row["detail"])))
         return cls(reference, at_rest, {}, reason, pericardium)
 
@@ -177,6 +179,12 @@ def _at_load(simulated: Simulated, full: str, tolerance: str, solved: str, mater
         text += f"This deck has another material, {material}: do not expect these volumes of it.\n"
     elif simulated.pericardium:
         text += "There, springs held the epicardium, which is free in this deck: expect larger volumes.\n"
+    elif simulated.fibres == "points" and solved != "neo_hooke":
+        text += (
+            "There, fibre directions turned within each tetrahedron; this deck has one per tetrahedron.\n"
+            "Expect volumes that differ a little. Those of this deck's problem are found with\n"
+            f"`simulation: {{fibres: elements}}`. Tolerance with these: {tolerance}.\n"
+        )
     else:
         text += f"Tolerance: {tolerance}.\n"
     return f"{text}`simulate` took {simulated.seconds:.0f} s, the pressure-volume curve included.\n"
