@@ -16,6 +16,7 @@ from scipy.optimize import root
 
 from cardiocohort.mechanics.settings import MATERIALS, HolzapfelOgden, Mechanics
 from cardiocohort.mesh.second_order import second_order
+from cardiocohort.microstructure.fibres import FibreAngles, add_fibres, frames_within
 from cardiocohort.runtime.errors import InputError, SubjectError
 from cardiocohort.simulation import materials, measures
 from cardiocohort.simulation.active import Contracting
@@ -238,9 +239,24 @@ def test_a_law_with_fibres_needs_them():
         state_heart(truncated_ellipsoid((3, 5, 8), apex_deg=3), Mechanics(), SimulationSettings())
 
 
+def test_directions_within_tetrahedra_need_the_angles_of_a_rule():
+    model = truncated_ellipsoid((3, 5, 8), apex_deg=3)
+    ruled = add_fibres(model, FibreAngles(50, -40))
+    stated, order, axes = state_heart(ruled, Mechanics(), SimulationSettings())
+    within = stated.solid.axes
+    assert within.shape[1] == 4
+    assert np.allclose(within.swapaxes(2, 3) @ within, np.eye(3))
+    middle = frames_within(ruled, FibreAngles(50, -40), np.full((1, 4), 0.25))[order, 0]
+    assert np.allclose(np.abs((middle * axes).sum(axis=1)), 1, atol=1e-5)
+    assert state_heart(ruled, Mechanics(), ELEMENTS)[0].solid.axes.shape[1] == 1
+    with pytest.raises(SubjectError, match=r"without the angles .* 'simulation\.fibres' to elements"):
+        state_heart(replace(ruled, provenance={}), Mechanics(), SimulationSettings())
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
+        ({"fibres": "nodes"}, ["simulation.fibres", "points"]),
         ({"batchsize": 2}, ["simulation.batchsize", "batch_size"]),
         ({"batch_size": 0}, ["simulation.batch_size", "at least 1"]),
         ({"max_steps": 1.5}, ["simulation.max_steps", "1.5"]),
