@@ -93,7 +93,8 @@ def test_fibres_reach_cardiac_geometries_and_the_curve_is_that_of_simulate(heart
     shares, volumes = curve(deck)
     assert shares[0] == 0
     assert shares[-1] == 1
-    ours, settings = [], SimulationSettings()
+    # the deck has one direction per tetrahedron
+    ours, settings = [], SimulationSettings(fibres="elements")
     stated, _, _ = state_heart(heart, MECHANICS, settings)
     ended = inflate(
         stated,

@@ -39,7 +39,7 @@ def main(snakemake):
             if runs:
                 row, folder = runs[subject]
                 ended = ("simulation", row["verdict"], row["reason"])
-                found = Simulated.of(row, settings.reference)
+                found = Simulated.of(row, settings.reference, settings.fibres)
                 deck = Deck(found, decks, settings.pericardium_kpa_per_mm)
                 listed = found.geometry(listed, row, folder)
         if listed is None:

@@ -54,6 +54,17 @@ def test_springs_on_the_epicardium_are_there_or_said_to_be_missing(name, tmp_pat
         assert "Tolerance: " in text
 
 
+@pytest.mark.parametrize("name", ["febio", "fenicsx", "svmultiphysics"])
+def test_directions_that_a_deck_lacks_are_said(name, tmp_path):
+    """They matter to laws with fibres alone."""
+    within = replace(FOUND, fibres="points")
+    text = readme(name, tmp_path, within, Mechanics())
+    assert "this deck has one per tetrahedron" in text
+    assert "`simulation: {fibres: elements}`. Tolerance with these: " in text
+    assert "tetrahedron;" not in readme(name, tmp_path, within, Mechanics(material="neo_hooke"))
+    assert "tetrahedron;" not in readme(name, tmp_path, FOUND, Mechanics())
+
+
 @pytest.mark.parametrize("name", INFLATIONS)
 def test_a_load_that_was_not_reached_is_said(name, tmp_path):
     unfinished = replace(FOUND, at_load_ml={}, reason="simulation did not converge: too thin")

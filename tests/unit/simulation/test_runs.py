@@ -21,7 +21,7 @@ from cardiocohort.simulation import land2015, measures, subject
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.newton import TIGHT, Tangent, equilibrium
 from cardiocohort.simulation.settings import SimulationSettings
-from simulated import run, simulate, ventricle
+from simulated import ELEMENTS, run, simulate, ventricle
 
 PUBLISHED = pd.read_csv(Path(__file__).resolve().parents[3] / "resources/verification/land2015.tsv", sep="\t")
 # pressed gently, for a wall as thick as the test's with no right ventricle beside it
@@ -55,7 +55,7 @@ def test_the_way_to_the_load_leaves_no_trace():
     model = ventricle((2, 6, 12))
     ends = []
     for softened in (True, False):
-        stated, _, _ = subject.state_heart(model, GENTLE, SimulationSettings())
+        stated, _, _ = subject.state_heart(model, GENTLE, ELEMENTS)
         assert stated.approach
         stated = stated if softened else replace(stated, approach=())
         steps = []
@@ -71,7 +71,7 @@ def test_the_way_to_the_load_leaves_no_trace():
 
 def test_volumes_of_the_curve_are_those_of_equilibria():
     model = ventricle((2, 6, 12))
-    stated, _, ended, steps = run(model, GENTLE, SimulationSettings(curve_points=6))
+    stated, _, ended, steps = run(model, GENTLE, replace(ELEMENTS, curve_points=6))
     assert ended.complete
     assert len(steps) == 6
     tangent, volumes = Tangent.of(stated), []
@@ -93,7 +93,7 @@ def test_springs_on_the_epicardium_hold_the_heart_back():
     mechanics = replace(GENTLE, material="neo_hooke", base="robin")
     grown = []
     for stiffness in (0.0, 0.5):
-        stated, _, ended, _ = run(model, mechanics, SimulationSettings(pericardium_kpa_per_mm=stiffness))
+        stated, _, ended, _ = run(model, mechanics, replace(ELEMENTS, pericardium_kpa_per_mm=stiffness))
         assert ended.complete
         grown.append(measures.cavity_volume_ml(stated, model, "lv") - model.cavity_volume_ml("lv"))
     assert 0 < grown[1] < 0.9 * grown[0]

@@ -24,7 +24,8 @@ class Simulated:
 
     reference: the geometry that counts as free of stress, "image" or "unloaded". at_rest_ml, at_load_ml:
     volumes by ventricle, those at load empty where the full load was not reached; reason: why not.
-    seconds: its time, the curve included.
+    seconds: its time, the curve included. fibres: where it had directions, "points" or "elements"
+    (`simulation.settings`); decks have the latter.
     """
 
     reference: str
@@ -32,16 +33,17 @@ class Simulated:
     at_load_ml: dict[str, float]
     reason: str = ""
     seconds: float = 0.0
+    fibres: str = "elements"
 
     @classmethod
-    def of(cls, row: dict, reference: str) -> "Simulated":
+    def of(cls, row: dict, reference: str, fibres: str) -> "Simulated":
         """From a row of the simulation table."""
         at_rest, at_load = (
             {v: float(row[f"{v}_{name}_ml"]) for v in VENTRICLES if np.isfinite(row[f"{v}_{name}_ml"])}
             for name in ("unloaded", "loaded")
         )
         if row["load_share"] >= 1:
-            return cls(reference, at_rest, at_load, "", float(row["seconds"]))
+            return cls(reference, at_rest, at_load, "", float(row["seconds"]), fibres)
         reason = ": ".join(filter(None, (row["reason"], row["detail"])))
         return cls(reference, at_rest, {}, reason)
 
@@ -197,6 +199,12 @@ def _at_load(simulated: Simulated, full: str, tolerance: str, solved: str, mater
         text += f"This deck has another material, {material}: do not expect these volumes of it.\n"
     elif freed:
         text += "There, springs held the epicardium, which is free in this deck: expect larger volumes.\n"
+    elif simulated.fibres == "points" and solved != "neo_hooke":
+        text += (
+            "There, fibre directions turned within each tetrahedron; this deck has one per tetrahedron.\n"
+            "Expect volumes that differ a little. Those of this deck's problem are found with\n"
+            f"`simulation: {{fibres: elements}}`. Tolerance with these: {tolerance}.\n"
+        )
     else:
         text += f"Tolerance: {tolerance}.\n"
     return f"{text}`simulate` took {simulated.seconds:.0f} s, the pressure-volume curve included.\n"
