@@ -26,9 +26,7 @@ def main(snakemake):
         registering.FIRST_ROUND, p.weights, p.vessel_reach_mm, p.least_overlap, p.library, snakemake.threads,
     )  # fmt: skip
     registered = [
-        out.parent / "rough" / record["file"]
-        for record in records
-        if record["verdict"] == Outcome.ACCEPTED
+        out.parent / "rough" / record["file"] for record in records if record["verdict"] == Outcome.ACCEPTED
     ]
     if len(registered) < hearts.FEWEST:
         first = next(record for record in records if record["verdict"] != Outcome.ACCEPTED)

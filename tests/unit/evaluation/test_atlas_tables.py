@@ -80,7 +80,9 @@ def poses(degrees: dict[str, list[float]]) -> pd.DataFrame:
         for i, angle in enumerate(angles):
             x, y, z = Rotation.from_euler("z", angle, degrees=True).apply([1.0, 0, 0]) * (-1) ** i
             turn = {"turn_x_deg": 0.0, "turn_y_deg": 0.0, "turn_z_deg": angle}
-            axis = {f"left_ventricle_axis_{name}": value for name, value in zip("xyz", (x, y, z), strict=True)}
+            axis = {
+                f"left_ventricle_axis_{name}": value for name, value in zip("xyz", (x, y, z), strict=True)
+            }
             rows.append({"subject": f"{group}-{i}", "group": group} | turn | axis)
     return pd.DataFrame(rows)
 
@@ -88,7 +90,9 @@ def poses(degrees: dict[str, list[float]]) -> pd.DataFrame:
 def test_spreads_and_shares_are_those_of_known_turns():
     """An axis has no sign; the population is symmetric about its mean."""
     drawn = [*np.arange(-20.0, 21.0, 1.0)]
-    table = poses({atlas_tables.REAL: [-6, 6, 6, -6], atlas_tables.POPULATION: drawn, "own chest": [17.5, 30]})
+    table = poses(
+        {atlas_tables.REAL: [-6, 6, 6, -6], atlas_tables.POPULATION: drawn, "own chest": [17.5, 30]}
+    )
     rows = {row[0]: row[1:] for row in cells(atlas_tables.poses({"poses": table}, HEART))}
     assert rows["turn of the whole heart"][:3] == ["6.0", "6.0", "6.0"]
     assert rows["long axis: left ventricle"][4:] == ["11.8", "19.0", "20.0", "41"]

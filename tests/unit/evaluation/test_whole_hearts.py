@@ -1,4 +1,4 @@
-"""The best fit of an atlas to a heart that it has not seen: as near as the modes allow, in the heart's pose."""
+"""The best fit of an atlas to a heart that it has not seen: near as the modes allow, in its pose."""
 
 import numpy as np
 import pytest

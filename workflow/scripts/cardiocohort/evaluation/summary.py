@@ -54,7 +54,8 @@ def overview(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def acceptance(criteria: list[dict]) -> str:
-    return markdown_table(["bar", "found", "met"], [[row["bar"], row["found"], _met(row["met"])] for row in criteria])
+    rows = [[row["bar"], row["found"], _met(row["met"])] for row in criteria]
+    return markdown_table(["bar", "found", "met"], rows)
 
 
 def _met(value: bool | None) -> str:
