@@ -98,6 +98,16 @@ def test_hedges_g_recomputed_from_its_definition():
     assert found["standardised_high"] - found["standardised_low"] == pytest.approx(2 * half, abs=1e-5)
 
 
+def test_few_pairs_have_a_standardised_interval_of_their_size():
+    """A ninth of the resampled sets of three pairs is one pair alone, with the spread that rounding leaves."""
+    found = row(subjects(siblings=True, a=[141.6, 100.3, 169.0], b=[242.9, 143.1, 342.6]))
+    assert found["design"] == "paired"
+    low, middle, high = found[["standardised_low", "standardised", "standardised_high"]]
+    assert -50 < low < middle < high < 50
+    equal = row(subjects(siblings=True, a=[1.0, 1.0, 1.0], b=[2.0, 2.0, 2.0]))
+    assert np.isnan(equal[["standardised_low", "standardised_high"]].to_numpy(float)).all()
+
+
 @pytest.mark.parametrize(("d", "n"), [(0.2, 393), (0.5, 64), (0.8, 26)])
 def test_sample_sizes_of_cohen_1992(d, n):
     """Cohen, "A power primer", Psychol Bull 1992, table 2: mean difference, power 0.80, alpha 0.05."""

@@ -29,6 +29,7 @@ COLUMNS = (
 )  # fmt: skip
 SHOWN, NOT_SHOWN, TOO_FEW = "shown", "not shown", "too few hearts"
 ARM = "arm"  # term of the analysis of covariance
+ROUNDING = 1e-9  # of the spread of values: what is below is that of equal ones
 
 
 def contrasts(
@@ -124,7 +125,8 @@ def _ratio(c: Comparison, alpha: float) -> tuple[float, float, float]:
 def _standardised(c: Comparison, alpha: float, rng: np.random.Generator) -> tuple[float, float, float]:
     """Hedges' g: difference over the pooled standard deviation of the arms, corrected for small samples.
 
-    Unpaired: normal interval. Paired: percentile interval of 2000 resampled sets of pairs.
+    Unpaired: normal interval. Paired: percentile interval of 2000 resampled sets of pairs, of those that have
+    a spread: a set of one pair alone has none but what rounding leaves, and g would be of any size.
     """
 
     def smd(arm, reference):
@@ -139,7 +141,14 @@ def _standardised(c: Comparison, alpha: float, rng: np.random.Generator) -> tupl
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # of resamples of one pair alone
         drawn = smd(c.arm_values[pick], c.reference_values[pick])[0]
-    low, high = np.nanquantile(drawn[np.isfinite(drawn)], [alpha / 2, 1 - alpha / 2])
+
+    def spread(rows):
+        return np.hypot(c.arm_values[rows].std(axis=-1), c.reference_values[rows].std(axis=-1))
+
+    usable = drawn[spread(pick) > ROUNDING * spread(np.arange(len(c.arm_values)))]
+    if not len(usable):
+        return float(g), np.nan, np.nan
+    low, high = np.quantile(usable, [alpha / 2, 1 - alpha / 2])
     return float(g), float(low), float(high)
 
 
