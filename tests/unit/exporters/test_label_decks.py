@@ -1,6 +1,8 @@
 """Decks of a mesh of all labels, read back by others' readers: regions, interfaces, units, fibres."""
 
+import dataclasses
 import json
+import re
 from xml.etree import ElementTree
 
 import h5py
@@ -76,6 +78,15 @@ def test_calculix(model, tmp_path):
         assert np.array_equal(block.data, model.tets[model.region == label])
         assert name in mesh.cell_sets
     assert (model.points_mm[mesh.point_sets["LOWER_TO_UPPER"]][:, 2] == 10).all()
+
+
+def test_calculix_reads_coordinates_next_to_zero(model, tmp_path):
+    """It does not read 4e-06, which lacks the decimal point."""
+    shifted = dataclasses.replace(model, points_mm=model.points_mm + 4e-6)
+    _labels.write_calculix(shifted, tmp_path)
+    written = (tmp_path / "heart_mesh.inp").read_text()
+    assert "4.000000000e-06" in written
+    assert not re.findall(r"(?<![\d.])-?\d+e[-+]\d+", written)
 
 
 def test_fenicsx(model, tmp_path):

@@ -68,7 +68,8 @@ def write_calculix(model: LabelModel, folder: Path) -> list[Path]:
     """heart_mesh.inp with element and node sets, and README.txt in `folder`."""
     text = ["*NODE, NSET=NALL\n"]
     text.append(
-        text_rows("%d, %.10g, %.10g, %.10g\n", np.arange(1, len(model.points_mm) + 1), model.points_mm)
+        # with a decimal point: CalculiX 2.20 does not read 4e-06
+        text_rows("%d, %#.10g, %#.10g, %#.10g\n", np.arange(1, len(model.points_mm) + 1), model.points_mm)
     )
     for label in np.unique(model.region):
         rows = np.flatnonzero(model.region == label)
