@@ -507,9 +507,12 @@ if WITH_COHORT:
     REFERENCE = located("reference_table") or BUNDLE_MOMENTS
     TARGETS_TABLE = located("targets_table")
     # the table that this target makes need not be there yet
-    REFERENCE_PARTS = (
-        None if requested("reference_parts") else located("reference_parts")
-    )
+    try:
+        REFERENCE_PARTS = (
+            None if requested("reference_parts") else located("reference_parts")
+        )
+    except WorkflowError as error:
+        raise WorkflowError(f"{error}; {target_arms.MAKE_IT}") from None
     WITH_TABLE = not SETTINGS["label_maps"]
     SIMULATED_ENDPOINTS = [
         column

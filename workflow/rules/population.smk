@@ -80,9 +80,8 @@ rule describe_population:
 
 
 # Only where it is requested: a cohort takes the table as it is, and makes no hearts for it.
-PARTS_OF_POPULATION = (
-    f"results/prior/{SETTINGS['prior']['name']}/reference_parts.parquet"
-)
+PARTS_PRIOR = f"results/prior/{SETTINGS['prior']['name']}"
+PARTS_OF_POPULATION = f"{PARTS_PRIOR}/reference_parts.parquet"
 
 if requested("reference_parts") or requested(PARTS_OF_POPULATION):
 
@@ -103,11 +102,11 @@ if requested("reference_parts") or requested(PARTS_OF_POPULATION):
     rule measure_reference_parts:
         input:
             anatomy=ancient(BUNDLE),
-            hearts="<prior>/population/hearts.tsv",
+            hearts=f"{PARTS_PRIOR}/population/hearts.tsv",
         output:
             table=PARTS_OF_POPULATION,
         log:
-            "<prior>/logs/reference_parts.log",
+            f"{PARTS_PRIOR}/logs/reference_parts.log",
         conda:
             "../../envs/population.yaml"
         threads: 2

@@ -158,40 +158,57 @@ def test_left_out_residuals_are_those_of_fits_without_the_heart(seed):
 
 
 def test_half_an_ellipsoid_is_drawn_as_half_of_the_drawn_ellipsoid(folder):
-    """Its volume is half, its centroid 3/8 of the half axis away, and its face lies in the drawn centroid."""
-    own = arm("cavity@top: size position; cavity: size position")
-    rows = drawn(folder, own, 20)
-    one = {name: rows[rows["structure"] == name] for name in ("cavity", "cavity@top")}
-    share = one["cavity@top"]["volume_ml"].to_numpy() / one["cavity"]["volume_ml"].to_numpy()
-    np.testing.assert_allclose(share, 0.5, atol=0.03)
-    whole, part = (moments.from_columns(table) for table in one.values())
-    half_axis = np.sqrt(5 * np.linalg.eigvalsh(whole.covariance_mm2)[:, 2])
-    apart = np.linalg.norm(part.centroid_mm - whole.centroid_mm, axis=1)
-    np.testing.assert_allclose(apart / half_axis, 3 / 8, atol=0.03)
-    for text, centroid in zip(one["cavity@top"]["domain"], whole.centroid_mm, strict=True):
+    """Its volume is half, its centroid 3/8 of the half axis away, and its face lies in the drawn centroid.
+
+    Voxels of 4 mm blur all three; the drawn hearts differ as much as the measured ones do.
+    """
+
+    def shares(rows):
+        one = [rows[rows["structure"] == name] for name in ("cavity", "cavity@top")]
+        whole, part = map(moments.from_columns, one)
+        half_axis = np.sqrt(5 * np.linalg.eigvalsh(whole.covariance_mm2)[:, 2])
+        apart = np.linalg.norm(part.centroid_mm - whole.centroid_mm, axis=1)
+        return part.volume_ml / whole.volume_ml, apart / half_axis
+
+    rows = drawn(folder, arm("cavity@top: size position; cavity: size position"), 100)
+    pairs = zip(
+        shares(rows), shares(pd.read_parquet(folder[0] / "parts.parquet")), (1 / 2, 3 / 8), strict=True
+    )
+    for own, measured, exact in pairs:
+        assert own.mean() == pytest.approx(exact, abs=0.01)
+        assert own.mean() == pytest.approx(measured.mean(), abs=0.005)
+        assert measured.std() / 1.5 < own.std() < 2.5 * measured.std()
+    part = rows[rows["structure"] == "cavity@top"]
+    centroids = moments.from_columns(rows[rows["structure"] == "cavity"]).centroid_mm
+    for text, centroid in zip(part["domain"], centroids, strict=True):
         ((normal, low, high),) = domains.from_text(text).layers
         assert high is None
-        assert np.dot(normal, centroid) == pytest.approx(low, abs=1.5)
+        assert np.dot(normal, centroid) == pytest.approx(low, abs=4.0)
 
 
 def test_a_placed_part_has_its_moments_in_the_heart_that_was_drawn(folder):
-    """An ellipsoid with the drawn moments, measured in the drawn domain, has the drawn moments of the part."""
-    rows = drawn(folder, arm("cavity@top, cavity@touch: size position; cavity: size position"), 6)
+    """An ellipsoid with the drawn moments, measured in the drawn domain, has the drawn moments of the part.
+
+    In the median heart within 3 % and 1 mm, a quarter of a voxel.
+    """
+    rows = drawn(folder, arm("cavity@top, cavity@touch: size position; cavity: size position"), 20)
+    errors = {name: [] for name in ("cavity@top", "cavity@touch")}
     for _, heart in rows.groupby("subject"):
         heart = heart.set_index("structure")
         whole = moments.from_columns(heart.loc[["cavity"]])[0]
-        centre, semi_axes, axes = moments.to_ellipsoid(whole)
-        labels = np.where(body(centre, semi_axes, axes), 2, 0).astype(np.uint8)
-        for name in ("cavity@top", "cavity@touch"):
+        labels = np.where(body(*moments.to_ellipsoid(whole)), 2, 0).astype(np.uint8)
+        for name, found in errors.items():
             weight = domains.from_text(heart["domain"][name]).weights(GRID.axes_mm())
-            found = domains.measure_parts(labels, [name], [weight], ANATOMY, GRID)[0]
+            own = domains.measure_parts(labels, [name], [weight], ANATOMY, GRID)[0]
             wanted = moments.from_columns(heart.loc[[name]])[0]
-            assert found.volume_ml == pytest.approx(wanted.volume_ml, rel=0.15)
-            np.testing.assert_allclose(found.centroid_mm, wanted.centroid_mm, atol=2.0)
+            apart = np.linalg.norm(own.centroid_mm - wanted.centroid_mm)
+            found.append((abs(np.log(own.volume_ml / wanted.volume_ml)), apart))
+    for name, limits in (("cavity@top", (0.03, 1.0)), ("cavity@touch", (0.10, 2.0))):
+        assert (np.median(errors[name], axis=0) < limits).all(), (name, np.median(errors[name], axis=0))
 
 
 def test_parts_leave_the_whole_structures_as_they_are_drawn_without(folder):
-    """So arms that differ in a part have the same people's same hearts."""
+    """So naming parts in an arm leaves its hearts as they are."""
     own = arm("cavity@top, cavity@touch, cavity@fixed: size; cavity: size")
     with_parts = drawn(folder, own)
     without = drawn(folder, arm("cavity: size"), with_parts=False)
@@ -227,7 +244,7 @@ def test_the_heart_is_drawn_around_a_part_of_given_volume(folder):
 
 def test_parts_are_judged_among_people_and_not_in_the_whole_heart(folder):
     usual = drawn(folder, arm("cavity@top: size"))
-    odd = drawn(folder, arm("cavity@top: size", "cavity@top.volume: x1.6"))
+    odd = drawn(folder, arm("cavity@top: size", "cavity@top.volume: x4"))  # 5 standard deviations
     part = [table[table["structure"] == "cavity@top"] for table in (usual, odd)]
     assert part[0]["plausibility"].median() > 0.01
     assert part[1]["plausibility"].median() < 1e-3

@@ -206,8 +206,8 @@ def followed(
 ) -> np.ndarray:
     """The gain (E, D) of parts that grow, move and change their form as their structure does.
 
-    The ridge penalty is on what differs from it. Of a union the mean of its structures is followed; the origin
-    of a contact follows the centroid.
+    The ridge penalty is on what differs from it. Of a union the mean of its structures is followed. The
+    origin of a contact follows the centroid.
     """
     gain = np.zeros((size, ENTRIES * len(structures)))
 
