@@ -21,6 +21,7 @@ inflations = st.builds(
     lv_pressure_kpa=st.floats(0.1, 5),
     rv_pressure_kpa=st.floats(0.1, 5),
 )
+RANDOM = "random small meshes"  # in a table of figures
 many = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -14,6 +14,9 @@ from cardiocohort.simulation.settings import SimulationSettings
 from cardiocohort.simulation.subject import state_heart
 from small_meshes import truncated_ellipsoid
 
+# directions that no rule has made are those of the tetrahedra
+ELEMENTS = SimulationSettings(fibres="elements")
+
 
 def ventricle(shape=(3, 9, 16)):
     """A left ventricle with circumferential fibres, sheets along the radius from the axis."""
@@ -28,7 +31,7 @@ def ventricle(shape=(3, 9, 16)):
 
 def run(model, mechanics=None, settings=None):
     """The problem at its last good state, its order of tets, how it ended, and all converged steps."""
-    settings = settings or SimulationSettings()
+    settings = settings or ELEMENTS
     stated, order, _ = state_heart(model, mechanics or Mechanics(), settings)
     steps = []
     ended = inflate(stated, settings, steps.append)
@@ -53,6 +56,6 @@ def mesh_row(model, folder, name="s"):
 def simulate(model, folder, mechanics, settings=None):
     """The record of one subject, as the rule's script makes it."""
     row = mesh_row(model, folder)
-    task = subject.task(row, folder, mechanics, settings or SimulationSettings(), 1, "inputs")
+    task = subject.task(row, folder, mechanics, settings or ELEMENTS, 1, "inputs")
     (record,) = batch_runner.run_batch(folder / "out", [task], subject.simulate_subject)
     return record

@@ -66,7 +66,7 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
 
 
 EXPERIMENTS = {  # target, a rule of it, and its jobs
-    "aorta": ("prior", "measure_prior", 1),
+    "aorta": ("all", "build_meshes", 2),
     "beat": ("simulate", "simulate_hearts", 8),
     "knee": ("prior", "measure_prior", 1),
     "local_control": ("simulate", "simulate_hearts", 20),

@@ -340,7 +340,7 @@ def simulation_of_decks(wildcards):
     """A params function: what decks need to know of the section `simulation`, if they follow simulations."""
     if not DECKS_FOLLOW_SIMULATIONS:
         return None
-    known = ("reference", "pericardium_kpa_per_mm")
+    known = ("reference", "fibres", "pericardium_kpa_per_mm")
     return {key: SETTINGS["simulation"][key] for key in known}
 
 

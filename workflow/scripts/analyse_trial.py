@@ -21,7 +21,7 @@ def main(snakemake):
     for remark in pairing.remarks(compared):
         logging.warning(remark)
     alpha, seed = settings["alpha"], settings["seed"]
-    found = contrasts.contrasts(compared, subjects, settings["adjust_for"], alpha, seed)
+    found = contrasts.contrasts(compared, subjects, settings["adjust_for"], alpha)
     curves, sizes = power.power_tables(compared, alpha, settings["power"], settings["resamples"], seed)
     together = correlations.correlations(subjects, columns)
     names = baseline.names_of(columns, [endpoint.column for endpoint in wanted])

@@ -11,10 +11,12 @@ from cardiocohort.runtime import artifacts, batch_runner, script
 def main(snakemake):
     anatomy, grid = read_anatomy(snakemake.input.anatomy)
     p, out = snakemake.params, snakemake.output
-    cohort = building.read_registered(snakemake.input.registrations, snakemake.input.template, anatomy, grid)
+    cohort = building.read_registered(
+        snakemake.input.registrations, snakemake.input.template, anatomy, grid, p.cell_voxels
+    )
     rules = topology.load_rules(snakemake.input.rules, anatomy)
     template = building.sealed(cohort.template, anatomy, grid, rules)
-    template = building.parted(template, cohort.hearts, anatomy, grid, rules)
+    template = building.parted(template, cohort.contacts_mm2, anatomy, grid, rules)
     shape = model.fit(cohort.velocities, template, cohort.rotations, grid, p.cell_voxels)
     model.save(shape, out.atlas, anatomy, grid, {"name": p.name, "hearts": cohort.subjects})
     made_of = [artifacts.sha256(path) for path in (snakemake.input.registrations, snakemake.input.template)]
@@ -22,7 +24,7 @@ def main(snakemake):
     records = batch_runner.run_batch(
         Path(out.atlas).parent / "quality", quality.tasks(cohort.subjects, p.samples, p.seed, inputs),
         quality.work, snakemake.threads, quality.open_rated,
-        (shape, cohort.velocities, cohort.hearts, anatomy, grid),
+        (shape, cohort.velocities, cohort.rated, anatomy, grid),
     )  # fmt: skip
     tables = {
         "compactness": quality.compactness(shape),

@@ -25,25 +25,23 @@ def main(snakemake):
         out.parent / "rough", lender["path"], table, rotations, anatomy, grid,
         registering.FIRST_ROUND, p.weights, p.vessel_reach_mm, p.least_overlap, p.library, snakemake.threads,
     )  # fmt: skip
-    velocities = [
-        registering.read_velocity(out.parent / "rough" / record["file"])
-        for record in records
-        if record["verdict"] == Outcome.ACCEPTED
+    registered = [
+        out.parent / "rough" / record["file"] for record in records if record["verdict"] == Outcome.ACCEPTED
     ]
-    if len(velocities) < hearts.FEWEST:
+    if len(registered) < hearts.FEWEST:
         first = next(record for record in records if record["verdict"] != Outcome.ACCEPTED)
         raise InputError(
-            f"{len(velocities)} of {len(table)} hearts register to {lender['subject']}; an atlas needs "
+            f"{len(registered)} of {len(table)} hearts register to {lender['subject']}; an atlas needs "
             f"{hearts.FEWEST} or more. Of the first that does not: {ending_of(first).text}"
         )
-    mean = np.mean(velocities, axis=0)
+    mean = registering.mean_velocity(registered)
     labels = hearts.read_prepared(lender["path"], anatomy)
     template = registering.moved(labels, mean, anatomy, grid)
     write_label_map(out, template, grid)
     report = {
         "heart": lender["subject"],
         "not_whole": lender["not_whole"],
-        "hearts": len(velocities),
+        "hearts": len(registered),
         "mean_velocity_mm": float(np.linalg.norm(mean, axis=0)[registering.cells_of(template) > 0].mean()),
     }
     artifacts.write_text(snakemake.output.report, artifacts.readable_json(report))

@@ -6,6 +6,7 @@ import pandas as pd
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.diffusion import bundle
+from cardiocohort.diffusion.first_level import LatentGaussian
 from cardiocohort.diffusion.networks import Autoencoder, Denoiser, NetworkSettings
 from cardiocohort.prior import training
 from cardiocohort.prior.moment_spread import moment_spread
@@ -18,7 +19,7 @@ def main(snakemake):
     networks = NetworkSettings(**p.networks)
     autoencoder, denoiser = Autoencoder(networks), Denoiser(networks)
     training.load_network(Path(inputs.autoencoder), autoencoder)
-    scale = training.load_network(Path(inputs.denoiser), denoiser, ("mean", "spread"))
+    extra = training.load_network(Path(inputs.denoiser), denoiser, ("mean", "spread", *bundle.POPULATION))
     reference = pd.read_parquet(inputs.reference)
     losses = zip(("autoencoder", "denoiser"), inputs.losses, strict=True)
     steps = {network: len(pd.read_csv(table, sep="\t")) for network, table in losses}
@@ -35,7 +36,8 @@ def main(snakemake):
     folder = Path(snakemake.output.card).parent
     with artifacts.atomic_path(snakemake.output.reference) as path:
         reference.to_parquet(path, index=False)
-    bundle.save_bundle(folder, card, autoencoder, denoiser, scale["mean"], scale["spread"])
+    population = LatentGaussian(*(extra[name] for name in bundle.POPULATION))
+    bundle.save_bundle(folder, card, autoencoder, denoiser, extra["mean"], extra["spread"], population)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def main(snakemake):
             if runs:
                 row, folder = runs[subject]
                 ended = ("simulation", row["verdict"], row["reason"])
-                found = Simulated.of(row, settings.reference, settings.pericardium_kpa_per_mm > 0)
-                deck = Deck(found, decks)
+                found = Simulated.of(row, settings.reference, settings.fibres)
+                deck = Deck(found, decks, settings.pericardium_kpa_per_mm)
                 listed = found.geometry(listed, row, folder)
         if listed is None:
             records[subject] = exporters.deck_rows(batch_runner.skipped(subject, *ended))

@@ -27,7 +27,7 @@ from heart_anatomy import HEART
 from tiny_prior import write_tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[3]
-BUNDLE = ROOT / "resources/priors/small"
+BUNDLE = ROOT / "resources/priors/people"
 
 
 @pytest.fixture(scope="module")

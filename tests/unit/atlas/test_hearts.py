@@ -123,11 +123,12 @@ def test_neighbours_of_the_template_touch_no_more_than_they_usually_do():
 
     usual = contact(labels)
     assert contact(grown) > 3 * max(usual, 20)
-    parted = building.parted(grown, [labels] * 3, HEART, HEART_GRID, rules)
+    contacts_mm2 = np.stack([building.contacts_of(labels, HEART, HEART_GRID)] * 3)
+    parted = building.parted(grown, contacts_mm2, HEART, HEART_GRID, rules)
     assert contact(parted) <= usual
     changed = parted != grown
     assert (parted[changed] == 0).all()
     for label in np.unique(grown[changed]):  # two voxels deep where structures touch, nowhere else
         others = ndimage.binary_dilation((grown > 0) & (grown != label), iterations=2)
         assert others[changed & (grown == label)].all()
-    np.testing.assert_array_equal(building.parted(labels, [labels] * 3, HEART, HEART_GRID, rules), labels)
+    np.testing.assert_array_equal(building.parted(labels, contacts_mm2, HEART, HEART_GRID, rules), labels)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cardiocohort.anatomy.label_map import write_label_map
 from cardiocohort.anatomy.labels import Anatomy, Grid
@@ -130,6 +131,20 @@ def test_the_template_is_moved_and_stays_centred():
     assert dice(moved, labels, ANATOMY).min() > 0.97
 
 
+def test_the_mean_of_velocities_is_read_one_heart_at_a_time(tmp_path):
+    fields = torch.randn(5, 3, *CELLS.shape, generator=torch.Generator().manual_seed(0)).half()
+    paths = [tmp_path / f"{i}.safetensors" for i in range(5)]
+    for field, path in zip(fields, paths, strict=True):
+        save_file({"velocity": field}, path)
+    np.testing.assert_array_equal(registering.mean_velocity(paths), fields.float().numpy().mean(axis=0))
+
+
+def test_the_channel_of_the_largest_value_is_the_first_of_equal_ones():
+    soft = torch.randint(0, 4, (11, 6, 5, 4), generator=torch.Generator().manual_seed(0)).float()
+    np.testing.assert_array_equal(flow.largest(soft).numpy(), soft.argmax(0).numpy())
+    assert flow.largest(torch.zeros(3, 2)).tolist() == [0, 0]
+
+
 def test_surface_distance_of_concentric_spheres_is_that_of_their_radii():
     x, y, z = np.meshgrid(*[np.arange(60) - 29.5] * 3, indexing="ij")
     r = np.sqrt(x**2 + y**2 + z**2)
@@ -151,3 +166,5 @@ def test_only_mixed_cells_are_looked_up_and_the_labels_are_the_same(seed):
     values = flow.sample(template.one_hot, every, voxels)
     whole = torch.where(values.amax(0) > 0, values.argmax(0), 0).numpy()
     np.testing.assert_array_equal(template.labels(offset), whole)
+    occupancy = flow.sample(template.coarse, CELLS.centres_mm + offset, CELLS)
+    np.testing.assert_array_equal(template.occupancy(offset)[1:], occupancy[1:])

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from cardiocohort.evaluation import (
     acceptance_criteria,
@@ -19,7 +20,9 @@ from cardiocohort.prior import model_card
 from cardiocohort.runtime.errors import InputError
 
 ROOT = documents.REPOSITORY
-BUNDLE = ROOT / "resources/priors/small"
+DEFAULT = ROOT / yaml.safe_load((ROOT / "config/config.yaml").read_text())["bundle"]
+PRIORS = sorted(path.parent.name for path in documents.PRIORS.glob("*/bundle.json"))
+EVALUATED = sorted(path.parent.name for path in documents.PRIORS.glob("*/evaluation"))
 COLUMNS = {
     "realism": realism_table.COLUMNS,
     "fidelity": fidelity.COLUMNS,
@@ -32,15 +35,18 @@ BASELINE_WEIGHTS = "600d3a36cf1280fa"  # of the bundle that shipped when the bas
 NUMBER = r"(?<![\w-])\d+(?:\.\d+)?"
 
 
-@pytest.fixture(scope="module")
-def tables():
-    return documents.read(documents.EVALUATION)
+@pytest.mark.parametrize("prior", EVALUATED)
+def test_the_tables_have_the_stages_columns(prior):
+    tables = documents.read(documents.PRIORS / prior / "evaluation")
+    assert {"realism", "fidelity", "topology"} <= tables.keys()
+    for name, columns in COLUMNS.items():
+        if name in tables:
+            assert set(columns) <= set(tables[name].columns)
+            assert len(tables[name]) > 0
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-def test_the_tables_have_the_stages_columns(tables, name):
-    assert set(COLUMNS[name]) <= set(tables[name].columns)
-    assert len(tables[name]) > 0
+def test_the_default_prior_is_evaluated():
+    assert DEFAULT.name in EVALUATED
 
 
 def test_the_documents_show_every_table_as_it_is():
@@ -57,34 +63,45 @@ def test_the_documents_show_every_table_as_it_is():
 
 def test_a_table_of_an_unknown_name_is_an_error(tmp_path):
     (tmp_path / "x.md").write_text("<!-- table: relism -->\n| a |\n<!-- end -->\n")
-    with pytest.raises(InputError, match=r"x\.md: no table 'relism'; there are realism, "):
+    with pytest.raises(InputError, match=r"x\.md: no table 'relism'; there are [a-z]+/realism, "):
         documents.updated(tmp_path / "x.md", documents.markdown_tables())
 
 
-def test_results_name_their_weights_and_stand_between_markers():
-    text = (ROOT / "docs/evaluation.md").read_text().split("## The shipped prior")[1]
-    weights = json.loads((BUNDLE / "bundle.json").read_text())["weights_sha256"][:16]
-    for section, name in zip(
-        text.split("### An earlier implicit baseline"), (weights, BASELINE_WEIGHTS), strict=True
-    ):
-        run, *rest = [p for p in documents.MARKED.sub("", section).split("\n\n") if p.strip()]
-        assert name in run
-        assert not re.search(r"^\|", "\n".join([run, *rest]), re.MULTILINE)
+@pytest.mark.parametrize(
+    ("page", "headings"),
+    [
+        ("docs/evaluation.md", {"## The shipped prior": None}),
+        (
+            "docs/validation/prior-small.md",
+            {"# Eval": None, "## An earlier implicit baseline": BASELINE_WEIGHTS},
+        ),
+    ],
+)
+def test_results_name_their_weights_and_stand_between_markers(page, headings):
+    text = (ROOT / page).read_text()
+    (prior,) = {match[2].split("/")[0] for match in documents.MARKED.finditer(text)}
+    own = json.loads((documents.PRIORS / prior / "bundle.json").read_text())["weights_sha256"][:16]
+    for heading, weights in headings.items():
+        section = text.split("\n" + heading if heading in text[1:] else heading)[1]
+        section = re.split(r"^## ", section, maxsplit=1, flags=re.MULTILINE)[0]
+        assert (weights or own) in section
+        assert not re.search(r"^\|", documents.MARKED.sub("", section), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["small", "people"])
+@pytest.mark.parametrize("name", PRIORS)
 def test_the_card_is_that_of_the_bundles_figures(name):
-    folder = BUNDLE.parent / name
+    folder = documents.PRIORS / name
     figures, described = (json.loads((folder / part).read_text()) for part in ("card.json", "bundle.json"))
     assert described["name"] == name
     assert figures["weights_sha256"] == described["weights_sha256"]
     card, evaluated = (folder / "CARD.md").read_text().split("\n## Evaluation\n")
     assert card == model_card.markdown(figures, described)
-    assert ("<!-- table: overview -->" in evaluated) == (name == "small")
+    assert (f"<!-- table: {name}/overview -->" in evaluated) == (name in EVALUATED)
 
 
-def test_the_readme_quotes_the_tables(tables):
-    figures_of_card = json.loads((BUNDLE / "card.json").read_text())
+def test_the_readme_quotes_the_tables():
+    tables = documents.read(DEFAULT / "evaluation")
+    figures_of_card = json.loads((DEFAULT / "card.json").read_text())
     criteria = acceptance_criteria.criteria(tables, figures_of_card)
     (paragraph,) = [p for p in (ROOT / "README.md").read_text().split("\n\n") if "`evaluate`" in p]
     quoted = re.findall(NUMBER, paragraph.split("`evaluate`")[1].split("](docs/evaluation.md)")[0])

@@ -1,8 +1,10 @@
 """CalculiX deck: read with meshio and by the manual's rules, and run by CalculiX against closed solutions."""
 
 import os
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import meshio
@@ -10,11 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from scipy.optimize import root
+from scipy.spatial.transform import Rotation
 
+from cardiocohort.exporters import Deck, writer
 from cardiocohort.mechanics.settings import Mechanics, NeoHooke
 from cardiocohort.mesh.model import FACETS, REGIONS
 from cardiocohort.mesh.second_order import second_order
-from decks import block, export, inflations, many, models
+from deck_records import calculix, installed
+from decks import RANDOM, block, export, inflations, many, models
 from small_meshes import truncated_ellipsoid
 
 # CalculiX manual, "Ten-node tetrahedral element": corners of each face, from 1
@@ -50,13 +55,16 @@ def ids(rows):
 
 @many
 @given(model=models, mechanics=inflations)
-def test_meshio_reads_the_mesh_back(model, mechanics, tmp_path_factory):
+def test_meshio_reads_the_mesh_back(model, mechanics, tmp_path_factory, deck_record):
     folder = export("calculix", model, mechanics, tmp_path_factory)
     points, tets, _ = model.points_mm, model.tets, None
     if mechanics.element_order == 2:
         points, tets, _ = second_order(model.points_mm, model.tets, model.facets)
     mesh = meshio.read(folder / "heart_mesh.inp", file_format="abaqus")
-    assert np.allclose(mesh.points, points, rtol=1e-9, atol=1e-8)
+    deck_record.read(
+        "calculix", *installed("meshio"), deck=RANDOM, quantity="nodes", unit="mm",
+        found=np.abs(mesh.points - points).max(), bound=1e-7,
+    )  # fmt: skip
     assert {b.type for b in mesh.cells} == {"tetra" if mechanics.element_order == 1 else "tetra10"}
     # meshio keeps the order of the file: region after region
     order = np.concatenate([np.flatnonzero(model.region == tag) for tag in REGIONS.values()])
@@ -67,7 +75,7 @@ def test_meshio_reads_the_mesh_back(model, mechanics, tmp_path_factory):
 
 @many
 @given(model=models, mechanics=inflations)
-def test_tags_loads_and_fibres_by_the_rules_of_the_manual(model, mechanics, tmp_path_factory):
+def test_tags_loads_and_fibres_by_the_rules_of_the_manual(model, mechanics, tmp_path_factory, deck_record):
     deck = cards(export("calculix", model, mechanics, tmp_path_factory) / "heart.inp")
     elements, region, sets = {}, {}, {}
     for keyword, parameters, rows in deck:
@@ -107,6 +115,20 @@ def test_tags_loads_and_fibres_by_the_rules_of_the_manual(model, mechanics, tmp_
     assert axes[:, 0].tolist() == list(range(1, len(model.tets) + 1))
     assert np.allclose(axes[:, 1:4], model.microstructure.f0, atol=1e-7)
     assert np.allclose(axes[:, 4:], model.microstructure.s0, atol=1e-7)
+    micro = np.hstack([model.microstructure.f0, model.microstructure.s0])
+    deck_record.read(
+        "calculix", "reader after the manual", "2.20", deck=RANDOM, quantity="fibres and sheets",
+        found=np.abs(axes[:, 1:] - micro).max(), bound=1e-7,
+    )  # fmt: skip
+
+
+def test_every_number_with_an_exponent_has_a_decimal_point(tmp_path):
+    """CalculiX 2.20 takes a spring's 4e-06 for no data, and reads 4.e-06."""
+    mechanics = Mechanics(base="robin", base_stiffness_kpa_per_mm=1e-3, lv_pressure_kpa=0.01)
+    writer("calculix")(block(), tmp_path, mechanics, Deck(pericardium_kpa_per_mm=1e-3))
+    written = "".join(file.read_text() for file in tmp_path.glob("*.inp"))
+    assert "e-06" in written
+    assert not re.findall(r"(?<![\d.])-?\d+e[-+]\d+", written)
 
 
 def run(folder: Path, n_nodes: int) -> np.ndarray:
@@ -132,7 +154,7 @@ def run(folder: Path, n_nodes: int) -> np.ndarray:
 
 @runs_ccx
 @pytest.mark.parametrize("order", [1, 2])
-def test_pressure_all_around_moves_a_block_into_its_springs(order, tmp_path_factory):
+def test_pressure_all_around_moves_a_block_into_its_springs(order, tmp_path_factory, deck_record):
     """Equal pressure p on all faces but the base: the block shrinks alike and sinks p / k into the springs.
 
     Any facet with a wrong face number, element or sign breaks the uniform state.
@@ -149,14 +171,18 @@ def test_pressure_all_around_moves_a_block_into_its_springs(order, tmp_path_fact
     stretch = np.cbrt(1 - p / bulk)
     base = points[:, 2] == 0
     # springs act per undeformed area, pressure on the shrunk one; they resist the shrinking itself a little
-    assert moved[base, 2].mean() == pytest.approx(-p / k * stretch**2, rel=0.02)
+    sunk = -p / k * stretch**2
+    deck_record.run(
+        "calculix", *calculix(), deck="block, neo_hooke, pressed into springs (base: robin)", unit="%",
+        quantity="displacement of the base, p/k", found=100 * abs(moved[base, 2].mean() / sunk - 1), bound=2,
+    )  # fmt: skip
     top = points[:, 2] == points[:, 2].max()
     height = points[:, 2].max()
     assert moved[top, 2].mean() - moved[base, 2].mean() == pytest.approx(height * (stretch - 1), rel=0.15)
 
 
 @runs_ccx
-def test_a_block_pressed_along_an_axis_strains_as_its_energy(tmp_path_factory):
+def test_a_block_pressed_along_an_axis_strains_as_its_energy(tmp_path_factory, deck_record):
     """Pressure on two opposite faces: Cauchy stress (-p, 0, 0) of the neo-Hookean energy with its U(J)."""
 
     def side(normal):
@@ -182,7 +208,38 @@ def test_a_block_pressed_along_an_axis_strains_as_its_energy(tmp_path_factory):
         length = points[:, axis].max()
         ends = [points[:, axis] == side for side in (length, 0)]
         found = 1 + (moved[ends[0], axis].mean() - moved[ends[1], axis].mean()) / length
-        assert found == pytest.approx(stretch, abs=2e-4)
+        deck_record.run(
+            "calculix", *calculix(), deck="block, neo_hooke, pressed from two sides", unit="%", bound=0.02,
+            quantity="stretch, from the energy", found=100 * abs(found - stretch),
+        )  # fmt: skip
+
+
+@runs_ccx
+@pytest.mark.parametrize("order", [1, 2])
+def test_springs_of_the_epicardium_act_along_its_normal_alone(order, tmp_path, deck_record):
+    """A block turned out of the axes, pressed into a face with springs, sinks by p / k and not across.
+
+    Two faces have springs: nodes of the edge between them have facets of different normals.
+    """
+    turn = Rotation.from_rotvec([0.4, -0.9, 0.3]).as_matrix()
+    model = block(side=lambda normal: {(0, 0, 1): 3, (0, 0, -1): 1, (-1, 0, 0): 1}.get(normal, 2))
+    model = replace(model, points_mm=model.points_mm @ turn.T)
+    p, k, across = 2.0, 4.0, 1e-3
+    mechanics = Mechanics(
+        base="robin", base_stiffness_kpa_per_mm=across, bulk_modulus_kpa=1e4, neo_hooke=NeoHooke(1e3),
+        lv_pressure_kpa=p, load_steps=1, element_order=order,
+    )  # fmt: skip
+    writer("calculix")(model, tmp_path, mechanics, Deck(pericardium_kpa_per_mm=k))
+    points, _, _ = second_order(model.points_mm, model.tets, model.facets)
+    points = points if order == 2 else model.points_mm
+    moved = run(tmp_path, len(points)) @ turn  # in the block's axes
+    face = np.isclose(points @ turn, 0, atol=1e-9)
+    sunk = moved[face[:, 2], 2].mean()
+    deck_record.run(
+        "calculix", *calculix(), deck="turned block, neo_hooke, pressed into springs of the epicardium",
+        quantity="displacement of the face, p/k", unit="%", bound=2, found=100 * abs(sunk / (-p / k) - 1),
+    )  # fmt: skip
+    assert np.abs(moved[face[:, 0], 0].mean()) < 0.02 * p / k
 
 
 @runs_ccx

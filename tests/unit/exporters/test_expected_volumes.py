@@ -23,8 +23,8 @@ INFLATIONS = ("calculix", "febio", "fenicsx", "svmultiphysics")
 FOUND = Simulated("image", {"lv": 81.0, "rv": 90.0}, {"lv": 105.25, "rv": 112.5}, seconds=61.4)
 
 
-def readme(name: str, folder: Path, simulated: Simulated, mechanics: Mechanics) -> str:
-    exporters.writer(name)(box(), folder, mechanics, Deck(simulated))
+def readme(name: str, folder: Path, simulated: Simulated, mechanics: Mechanics, springs=0.0) -> str:
+    exporters.writer(name)(box(), folder, mechanics, Deck(simulated, pericardium_kpa_per_mm=springs))
     return (folder / "README.txt").read_text()
 
 
@@ -43,10 +43,26 @@ def test_volumes_of_another_material_are_not_expected(tmp_path):
 
 
 @pytest.mark.parametrize("name", INFLATIONS)
-def test_springs_that_a_deck_lacks_are_said(name, tmp_path):
-    text = readme(name, tmp_path, replace(FOUND, pericardium=True), Mechanics(material="neo_hooke"))
-    assert "springs held the epicardium" in text
-    assert "Tolerance" not in text
+def test_springs_on_the_epicardium_are_there_or_said_to_be_missing(name, tmp_path):
+    text = readme(name, tmp_path, FOUND, Mechanics(material="neo_hooke"), springs=0.25)
+    if name == "febio":
+        assert "The epicardium is free: springs of 0.25 kPa/mm held it in `simulate`" in text
+        assert "springs held the epicardium, which is free in this deck: expect larger volumes" in text
+        assert "Tolerance" not in text
+    else:
+        assert "Springs of 0.25 kPa/mm along the undeformed normal hold the epicardium" in text
+        assert "Tolerance: " in text
+
+
+@pytest.mark.parametrize("name", ["febio", "fenicsx", "svmultiphysics"])
+def test_directions_that_a_deck_lacks_are_said(name, tmp_path):
+    """They matter to laws with fibres alone."""
+    within = replace(FOUND, fibres="points")
+    text = readme(name, tmp_path, within, Mechanics())
+    assert "this deck has one per tetrahedron" in text
+    assert "`simulation: {fibres: elements}`. Tolerance with these: " in text
+    assert "tetrahedron;" not in readme(name, tmp_path, within, Mechanics(material="neo_hooke"))
+    assert "tetrahedron;" not in readme(name, tmp_path, FOUND, Mechanics())
 
 
 @pytest.mark.parametrize("name", INFLATIONS)
@@ -108,7 +124,7 @@ def written(cohort: Path, reference: str) -> pd.DataFrame:
         "decks": {},
         "library": "",
     }
-    params["simulation"] = {"reference": reference, "pericardium_kpa_per_mm": 0.0}
+    params["simulation"] = {"reference": reference, "pericardium_kpa_per_mm": 0.5}
     write_inputs.main(
         SimpleNamespace(
             input=SimpleNamespace(**files),
@@ -130,6 +146,7 @@ def test_decks_have_the_unloaded_geometry_and_the_calibrated_stiffness(cohort):
     assert "Geometry: the stress-free one" in text
     assert "LV 81.50 mL, RV 88.00 mL" in text
     settings = (folder / "fenicsx/mechanics.json").read_text()
+    assert '"pericardium_kpa_per_mm": 0.5' in settings
     assert f'"a_f_kpa": {2 * HolzapfelOgden().a_f_kpa}' in settings
     # of the other heart no stress-free geometry is known
     (ended,) = table[table["subject"] == "a-00001"].to_dict("records")

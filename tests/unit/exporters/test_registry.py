@@ -1,6 +1,5 @@
 """Exporters: what is written reads back, by readers that are not ours or follow the format's rules alone."""
 
-import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,16 +10,16 @@ import pyvista
 from hypothesis import given
 
 from cardiocohort import exporters
-from cardiocohort.exporters import Deck, _checks
+from cardiocohort.exporters import Deck
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.mesh.model import FACETS
 from cardiocohort.mesh.storage import read_model, write_surface, write_volume
 from cardiocohort.runtime import artifacts
 from cardiocohort.runtime.errors import InputError, SubjectError
-from decks import many, models
+from deck_records import installed
+from decks import RANDOM, many, models
 from small_meshes import box
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 FORMATS = ["calculix", "febio", "fenicsx", "opencarp", "surfaces", "svmultiphysics", "vtu"]
 
 
@@ -39,26 +38,6 @@ def stored(folder: Path, model) -> list[tuple[str, int, str]]:
 
 def test_the_formats_there_are():
     assert list(exporters.available()) == FORMATS
-
-
-def test_each_format_says_how_far_it_was_checked():
-    assert sorted(_checks.CHECKS) == FORMATS
-    docs = (REPOSITORY / "docs/solvers.md").read_text(encoding="utf-8")
-    assert f"_checks -->\n{_checks.table()}<!-- end" in docs, "python -m cardiocohort.exporters._checks"
-    for check in _checks.CHECKS.values():
-        assert bool(check.run) == bool(check.version) == bool(check.agreement)
-
-
-def test_the_versions_that_ran_are_the_pinned_ones():
-    pins = (REPOSITORY / "envs/fenicsx.txt").read_text(encoding="utf-8")
-    stated = _checks.CHECKS["fenicsx"].version
-    for package, name in (
-        ("dolfinx-solver-real", "DOLFINx"),
-        ("fenicsx-pulse", "fenicsx-pulse"),
-        ("cardiac-geometriesx", "cardiac-geometriesx"),
-    ):
-        major, minor = re.search(rf"^{package}==(\d+)\.(\d+)", pins, re.MULTILINE).groups()
-        assert f"{name} {major}.{minor}" in stated
 
 
 def test_an_unknown_format_is_named_with_those_there_are():
@@ -99,7 +78,7 @@ def test_a_fibre_law_needs_fibres(name, tmp_path):
 
 @many
 @given(model=models)
-def test_vtu_reads_back_with_meshio(model, tmp_path_factory):
+def test_vtu_reads_back_with_meshio(model, tmp_path_factory, deck_record):
     folder, _ = export("vtu", model, tmp_path_factory)
     mesh = meshio.read(folder / "mesh.vtu")
     assert np.array_equal(mesh.points, model.points_mm)
@@ -109,6 +88,11 @@ def test_vtu_reads_back_with_meshio(model, tmp_path_factory):
     for name in ("f0", "s0", "n0"):
         assert np.allclose(mesh.cell_data[name][0], getattr(model.microstructure, name), atol=1e-7)
         assert np.allclose(mesh.point_data[name], getattr(model.microstructure, f"node_{name}"), atol=1e-7)
+    axes = {name: getattr(model.microstructure, name) for name in ("f0", "s0", "n0")}
+    deck_record.read(
+        "vtu", *installed("meshio"), deck=RANDOM, quantity="fibres, sheets, normals", bound=1e-6,
+        found=max(np.abs(mesh.cell_data[name][0] - written).max() for name, written in axes.items()),
+    )  # fmt: skip
     for arrays, expected in (
         ({name: values[0] for name, values in mesh.cell_data.items()}, model.coordinates.on_tets()),
         (mesh.point_data, model.coordinates.on_nodes()),
@@ -121,14 +105,21 @@ def test_vtu_reads_back_with_meshio(model, tmp_path_factory):
     assert np.array_equal(surface["node"][surface.regular_faces], model.facets)
     assert np.array_equal(surface.points, model.points_mm[surface["node"]])
     assert np.array_equal(surface.cell_data["facet"], model.facet_tag)
+    deck_record.read(
+        "vtu", *installed("pyvista"), deck=RANDOM, quantity="nodes of the surface", unit="mm", bound=0,
+        found=np.abs(surface.points - model.points_mm[surface["node"]]).max(),
+    )  # fmt: skip
 
 
-def test_surfaces_enclose_the_wall_and_meet(tmp_path_factory):
+def test_surfaces_enclose_the_wall_and_meet(tmp_path_factory, deck_record):
     model = box()
     folder, _ = export("surfaces", model, tmp_path_factory)
     wall = pyvista.read(folder / "wall.stl")
     assert wall.is_manifold
-    assert wall.volume == pytest.approx(model.tet_volumes_mm3.sum(), rel=1e-6)
+    deck_record.read(
+        "surfaces", *installed("pyvista"), deck="a block", quantity="volume in wall.stl", unit="%",
+        found=100 * abs(wall.volume / model.tet_volumes_mm3.sum() - 1), bound=1e-4,
+    )  # fmt: skip
     parts = [pyvista.read(folder / f"{name}.stl") for name in FACETS]
     assert sum(part.n_cells for part in parts) == wall.n_cells
     assert sum(part.area for part in parts) == pytest.approx(wall.area)
@@ -195,10 +186,13 @@ def read_counted(path: Path, word: str | None, n: int) -> np.ndarray:
 
 @many
 @given(model=models)
-def test_opencarp_reads_back_by_the_rules_of_the_format(model, tmp_path_factory):
+def test_opencarp_reads_back_by_the_rules_of_the_format(model, tmp_path_factory, deck_record):
     folder, _ = export("opencarp", model, tmp_path_factory)
     points = read_counted(folder / "heart.pts", None, 3)
-    assert np.allclose(points, model.points_mm * 1000, atol=1e-3)  # micrometres
+    deck_record.read(
+        "opencarp", "reader after the manual", "", deck=RANDOM, quantity="nodes", unit="µm",
+        found=np.abs(points - model.points_mm * 1000).max(), bound=1e-3,
+    )  # fmt: skip
     elements = read_counted(folder / "heart.elem", "Tt", 5).astype(int)
     assert np.array_equal(elements, np.column_stack([model.tets, model.region]))
     assert elements[:, :4].min() == 0
@@ -206,7 +200,11 @@ def test_opencarp_reads_back_by_the_rules_of_the_format(model, tmp_path_factory)
     lon = np.array(lon, dtype=float)
     assert fibres == "2"
     assert lon.shape == (len(elements), 6)
-    assert np.allclose(lon, np.hstack([model.microstructure.f0, model.microstructure.s0]), atol=1e-6)
+    axes = np.hstack([model.microstructure.f0, model.microstructure.s0])
+    deck_record.read(
+        "opencarp", "reader after the manual", "", deck=RANDOM, quantity="fibres and sheets",
+        found=np.abs(lon - axes).max(), bound=1e-6,
+    )  # fmt: skip
     read = {}
     for name in ("epi", "base", "lvendo", "rvendo", "rvsept", "rvendo_nosept"):
         read[name] = read_counted(folder / f"heart.{name}.surf", "Tr", 3).astype(int)

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from cardiocohort import topology
 from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.anatomy.label_map import LabelMap, read_label_map, write_volume
 from cardiocohort.cohort.grammar import parse_edits
 from cardiocohort.cohort.table import Arm, read_cohort
@@ -28,7 +29,7 @@ from cardiocohort.runtime.errors import SubjectError
 from heart_anatomy import CONVENTION, CONVENTION_FILES, HEART, HEART_GRID
 
 ROOT = Path(__file__).resolve().parents[3]
-BUNDLE = ROOT / "resources/priors/small"
+BUNDLE = ROOT / "resources/priors/people"
 RULES = ROOT / "resources/anatomies/heart/topology.tsv"
 TEMPLATES = sorted((ROOT / "resources/templates").glob("*.nii.gz"))
 
@@ -68,13 +69,16 @@ def generate(folder, targets, names, threads=1, steps=30, attempts=1):
     )
 
 
-@pytest.mark.parametrize("name", ["small", "people"])
-def test_the_bundle_is_whole_small_and_of_the_heart(name):
+@pytest.mark.parametrize(
+    ("name", "anatomy", "most_mb"), [("small", "heart", 30), ("people", "heart", 30), ("aorta", "aorta", 10)]
+)
+def test_the_bundle_is_whole_small_and_of_its_anatomy(name, anatomy, most_mb):
     folder = BUNDLE.parent / name
-    assert sum(f.stat().st_size for f in folder.iterdir()) < 30e6
+    assert sum(f.stat().st_size for f in folder.iterdir()) < most_mb * 1e6
     prior = load_prior(folder, "cpu")
-    own = (prior.anatomy.structures, prior.anatomy.centred_on, prior.grid)
-    assert own == (HEART.structures, HEART.centred_on, HEART_GRID)
+    own, grid = read_anatomy(ROOT / f"resources/anatomies/{anatomy}/anatomy.json")
+    assert (prior.anatomy.structures, prior.anatomy.centred_on) == (own.structures, own.centred_on)
+    assert prior.grid == grid
 
 
 def test_the_card_states_the_figures_of_these_weights():
@@ -210,7 +214,7 @@ def test_halving_the_rv_leaves_the_rest_of_a_generated_heart(cohort, tmp_path):
 
 
 def test_topology_guidance_closes_a_thin_wall_and_moves_little_else():
-    sampler = judging.open_sampler(str(BUNDLE), str(RULES), GuidanceSettings(), "cpu")
+    sampler = judging.open_sampler(str(BUNDLE.parent / "small"), str(RULES), GuidanceSettings(), "cpu")
     seeds = [np.random.SeedSequence((777, 28))]  # the first of 40 that fails by its wall alone, in one spot
     labels, _, z = anatomies.sample_labels(sampler.prior, [], seeds, sampler.settings)
     rows = pd.DataFrame({"structure": list(HEART.structures), "constrained": ""})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cardiocohort.microstructure import laplace
-from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
+from cardiocohort.microstructure.fibres import FibreAngles, add_fibres, frames_within
 from cardiocohort.runtime.errors import InputError
 from small_meshes import box, truncated_ellipsoid
 
@@ -62,6 +62,35 @@ def test_helix_angle_is_linear_in_the_transmural_field(ventricle, endo, epi):
     error = np.abs(angle - (endo * (1 - depth) + epi * depth))[away]
     assert away.sum() > 20_000
     assert error.max() < 2.0
+
+
+def test_helix_angle_is_linear_within_coarse_tets():
+    """Two layers across the wall: a tet has one direction up to 27 degrees from those at its points."""
+    angles = FibreAngles(60, -60, 0, 0)
+    model = add_fibres(truncated_ellipsoid((3, 33, 48)), angles)
+    middle = frames_within(model, angles, np.full((1, 4), 0.25))[:, 0, :, 0]
+    assert np.allclose(np.abs(np.sum(middle * model.microstructure.f0, axis=1)), 1)
+    weights = np.full((4, 4), 0.1) + 0.6 * np.eye(4)
+    found = frames_within(model, angles, weights)
+    assert np.allclose(found.swapaxes(2, 3) @ found, np.eye(3))
+    base = model.nodes_of("base")
+    walls = [np.setdiff1d(model.nodes_of(tag), base) for tag in ("lv_endo", "epi")]
+    fields = laplace.solve(model.points_mm, model.tets, [{0.0: walls[0], 1.0: walls[1]}])
+    slope = laplace.gradients(model.points_mm, model.tets, fields)[0]
+    centroids = model.points_mm[model.tets].mean(axis=1)
+    polar = np.degrees(np.arctan2(np.linalg.norm(centroids[:, :2], axis=1) / 25, -centroids[:, 2] / 45))
+    away = (polar > 35) & (polar < 95)
+    around, along = local_frame(centroids, slope)
+    depth = fields[0][model.tets] @ weights.T
+    fibre = found[..., 0]
+
+    def helix(directions):
+        parts = (np.einsum("mqi,mi->mq", directions, axis) for axis in (along, around))
+        return np.degrees(np.arctan(np.divide(*parts)))
+
+    wanted = (60 - 120 * depth)[away]
+    assert np.abs(helix(fibre)[away] - wanted).max() < 2.0
+    assert np.abs(helix(model.microstructure.f0[:, None])[away] - wanted).max() > 15.0
 
 
 def test_directions_are_orthonormal_on_tets_and_nodes(with_fibres):

@@ -22,6 +22,7 @@ import report_cohort
 import write_manifest
 import write_report
 from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.bundle_metadata import trained_on
 from cardiocohort.cohort import stage_tables, subject_columns
 from cardiocohort.cohort.covariates import known
 from cardiocohort.cohort.grammar import Edit
@@ -473,6 +474,14 @@ def test_the_page_says_what_the_prior_was_trained_on(blank_page, label_maps, tem
     training = {"label_maps": label_maps, "templates": templates}
     text = " ".join(" ".join(Checked(blank_page({"training": training})).text).split())
     assert f"not a clinical population. The generative prior {words}" in text
+
+
+def test_the_page_of_another_anatomy_speaks_of_no_published_volumes():
+    training = {"label_maps": None, "templates": {"resources/anatomies/aorta/templates/a.nii.gz": 1.0}}
+    source, variation = trained_on(training, hearts=False)
+    assert source == "random deformations of a"
+    assert "volumes log-normally about the templates'" in " ".join(variation.split())
+    assert "published" not in variation
 
 
 def test_the_page_says_so_where_the_bundle_does_not_know_its_training(blank_page):

@@ -18,8 +18,17 @@ from cardiocohort.runtime.errors import InputError
 from cardiocohort.simulation import beat_output, beats, materials, measures, subject
 from cardiocohort.simulation.active import Contracting, modified_tensors
 from cardiocohort.simulation.beat import Heart, Moment
-from cardiocohort.simulation.beats import next_loop, repeats
-from cardiocohort.simulation.circulation import P_AR_SYS, START, V_LV, V_RV, Chamber, Circulation, Course
+from cardiocohort.simulation.beats import closed_outlets, next_loop, repeats
+from cardiocohort.simulation.circulation import (
+    P_AR_PUL,
+    P_AR_SYS,
+    START,
+    V_LV,
+    V_RV,
+    Chamber,
+    Circulation,
+    Course,
+)  # fmt: skip
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.cycle import Cycle
 from cardiocohort.simulation.newton import TIGHT, Diverged, Tangent, equilibrium
@@ -210,6 +219,55 @@ def test_arterial_pressure_is_a_mean_over_time_of_uneven_steps():
     assert found["arterial_peak_kpa"] == pytest.approx(16.0)
     first = beats.figures(beats.Beats(moments[:1], [], 1, False, 0, "no step"), 0.8)
     assert np.isnan(first["arterial_mean_kpa"])
+
+
+@pytest.mark.parametrize(
+    ("ventricle", "volume", "artery", "said"),
+    [
+        (0, V_LV, P_AR_SYS, "the aortic valve never opens: the left ventricle reaches"),
+        (1, V_RV, P_AR_PUL, "the pulmonary valve never opens: the right ventricle reaches"),
+    ],
+)
+def test_a_ventricle_that_never_opens_its_outlet_valve_is_named(ventricle, volume, artery, said, limit_cycle):
+    """Weak elastances against a healthy heart's arteries."""
+    circulation, start = limit_cycle
+
+    def beat(chambers):
+        states, pressures = circulation.beat(start, chambers, 80)
+        return [
+            Moment(0.01 * i, np.zeros(1), pressure, state[[V_LV, V_RV]], state, 0.0)
+            for i, (pressure, state) in enumerate(zip(pressures, states, strict=True))
+        ]
+
+    assert not closed_outlets(beat(VENTRICLES))
+    chambers = list(VENTRICLES)
+    chambers[ventricle] = replace(chambers[ventricle], active=0.1 * chambers[ventricle].active)
+    moments = beat(tuple(chambers))
+    peak = max(moment.pressures_kpa[ventricle] for moment in moments)
+    least = min(moment.loop[artery] for moment in moments)
+    assert peak < least
+    found = f"{said} {peak:.2f} kPa, the arteries have at least {least:.2f} kPa"
+    assert closed_outlets(moments) == found
+    # a difference of volumes is no ejection: the ventricle fills
+    assert np.ptp([moment.loop[volume] for moment in moments]) > 30
+
+
+def test_a_heart_that_does_not_eject_ends_with_that_reason(tmp_path):
+    """Its beat is complete, and its volumes differ: they would pass for an ejection fraction."""
+    model = biventricle(6, 10, wall=6.5, cavity=24.0, rv_wall=2.7, layers=(1, 2, 3))
+    model = add_fibres(replace(model, points_mm=1.57 * model.points_mm), FibreAngles())
+    cycle = Cycle(
+        beats=1, heart_rate_per_min=250.0, contraction_s=0.1, relaxation_s=0.1, steps=10, tension_kpa=5.0
+    )
+    settings = SimulationSettings(curve_points=2, cycle=cycle)
+    record = simulate(add_coordinates(model), tmp_path, STIFF, settings)
+    row = subject.table_row(record)
+    assert (row["verdict"], row["reason"]) == ("failed", "a ventricle does not eject")
+    assert "in all of beat 1 the aortic valve never opens: the left ventricle reaches" in row["detail"]
+    assert "simulation.cycle.tension_kpa" in row["detail"]
+    loops = pd.read_csv(tmp_path / "out/s/loops.tsv", sep="\t")
+    assert (loops["lv_pressure_kpa"] <= loops["systemic_arteries_kpa"]).all()
+    assert row["lv_stroke_ml"] == pytest.approx(np.ptp(loops["lv_volume_ml"]), abs=1e-3)  # of the file
 
 
 def test_strains_and_motion_of_a_uniform_deformation(tmp_path):

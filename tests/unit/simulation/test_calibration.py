@@ -271,7 +271,9 @@ def test_finished_runs_of_a_killed_calibration_are_not_repeated(tmp_path, monkey
     model = add_fibres(replace(model, points_mm=1.57 * model.points_mm), FibreAngles())
     row = mesh_row(model, tmp_path, "a-0")
     mechanics = Mechanics(material="guccione", guccione=Guccione(c_kpa=4.0), base="robin")
-    cycle = Cycle(beats=1, heart_rate_per_min=250.0, contraction_s=0.1, relaxation_s=0.1, steps=10)
+    cycle = Cycle(
+        beats=1, heart_rate_per_min=250.0, tension_kpa=200.0, contraction_s=0.1, relaxation_s=0.1, steps=10
+    )  # enough tension for both ventricles to eject
     settings = SimulationSettings(cycle=cycle)
     solved, folder = [], tmp_path / "a"
 
@@ -289,7 +291,7 @@ def test_finished_runs_of_a_killed_calibration_are_not_repeated(tmp_path, monkey
     wanted = Calibrate(lv_ef=0.4)
     with pytest.raises(KeyboardInterrupt):
         calibrating.calibrate("a", ["a-0"], wanted, start())
-    assert solved == [100.0]
+    assert solved == [200.0]
     solved.clear()
     again = start()("a-0", Scaling())
     assert solved == []

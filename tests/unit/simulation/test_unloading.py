@@ -21,17 +21,19 @@ from cardiocohort.simulation.unloading import stress_free, unload
 from decks import block
 from heart_anatomy import HEART
 from simulated import simulate, ventricle
+from small_meshes import truncated_ellipsoid
 
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
-SETTINGS = SimulationSettings(curve_points=2, reference="unloaded")
+SETTINGS = SimulationSettings(curve_points=2, reference="unloaded", fibres="elements")
+WITHIN = replace(SETTINGS, fibres="points")
 FIBRES = Mechanics(material="guccione", guccione=Guccione(), lv_pressure_kpa=1.0)
 
 ng.SetNumThreads(1)
 
 
-def inflated(model, mechanics, settings=SETTINGS):
+def inflated(model, mechanics, settings=SETTINGS, image=None):
     """Deformed corners (N, 3), the run and the problem, of an ordinary inflation of a model."""
-    stated, _, _ = subject.state_heart(model, mechanics, settings)
+    stated, _, _ = subject.state_heart(model, mechanics, settings, image=image)
     ended = inflate(stated, settings, lambda step: None)
     return model.points_mm + measures.corner_displacements(stated), ended, stated
 
@@ -61,6 +63,18 @@ def check(image, model, found, ended, moved):
 
 def test_the_unloaded_heart_inflates_to_the_image_at_the_cost_of_a_few_inflations(guccione_heart):
     check(*guccione_heart)
+
+
+def test_directions_within_tetrahedra_are_pulled_back_with_them():
+    """With other directions the stress-free heart would not inflate to the image."""
+    image = add_fibres(truncated_ellipsoid(shape=(3, 7, 12), apex_deg=3), FibreAngles())
+    stated, _, _ = subject.state_heart(image, FIBRES, WITHIN)
+    assert stated.solid.axes.shape[1] == 4
+    found = unload(stated, WITHIN)
+    model = stress_free(image, found.shift)
+    moved, ended, _ = inflated(model, FIBRES, WITHIN, image)
+    check(image, model, found, ended, moved)
+    assert np.linalg.norm(moved - image.points_mm, axis=1).max() < 1e-3
 
 
 def test_springs_are_those_of_the_stress_free_heart():

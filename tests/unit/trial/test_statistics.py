@@ -50,7 +50,7 @@ def compared(frame: pd.DataFrame, endpoint: Endpoint = LOSS, reference: str = "a
 
 
 def row(frame: pd.DataFrame, endpoint: Endpoint = LOSS, reference: str = "a") -> pd.Series:
-    return contrasts(compared(frame, endpoint, reference), frame, [], 0.05, 1).iloc[0]
+    return contrasts(compared(frame, endpoint, reference), frame, [], 0.05).iloc[0]
 
 
 def test_paired_sleep_data_of_student_1908():
@@ -96,6 +96,20 @@ def test_hedges_g_recomputed_from_its_definition():
     assert found["standardised"] == pytest.approx(g, abs=1e-5)
     half = stats.norm.ppf(0.975) * np.sqrt(2 / n + g**2 / (2 * (2 * n - 3.94)))
     assert found["standardised_high"] - found["standardised_low"] == pytest.approx(2 * half, abs=1e-5)
+
+
+def test_the_standardised_interval_of_pairs_agrees_with_their_test():
+    """Three pairs: the interval is that of the difference over the corrected pooled deviation, by hand."""
+    a, b = np.array([141.6, 100.3, 169.0]), np.array([242.9, 143.1, 342.6])
+    found = row(subjects(siblings=True, a=a, b=b))
+    assert found["design"] == "paired"
+    unit = (1 - 3 / (4 * 4 - 1)) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    for end in ("", "_low", "_high"):
+        # Hedges' correction is exact there, its usual approximation here
+        assert found[f"standardised{end}"] == pytest.approx(unit * found[f"difference{end}"], rel=0.005)
+    assert (found["standardised_low"] < 0) == (found["p"] > 0.05)
+    equal = row(subjects(siblings=True, a=[1.0, 1.0, 1.0], b=[2.0, 2.0, 2.0]))
+    assert np.isnan(equal[["standardised", "standardised_low", "standardised_high"]].to_numpy(float)).all()
 
 
 @pytest.mark.parametrize(("d", "n"), [(0.2, 393), (0.5, 64), (0.8, 26)])
@@ -147,7 +161,7 @@ def test_the_whole_table_recomputed_with_pandas_and_statsmodels():
     frame = trial_frame()
     endpoints = [Endpoint("x", "mL", True), Endpoint("y", "mL", True), Endpoint("z", "mL", False)]
     frame["z"] = frame["x"] ** 2
-    found = contrasts(comparisons(frame, endpoints, "ref"), frame, ["age_years", "bsa_m2", "sex"], 0.05, 1)
+    found = contrasts(comparisons(frame, endpoints, "ref"), frame, ["age_years", "bsa_m2", "sex"], 0.05)
     found = found.set_index(["endpoint", "arm"])
     ps = {}
     for name in ("x", "y", "z"):
@@ -196,7 +210,7 @@ def test_holm_by_hand():
     """Holm, Scand J Stat 1979: the k-th smallest of m p values times m - k + 1, never below one before it."""
     frame = trial_frame()
     endpoints = [Endpoint("x", "mL", True), Endpoint("y", "mL", True)]
-    found = contrasts(comparisons(frame, endpoints, "ref"), frame, [], 0.05, 1).sort_values("p")
+    found = contrasts(comparisons(frame, endpoints, "ref"), frame, [], 0.05).sort_values("p")
     expected = np.minimum(1, np.maximum.accumulate(found["p"].to_numpy() * np.arange(4, 0, -1)))
     np.testing.assert_allclose(found["p_holm"], expected)
 
@@ -363,7 +377,7 @@ def test_nothing_missing_has_no_tipping_point_and_lost_targets_are_compared():
     frame = subjects(a=[1.0, 2.0, 3.0, 4.0], b=[2.0, 4.0, np.nan, np.nan])
     frame = frame.rename(columns={"x": "lv_volume_ml"}).assign(lv_target_volume_ml=[1, 2, 3, 4, 2, 4, 9, 9])
     own = comparisons(frame, [Endpoint("lv_volume_ml", "mL", True)], "a")
-    table = missing.tipping_points(own, contrasts(own, frame, [], 0.05, 1), frame, 0.05).iloc[0]
+    table = missing.tipping_points(own, contrasts(own, frame, [], 0.05), frame, 0.05).iloc[0]
     assert table["target_shift_arm_sd"] == pytest.approx((9 - 3) / np.sqrt(2))
     assert np.isnan(table["target_shift_reference_sd"])
     whole = compared(subjects(a=[1.0, 2.0, 4.0], b=[2.0, 3.0, 4.5]))
@@ -474,14 +488,14 @@ def test_p_values_of_correlations_count_clusters():
 def test_figures_are_drawn_with_and_without_hearts():
     frame = trial_frame()
     own = comparisons(frame, [Endpoint("x", "mL", True)], "ref")
-    table = contrasts(own, frame, [], 0.05, 1)
+    table = contrasts(own, frame, [], 0.05)
     forest = figures.forest(table).axes[0]
     assert [label.get_text() for label in forest.get_yticklabels()] == ["x\nph", "x\nsib"]
     curves, _ = power.power_tables(own, 0.05, 0.8, 100, 1)
     assert len(figures.power(curves, 0.8).axes[0].lines) > 1
     assert figures.distributions(own).axes[0].get_ylabel() == "mL"
     assert figures.correlations(correlations.correlations(frame, ABOUT)).axes[0].images
-    few = contrasts(compared(subjects(a=[1.0, 2.0], b=[1.0])), frame, [], 0.05, 1)
+    few = contrasts(compared(subjects(a=[1.0, 2.0], b=[1.0])), frame, [], 0.05)
     assert "no contrast" in figures.forest(few).axes[0].texts[0].get_text()
     nothing = correlations.correlations(frame.assign(y=np.nan), ABOUT)
     assert "simulate" in figures.correlations(nothing).axes[0].texts[0].get_text()

@@ -44,7 +44,7 @@ RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 
 
 def load_prior(
-    bundle: str | Path = RESOURCES / "priors/small",
+    bundle: str | Path = RESOURCES / "priors/people",
     rules: str | Path = RESOURCES / "anatomies/heart/topology.tsv",
     device: str = "auto",
     max_attempts: int = 8,

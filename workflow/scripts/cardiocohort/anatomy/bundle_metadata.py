@@ -67,10 +67,11 @@ def read_anatomy(path: str | Path) -> tuple[Anatomy, Grid]:
     return anatomy, grid
 
 
-def trained_on(training: dict) -> tuple[str, str]:
-    """What a bundle was trained on, and how its hearts vary: from the entry `training` of its `bundle.json`.
+def trained_on(training: dict, hearts: bool = True) -> tuple[str, str]:
+    """What a bundle was trained on, and how that varies: from the entry `training` of its `bundle.json`.
 
-    The words of the bundle's CARD.md, lines broken as there, and of a cohort's report.
+    The words of the bundle's CARD.md, lines broken as there, and of a cohort's report. hearts: whether these
+    are hearts, whose volumes are those of virtual patients; others vary as `folder.Variation` states.
     """
     if training["label_maps"]:
         return f"the label maps in {training['label_maps']}", "shapes and volumes vary as in these label maps"
@@ -79,6 +80,11 @@ def trained_on(training: dict) -> tuple[str, str]:
         return (
             f"hearts drawn from the atlas {', '.join(names)}, turned, deformed a little and grown",
             "shapes vary as the modes of the atlas do, volumes as\npublished distributions do",
+        )
+    if not hearts:
+        return (
+            "random deformations of " + ", ".join(names),
+            "shapes vary as random smooth deformations do, volumes\nlog-normally about the templates'",
         )
     return (
         "random deformations of " + ", ".join(names),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import ndimage
 
 from .. import topology
@@ -15,7 +16,8 @@ from ..anatomy.labels import Anatomy, Grid
 from ..runtime import artifacts
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
-from . import registering
+from . import flow, quality, registering
+from .flow import Lattice
 from .hearts import ATLAS, FEWEST, read_prepared, turned_labels
 from .model import Drawer, ShapeModel
 
@@ -26,19 +28,27 @@ SEALED_MM = 4.0
 
 @dataclass(frozen=True)
 class Cohort:
-    """Registered hearts of an atlas: velocities (N, 3, X, Y, Z) mm on registration's cells, labels (X, Y,
-    Z) in the template's pose, rotations (N, 3, 3) onto the template, and the template's labels.
+    """Registered hearts of an atlas: velocities (N, 3, x, y, z) mm on the model's cells, contacts_mm2 (N,
+    K + 1, K + 1), rotations (N, 3, 3) onto the template, and the template's labels (X, Y, Z).
+
+    `rated`: by place in the list, labels (X, Y, Z) in the template's pose of hearts that quality is measured
+    on. Those of all others are not kept: an atlas may have hundreds of hearts.
     """
 
     subjects: list[str]
     velocities: np.ndarray
-    hearts: list[np.ndarray]
+    rated: dict[int, np.ndarray]
+    contacts_mm2: np.ndarray
     rotations: np.ndarray
     template: np.ndarray
 
 
-def read_registered(table: str | Path, template: str | Path, anatomy: Anatomy, grid: Grid) -> Cohort:
-    """Those of registrations.tsv that are in the atlas; InputError where fewer than three registered."""
+def read_registered(
+    table: str | Path, template: str | Path, anatomy: Anatomy, grid: Grid, cell: int
+) -> Cohort:
+    """Those of registrations.tsv that are in the atlas, on cells of `cell` voxels; InputError where fewer
+    than three registered.
+    """
     folder = Path(table).parent
     rows = pd.read_csv(table, sep="\t", keep_default_na=False, dtype={"subject": str})
     used = rows[(rows["verdict"] == Outcome.ACCEPTED) & (rows["use"] == ATLAS)]
@@ -47,17 +57,23 @@ def read_registered(table: str | Path, template: str | Path, anatomy: Anatomy, g
             f"{table}: {len(used)} of {len(rows)} hearts registered; an atlas needs {FEWEST} or more. "
             "Column 'reason' says why each did not"
         )
-    velocities, hearts, rotations = [], [], []
-    for row in used.itertuples():
+    size, rated = Lattice.of(grid, cell).shape, set(quality.rated(len(used)))
+    velocities, hearts, contacts, rotations = [], {}, [], []
+    for i, row in enumerate(used.itertuples()):
         path = artifacts.check_file(folder / "registrations" / row.file, int(float(row.size)), row.sha256)
-        velocities.append(registering.read_velocity(path))
+        velocity = torch.from_numpy(registering.read_velocity(path))
+        velocities.append(flow.upsampled(velocity, size).numpy())
         rotations.append(np.array(row.rotation.split(","), dtype=float).reshape(3, 3))
         own = read_prepared(folder / "hearts" / f"{row.subject}.nii.gz", anatomy)
-        hearts.append(turned_labels(own, rotations[-1], grid, anatomy))
+        labels = turned_labels(own, rotations[-1], grid, anatomy)
+        contacts.append(contacts_of(labels, anatomy, grid))
+        if i in rated:
+            hearts[i] = labels
     return Cohort(
         used["subject"].tolist(),
         np.stack(velocities),
         hearts,
+        np.stack(contacts),
         np.stack(rotations),
         read_prepared(template, anatomy),
     )
@@ -81,34 +97,35 @@ def sealed(template: np.ndarray, anatomy: Anatomy, grid: Grid, rules: topology.R
     return out
 
 
+def contacts_of(labels: np.ndarray, anatomy: Anatomy, grid: Grid) -> np.ndarray:
+    """Contact areas (K + 1, K + 1) mm2 of labels (X, Y, Z) on the grid."""
+    return contact_areas(labels, (grid.spacing_mm,) * 3, anatomy.n_channels)
+
+
 def parted(
-    template: np.ndarray, hearts: list[np.ndarray], anatomy: Anatomy, grid: Grid, rules: topology.Rules
+    template: np.ndarray, contacts_mm2: np.ndarray, anatomy: Anatomy, grid: Grid, rules: topology.Rules
 ) -> np.ndarray:
     """The template (X, Y, Z) with neighbours opened that touch over more than they usually do in the hearts.
 
     A flow keeps what touches: hearts that are drawn have the contacts of the one heart that lent the template
     its form. Contacts that the rules bound from above are peeled from their rims, a voxel of the larger
-    structure at a time, down to the median area of the hearts.
+    structure at a time, down to the median of the hearts' areas contacts_mm2 (N, K + 1, K + 1).
     """
-
-    def areas(labels: np.ndarray) -> np.ndarray:
-        return contact_areas(labels, (grid.spacing_mm,) * 3, anatomy.n_channels)
-
-    out, usual = template.copy(), np.median([areas(labels) for labels in hearts], axis=0)
+    out, usual = template.copy(), np.median(contacts_mm2, axis=0)
     around = np.ones((3, 3, 3), dtype=bool)
     for rule in rules.of_kind("contact").checks:
         if not np.isfinite(rule.maximum):
             continue
         for a, b in ((a, b) for a in rule.structure for b in rule.other):
             wide, narrow = sorted((a, b), key=lambda k: -np.count_nonzero(out == k))
-            before = area = areas(out)[a, b]
+            before = area = contacts_of(out, anatomy, grid)[a, b]
             while area > usual[a, b]:
                 touching = (out == wide) & ndimage.binary_dilation(out == narrow)
                 rim = touching & ndimage.binary_dilation((out != wide) & (out != narrow), around)
                 if not rim.any():
                     break
                 out[rim | ((out == wide) & ndimage.binary_dilation(rim))] = 0
-                area = areas(out)[a, b]
+                area = contacts_of(out, anatomy, grid)[a, b]
             if area < before:
                 names = " and ".join(anatomy.structures[k - 1] for k in (a, b))
                 log.info("%s touch over %.0f mm2 for %.0f", names, area, before)

@@ -108,3 +108,15 @@ def one_hot(labels: np.ndarray, n_channels: int, sigma_voxels: float) -> torch.T
     """Soft labels (K + 1, X, Y, Z) float32 of labels (X, Y, Z), smoothed by a Gaussian."""
     volume = torch.from_numpy(np.stack([labels == k for k in range(n_channels)]).astype(np.float32))
     return smoothed(volume, sigma_voxels)
+
+
+def largest(soft: torch.Tensor) -> torch.Tensor:
+    """The channel (...) uint8 with the largest value of soft labels (C, ...), the first of equal ones.
+
+    As `argmax`, which is an order of magnitude slower over so few channels.
+    """
+    best, labels = soft[0], torch.zeros(soft.shape[1:], dtype=torch.uint8)
+    for k, channel in enumerate(soft[1:], start=1):
+        labels.masked_fill_(channel > best, k)
+        best = torch.maximum(best, channel)
+    return labels

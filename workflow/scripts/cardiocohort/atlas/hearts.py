@@ -187,7 +187,7 @@ def turned_labels(labels: np.ndarray, rotation: np.ndarray, grid: Grid, anatomy:
     """Labels (X, Y, Z) uint8 turned by `rotation` (3, 3) about the origin."""
     soft = turned(flow.one_hot(labels, anatomy.n_channels, flow.TEMPLATE_SIGMA), rotation, grid)
     soft[0] += 1.0 - soft.sum(0)
-    return soft.argmax(0).to(torch.uint8).numpy()
+    return flow.largest(soft).numpy()
 
 
 def near_chambers(labels: np.ndarray, anatomy: Anatomy, grid: Grid, reach_mm: float) -> np.ndarray:

@@ -47,13 +47,13 @@ def compactness(model: ShapeModel) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Rated:
-    """A model and what it is made of: velocities (N, 3, X, Y, Z) mm on registration's cells, and labels
-    (X, Y, Z) of the hearts in the template's pose.
+    """A model and what it is made of: velocities (N, 3, x, y, z) mm, and labels (X, Y, Z) in the template's
+    pose of the hearts to measure on, by their place in the list (`rated`).
     """
 
     model: ShapeModel
     velocities: np.ndarray
-    hearts: list[np.ndarray]
+    hearts: dict[int, np.ndarray]
     anatomy: Anatomy
     grid: Grid
 
@@ -67,9 +67,8 @@ class Rated:
 
     @cached_property
     def real(self) -> list[list[np.ndarray]]:
-        """Of up to MOST_HEARTS hearts, the distances from the surfaces of their chambers."""
-        n = len(self.hearts)
-        return [_distances(self.hearts[i], self.chambers, self.grid) for i in _spread(n, MOST_HEARTS)]
+        """Distances from the surfaces of the hearts' chambers."""
+        return [_distances(labels, self.chambers, self.grid) for labels in self.hearts.values()]
 
 
 def open_rated(*parts) -> Rated:
@@ -83,7 +82,7 @@ def tasks(subjects: list[str], samples: int, seed: int, inputs: str) -> list[Tas
 
     Of more than MOST_HEARTS subjects, as many spread over the list are left out.
     """
-    left_out = [(LEFT_OUT, int(i), subjects[i]) for i in _spread(len(subjects), MOST_HEARTS)]
+    left_out = [(LEFT_OUT, i, subjects[i]) for i in rated(len(subjects))]
     drawn = [(SAMPLE, index, seed) for index in range(samples)]
     named = {f"{LEFT_OUT}-{payload[2]}": payload for payload in left_out}
     named |= {f"{SAMPLE}-{payload[1]:04d}": payload for payload in drawn}
@@ -120,7 +119,7 @@ def rebuilt(r: Rated, left_out: int, name: str) -> list[dict]:
 
     Only the modes leave the heart out. The template and the registrations have seen it.
     """
-    others = np.arange(len(r.hearts)) != left_out
+    others = np.arange(len(r.velocities)) != left_out
     reduced = fit(r.velocities[others], r.model.template, r.model.rotations[others], r.grid, r.model.cell)
     drawer, rows = Drawer(reduced, r.anatomy, r.grid), []
     own = torch.from_numpy(r.velocities[left_out]).float()
@@ -160,8 +159,9 @@ def _counts(modes: int) -> list[int]:
     return [count for count in COUNTS if count < modes] + [modes]
 
 
-def _spread(n: int, most: int) -> np.ndarray:
-    return np.linspace(0, n - 1, min(n, most)).round().astype(int)
+def rated(n: int) -> list[int]:
+    """Places of up to MOST_HEARTS of n hearts, spread over the list, that quality is measured on."""
+    return np.linspace(0, n - 1, min(n, MOST_HEARTS)).round().astype(int).tolist()
 
 
 def _surface(mask: np.ndarray) -> tuple[np.ndarray, ...]:

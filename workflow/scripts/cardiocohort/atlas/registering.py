@@ -5,6 +5,7 @@ by the mean velocity of the first round. So the template has the sharp structure
 mean place of all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,6 +188,14 @@ def onto(
 def read_velocity(path: str | Path) -> np.ndarray:
     """Velocity (3, x, y, z) mm float32 of a registered heart."""
     return load_file(path)["velocity"].float().numpy()
+
+
+def mean_velocity(paths: Sequence[Path]) -> np.ndarray:
+    """Mean (3, x, y, z) mm of the velocities of registered hearts, read one at a time."""
+    total = np.zeros_like(read_velocity(paths[0]))
+    for path in paths:
+        total += read_velocity(path)
+    return total / np.float32(len(paths))
 
 
 def moved(labels: np.ndarray, velocity: np.ndarray, anatomy: Anatomy, grid: Grid) -> np.ndarray:

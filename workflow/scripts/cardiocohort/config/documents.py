@@ -1,7 +1,8 @@
 """Documents made from the config's keys: `python -m cardiocohort.config.documents` writes them anew.
 
 The JSON Schema serves editors and validators outside this workflow; docs/config.md is the reference page. The
-columns of subjects.tsv in docs/results.md come from their definitions.
+columns of subjects.tsv in docs/results.md come from their definitions, and the table of solver decks in
+docs/validation/solvers.md from the figures of their tests.
 """
 
 import json
@@ -9,6 +10,7 @@ import re
 from pathlib import Path
 
 from ..cohort.subject_columns import reference
+from ..exporters import _checks as deck_checks
 from .check import SCHEMA
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -27,11 +29,15 @@ LONG = 60  # characters of a default that a table shows
 
 def documents() -> dict[Path, str]:
     """Text of every document by its path."""
+    tables = {
+        "docs/results.md": ("subjects", reference()),
+        "docs/validation/solvers.md": ("decks", deck_checks.table()),
+    }
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": TITLE, **SCHEMA}
     return {
         REPOSITORY / "workflow/schemas/config.schema.json": json.dumps(schema, indent=1) + "\n",
         REPOSITORY / "docs/config.md": page(),
-        REPOSITORY / "docs/results.md": _with_table(REPOSITORY / "docs/results.md", "subjects", reference()),
+        **{REPOSITORY / page: _with_table(REPOSITORY / page, *table) for page, table in tables.items()},
     }
 
 

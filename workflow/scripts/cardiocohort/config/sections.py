@@ -604,7 +604,7 @@ class Config:
         minLength=1,
     )
     bundle: str = key(
-        "resources/priors/small",
+        "resources/priors/people",
         "Folder of the generative prior (bundle.json, weights.safetensors, reference_moments.parquet).",
         minLength=1,
     )

@@ -17,9 +17,11 @@ from ..runtime import artifacts
 from ..runtime.errors import InputError
 from . import edm
 from .device import autocast, number_format
+from .first_level import LatentGaussian
 from .networks import REFINEMENT, SMALLEST_BFLOAT16, Autoencoder, Denoiser, NetworkSettings, trilinear_weights
 
 FLOATS = ("F32", "BF16", "F16")
+POPULATION = ("population.mean", "population.modes")  # tensors that a bundle may have
 # least, most and what it is a multiple of: normalisation works on groups of 8, attention on 4 heads
 NETWORK_SIZES = {
     "channels": (2, 256, 1),
@@ -50,6 +52,14 @@ class Prior:
     spread: torch.Tensor
     device: str
     card: dict
+    population: LatentGaussian | None = None
+
+    def start(self, noise: torch.Tensor, sigma: float) -> torch.Tensor:
+        """Where sampling starts, in units of its first level, from noise (B, L, m, m, m) of unit variance.
+
+        The noise itself for a bundle that does not describe its population's latents (`first_level`).
+        """
+        return noise if self.population is None else self.population.start(noise, sigma)
 
     def denoise(
         self, z: torch.Tensor, sigma: torch.Tensor, condition: torch.Tensor | None = None
@@ -79,12 +89,16 @@ class Prior:
         )
 
 
-def save_bundle(folder: Path, card: dict, autoencoder, denoiser, mean, spread) -> None:
+def save_bundle(
+    folder: Path, card: dict, autoencoder, denoiser, mean, spread, population: LatentGaussian | None = None
+) -> None:
     """Write weights.safetensors (bfloat16) and bundle.json with its digest."""
     tensors = {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()}
     tensors |= {f"denoiser.{k}": v for k, v in denoiser.state_dict().items()}
     tensors = {k: v.to(torch.bfloat16).contiguous() for k, v in tensors.items()}
     tensors |= {"latent.mean": mean.contiguous(), "latent.spread": spread.contiguous()}
+    if population is not None:
+        tensors |= {name: getattr(population, name.split(".")[1]).half().contiguous() for name in POPULATION}
     weights = folder / "weights.safetensors"
     with artifacts.atomic_path(weights) as temporary:
         save_file(tensors, temporary)
@@ -108,6 +122,7 @@ def load_prior(folder: str | Path, device: str) -> Prior:
     expected = {f"autoencoder.{k}": v.shape for k, v in autoencoder.state_dict().items()}
     expected |= {f"denoiser.{k}": v.shape for k, v in denoiser.state_dict().items()}
     expected |= dict.fromkeys(("latent.mean", "latent.spread"), (settings.latent_channels, 1, 1, 1))
+    expected |= _population_shapes(weights, settings.latent_shape)
     tensors = _read_tensors(weights, {name: tuple(shape) for name, shape in expected.items()})
     if not (tensors["latent.spread"] > 0).all():
         raise InputError(f"{weights}: tensor 'latent.spread' has values that are not above 0")
@@ -117,7 +132,13 @@ def load_prior(folder: str | Path, device: str) -> Prior:
         network.load_state_dict(state, assign=True)
         network.to(device, memory_format=torch.channels_last_3d).eval().requires_grad_(False)
     mean, spread = (tensors[f"latent.{name}"].to(device) for name in ("mean", "spread"))
-    return Prior(anatomy, grid, settings.latent_shape, autoencoder, denoiser, mean, spread, device, card)
+    population = None
+    if POPULATION[0] in tensors:
+        population = LatentGaussian(*(tensors[name].to(device) for name in POPULATION))
+        if not (population.modes.flatten(1).norm(dim=1) > 0).all():
+            raise InputError(f"{weights}: tensor 'population.modes' has a mode of length 0")
+    shape = settings.latent_shape
+    return Prior(anatomy, grid, shape, autoencoder, denoiser, mean, spread, device, card, population)
 
 
 def load_sampler(folder: str | Path, device: str) -> Prior:
@@ -133,6 +154,19 @@ def load_sampler(folder: str | Path, device: str) -> Prior:
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
                 module.to(torch.bfloat16)
     return prior
+
+
+def _population_shapes(weights: Path, latent_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that describe the population's latents; empty for a bundle without them."""
+    try:
+        with safe_open(weights, framework="pt") as archive:
+            names = set(archive.keys()) & set(POPULATION)
+            if not names:
+                return {}
+            n_modes = archive.get_slice(POPULATION[1]).get_shape()[:1] if POPULATION[1] in names else [0]
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{weights.parent}: not a usable bundle ({error!r})") from error
+    return {POPULATION[0]: latent_shape, POPULATION[1]: (*n_modes, *latent_shape)}
 
 
 def _check_networks(folder: Path, s: NetworkSettings, anatomy: Anatomy, grid: Grid) -> None:

@@ -1,28 +1,40 @@
-"""Writes the tables of the documents from the shipped bundle and the TSV files beside it.
+"""Writes the tables of the documents from the shipped priors and atlas and the TSV files beside them.
 
     python -m cardiocohort.evaluation.documents
 
-Such a table stands between `<!-- table: name -->` and `<!-- end -->`; the text around it is left as it is.
+Such a table stands between `<!-- table: prior/name -->` and `<!-- end -->`; text around it is left alone.
+Those of the atlas are named atlas/name.
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
-from ..anatomy.bundle_metadata import read_card
+from ..anatomy.bundle_metadata import read_anatomy, read_card
 from ..cohort import covariates, people
 from ..prior.published import assumptions
 from ..runtime.errors import InputError
-from . import acceptance_criteria, summary
+from . import acceptance_criteria, atlas_tables, summary
 
 REPOSITORY = Path(__file__).resolve().parents[4]
-EVALUATION = REPOSITORY / "resources/priors/small/evaluation"
-BUNDLE = REPOSITORY / "resources/priors/small"
+PRIORS = REPOSITORY / "resources/priors"
+ATLAS = REPOSITORY / "resources/atlas/evaluation"
+HEART = REPOSITORY / "resources/anatomies/heart/anatomy.json"
 RELATIONS = REPOSITORY / "resources/reference/relations.tsv"
 DOCUMENTS = [
-    REPOSITORY / name for name in ("docs/evaluation.md", "docs/cohort-table.md", "docs/virtual-patients.md")
-] + [BUNDLE / "CARD.md"]
+    REPOSITORY / name
+    for name in (
+        "docs/evaluation.md",
+        "docs/validation/atlas.md",
+        "docs/validation/prior-small.md",
+        "docs/cohort-table.md",
+        "docs/virtual-patients.md",
+        *(f"resources/priors/{name}/CARD.md" for name in ("people", "small")),
+    )
+]
 MARKED = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 WRITERS = {
     name: getattr(summary, "errors" if name == "fidelity" else name)
@@ -39,38 +51,55 @@ WRITERS = {
 }
 
 
-def read(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables of an evaluation that lie in a folder, by name."""
+def read(folder: Path, names: Collection[str] = WRITERS) -> dict[str, pd.DataFrame]:
+    """The tables `names` that lie in a folder, by name."""
     return {
         name: pd.read_csv(folder / f"{name}.tsv", sep="\t", keep_default_na=False, na_values=[""])
-        for name in WRITERS
+        for name in names
         if (folder / f"{name}.tsv").exists()
     }
 
 
 def markdown_tables() -> dict[str, str]:
-    """Name of a marked table -> its Markdown."""
-    shipped, baseline = read(EVALUATION), read(EVALUATION / "implicit")
-    # of the baseline's run, the left-out template is not shown
-    baseline["realism"] = baseline["realism"].query("reference == 'reference'")
+    """Name of a marked table -> its Markdown; those of a prior's evaluation are named prior/table."""
+    evaluated = sorted(folder.parent for folder in PRIORS.glob("*/evaluation"))
     known = covariates.known()
-    criteria = acceptance_criteria.criteria(
-        shipped,
-        acceptance_criteria.read_figures(
-            BUNDLE / "card.json", read_card(BUNDLE / "bundle.json")["weights_sha256"]
-        ),
-    )
+    default = REPOSITORY / yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["bundle"]
     return {
-        **{name: WRITERS[name](table) for name, table in shipped.items()},
-        **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
-        "acceptance_criteria": summary.acceptance(criteria),
+        **{
+            f"{bundle.name}/{name}": table
+            for bundle in evaluated
+            for name, table in _of_prior(bundle).items()
+        },
+        **{f"atlas/{name}": table for name, table in _of_atlas().items()},
         "assumptions": assumptions(RELATIONS),
         "covariates": covariates.markdown(known),
-        "overview": summary.overview(shipped),
         "population": people.markdown(
-            people.described(people.read_people(BUNDLE / "reference_moments.parquet", known), known), known
+            people.described(people.read_people(default / "reference_moments.parquet", known), known), known
         ),
     }
+
+
+def _of_prior(bundle: Path) -> dict[str, str]:
+    """Tables of the evaluation of a shipped bundle, and of an earlier run of its baseline if there is one."""
+    tables, baseline = read(bundle / "evaluation"), read(bundle / "evaluation/implicit")
+    if baseline:  # its left-out template is not shown
+        baseline["realism"] = baseline["realism"].query("reference == 'reference'")
+    figures = acceptance_criteria.read_figures(
+        bundle / "card.json", read_card(bundle / "bundle.json")["weights_sha256"]
+    )
+    return {
+        **{name: WRITERS[name](table) for name, table in tables.items()},
+        **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
+        "acceptance_criteria": summary.acceptance(acceptance_criteria.criteria(tables, figures)),
+        "overview": summary.overview(tables),
+    }
+
+
+def _of_atlas() -> dict[str, str]:
+    """Tables of the shipped atlas."""
+    anatomy, _ = read_anatomy(HEART)
+    return atlas_tables.writers(read(ATLAS, sorted(path.stem for path in ATLAS.glob("*.tsv"))), anatomy)
 
 
 def updated(document: Path, tables: dict[str, str]) -> str:

@@ -50,18 +50,19 @@ def overview(tables: dict[str, pd.DataFrame]) -> str:
         realism_ = [_with_interval(row, name, 2) for name in ("fd_ratio", "one_nna")]
         rows.append([_arm(row), *realism_, number(passed["share"].get(key)), *errors_, str(row["n"])])
     columns = ["method, structures", "Fréchet ratio", "1-NNA", "passes the gate"]
-    return _table([*columns, *ERRORS, "n"], rows)
+    return markdown_table([*columns, *ERRORS, "n"], rows)
 
 
 def acceptance(criteria: list[dict]) -> str:
-    return _table(["bar", "found", "met"], [[row["bar"], row["found"], _met(row["met"])] for row in criteria])
+    rows = [[row["bar"], row["found"], _met(row["met"])] for row in criteria]
+    return markdown_table(["bar", "found", "met"], rows)
 
 
 def _met(value: bool | None) -> str:
     return "not measured" if value is None else "yes" if value else "**no**"
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> str:
+def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -86,7 +87,7 @@ def realism(table: pd.DataFrame) -> str:
         for _, row in table.iterrows()
     ]
     columns = ["compared with", "method, structures", *TITLES, "Fréchet ratio", "n", "incomplete"]
-    return _table(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def errors(table: pd.DataFrame) -> str:
@@ -101,7 +102,7 @@ def errors(table: pd.DataFrame) -> str:
         rows.append([structure.split("_")[1], method, *cells, str(int(by["n"].iloc[0]))])
     rows.sort(key=lambda cells: (int(cells[0]), cells[1] != "unguided", cells[1]))
     columns = ["structures", "method", f"{ERRORS[0]} (95th percentile)", *ERRORS[1:], "errors"]
-    return _table(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def coupling(table: pd.DataFrame) -> str:
@@ -121,7 +122,7 @@ def coupling(table: pd.DataFrame) -> str:
         rows.append([attribute, *cells])
     columns = ["slopes within the bar", "median distance from the data's, SD/SD", "median width of interval"]
     names = [*columns, "of samples that the gate accepts", *(f"unguided: {name}" for name in columns)]
-    whole = _table(["constrained alone", *names], rows)
+    whole = markdown_table(["constrained alone", *names], rows)
     shown = [of for of in ("", "passed_", "unguided_") if f"{of}slope" in table]
     outside = [
         [row["constrained"], row["y"], row["x"], *(_slope(row, of) for of in (*shown, "data_"))]
@@ -130,7 +131,7 @@ def coupling(table: pd.DataFrame) -> str:
     texts = {"slope": "slope, SD/SD", "passed_slope": "accepted by the gate", "unguided_slope": "unguided"}
     names = ["outside the bar: constrained", "of", "on"]
     names += [*(text for name, text in texts.items() if name in table), "data"]
-    return "\n\n".join([whole, *([_table(names, outside)] if outside else [])])
+    return "\n\n".join([whole, *([markdown_table(names, outside)] if outside else [])])
 
 
 def topology(table: pd.DataFrame) -> str:
@@ -148,7 +149,7 @@ def topology(table: pd.DataFrame) -> str:
     ]
     columns = ["method, structures", "strength", "passes before repairs", "after repairs"]
     columns += ["less unguided, same noise", "n"]
-    return _table(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def _slope(row: pd.Series, of: str) -> str:
@@ -175,7 +176,7 @@ def extremes(table: pd.DataFrame) -> str:
         "ended as outside the prior",
         "pass the gate",
     ]
-    return _table(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def known(table: pd.DataFrame) -> str:
@@ -191,7 +192,7 @@ def known(table: pd.DataFrame) -> str:
             texts = [number(v, d) for v, d in zip(medians, (1, 1, 3), strict=True)]
             passed = f"{int((~_stated(part['gate'])).sum())} of {len(part)}"
             rows.append([plane, ring, *texts, passed])
-    return _table(["ellipsoid hearts", "target", *ERRORS, "pass the gate"], rows)
+    return markdown_table(["ellipsoid hearts", "target", *ERRORS, "pass the gate"], rows)
 
 
 METHODS = {
@@ -212,7 +213,7 @@ def whole_hearts(table: pd.DataFrame) -> str:
         for column in table.filter(regex=rf"^{what}\."):
             name = column.partition(".")[2].replace("_", " ")
             rows.append([f"{title}: {name}", *(number(v, digits) for v in over_all[column])])
-    return _table(["left-out hearts", *(METHODS[name] for name in over_all.index)], rows)
+    return markdown_table(["left-out hearts", *(METHODS[name] for name in over_all.index)], rows)
 
 
 def variety(table: pd.DataFrame) -> str:
@@ -229,4 +230,4 @@ def variety(table: pd.DataFrame) -> str:
         population = number(part["of_population"].median())
         rows.append([group, ratios[0], f"{ratios[1]} to {ratios[2]}", *within, population])
     columns = ["spread of samples over that of real hearts", "median", "range", "within the bar"]
-    return _table([*columns, "interval meets the bar", "over that of the population, median"], rows)
+    return markdown_table([*columns, "interval meets the bar", "over that of the population, median"], rows)

@@ -1,83 +1,128 @@
-"""How far each deck was checked, stated once: for the READMEs and the table of docs/solvers.md.
+"""How far each deck was checked: for the READMEs and the table of docs/validation/solvers.md.
 
-Owned by the inputs stage. `python -m cardiocohort.exporters._checks` prints the table. The tests that run a
-solver hold these figures against what they find.
+Owned by the inputs stage. resources/verification/decks.tsv has one row per figure, with its date and source:
+a test, which writes its own row (tests/support/deck_records.py), or the section of the documents that states
+a figure found by hand. `python -m cardiocohort.config.documents` writes the table.
 """
 
-from dataclasses import dataclass
+import csv
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+RECORDS = Path(__file__).resolve().parents[4] / "resources/verification/decks.tsv"
+READ, RUN = "read", "run"  # what was done with a deck
+HEAD = ("format", "read by", "run by", "version", "deck", "largest difference (bound)", "date", "source")
+DOCUMENTS = "docs/"  # where sources of figures by hand lie
+
+
+@dataclass(frozen=True)
+class Record:
+    """A figure: a `quantity` of a `deck`, as `program` reads or computes it, against what was written or what
+    `simulate` or a closed solution has. found: the largest difference; bound: what its test allows, empty by
+    hand; source: a test's node id, or a document and section."""
+
+    format: str
+    done: str
+    program: str
+    version: str
+    deck: str
+    quantity: str
+    found: str
+    bound: str
+    unit: str
+    date: str
+    source: str
+
+    @property
+    def who(self) -> str:
+        return f"{self.program} {self.version}".strip()
+
+    @property
+    def difference(self) -> str:
+        bound = f" ({_figure(self.bound, self.unit)})" if self.bound else ""
+        return f"{self.quantity}: {_figure(self.found, self.unit)}{bound}"
+
+    @property
+    def by_hand(self) -> bool:
+        return self.source.startswith(DOCUMENTS)
+
+
+COLUMNS = tuple(field.name for field in fields(Record))
 
 
 @dataclass(frozen=True)
 class Check:
-    """One format: readers of other projects, the solver run with its version, and how far they agree.
+    """What a README states beside the records: tolerance of its volumes, and the time of a run."""
 
-    run: who ran what, empty if only the format's rules were read; agreement: with the solver of `simulate`.
-    tolerance: for the volumes that a README states. time: of a run, as measured.
-    """
-
-    read_by: str
-    run: str = ""
-    version: str = ""
-    agreement: str = ""
-    tolerance: str = ""
-    time: str = ""
+    tolerance: str
+    time: str = "not measured"
 
 
 CHECKS = {
-    "vtu": Check("meshio, PyVista"),
-    "surfaces": Check("PyVista"),
-    "opencarp": Check("a reader of the manual's format"),
     "febio": Check(
-        "a reader after FEBio 4.11's source, rules of it one by one, pyfebio 0.3.0 in part",
-        tolerance="not known, FEBio was not run; ten-node elements with displacements alone (CalculiX)\n"
+        "not known, FEBio was not run; ten-node elements with displacements alone (CalculiX)\n"
         "changed volumes 0.7 to 1.2 % less than those of `simulate`",
     ),
     "svmultiphysics": Check(
-        "PyVista, meshio, rules of the reader in the source of July 2026, one by one",
-        "by hand, neo_hooke, an earlier form of the deck",
-        "built from source with Debian's VTK and MPI",
-        "coarse mesh: 90 % (LV) and 73 to 76 % (RV) of the volume change",
-        tolerance="none; four-node elements reached 73 to 90 % of the volume change on a coarse mesh",
+        "none; four-node elements reached 73 to 90 % of the volume change on a coarse mesh",
     ),
-    "fenicsx": Check(
-        "DOLFINx, cardiac-geometriesx",
-        "tests (`long`), 1 and 2 processes",
-        "DOLFINx 0.11, fenicsx-pulse 0.12, cardiac-geometriesx 0.16",
-        "holzapfel_ogden, pressure-volume curve within 1 % (0.03 % found)",
-        tolerance="1 % of each volume",
-    ),
+    "fenicsx": Check("1 % of each volume"),
     "calculix": Check(
-        "meshio, a reader of the manual's cards",
-        "tests, neo_hooke",
-        "CalculiX 2.20",
-        "largest displacement within 5 %; by hand, volume changes within 1.2 %",
-        tolerance="3 % of each volume's change",
-        time="99 s for the heart of docs/tutorial.md (ten nodes, one thread)",
+        "3 % of each volume's change",
+        "203 s for the heart ph-00000 of docs/tutorial.md (ten nodes, one thread of a busy machine)",
     ),
 }
 
 
+@lru_cache(maxsize=1)
+def records() -> tuple[Record, ...]:
+    """All figures, in the order of the table."""
+    return read(RECORDS)
+
+
+def read(path: Path) -> tuple[Record, ...]:
+    """The figures of a table."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return tuple(Record(**row) for row in csv.DictReader(file, delimiter="\t"))
+
+
 def checked(name: str) -> str:
     """The README's paragraph."""
-    check = CHECKS[name]
-    run = (
-        f"Run: {check.run}.\nVersion: {check.version}.\nAgreement with `simulate`: {check.agreement}.\n"
-        if check.run
-        else "Not run by its solver: its rules were read in the manual or source, and tested one by one.\n"
-    )
-    time = f"Time of a run: {check.time or 'not measured'}.\n" if check.tolerance else ""
-    return f"Read back with: {check.read_by}.\n{run}{time}"
-
-
-def table() -> str:
-    """The table in Markdown."""
-    rows = [("format", "read by", "run by", "version", "agreement with `simulate`"), ("---",) * 5]
-    rows += [
-        (f"`{name}`", check.read_by, check.run or "not run", check.version, check.agreement)
-        for name, check in CHECKS.items()
+    own = [record for record in records() if record.format == name]
+    readers = dict.fromkeys(record.who for record in own if record.done == READ)
+    runs = [
+        f"Run by {record.who}{', by hand' if record.by_hand else ''}, {record.date}: {record.deck}.\n"
+        f"Largest difference (bound), {record.difference}.\n"
+        for record in own
+        if record.done == RUN
     ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    if not runs:
+        runs = [
+            "Not run by its solver: its rules were read in the manual or source, and tested one by one.\n"
+        ]
+    time = f"Time of a run: {CHECKS[name].time}.\n" if name in CHECKS else ""
+    return f"Read back with: {', '.join(readers)}.\n{''.join(runs)}{time}"
 
 
-if __name__ == "__main__":
-    print(table(), end="")
+def table() -> list[str]:
+    """Lines of the table in Markdown: one row per figure, and one per format that no solver ran."""
+    found, rows = records(), []
+    for name in sorted({record.format for record in found}):
+        own = [record for record in found if record.format == name]
+        rows += [_cells(record) for record in own]
+        if RUN not in {record.done for record in own}:
+            rows.append((f"`{name}`", "", "not run", *("",) * 5))
+    return [f"| {' | '.join(row)} |" for row in (HEAD, ("---",) * len(HEAD), *rows)]
+
+
+def _cells(record: Record) -> tuple[str, ...]:
+    by = (record.program, "") if record.done == READ else ("", record.program)
+    source = "by hand" if record.by_hand else f"`{record.source.partition('::')[2]}`"
+    return (
+        f"`{record.format}`", *by, record.version, record.deck, record.difference, record.date, source,
+    )  # fmt: skip
+
+
+def _figure(value: str, unit: str) -> str:
+    return f"{float(value):.2g} {unit}".strip()

@@ -24,27 +24,28 @@ class Simulated:
 
     reference: the geometry that counts as free of stress, "image" or "unloaded". at_rest_ml, at_load_ml:
     volumes by ventricle, those at load empty where the full load was not reached; reason: why not.
-    pericardium: whether springs held the epicardium. seconds: its time, the curve included.
+    seconds: its time, the curve included. fibres: where it had directions, "points" or "elements"
+    (`simulation.settings`); decks have the latter.
     """
 
     reference: str
     at_rest_ml: dict[str, float]
     at_load_ml: dict[str, float]
     reason: str = ""
-    pericardium: bool = False
     seconds: float = 0.0
+    fibres: str = "elements"
 
     @classmethod
-    def of(cls, row: dict, reference: str, pericardium: bool) -> "Simulated":
+    def of(cls, row: dict, reference: str, fibres: str) -> "Simulated":
         """From a row of the simulation table."""
         at_rest, at_load = (
             {v: float(row[f"{v}_{name}_ml"]) for v in VENTRICLES if np.isfinite(row[f"{v}_{name}_ml"])}
             for name in ("unloaded", "loaded")
         )
         if row["load_share"] >= 1:
-            return cls(reference, at_rest, at_load, "", pericardium, float(row["seconds"]))
+            return cls(reference, at_rest, at_load, "", float(row["seconds"]), fibres)
         reason = ": ".join(filter(None, (row["reason"], row["detail"])))
-        return cls(reference, at_rest, {}, reason, pericardium)
+        return cls(reference, at_rest, {}, reason)
 
     def geometry(self, mesh: tuple[Listed, Listed], row: dict, folder: Path) -> tuple[Listed, Listed] | None:
         """Volume and surface file of the stress-free geometry: the `mesh`'s, or those of a row in `folder`.
@@ -58,10 +59,24 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Deck:
-    """What a deck is beyond mesh and inflation; simulated: None where decks do not follow the simulations."""
+    """What a deck is beyond mesh and inflation; simulated: None where decks do not follow the simulations.
+
+    pericardium_kpa_per_mm: springs along the epicardium's undeformed normal, per undeformed area, as
+    `simulate` has them; 0 without.
+    """
 
     simulated: Simulated | None = None
     settings: DeckSettings = field(default_factory=DeckSettings)
+    pericardium_kpa_per_mm: float = 0.0
+
+    def pericardium(self, lacking: str = "") -> str:
+        """The README's paragraph on the springs; lacking: why this deck has none."""
+        if not self.pericardium_kpa_per_mm:
+            return ""
+        stiffness = f"{self.pericardium_kpa_per_mm:g} kPa/mm"
+        if lacking:
+            return f"The epicardium is free: springs of {stiffness} held it in `simulate`.\n{lacking}\n"
+        return f"Springs of {stiffness} along the undeformed normal hold the epicardium, as in `simulate`.\n"
 
     def contracts(self, model: BiventricularModel) -> bool:
         """Whether there is an active variant: a tension is set, and the model has fibres that it pulls on."""
@@ -128,11 +143,17 @@ def patches(model: BiventricularModel, facets: np.ndarray) -> dict[str, np.ndarr
 
 
 def expected(
-    model: BiventricularModel, mechanics: Mechanics, deck: Deck, tolerance: str, material: str = ""
+    model: BiventricularModel,
+    mechanics: Mechanics,
+    deck: Deck,
+    tolerance: str,
+    material: str = "",
+    pericardium: bool = True,
 ) -> str:
     """The README's paragraph on cavity volumes, by which a run can be judged.
 
     tolerance: how near this format's solver comes to them. material: the deck's, if it is not the setting.
+    pericardium: whether the format has the deck's springs on the epicardium.
     """
     present = {
         name[:2]: kpa
@@ -154,7 +175,8 @@ def expected(
             "Decks with `decks: {follow: simulations}` state them here.\n"
             f"Tolerance: {tolerance}.\n"
         )
-    return head + _at_load(deck.simulated, full, tolerance, mechanics.material, material)
+    freed = deck.pericardium_kpa_per_mm > 0 and not pericardium
+    return head + _at_load(deck.simulated, full, tolerance, mechanics.material, material, freed)
 
 
 def geometry(deck: Deck) -> str:
@@ -168,15 +190,21 @@ _GEOMETRY = {
 }
 
 
-def _at_load(simulated: Simulated, full: str, tolerance: str, solved: str, material: str) -> str:
+def _at_load(simulated: Simulated, full: str, tolerance: str, solved: str, material: str, freed: bool) -> str:
     if simulated.reason:
         return f"`simulate` did not reach the full load ({full}) of this heart:\n{simulated.reason}.\n"
     found = _volumes(simulated.at_load_ml)
     text = f"Cavities at full load ({full}), of `simulate` with {solved}: {found}.\n"
     if material not in ("", solved):
         text += f"This deck has another material, {material}: do not expect these volumes of it.\n"
-    elif simulated.pericardium:
+    elif freed:
         text += "There, springs held the epicardium, which is free in this deck: expect larger volumes.\n"
+    elif simulated.fibres == "points" and solved != "neo_hooke":
+        text += (
+            "There, fibre directions turned within each tetrahedron; this deck has one per tetrahedron.\n"
+            "Expect volumes that differ a little. Those of this deck's problem are found with\n"
+            f"`simulation: {{fibres: elements}}`. Tolerance with these: {tolerance}.\n"
+        )
     else:
         text += f"Tolerance: {tolerance}.\n"
     return f"{text}`simulate` took {simulated.seconds:.0f} s, the pressure-volume curve included.\n"

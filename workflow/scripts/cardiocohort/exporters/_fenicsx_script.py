@@ -73,14 +73,19 @@ def conditions(settings, geometry):
     pressures = {name: pulse.Variable(constant(), "kPa") for name in aims}
     loads = [pulse.NeumannBC(traction=p, marker=geometry.markers[n][0]) for n, p in pressures.items()]
     springs = []
-    if settings["base"] == "robin":
+
+    def spring(marker, kpa_per_mm, across):
         stiffness = pulse.Variable(constant(), "kPa / mm")
-        stiffness.assign(settings["base_stiffness_kpa_per_mm"])
+        stiffness.assign(kpa_per_mm)
+        tag = geometry.markers[marker][0]
+        springs.append(pulse.RobinBC(stiffness, tag, perpendicular=across, normal="reference"))
+
+    if settings["base"] == "robin":
         # along the normal and across it: alike in all directions
-        springs += [
-            pulse.RobinBC(stiffness, geometry.markers["BASE"][0], perpendicular=across, normal="reference")
-            for across in (False, True)
-        ]
+        for across in (False, True):
+            spring("BASE", settings["base_stiffness_kpa_per_mm"], across)
+    if settings["pericardium_kpa_per_mm"] > 0:
+        spring("EPI", settings["pericardium_kpa_per_mm"], False)
 
     def load(share):
         for name, pressure in pressures.items():

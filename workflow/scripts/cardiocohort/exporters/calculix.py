@@ -2,13 +2,14 @@
 
 Format: CalculiX CrunchiX manual, "Input deck format" and "Ten-node tetrahedral element": faces of a
 tetrahedron are S1 = 123, S2 = 142, S3 = 243, S4 = 341, a positive pressure Pn pushes on face n. Nodes and
-elements count from 1. Units are mm and N, in which a stress is in MPa.
+elements count from 1. Units are mm and N, in which a stress is in MPa. Numbers have a decimal point: CalculiX
+2.20 does not read 4e-06.
 
 The material is always the neo-Hookean one. CalculiX' own fibre law (ELASTIC_FIBER) has the fibre and sheet
 terms of Holzapfel and Ogden, but a neo-Hookean matrix and no shear term. It also ends the process where an
 iterate stretches a fibre too far, instead of halving the step: with the default parameters at 3 % of the
 load. Fibres are there as an orientation per element, in which stresses can be printed and from which a user
-material can start.
+material can start. Springs along the epicardium's normal are SPRING1 elements with an orientation.
 """
 
 from pathlib import Path
@@ -38,6 +39,8 @@ TET_KINDS = {4: "C3D4", 10: "C3D10"}
 # number of the face opposite to node 0..3
 FACE_NUMBERS = np.array([3, 4, 2, 1])
 IDS_A_LINE = 12
+SPRING_IDS = 3  # of elements that are springs of the base, per node
+FLAT = 1e-6  # share of a node's largest stiffness below which an axis has no spring
 RUN = f"ccx {NAME}"
 
 
@@ -52,7 +55,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
         files.append(folder / f"{NAME}_fibres.inp")
         write_text(files[-1], _fibres(model))
     files += [folder / f"{NAME}.inp", folder / "README.txt"]
-    write_text(files[-2], _deck(model, mechanics, points, surfaces))
+    write_text(files[-2], _deck(model, mechanics, deck, points, surfaces))
     write_text(files[-1], _readme(model, mechanics, deck))
     return files
 
@@ -67,7 +70,7 @@ def _mesh(
     model: BiventricularModel, points: np.ndarray, tets: np.ndarray, surfaces: dict[str, np.ndarray]
 ) -> str:
     text = ["*NODE, NSET=NALL\n"]
-    text.append(text_rows("%d, %.10g, %.10g, %.10g\n", np.arange(1, len(points) + 1), points))
+    text.append(text_rows("%d, %#.10g, %#.10g, %#.10g\n", np.arange(1, len(points) + 1), points))
     form = ", ".join(["%d"] * (tets.shape[1] + 1)) + "\n"
     for name, tag in REGIONS.items():
         rows = np.flatnonzero(model.region == tag)
@@ -100,7 +103,7 @@ def _set(kind: str, name: str, ids: np.ndarray) -> str:
 def _fibres(model: BiventricularModel) -> str:
     """Local axes an element: the first along the fibre, the second along the sheet."""
     micro = model.microstructure
-    form = "%d, " + ", ".join(["%.8g"] * 6) + "\n"
+    form = "%d, " + ", ".join(["%#.8g"] * 6) + "\n"
     return (
         # Abaqus demands the table; CalculiX ignores it with a warning
         "*DISTRIBUTION TABLE, NAME=AXES\nCOORD3D, COORD3D\n"
@@ -111,7 +114,11 @@ def _fibres(model: BiventricularModel) -> str:
 
 
 def _deck(
-    model: BiventricularModel, mechanics: Mechanics, points: np.ndarray, surfaces: dict[str, np.ndarray]
+    model: BiventricularModel,
+    mechanics: Mechanics,
+    deck: Deck,
+    points: np.ndarray,
+    surfaces: dict[str, np.ndarray],
 ) -> str:
     mu, bulk = (kpa * MPA_PER_KPA for kpa in (mechanics.neo_hooke.mu_kpa, mechanics.bulk_modulus_kpa))
     fibres = model.microstructure is not None
@@ -123,17 +130,18 @@ def _deck(
         f"*INCLUDE, INPUT={NAME}_fibres.inp\n" if fibres else "",
         "*MATERIAL, NAME=MYOCARDIUM\n*HYPERELASTIC, NEO HOOKE\n",
         # C10 and D1 of C10 (I1 - 3) + (J - 1)^2 / D1
-        f"{mu / 2:.10g}, {2 / bulk:.10g}\n",
+        f"{mu / 2:#.10g}, {2 / bulk:#.10g}\n",
         f"*SOLID SECTION, ELSET=MUSCLE, MATERIAL=MYOCARDIUM{', ORIENTATION=FIBRE_AXES' if fibres else ''}\n",
         _base(model, mechanics, points, surfaces.get("base")),
+        _pericardium(model, deck, points, surfaces.get("epi")),
         f"*STEP, NLGEOM, INC={100 * mechanics.load_steps}\n*STATIC\n",
-        f"{step:.10g}, 1., {step / 1000:.10g}, {step:.10g}\n",
+        f"{step:#.10g}, 1., {step / 1000:#.10g}, {step:#.10g}\n",
         "*DLOAD\n",
     ]
     _, face = face_numbers(model)
     kpa = pressures_kpa(mechanics)
     loads = [
-        f"{name.upper()}_S{n}, P{n}, {kpa[name] * MPA_PER_KPA:.10g}\n"
+        f"{name.upper()}_S{n}, P{n}, {kpa[name] * MPA_PER_KPA:#.10g}\n"
         for name in ENDOCARDIA
         for n in range(1, 5)
         if ((model.facet_tag == FACETS[name]) & (face == n)).any()
@@ -156,22 +164,58 @@ def _base(
 
 
 def _springs(points: np.ndarray, facets: np.ndarray, stiffness: float, last_id: int) -> str:
-    """Springs from the nodes of the base to the ground: its stiffness times each node's share of the area.
-
-    A node's share is the integral of its shape function, which on flat triangles is a third of the area at
-    each corner of a three-node one, and at each midside node of a six-node one (0 at its corners).
-    """
-    corners = points[facets[:, :3]]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
-    carriers = facets[:, 3:] if facets.shape[1] == 6 else facets
-    nodes, which = np.unique(carriers, return_inverse=True)
-    share = np.bincount(which.ravel(), np.repeat(area / 3, 3))
+    """Springs from the nodes of the base to the ground: its stiffness times each node's share of the area."""
+    nodes, which, area, _ = _carriers(points, facets)
+    share = np.bincount(which, area)
     return "".join(
         f"*ELEMENT, TYPE=SPRING1, ELSET=SPRING_{node + 1}_{axis}\n{last_id + 3 * i + axis}, {node + 1}\n"
-        f"*SPRING, ELSET=SPRING_{node + 1}_{axis}\n{axis}\n{stiffness * part:.10g}\n"
+        f"*SPRING, ELSET=SPRING_{node + 1}_{axis}\n{axis}\n{stiffness * part:#.10g}\n"
         for i, (node, part) in enumerate(zip(nodes.tolist(), share.tolist(), strict=True))
         for axis in (1, 2, 3)
     )
+
+
+def _carriers(
+    points: np.ndarray, facets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes that carry a surface's springs; of each part of a facet: its node's place, area, and unit normal.
+
+    A node's part is the integral of its shape function, which on flat triangles is a third of the area at
+    each corner of a three-node one, and at each midside node of a six-node one (0 at its corners).
+    """
+    corners = points[facets[:, :3]]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    twice = np.linalg.norm(across, axis=1)
+    nodes, which = np.unique(facets[:, 3:] if facets.shape[1] == 6 else facets, return_inverse=True)
+    return nodes, which.ravel(), np.repeat(twice / 6, 3), np.repeat(across / twice[:, None], 3, axis=0)
+
+
+def _pericardium(model: BiventricularModel, deck: Deck, points: np.ndarray, facets: np.ndarray | None) -> str:
+    """Springs of the epicardium along its normal, from its nodes to the ground.
+
+    The facets around a node have normals of their own: their springs together are a symmetric matrix, whose
+    eigenvectors are the local axes of up to three springs at the node.
+    """
+    if facets is None or not deck.pericardium_kpa_per_mm:
+        return ""
+    nodes, which, area, normals = _carriers(points, facets)
+    matrices = np.zeros((len(nodes), 3, 3))
+    parts = area[:, None, None] * normals[:, :, None] * normals[:, None, :]
+    np.add.at(matrices, which, deck.pericardium_kpa_per_mm * MPA_PER_KPA * parts)
+    stiffness, axes = np.linalg.eigh(matrices)
+    number, text = len(model.tets) + SPRING_IDS * len(points), []
+    for node, values, vectors in zip(nodes.tolist(), stiffness, axes, strict=True):
+        first, second = vectors[:, 2], vectors[:, 1]  # of the largest eigenvalues
+        name = f"EPI_AXES_{node + 1}"
+        text.append(f"*ORIENTATION, NAME={name}, SYSTEM=RECTANGULAR\n")
+        text.append(", ".join(f"{x:#.10g}" for x in (*first, *second)) + "\n")
+        for axis, value in enumerate(values[::-1].tolist(), start=1):
+            if value > FLAT * values[2]:
+                number += 1
+                spring = f"EPI_SPRING_{node + 1}_{axis}"
+                text.append(f"*ELEMENT, TYPE=SPRING1, ELSET={spring}\n{number}, {node + 1}\n")
+                text.append(f"*SPRING, ELSET={spring}, ORIENTATION={name}\n{axis}\n{value:#.10g}\n")
+    return "".join(text)
 
 
 def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
@@ -188,5 +232,6 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
         f"{', '.join(map(str.upper, FACETS))} and the same with _SURFACE. {NAME}_fibres.inp: fibre and\n"
         "sheet direction an element, as a distribution with an orientation; CalculiX warns that it cannot\n"
         "interpret the line COORD3D, which is Abaqus' alone.\n"
+        f"{deck.pericardium()}"
         f"{expected(model, mechanics, deck, CHECKS['calculix'].tolerance, 'neo_hooke')}{checked('calculix')}"
     )

@@ -67,7 +67,9 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
         files += [folder / "microstructure.bp", folder / "microstructure.json"]
         write_hdf5(files[-2], partial(_fill_microstructure, model=model))
         write_text(files[-1], readable_json(dict.fromkeys(DIRECTIONS, CELLWISE)))
-    texts = {"mechanics.json": readable_json(asdict(mechanics)), "inflation.toml": _command_line(mechanics)}
+    springs = {"pericardium_kpa_per_mm": deck.pericardium_kpa_per_mm}
+    texts = {"mechanics.json": readable_json(asdict(mechanics) | springs)}
+    texts["inflation.toml"] = _command_line(mechanics, deck)
     if deck.contracts(model):
         texts["contraction.toml"] = _contraction(mechanics, deck)
         if beats(model, mechanics):
@@ -109,7 +111,7 @@ def _markers() -> dict[str, list[int]]:
     return facets | {REGION_MARKERS[name]: [tag, 3] for name, tag in REGIONS.items()}
 
 
-def _command_line(mechanics: Mechanics) -> str:
+def _command_line(mechanics: Mechanics, deck: Deck) -> str:
     """The inflation for fenicsx-pulse's command line, which knows incompressible mixed elements alone."""
     loads = "".join(
         _ramp(f'target = "pressure"\nmarker = "{MARKERS[name]}"', kpa)
@@ -118,7 +120,7 @@ def _command_line(mechanics: Mechanics) -> str:
     return (
         f"# Passive inflation; run: {RUN_PULSE}\n"
         f"{_GEOMETRY}{'' if mechanics.material != 'neo_hooke' else NO_FIBRES}\n"
-        f"{_material(mechanics)}{_base(mechanics)}{loads}\n{_quasi_static(mechanics)}"
+        f"{_material(mechanics)}{_supports(mechanics, deck)}{loads}\n{_quasi_static(mechanics)}"
     )
 
 
@@ -131,7 +133,8 @@ def _contraction(mechanics: Mechanics, deck: Deck) -> str:
     tension = _ramp('target = "activation"', deck.settings.active_tension_kpa)
     return (
         f"# Contraction; run: {RUN_CONTRACTION}\n{_GEOMETRY}\n"
-        f"{_material(mechanics)}{_ACTIVE}{_base(mechanics)}{loads}{tension}\n{_quasi_static(mechanics)}"
+        f"{_material(mechanics)}{_ACTIVE}{_supports(mechanics, deck)}{loads}{tension}\n"
+        f"{_quasi_static(mechanics)}"
     )
 
 
@@ -152,7 +155,7 @@ def _beat(mechanics: Mechanics, deck: Deck) -> str:
     return (
         f"# A beat; run: {RUN_BEAT}\n{geometry}\n{_material(mechanics)}{_ACTIVE}"
         '[viscoelasticity]\ntype = "viscous"\neta = "100 Pa*s"\n\n'
-        f"{_base(mechanics)}"
+        f"{_supports(mechanics, deck)}"
         # half cosines, in s and kPa
         f'\n[[load]]\ntarget = "activation"\n[load.profile]\ntype = "table"\nperiod = "{PERIOD_S} s"\n'
         f"times = {list(times)}\nvalues = {list(values)}\n"
@@ -179,13 +182,21 @@ def _material(mechanics: Mechanics) -> str:
     return f'[material]\n{rows}\n[compressibility]\ntype = "incompressible"\n\n'
 
 
-def _base(mechanics: Mechanics) -> str:
-    if mechanics.base == "fixed":
-        return '[bcs]\nbase_bc = "fixed"\n'
-    return "[bcs]\n" + "".join(
-        f'[[bcs.robin]]\nmarker = "BASE"\nvalue = "{mechanics.base_stiffness_kpa_per_mm:.10g} kPa/mm"\n'
+def _supports(mechanics: Mechanics, deck: Deck) -> str:
+    """The base, fixed or on springs along the normal and across it, and springs along the epicardium's."""
+    text = '[bcs]\nbase_bc = "fixed"\n' if mechanics.base == "fixed" else "[bcs]\n"
+    if mechanics.base != "fixed":
+        stiffness = mechanics.base_stiffness_kpa_per_mm
+        text += _spring("base", stiffness, "false") + _spring("base", stiffness, "true")
+    if deck.pericardium_kpa_per_mm:
+        text += _spring("epi", deck.pericardium_kpa_per_mm, "false")
+    return text
+
+
+def _spring(surface: str, kpa_per_mm: float, across: str) -> str:
+    return (
+        f'[[bcs.robin]]\nmarker = "{MARKERS[surface]}"\nvalue = "{kpa_per_mm:.10g} kPa/mm"\n'
         f'perpendicular = {across}\nnormal = "reference"\n'
-        for across in ("false", "true")
     )
 
 
@@ -258,5 +269,6 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
         f"mechanics.json: material ({mechanics.material}), pressures, base. Displacements are of second\n"
         "order, pressures of first order. Load steps begin at 0.1 % of the load. They are halved where\n"
         "Newton's iteration fails and doubled where it is quick, up to 1/load_steps.\n"
+        f"{deck.pericardium()}"
         f"{expected(model, mechanics, deck, CHECKS['fenicsx'].tolerance)}{checked('fenicsx')}"
     )

@@ -72,13 +72,14 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
             _write_directions(files[-1], model, getattr(model.microstructure, direction))
     files += _write_ramps(folder, "_pressure.dat", pressures_kpa(mechanics), names)
     files.append(folder / "solver.xml")
-    write_text(files[-1], _solver(model, mechanics, names))
+    springs = deck.pericardium_kpa_per_mm
+    write_text(files[-1], _solver(model, mechanics, names, springs))
     if deck.contracts(model):
         tension = {ACTIVE: deck.settings.active_tension_kpa}
         files += _write_ramps(folder, ACTIVE_PRESSURE, deck.active_pressures_kpa(), names)
         files += _write_ramps(folder, "_tension.dat", tension, [ACTIVE])
         files.append(folder / "solver_active.xml")
-        write_text(files[-1], _solver(model, mechanics, names, active=True))
+        write_text(files[-1], _solver(model, mechanics, names, springs, active=True))
     files.append(folder / "README.txt")
     write_text(files[-1], _readme(model, mechanics, deck, names))
     return files
@@ -134,7 +135,9 @@ def _grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
     return pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
 
 
-def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str], active: bool = False) -> str:
+def _solver(
+    model: BiventricularModel, mechanics: Mechanics, names: list[str], springs: float, active: bool = False
+) -> str:
     fibres = "".join(
         f"  <Fiber_direction_file_path> {MESH}/{file} </Fiber_direction_file_path>\n"
         for file in (DIRECTIONS.values() if model.microstructure is not None else ())
@@ -181,6 +184,7 @@ def _solver(model: BiventricularModel, mechanics: Mechanics, names: list[str], a
         "    <Tolerance> 1e-4 </Tolerance>\n    <Max_iterations> 4 </Max_iterations>\n"
         "    <Krylov_space_dimension> 250 </Krylov_space_dimension>\n  </LS>\n"
         f"{_conditions(mechanics, names, ACTIVE_PRESSURE if active else '_pressure.dat')}"
+        f"{_pericardium(springs, names)}"
         "</Add_equation>\n</svMultiPhysicsFile>\n"
     )
 
@@ -261,6 +265,17 @@ def _conditions(mechanics: Mechanics, names: list[str], curves: str) -> str:
     return f'{pressures}  <Add_BC name="base">\n{support}  </Add_BC>\n'
 
 
+def _pericardium(stiffness: float, names: list[str]) -> str:
+    """Springs on the epicardium along its undeformed normal: the solver takes -(k u.n) n."""
+    if not stiffness or "epi" not in names:
+        return ""
+    return (
+        '  <Add_BC name="epi">\n    <Type> Robin </Type>\n'
+        f"    <Stiffness> {stiffness:.10g} </Stiffness>\n    <Damping> 0.0 </Damping>\n"
+        "    <Apply_along_normal_direction> true </Apply_along_normal_direction>\n  </Add_BC>\n"
+    )
+
+
 def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: list[str]) -> str:
     kind, _ = LINEAR_SOLVERS[mechanics.material]
     return (
@@ -274,6 +289,7 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: 
         f"and are held for {HOLD_STEPS} more: read the volumes at the last step. Linear solver: {kind}"
         f"{', which the build must have' if kind != 'fsils' else ''}.\n"
         f"{deck.contraction('solver_active.xml') if deck.contracts(model) else ''}"
+        f"{deck.pericardium()}"
         "Four-node tetrahedra are stiff: on coarse meshes this equation reached 73 to 90 % of the volume\n"
         "change of second-order elements.\n"
         f"{expected(model, mechanics, deck, CHECKS['svmultiphysics'].tolerance)}{checked('svmultiphysics')}"

@@ -72,6 +72,8 @@ def sample_labels(
     if base:
         sigmas = edm.schedule(settings.sibling.steps, settings.sigma_min, settings.sibling.sigma)
         start = start + base.latent / sigmas[0]
+    else:
+        start = prior.start(start, sigmas[0])
     history: list[list[float]] = [[] for _ in seeds]
 
     def record(step):

@@ -12,26 +12,44 @@ from .settings import FibreAngles
 
 def add_fibres(model: BiventricularModel, angles: FibreAngles) -> BiventricularModel:
     """The model with fibre, sheet and sheet-normal directions on tets and nodes."""
-    epi, lv, rv, base = (model.nodes_of(tag) for tag in ("epi", "lv_endo", "rv_endo", "base"))
-    walls = [np.setdiff1d(nodes, base) for nodes in (epi, lv, rv)]
-    apex = apex_node(model)
-    problems = [{0.0: np.setdiff1d(np.concatenate(walls), wall), 1.0: wall} for wall in walls]
-    problems.append({0.0: np.array([apex]), 1.0: base})
-    nodal = laplace.solve(model.points_mm, model.tets, problems)
-    gradient = laplace.gradients(model.points_mm, model.tets, nodal)
+    nodal, gradient = _fields(model)
     in_tets = nodal[:, model.tets].mean(axis=2)
     volumes, n = model.tet_volumes_mm3, len(model.points_mm)
     at_nodes = np.array([laplace.to_nodes(model.tets, volumes, g, n) for g in gradient])
-
-    def directions(field, grad):
-        rule = Angles(*asdict(angles).values())
-        frame = frames(field[1], field[2], field[0], grad[1], grad[2], grad[0], grad[3], rule)
-        return frame[..., 0], frame[..., 1], frame[..., 2]
-
-    micro = Microstructure(*directions(in_tets, gradient), *directions(nodal, at_nodes))
+    on = [_frames(*place, angles) for place in ((in_tets, gradient), (nodal, at_nodes))]
+    micro = Microstructure(*(frame[..., axis] for frame in on for axis in range(3)))
     return replace(
         model, microstructure=micro, provenance=model.provenance | {"microstructure": asdict(angles)}
     )
+
+
+def frames_within(model: BiventricularModel, angles: FibreAngles, weights: np.ndarray) -> np.ndarray:
+    """Fibre, sheet and sheet normal as columns (M, Q, 3, 3) at places within the tets.
+
+    weights (Q, 4): barycentric coordinates of the places, the same in every tet. At the centroids the
+    directions are those of `add_fibres`. Away from it they turn, as depth changes; the surfaces' directions
+    are the tet's.
+    """
+    nodal, gradient = _fields(model)
+    places = nodal[:, model.tets] @ weights.T  # (4, M, Q)
+    slopes = np.broadcast_to(gradient[:, :, None], (*places.shape, 3))
+    found = _frames(places.reshape(4, -1), slopes.reshape(4, -1, 3), angles)
+    return found.reshape(*places.shape[1:], 3, 3)
+
+
+def _fields(model: BiventricularModel) -> tuple[np.ndarray, np.ndarray]:
+    """Laplace fields (4, N) of epicardium, both endocardia and height; gradients (4, M, 3) on the tets."""
+    epi, lv, rv, base = (model.nodes_of(tag) for tag in ("epi", "lv_endo", "rv_endo", "base"))
+    walls = [np.setdiff1d(nodes, base) for nodes in (epi, lv, rv)]
+    problems = [{0.0: np.setdiff1d(np.concatenate(walls), wall), 1.0: wall} for wall in walls]
+    problems.append({0.0: np.array([apex_node(model)]), 1.0: base})
+    nodal = laplace.solve(model.points_mm, model.tets, problems)
+    return nodal, laplace.gradients(model.points_mm, model.tets, nodal)
+
+
+def _frames(field: np.ndarray, grad: np.ndarray, angles: FibreAngles) -> np.ndarray:
+    rule = Angles(*asdict(angles).values())
+    return frames(field[1], field[2], field[0], grad[1], grad[2], grad[0], grad[3], rule)
 
 
 def apex_node(model: BiventricularModel) -> int:

@@ -6,6 +6,7 @@ import torch
 
 from .. import topology
 from ..anatomy.bundle_metadata import trained_on
+from ..anatomy.folder import OF_HEARTS
 from ..anatomy.labels import Anatomy
 from ..diffusion import edm
 from ..diffusion.bundle import Prior
@@ -38,7 +39,8 @@ def unguided(prior: Prior, n: int, seed: int, steps: int = 30) -> list[np.ndarra
     for index in range(n):
         noise = np.random.default_rng([seed, index]).standard_normal((1, *prior.latent_shape))
         with torch.no_grad():
-            z = sample(prior.denoise, torch.tensor(noise, dtype=torch.float32, device=prior.device), sigmas)
+            noise = torch.tensor(noise, dtype=torch.float32, device=prior.device)
+            z = sample(prior.denoise, prior.start(noise, sigmas[0]), sigmas)
             out.append(prior.labels(z)[0].cpu().numpy())
     return out
 
@@ -69,8 +71,10 @@ def nearest_dice(hearts: list[np.ndarray], training: list[np.ndarray], anatomy: 
 def markdown(figures: dict, card: dict) -> str:
     """The model card, every number from `figures` (card.json) and `card` (bundle.json)."""
     training, names = card["training"], card["anatomy"]["structures"]
-    source, variation = trained_on(training)
-    columns = {"held-out hearts": figures["reconstruction_dice_held_out"]}
+    hearts = set(OF_HEARTS) <= set(names)
+    source, variation = trained_on(training, hearts)
+    one, several = ("heart", "hearts") if hearts else ("label map", "label maps")
+    columns = {f"held-out {several}": figures["reconstruction_dice_held_out"]}
     left_out = "No autoencoder was trained without a template for this card."
     if "reconstruction_dice_left_out" in figures:
         columns["left-out template"] = figures["reconstruction_dice_left_out"]
@@ -96,7 +100,7 @@ Trained on {source}:
 
 {table}
 
-Of the reconstructions of held-out hearts,
+Of the reconstructions of held-out {several},
 {100 * figures["reconstruction_pass_share"]:.0f} % pass the topology gate after its repairs.
 
 ## Unguided samples
@@ -105,15 +109,15 @@ Of the reconstructions of held-out hearts,
 {100 * figures["unguided_pass_share"]:.0f} % pass the topology gate as they are,
 {100 * figures["unguided_pass_share_after_repairs"]:.0f} % after its bounded repairs.
 
-## Nearest training heart
+## Nearest training {one}
 
-Mean Dice over structures with the most similar training heart (quartiles, largest). Samples that were copies
-would lie near 1; held-out hearts show what new hearts of the same population have.
+Mean Dice over structures with the most similar training {one} (quartiles, largest). Samples that were copies
+would lie near 1; held-out {several} show what new {several} of the same population have.
 
 | | 25 % | median | 75 % | largest |
 |---|---|---|---|---|
 | unguided samples | {near["q25"]:.3f} | {near["q50"]:.3f} | {near["q75"]:.3f} | {near["q100"]:.3f} |
-| held-out hearts | {held["q25"]:.3f} | {held["q50"]:.3f} | {held["q75"]:.3f} | {held["q100"]:.3f} |
+| held-out {several} | {held["q25"]:.3f} | {held["q50"]:.3f} | {held["q75"]:.3f} | {held["q100"]:.3f} |
 """
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from ..anatomy.bundle_metadata import read_anatomy
 from ..anatomy.moments import Moments, from_columns
+from ..diffusion import first_level
 from ..diffusion.conditioning import heat_maps
 from ..diffusion.networks import Autoencoder, Denoiser, NetworkSettings, from_blocks
 from ..runtime import artifacts
@@ -88,7 +89,9 @@ def fit_denoiser(
         lambda _, history: figures.write_losses(history, losses, figure, "denoiser"),
     )
     if distributed.share().first:
-        training.save_network(Path(weights), ema, {"mean": mean, "spread": spread})
+        population = first_level.fit(scaled[train])
+        extra = {"population.mean": population.mean, "population.modes": population.modes}
+        training.save_network(Path(weights), ema, {"mean": mean, "spread": spread} | extra)
         figures.write_losses(history, losses, figure, "denoiser")
 
 

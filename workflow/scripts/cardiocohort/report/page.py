@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..anatomy.bundle_metadata import trained_on
+from ..anatomy.folder import of_hearts
 from ..anatomy.labels import Anatomy
 from ..plotting import pages, palette
 from . import function_section, pairs_section
@@ -73,7 +74,7 @@ def html(
         viewer={"shared": gallery.shared, "scripts": [viewer_library, VIEWER.read_text(encoding="utf-8")]},
         legend=list(zip(anatomy.structures, colours, strict=True)),
         bundle=made["bundle"],
-        trained=_trained(made["bundle"]),
+        trained=_trained(made["bundle"], of_hearts(anatomy)),
         settings=made["config"],
         all_labels=made["config"].get("meshing", {}).get("domain") in ("labels", "four_chamber"),
         config=yaml.safe_dump(made["config"], sort_keys=False, allow_unicode=True),
@@ -102,10 +103,10 @@ _FRAMES = (
 )
 
 
-def _trained(card: dict) -> tuple[str, str] | None:
-    """What the prior was trained on and how its hearts vary; None where the bundle does not say."""
+def _trained(card: dict, hearts: bool) -> tuple[str, str] | None:
+    """What the prior was trained on and how that varies; None where the bundle does not say."""
     training = card.get("training", {})
-    return trained_on(training) if {"label_maps", "templates"} <= training.keys() else None
+    return trained_on(training, hearts) if {"label_maps", "templates"} <= training.keys() else None
 
 
 def _function(function: Function) -> dict:

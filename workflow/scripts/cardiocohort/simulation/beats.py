@@ -9,12 +9,23 @@ import numpy as np
 
 from ..runtime.artifacts import atomic_path
 from .beat import Heart, Moment, run_beat
-from .circulation import NAMES, P_AR_SYS, P_VEN_SYS, START, V_LV, V_RV, Chamber, Circulation
+from .circulation import (
+    NAMES,
+    P_AR_PUL,
+    P_AR_SYS,
+    P_VEN_SYS,
+    START,
+    V_LV,
+    V_RV,
+    Chamber,
+    Circulation,
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_STEPS = 10
 VENTRICLES = [V_LV, V_RV]
+OUTLETS = {"left": ("aortic", P_AR_SYS), "right": ("pulmonary", P_AR_PUL)}  # valve, arteries behind it
 # Elastances before the first beat: volume without pressure and at end-systole as shares of the end-diastolic
 # volume, end-systolic pressure (kPa); a healthy heart's. They shorten the way to a limit cycle only.
 UNSTRESSED, END_SYSTOLIC, SYSTOLIC_KPA = 0.2, (0.42, 0.5), (13.0, 3.0)
@@ -87,6 +98,23 @@ def repeats(moments: list[Moment], tolerance: float) -> bool:
     strokes = np.ptp(volumes, axis=0)
     changes = np.abs(volumes[-1] - volumes[0])
     return bool(max(changes.max(), abs(strokes[0] - strokes[1])) <= tolerance * strokes.min())
+
+
+def closed_outlets(moments: list[Moment]) -> str:
+    """Which ventricle never opens its outlet valve in a beat, and by how much; nothing where both open.
+
+    Its volume then changes by what the inlet and leaks let through: that is no ejection fraction.
+    """
+    pressures = np.array([moment.pressures_kpa for moment in moments])
+    said = []
+    for ventricle, (side, (valve, artery)) in enumerate(OUTLETS.items()):
+        behind = np.array([moment.loop[artery] for moment in moments])
+        if not (pressures[:, ventricle] > behind).any():
+            said.append(
+                f"the {valve} valve never opens: the {side} ventricle reaches "
+                f"{pressures[:, ventricle].max():.2f} kPa, the arteries have at least {behind.min():.2f} kPa"
+            )
+    return "; ".join(said)
 
 
 def first_loop(heart: Heart, volumes: np.ndarray, pressures: np.ndarray) -> np.ndarray:

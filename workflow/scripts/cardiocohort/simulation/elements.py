@@ -203,6 +203,13 @@ def solid(space: ng.FESpace, axes: np.ndarray | None, order: int = QUADRATURE_OR
     return Solid(_dofs(space, ng.VOL), axes, gradients, weights, shapes)
 
 
+def corner_weights(order: int = QUADRATURE_ORDER) -> np.ndarray:
+    """(Q, 4): barycentric coordinates of the points at which the laws are evaluated, in every tetrahedron."""
+    places = np.array([list(point) for point in ng.IntegrationRule(ng.TET, order).points])[:, :3]
+    # the reference tetrahedron's corners are at 1, 0, 0 first and at the origin last
+    return np.column_stack([places, 1 - places.sum(axis=1)])
+
+
 def quadrature_points(mesh: ng.Mesh, order: int = QUADRATURE_ORDER) -> np.ndarray:
     """(M, Q, 3): where (mm) the laws of a mesh's tetrahedra are evaluated."""
     rule = ng.IntegrationRule(ng.TET, order)

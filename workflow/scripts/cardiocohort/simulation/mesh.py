@@ -4,6 +4,9 @@ import netgen.meshing
 import numpy as np
 
 from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+from ..microstructure.fibres import FibreAngles, frames_within
+from ..runtime.errors import SubjectError
+from . import elements
 from .finite_elements import ng
 
 
@@ -42,6 +45,21 @@ def directions(model: BiventricularModel, order: np.ndarray) -> np.ndarray:
     across = np.cross(fibre, sheet)
     across *= np.sign((across * normal).sum(axis=1, keepdims=True))
     return np.stack([fibre, sheet, across], axis=-1)
+
+
+def point_directions(model: BiventricularModel, order: np.ndarray) -> np.ndarray:
+    """(M, Q, 3, 3): as `directions`, at the points where the laws are evaluated, by the mesh's fibre rule.
+
+    SubjectError where the mesh does not state the rule's angles.
+    """
+    angles = model.provenance.get("microstructure")
+    if angles is None:
+        raise SubjectError(
+            "no fibre rule",
+            "the mesh has fibres without the angles of their rule; make it with this workflow, or set "
+            "config key 'simulation.fibres' to elements",
+        )
+    return frames_within(model, FibreAngles.of(angles), elements.corner_weights())[order]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -23,10 +23,16 @@ class SimulationSettings:
         "to the pressures of `mechanics` gives the mesh.",
         enum=["image", "unloaded"],
     )
+    fibres: str = key(
+        "points",
+        "Where fibre directions are evaluated: `points`, at each point of quadrature, by the fibre rule; or "
+        "`elements`, once per tetrahedron, as in the mesh and the decks.",
+        enum=["points", "elements"],
+    )
     pericardium_kpa_per_mm: float = key(
         0.0,
         "Stiffness of springs on the epicardium along its normal, per area (kPa/mm); 0 leaves it "
-        "free, as the decks do.",
+        "free. Decks that follow the simulations have them too, except for FEBio.",
         minimum=0,
         maximum=10000,
     )

@@ -18,17 +18,18 @@ from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
 from . import animation, beat_output, materials, measures, mesh, output
 from .beat import Heart
-from .beats import beat_until_periodic, figures
+from .beats import beat_until_periodic, closed_outlets, figures
 from .circulation import V_LV
 from .continuation import Run, Step, inflate
 from .finite_elements import ng
 from .problem import Problem, Spring, problem
 from .settings import SimulationSettings
-from .unloading import Unloading, stress_free, unload
+from .unloading import Unloading, pulled_back, stress_free, unload
 
 UNFINISHED = "simulation did not converge"
 NOT_UNLOADED = "unloading did not converge"
 NO_BEAT = "beat did not converge"
+NOT_EJECTED = "a ventricle does not eject"
 CHECKPOINT = "beat.npz"  # of a beat that is under way
 BEAT_FILES = (
     beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE, animation.FILE,
@@ -83,7 +84,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
         mechanics = _share(mechanics, unloading.share)
         write_volume(folder / output.UNLOADED, model)
         files.append(output.UNLOADED)
-    stated, order, axes = state_heart(model, mechanics, settings, threads)
+    stated, order, axes = state_heart(model, mechanics, settings, threads, image)
     curve: list[dict] = []
     run = inflate(stated, settings, lambda step: curve.append(_point(stated, model, step)))
     volumes = _volumes(curve)
@@ -156,6 +157,12 @@ def beat_heart(
     with atomic_path(folder / animation.FILE) as temporary:
         animation.write(temporary, animation.pictures(model, moved, times, beats.rows), times)
     found = figures(beats, heart.circulation.period) | beat_output.end_systolic(strains, systole)
+    if not beats.reason and (closed := closed_outlets(beats.moments)):
+        advice = "raise simulation.cycle.tension_kpa (or contractility of the arm)"
+        if beats.beats == settings.cycle.beats:
+            advice += " or beats, in which the circulation adapts"
+        detail = f"in all of beat {beats.beats} {closed}; {advice}"
+        return {"verdict": Outcome.FAILED, "reason": NOT_EJECTED, "detail": detail}, found
     if not beats.reason:
         detail = "" if beats.periodic else f"the beat does not repeat itself after {beats.beats} beats"
         return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": detail}, found
@@ -178,16 +185,25 @@ def unloaded(
 
 
 def state_heart(
-    model: BiventricularModel, mechanics: Mechanics, settings: SimulationSettings, threads: int = 1
+    model: BiventricularModel,
+    mechanics: Mechanics,
+    settings: SimulationSettings,
+    threads: int = 1,
+    image: BiventricularModel | None = None,
 ) -> tuple[Problem, np.ndarray, np.ndarray | None]:
-    """The inflation that the decks describe, which tet each element is, and the axes of the fibres if any.
+    """The inflation that the decks describe, which tet each element is, and its axes of the fibres if any.
 
+    image: of which `model` is the stress-free geometry; its fibres follow the rule. None is `model` itself.
     SubjectError where the material needs fibres that the model lacks.
     """
     if model.microstructure is None and mechanics.material != "neo_hooke":
         raise SubjectError("no fibres", f"material {mechanics.material} needs fibres, the mesh has none")
     solver_mesh, order = mesh.solver_mesh(model)
     axes = None if model.microstructure is None else mesh.directions(model, order)
+    within = axes
+    if axes is not None and settings.fibres == "points":
+        image = image or model
+        within = pulled_back(mesh.point_directions(image, order), image, model, order)
     springs = []
     if mechanics.base == "robin":
         springs.append(Spring("base", mechanics.base_stiffness_kpa_per_mm))
@@ -200,7 +216,7 @@ def state_heart(
         {"lv_endo": mechanics.lv_pressure_kpa, "rv_endo": mechanics.rv_pressure_kpa},
         {"base": "xyz"} if mechanics.base == "fixed" else {},
         springs,
-        axes,
+        within,
         materials.approach(mechanics),
         threads,
     )

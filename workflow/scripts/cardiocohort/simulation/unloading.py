@@ -80,6 +80,14 @@ def stress_free(model: BiventricularModel, shift: np.ndarray) -> BiventricularMo
     return replace(moved, microstructure=Microstructure(*directions))
 
 
+def pulled_back(
+    frames: np.ndarray, image: BiventricularModel, model: BiventricularModel, order: np.ndarray
+) -> np.ndarray:
+    """Directions (M, Q, 3, 3) within tets `order` of the image, as they lie in its stress-free model."""
+    edges, new = (_edges(some.points_mm, image.tets[order]) for some in (image, model))
+    return _orthonormal((new @ np.linalg.inv(edges))[:, None] @ frames)
+
+
 class _Inverse:
     """The inverse problem at a share of the load. Unknowns are the inflation's, those of corners being
     shifts: the corner's displacement is minus its shift, since its deformed place is known."""

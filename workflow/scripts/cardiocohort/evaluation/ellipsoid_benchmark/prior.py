@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from ...anatomy import moments
+from ...diffusion import first_level
 from ...diffusion.bundle import save_bundle
 from ...diffusion.networks import Autoencoder, Denoiser, NetworkSettings, to_blocks
 from ...prior import training
@@ -65,9 +66,10 @@ def train(folder: Path, n: int, steps: dict[str, int], seed: int, device: str) -
     )
     latents = training.encode_all(autoencoder, blocks, channels, device)
     mean, spread = training.standardise(latents)
+    scaled = (latents - mean) / spread
     denoiser, _ = training.train_denoiser(
         Denoiser(NETWORKS).to(device),
-        (latents - mean) / spread,
+        scaled,
         fits["denoiser"],
         folder / "denoiser",
         device,
@@ -84,4 +86,4 @@ def train(folder: Path, n: int, steps: dict[str, int], seed: int, device: str) -
         "networks": NETWORKS.to_dict(),
         "moment_spread": moment_spread(reference, ellipsoid_hearts.ANATOMY),
     }
-    save_bundle(folder, card, autoencoder, denoiser, mean, spread)
+    save_bundle(folder, card, autoencoder, denoiser, mean, spread, first_level.fit(scaled))
