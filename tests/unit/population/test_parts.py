@@ -28,7 +28,9 @@ DOMAINS = {
     "fixed": Domain(form="half_space", frame="heart", axis=[1, 0, 0], low=0.0),
 }
 PARTS = ("cavity@top", "cavity@outside_top", "cavity@touch", "cavity@fixed")
-HEARTS = 60
+HEARTS = (
+    400  # of few hearts the shrunk covariance of the whole structures loosens relations that are exact here
+)
 
 
 def body(centre, semi_axes, turn) -> np.ndarray:
@@ -189,7 +191,8 @@ def test_half_an_ellipsoid_is_drawn_as_half_of_the_drawn_ellipsoid(folder):
 def test_a_placed_part_has_its_moments_in_the_heart_that_was_drawn(folder):
     """An ellipsoid with the drawn moments, measured in the drawn domain, has the drawn moments of the part.
 
-    In the median heart within 3 % and 1 mm, a quarter of a voxel.
+    In the median heart the part's share of the whole is met within 3 %, its centroid within 1 mm, which is a
+    quarter of a voxel. Shares, since drawn volume and covariance of the whole need not be of one ellipsoid.
     """
     rows = drawn(folder, arm("cavity@top, cavity@touch: size position; cavity: size position"), 20)
     errors = {name: [] for name in ("cavity@top", "cavity@touch")}
@@ -202,7 +205,9 @@ def test_a_placed_part_has_its_moments_in_the_heart_that_was_drawn(folder):
             own = domains.measure_parts(labels, [name], [weight], ANATOMY, GRID)[0]
             wanted = moments.from_columns(heart.loc[[name]])[0]
             apart = np.linalg.norm(own.centroid_mm - wanted.centroid_mm)
-            found.append((abs(np.log(own.volume_ml / wanted.volume_ml)), apart))
+            whole_ml = (labels == 2).sum() * GRID.voxel_volume_ml
+            shares = own.volume_ml / whole_ml, wanted.volume_ml / whole.volume_ml
+            found.append((abs(np.log(shares[0] / shares[1])), apart))
     for name, limits in (("cavity@top", (0.03, 1.0)), ("cavity@touch", (0.10, 2.0))):
         assert (np.median(errors[name], axis=0) < limits).all(), (name, np.median(errors[name], axis=0))
 
