@@ -45,7 +45,9 @@ rule draw_targets:
         reference_sha256=REFERENCE_SHA256,
         usual_sha256=BUNDLE_MOMENTS_SHA256,
         targets_sha256=TARGETS_SHA256,
-        parts_sha256=lambda wildcards: content_of(parts_table_of(wildcards).values()),
+        parts_sha256=lambda wildcards: (
+            PARTS_SHA256 if parts_table_of(wildcards) else None
+        ),
         covariates_sha256=COVARIATES_SHA256,
         anatomy=ANATOMY_DIGEST,
         library=library("draw_targets.py"),
