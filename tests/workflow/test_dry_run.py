@@ -5,8 +5,12 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from cardiocohort.anatomy import domains
+from cardiocohort.anatomy.domains import Domain
+from heart_anatomy import HEART_GRID
 from workflow_runs import (
     COLUMNS,
     REPOSITORY,
@@ -349,3 +353,45 @@ def test_planning_ten_thousand_subjects_is_quick_and_small(workdir):
     seconds = {kind: min(cpu for cpu, *_ in found) for kind, found in runs.items()}
     assert seconds["table"] <= 2.9 * seconds["small"]
     assert seconds["maps"] <= 3.3 * seconds["small"]
+
+
+JUNCTION = "{form: slab, towards: left_ventricle, low: 0.5, high: 0.8}"
+
+
+def test_drawn_parts_are_planned_with_their_table(workdir):
+    """Without it, or after a change of the domain, the dry run names the command that makes it."""
+    row = "women\t2\tany\thealthy\t\t\t\taorta@junction: size\t"
+    (workdir / "trial.tsv").write_text(f"{COLUMNS}\n{row}\nothers\t2\tany\thealthy\t\t\t\taorta: size\t\n")
+    own = f"domains={{junction: {JUNCTION}}}"
+    run = dry(workdir, own)
+    assert run.returncode != 0
+    assert "arm 'women': the moments of aorta@junction are to be drawn" in run.stdout
+    assert "`snakemake reference_parts`" in run.stdout
+    run = dry(
+        workdir, own, "reference_parts=parts.parquet", "prior={name: mine, n: 40}", target="reference_parts"
+    )
+    assert run.returncode == 0, run.stdout
+    jobs = ("make_reference_population", "measure_reference_parts", "reference_parts")
+    assert job_counts(run.stdout) == dict.fromkeys(jobs, 1)
+    run = dry(workdir, own, "reference_parts=parts.parquet")
+    assert run.returncode != 0
+    assert "parts.parquet" in run.stdout
+    assert "`snakemake reference_parts`" in run.stdout
+
+    name = "aorta@junction"
+    domain = Domain(towards="left_ventricle", low=0.5, high=0.8)
+    definition = domains.definition(name, {"junction": domain}, HEART_GRID)
+    table = pd.DataFrame({"structure": ["aorta", name], "definition": ["", definition]})
+    table.to_parquet(workdir / "parts.parquet")
+    run = dry(workdir, own, "reference_parts=parts.parquet")
+    assert run.returncode == 0, run.stdout
+    assert job_counts(run.stdout)["draw_targets"] == 2
+    run = dry(workdir, own.replace("0.8", "0.7"), "reference_parts=parts.parquet")
+    assert run.returncode != 0
+    assert "of another domain than config key 'domains.junction'" in run.stdout
+
+
+def test_without_drawn_parts_there_is_nothing_to_measure(workdir):
+    run = dry(workdir, target="reference_parts")
+    assert run.returncode != 0
+    assert "trial.tsv: no arm without a base" in run.stdout

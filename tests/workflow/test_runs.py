@@ -396,6 +396,7 @@ def test_provenance(tmp_path):
             reference_sha256="r",
             rules_sha256="t",
             targets_sha256=None,
+            parts_sha256=None,
             bases_sha256={"base.nii.gz": "b"},
             batches=[path.stem for path in meshes],
             stages=["meshes"],

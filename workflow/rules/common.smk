@@ -506,6 +506,13 @@ if WITH_COHORT:
     BUNDLE, WEIGHTS, BUNDLE_MOMENTS = BUNDLE_FILES.values()
     REFERENCE = located("reference_table") or BUNDLE_MOMENTS
     TARGETS_TABLE = located("targets_table")
+    # the table that this target makes need not be there yet
+    try:
+        REFERENCE_PARTS = (
+            None if requested("reference_parts") else located("reference_parts")
+        )
+    except WorkflowError as error:
+        raise WorkflowError(f"{error}; {target_arms.MAKE_IT}") from None
     WITH_TABLE = not SETTINGS["label_maps"]
     SIMULATED_ENDPOINTS = [
         column
@@ -541,9 +548,14 @@ if WITH_COHORT:
                 target_arms.refuse_other_arms(
                     TARGETS_TABLE, plan.arms_without_base(BATCHES)
                 )
-            target_arms.check_parts(
-                plan.arms_of(BATCHES).values(), located("cohort_table"), TARGETS_TABLE
-            )
+            if not requested("reference_parts"):
+                target_arms.check_parts(
+                    plan.arms_of(BATCHES).values(),
+                    located("cohort_table"),
+                    TARGETS_TABLE,
+                    REFERENCE_PARTS,
+                    GRID,
+                )
         if workflow.is_main_process:
             subjects_have = subject_columns.columns(
                 ANATOMY.structures,
@@ -568,3 +580,4 @@ if WITH_COHORT:
     REFERENCE_SHA256 = artifacts.sha256(REFERENCE)
     BUNDLE_MOMENTS_SHA256 = artifacts.sha256(BUNDLE_MOMENTS)
     TARGETS_SHA256 = artifacts.sha256(TARGETS_TABLE) if TARGETS_TABLE else None
+    PARTS_SHA256 = artifacts.sha256(REFERENCE_PARTS) if REFERENCE_PARTS else None

@@ -1,12 +1,25 @@
 # Population: what every virtual patient's heart should be.
 # in  the arm's row of the cohort table (params), the reference table or explicit targets, of siblings the
-#     targets and anatomies of their base's batch, or a label map file
+#     targets and anatomies of their base's batch, or a label map file; of arms that draw parts
+#     `structure@domain` the table that `snakemake reference_parts` makes
 # out <cohort>/targets/<batch>.parquet: moments of every subject and structure, with plausibility
+
+
+with plain_errors():
+    DRAWN_PARTS = target_arms.drawn_parts(plan.arms_of(BATCHES).values(), TARGETS_TABLE)
+
+
+def parts_table_of(wildcards):
+    """The table of parts, where the arm of a job's batch draws some."""
+    if not REFERENCE_PARTS or plan.arm_of(wildcards.batch) not in DRAWN_PARTS:
+        return {}
+    return {"reference_parts": ancient(REFERENCE_PARTS)}
 
 
 rule draw_targets:
     input:
         unpack(base_of("targets", "anatomies")),
+        unpack(parts_table_of),
         **({"targets_table": ancient(TARGETS_TABLE)} if TARGETS_TABLE else {}),
         **OWN_COVARIATES,
         reference=ancient(REFERENCE),
@@ -32,6 +45,9 @@ rule draw_targets:
         reference_sha256=REFERENCE_SHA256,
         usual_sha256=BUNDLE_MOMENTS_SHA256,
         targets_sha256=TARGETS_SHA256,
+        parts_sha256=lambda wildcards: (
+            PARTS_SHA256 if parts_table_of(wildcards) else None
+        ),
         covariates_sha256=COVARIATES_SHA256,
         anatomy=ANATOMY_DIGEST,
         library=library("draw_targets.py"),
@@ -63,3 +79,56 @@ rule describe_population:
         "Describing the reference population"
     script:
         "../scripts/describe_population.py"
+
+
+# Only where it is requested: a cohort takes the table as it is, and makes no hearts for it.
+PARTS_PRIOR = f"results/prior/{SETTINGS['prior']['name']}"
+PARTS_OF_POPULATION = f"{PARTS_PRIOR}/reference_parts.parquet"
+
+if requested("reference_parts") or requested(PARTS_OF_POPULATION):
+
+    localrules:
+        reference_parts,
+
+    with plain_errors():
+        if workflow.is_main_process and not DRAWN_PARTS:
+            raise InputError(
+                f"{located('cohort_table')}: no arm without a base and without rows in the targets table "
+                "names a part `structure@domain`, so that there is none to measure"
+            )
+
+    rule reference_parts:
+        input:
+            PARTS_OF_POPULATION,
+
+    rule measure_reference_parts:
+        input:
+            anatomy=ancient(BUNDLE),
+            hearts=f"{PARTS_PRIOR}/population/hearts.tsv",
+        output:
+            table=PARTS_OF_POPULATION,
+        log:
+            f"{PARTS_PRIOR}/logs/reference_parts.log",
+        conda:
+            "../../envs/population.yaml"
+        threads: 2
+        resources:
+            mem_mb=lambda wildcards, threads, attempt: 1000 * threads * attempt,
+            runtime=240,
+        params:
+            parts=lambda wildcards: list(
+                dict.fromkeys(
+                    part for arm in DRAWN_PARTS.values() for part in arm.parts()
+                )
+            ),
+            domains=lambda wildcards: {
+                name: domain
+                for arm in DRAWN_PARTS
+                for name, domain in plan.arms_of(BATCHES)[arm]["domains"].items()
+            },
+            anatomy=ANATOMY_DIGEST,
+            library=library("measure_reference_parts.py"),
+        message:
+            "Measuring parts in the hearts of the prior's population"
+        script:
+            "../scripts/measure_reference_parts.py"

@@ -26,7 +26,9 @@ with plain_errors():
     if PRIOR["warm_start"]:
         PRIOR_START = place(f"{PRIOR['warm_start']}/bundle.json", "prior.warm_start")
         PRIOR_START_CARD = bundle_metadata.read_card(PRIOR_START)
-    if requested("prior") and workflow.is_main_process:
+    if (
+        requested("prior") or requested("reference_parts")
+    ) and workflow.is_main_process:
         anatomy_folder.check_grid(OWN_GRID, ANATOMY_FILE)
         atlases = [p for p in PRIOR_TEMPLATES if p.endswith(".safetensors")]
         for path in atlases:

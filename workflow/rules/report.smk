@@ -181,6 +181,7 @@ rule write_provenance:
         reference_sha256=REFERENCE_SHA256,
         rules_sha256=RULES_SHA256,
         targets_sha256=TARGETS_SHA256,
+        parts_sha256=PARTS_SHA256,
         bases_sha256={
             batch["arm"]["base"]: batch["base_sha256"]
             for batch in BATCHES.values()

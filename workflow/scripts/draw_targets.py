@@ -2,6 +2,7 @@
 
 Inputs: bundle (bundle.json) and reference (moments and covariates), or
 targets_table (explicit targets; a reference beside it lets them be judged),
+reference_parts (moments of parts, for arms that draw them),
 covariates_table (covariates of the user). Siblings: base_targets and
 base_anatomies (tables of their base's batch), or base_map (a label map file). Params: arm
 (`Arm.to_dict()`), first and last (subject indices, both included), seed, truncation.
@@ -14,13 +15,13 @@ import pandas as pd
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
-from cardiocohort.anatomy.domains import place_in_field
 from cardiocohort.cohort import covariates, stage_tables
 from cardiocohort.cohort.table import Arm, subject_name
 from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.label_maps.sibling_base import read_base_map, read_made
 from cardiocohort.population import siblings
 from cardiocohort.population.explicit import explicit_targets, read_targets
+from cardiocohort.population.parts import read_parts
 from cardiocohort.population.plausibility import population_for, warnings_of
 from cardiocohort.population.reference import read_reference
 from cardiocohort.population.targets import drawn_targets
@@ -51,6 +52,14 @@ def _targets_table(inputs, anatomy, usual):
     return read_targets(inputs.targets_table, anatomy, usual)
 
 
+def read_population(inputs, arm, reference):
+    """The population of an arm; with its parts, where they are drawn."""
+    if not inputs.get("reference_parts"):
+        return population_for(arm, reference)
+    parts = read_parts(inputs.reference_parts, arm.parts(), arm.domains, reference.structures)
+    return population_for(arm, reference, parts)
+
+
 def main(snakemake):
     inputs, p = snakemake.input, snakemake.params
     anatomy, grid = read_anatomy(inputs.bundle)
@@ -59,16 +68,17 @@ def main(snakemake):
     reference = inputs.get("reference")
     known = covariates.known(inputs.get("covariates_table"))
     usual = usual_of(read_reference(inputs.usual, anatomy))
-    population = population_for(arm, read_reference(reference, anatomy, usual, known)) if reference else None
+    population = None
+    if reference:
+        population = read_population(inputs, arm, read_reference(reference, anatomy, usual, known))
     if arm.base:
         bases, labels_of = bases_of(inputs, arm, indices, anatomy, grid, p.base_reading)
         bases, places = siblings.with_parts_of_all(arm, bases, labels_of, anatomy, grid)
         targets = siblings.sibling_targets(arm, indices, p.seed, bases, population, places)
     elif arm.name in set((table := _targets_table(inputs, anatomy, usual))["arm"]):
-        places = place_in_field(arm.parts(), arm.domains, grid)
-        targets = explicit_targets(arm, indices, p.seed, table, population, places)
+        targets = explicit_targets(arm, indices, p.seed, table, population, grid)
     else:
-        targets = drawn_targets(arm, indices, p.seed, population, p.truncation)
+        targets = drawn_targets(arm, indices, p.seed, population, p.truncation, grid)
     for warning in warnings_of(arm, targets, population, grid):
         logging.warning(warning)
     tables.write_table(snakemake.output.table, targets, stage_tables.TARGETS)

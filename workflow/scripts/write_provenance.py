@@ -34,6 +34,7 @@ def main(snakemake):
         "topology_rules_sha256": params.rules_sha256,
         "cohort_table_sha256": _sha256_if_any(inputs.get("cohort_table")),
         "targets_table_sha256": params.targets_sha256,
+        "reference_parts_sha256": params.parts_sha256,
         "bases_sha256": params.bases_sha256,
         "manifest_sha256": artifacts.sha256(inputs.manifest),
         "environments": {Path(path).name: artifacts.sha256(path) for path in inputs.environments},

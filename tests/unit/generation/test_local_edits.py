@@ -128,10 +128,11 @@ def test_an_arm_keeps_the_domains_that_it_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "cell"), [("constraints", "aorta@apex: size\t"), ("edits", "\taorta@apex.volume: x2")]
+    ("column", "cell"),
+    [("constraints", "myocardium@apex: thickness\t"), ("edits", "\tmyocardium@apex.thickness: x2")],
 )
-def test_parts_need_a_base_that_they_are_measured_on(tmp_path, column, cell):
-    with pytest.raises(InputError, match=rf"row 2, column '{column}': aorta@apex .* write a base"):
+def test_a_thickness_needs_a_base_that_it_is_measured_on(tmp_path, column, cell):
+    with pytest.raises(InputError, match=rf"row 2, column '{column}': the thickness of .* write a base"):
         read(tmp_path, f"a\t2{chr(9) * 6}{cell}")
 
 
@@ -146,19 +147,57 @@ def test_parts_in_the_heart_frame_need_targets_of_their_own(tmp_path):
 
     def check(*rows):
         path.write_text("\n".join(["arm\tsubject\tstructure", *rows]) + "\n")
-        target_arms.check_parts(arms, "trial.tsv", path)
+        target_arms.check_parts(arms, "trial.tsv", path, None, HEART_GRID)
 
     check("a\t\taorta", "a\t\taorta@root", "b\t\taorta")
-    with pytest.raises(InputError, match=r"trial\.tsv, arm 'a': aorta@root has no row in the targets table"):
+    with pytest.raises(InputError, match=r"trial\.tsv, arm 'a': .* aorta@root .* no table of parts"):
         check("b\t\taorta")
     with pytest.raises(InputError, match=r"aorta@root has no row .* for subject 'a-00001'"):
         check("a\t\taorta@root", "a\ta-00001\taorta")
     with pytest.raises(InputError, match=r"row 3, column 'structure': .*'b' names .*: none"):
         check("a\t\taorta@root", "b\t\taorta@root")
-    with pytest.raises(InputError, match="write its moments there, write a base"):
-        target_arms.check_parts(arms, "trial.tsv", None)
-    with pytest.raises(InputError, match=r"of a thickness a base alone"):
-        read(tmp_path, "a\t2" + "\t" * 6 + "aorta@root: thickness\t\t", own=ROOT)
+    with pytest.raises(InputError, match="Or write its moments in the targets table"):
+        target_arms.check_parts(arms, "trial.tsv", None, None, HEART_GRID)
+
+
+def test_explicit_parts_in_the_frame_of_a_structure_need_its_moments(tmp_path):
+    """And those of the structures that its axes point to; where two structures touch no moments say."""
+    path = tmp_path / "targets.tsv"
+
+    def check(part, *names):
+        (own,) = read(tmp_path, "a\t2" + "\t" * 6 + f"{part}: size\t\t", own=FRAMES)
+        path.write_text("\n".join(["arm\tstructure", *(f"a\t{name}" for name in names)]) + "\n")
+        target_arms.check_parts([own.to_dict()], "trial.tsv", path, None, HEART_GRID)
+
+    check("aorta@junction", "aorta", "aorta@junction", "left_ventricle")
+    with pytest.raises(InputError, match=r"left_ventricle has no row .* domain of aorta@junction lies by"):
+        check("aorta@junction", "aorta", "aorta@junction")
+    with pytest.raises(InputError, match=r"has the frame 'contact', .*'domains\.annulus'"):
+        check("left_atrium@annulus", "left_atrium", "left_atrium@annulus", "left_ventricle")
+
+
+FRAMES = REAL | {
+    "annulus": Domain(form="sphere", frame="contact", towards="left_ventricle", centre=[0, 0, 0], radius=13)
+}
+
+
+def test_an_explicit_part_lies_in_the_frame_of_the_explicit_ellipsoid(tmp_path):
+    """The upper third of an ellipsoid along its long axis, which the rotation turns from x to y."""
+    third = {"third": Domain(form="half_space", towards="wall", low=2 / 3)}
+    wanted = parse_constraints("cavity@third: size", ANATOMY, third)
+    own = Arm("a", None, {}, None, wanted, (), domains=third)
+    rows = ["cavity\t4\t8\t0\t30\t20\t10\t0\t0\t90", "wall\t4\t48\t0\t8\t8\t9\t0\t0\t0"]
+    rows += ["cavity@third\t4\t26\t0\t12\t10\t8\t0\t0\t0"]
+    header = "arm\tstructure\t" + "\t".join(explicit.ELLIPSOID_COLUMNS)
+    (tmp_path / "targets.tsv").write_text("\n".join([header, *(f"a\t{row}" for row in rows)]) + "\n")
+    table = explicit.read_targets(tmp_path / "targets.tsv", ANATOMY)
+    found = explicit.explicit_targets(own, range(1), 0, table, None, GRID).set_index("structure")
+    ((normal, low, high),) = domains.from_text(found["domain"]["cavity@third"]).layers
+    np.testing.assert_allclose(normal, [0, 1, 0], atol=1e-9)
+    assert (low, high) == (pytest.approx(8 - 30 + 2 / 3 * 60), None)
+    assert found["domain"]["cavity"] == ""
+    with pytest.raises(InputError, match="subject 'a-00000': cavity@third: the heart has no wall"):
+        explicit.explicit_targets(own, range(1), 0, table[table["structure"] != "wall"], None, GRID)
 
 
 def test_explicit_targets_of_a_part_have_its_domain(tmp_path):
@@ -172,9 +211,8 @@ def test_explicit_targets_of_a_part_have_its_domain(tmp_path):
     found = domains.measure_parts(heart(), names, [None, None, weights], ANATOMY, GRID)
     table = pd.DataFrame({"arm": "a", "structure": names} | moments.to_columns(found))
     table.to_csv(tmp_path / "targets.tsv", sep="\t", index=False)
-    places = domains.place_in_field(own.parts(), own.domains, GRID)
     read_again = explicit.read_targets(tmp_path / "targets.tsv", ANATOMY)
-    rows = explicit.explicit_targets(own, range(2), 0, read_again, None, places)
+    rows = explicit.explicit_targets(own, range(2), 0, read_again, None, GRID)
     one = rows[rows["subject"] == "a-00001"].set_index("structure")
     assert one["constrained"].to_dict() == {"wall": "", "cavity": "", "cavity@low": "size,position"}
     (placed,) = (weight for weight in domains.weights_of(one.reset_index(), GRID) if weight is not None)

@@ -42,6 +42,10 @@ NEEDED = {  # keys of a form beside frame and towards
     "cylinder": ("axis", "centre", "radius", "length"),
 }
 FORM_KEYS = ("axis", "low", "high", "centre", "size", "radius", "length")
+FRAME_ENTRIES = {"heart": 0, "structure": 2, "contact": 6}  # of `frame_entries`
+ELLIPSOID_ENDS = np.log(
+    np.sqrt([5.0, 5.0])
+)  # theirs for a solid ellipsoid, whose half axis is sqrt(5) deviations
 MARGIN = 1.5  # by which the heart of a subject may be larger than the usual one
 FARTHEST = 1000.0  # mm, or shares of a length: beyond, it is a slip
 BETWEEN = {"minimum": -FARTHEST, "maximum": FARTHEST}
@@ -299,7 +303,20 @@ def own_frame(
     if not len(points):
         raise InputError("the structure is empty")
     centroid = points.mean(axis=0)
-    long, middle = np.linalg.eigh((points - centroid).T @ (points - centroid))[1].T[[2, 1]]
+    axes = own_axes(centroid, (points - centroid).T @ (points - centroid), towards_mm, across_mm)
+    along = (points - centroid) @ axes[0]
+    start, end = along.min() - grid.spacing_mm / 2.0, along.max() + grid.spacing_mm / 2.0
+    return Frame(centroid + axes[0] * start, axes, float(end - start))
+
+
+def own_axes(
+    centroid: np.ndarray,
+    covariance: np.ndarray,
+    towards_mm: np.ndarray,
+    across_mm: np.ndarray | None = None,
+) -> np.ndarray:
+    """Axes (3, 3), as rows, of a structure with this centroid (3,) and covariance (3, 3), in any unit."""
+    long, middle = np.linalg.eigh(covariance)[1].T[[2, 1]]
     way = towards_mm - centroid
     cosine = float(long @ way) / max(float(np.linalg.norm(way)), 1e-9)
     if not abs(cosine) >= LEAST_COSINE:
@@ -311,10 +328,7 @@ def own_frame(
     middle = middle * np.sign(middle[np.argmax(np.abs(middle))])
     if across_mm is not None:
         middle = _second_axis(long, across_mm - centroid)
-    along = points @ long
-    start, end = along.min() - grid.spacing_mm / 2.0, along.max() + grid.spacing_mm / 2.0
-    origin = centroid + long * (start - centroid @ long)
-    return Frame(origin, np.stack([long, middle, np.cross(long, middle)]), float(end - start))
+    return np.stack([long, middle, np.cross(long, middle)])
 
 
 def contact_frame(
@@ -341,9 +355,14 @@ def contact_frame(
         raise InputError("one structure of its contact closes around the other, so that it has no normal")
     normal /= np.linalg.norm(normal)
     origin = points.mean(axis=0)
+    return Frame(origin, _across_contact(normal, origin, across_mm), 1.0)
+
+
+def _across_contact(normal: np.ndarray, origin: np.ndarray, across_mm: np.ndarray | None) -> np.ndarray:
+    """Axes (3, 3), as rows, of a contact with this normal (3,)."""
     way = np.eye(3)[np.argmin(np.abs(normal))] if across_mm is None else across_mm - origin
     second = _second_axis(normal, way)
-    return Frame(origin, np.stack([normal, second, np.cross(normal, second)]), 1.0)
+    return np.stack([normal, second, np.cross(normal, second)])
 
 
 def _second_axis(first: np.ndarray, way: np.ndarray) -> np.ndarray:
@@ -354,7 +373,7 @@ def _second_axis(first: np.ndarray, way: np.ndarray) -> np.ndarray:
     return across / np.linalg.norm(across)
 
 
-def _frame_on(labels: np.ndarray, structure: str, domain: Domain, anatomy: Anatomy, grid: Grid) -> Frame:
+def frame_on(labels: np.ndarray, structure: str, domain: Domain, anatomy: Anatomy, grid: Grid) -> Frame:
     """The frame of a domain of `structure` on a label map (X, Y, Z)."""
     if domain.frame == "heart":
         return HEART
@@ -370,6 +389,71 @@ def _frame_on(labels: np.ndarray, structure: str, domain: Domain, anatomy: Anato
     if domain.frame == "contact":
         return contact_frame(mask, masks[domain.towards], grid, across_mm)
     return own_frame(mask, centre[domain.towards], grid, across_mm)
+
+
+def frame_entries(domain: Domain, frame: Frame, of: Moments) -> np.ndarray:
+    """What the moments `of` a frame's structure leave open of the frame, as free numbers (FRAME_ENTRIES,).
+
+    Frame `structure`: logarithms of how far both ends are from the centroid, in standard deviations along the
+    long axis. `contact`: origin (mm) and normal.
+    """
+    if domain.frame == "heart":
+        return np.zeros(0)
+    if domain.frame == "contact":
+        return np.concatenate([frame.origin, frame.axes[0]])
+    long = frame.axes[0]
+    start = float((frame.origin - of.centroid_mm) @ long)
+    return np.log(np.array([-start, start + frame.unit_mm]) / np.sqrt(long @ of.covariance_mm2 @ long))
+
+
+def frame_of_moments(
+    name: str,
+    domains: Mapping[str, Domain],
+    heart: tuple[Moments, tuple[str, ...]],
+    entries: np.ndarray | None = None,
+) -> Frame:
+    """The frame of `structure@domain` in a heart of which moments (K,) and K names are known.
+
+    Inverse of `frame_entries`. Without `entries` the ends are those of a solid ellipsoid (frame `structure`).
+    InputError for a structure that is not among the names.
+    """
+    domain, (moments, names) = domain_named(name, domains), heart
+    if domain.frame == "heart":
+        return HEART
+
+    def centroid(key_name: str) -> np.ndarray | None:
+        other = getattr(domain, key_name)
+        if other is not None and other not in names:
+            raise InputError(f"the heart has no {other}, which the domain's {key_name!r} names")
+        return None if other is None else moments.centroid_mm[names.index(other)]
+
+    towards_mm, across_mm = centroid("towards"), centroid("across")
+    if domain.frame == "contact":
+        origin, normal = entries[:3], entries[3:] / np.linalg.norm(entries[3:])
+        return Frame(origin, _across_contact(normal, origin, across_mm), 1.0)
+    structure = domain.of or split(name)[0]
+    if not set(structure.split("+")) <= set(names):
+        raise InputError(f"the heart has no {structure}, whose frame it is")
+    of = select(moments, names, (structure,))[0]
+    axes = own_axes(of.centroid_mm, of.covariance_mm2, towards_mm, across_mm)
+    ends = np.exp(ELLIPSOID_ENDS if entries is None else entries)
+    start, end = np.sqrt(axes[0] @ of.covariance_mm2 @ axes[0]) * ends * (-1.0, 1.0)
+    return Frame(of.centroid_mm + axes[0] * start, axes, float(end - start))
+
+
+def frame_structures(name: str, domains: Mapping[str, Domain]) -> list[str]:
+    """The structures whose moments say where the frame of `structure@domain` lies; none for frame `heart`."""
+    domain = domain_named(name, domains)
+    if domain.frame == "heart":
+        return []
+    of = (domain.of or split(name)[0]).split("+")
+    return list(dict.fromkeys(filter(None, (*of, domain.towards, domain.across))))
+
+
+def definition(name: str, domains: Mapping[str, Domain], grid: Grid) -> str:
+    """All that the moments of `structure@domain` in a label map depend on beside the map, as JSON."""
+    edge = CELL_VOXELS * grid.spacing_mm
+    return json.dumps(asdict(domain_named(name, domains)) | {"edge_mm": edge}, sort_keys=True)
 
 
 def too_thin(placed: Placed) -> str:
@@ -412,12 +496,6 @@ def rest_of(name: str) -> str:
     return f"{structure}{AT}{rest}"
 
 
-def place_in_field(names: Collection[str], domains: Mapping[str, Domain], grid: Grid) -> dict[str, str]:
-    """Where the domains of parts lie that need no heart (frame `heart`), as text (`to_text`), by part."""
-    placed = {name: place(domain_named(name, domains), HEART, grid) for name in names}
-    return {name: to_text(replace(p, outside=not is_inside(name))) for name, p in placed.items()}
-
-
 def lies_beyond(name: str, edited: Collection[str]) -> bool:
     """Whether a name is what lies beyond the domain of a part that is edited, of whichever structure."""
     rests = {split(rest_of(part))[1] for part in edited if is_part(part)}
@@ -425,22 +503,40 @@ def lies_beyond(name: str, edited: Collection[str]) -> bool:
 
 
 def place_on(
-    labels: np.ndarray, name: str, domains: Mapping[str, Domain], anatomy: Anatomy, grid: Grid
+    labels: np.ndarray,
+    name: str,
+    domains: Mapping[str, Domain],
+    anatomy: Anatomy,
+    grid: Grid,
+    frame: Frame | None = None,
 ) -> Placed:
     """The domain of `structure@domain` on a label map (X, Y, Z) in the heart frame.
 
+    frame: of the domain on this map, where it is known (`frame_on`).
     InputError for one that is thinner than a cell, or has next to nothing of the structure in this heart.
     """
-    structure, word = split(name)
+    structure, _ = split(name)
     domain, mask = domain_named(name, domains), np.isin(labels, anatomy.labels_of(structure))
-    placed = place(domain, _frame_on(labels, structure, domain, anatomy, grid), grid)
+    placed = place_part(name, domains, frame or frame_on(labels, structure, domain, anatomy, grid), grid)
+    held_ml = float(placed.weights(grid.axes_mm())[mask].sum()) * grid.voxel_volume_ml
+    if problem := too_small(held_ml, structure):
+        raise InputError(problem)
+    return placed
+
+
+def place_part(name: str, domains: Mapping[str, Domain], frame: Frame, grid: Grid) -> Placed:
+    """The domain of `structure@domain`, or what lies outside it, in a frame; InputError if it is too thin."""
+    placed = place(domain_named(name, domains), frame, grid)
     if problem := too_thin(placed):
         raise InputError(problem)
-    placed = replace(placed, outside=word.startswith(REST))
-    held_ml = float(placed.weights(grid.axes_mm())[mask].sum()) * grid.voxel_volume_ml
-    if held_ml < SMALLEST_ML:
-        raise InputError(f"it has {held_ml:.2f} mL of {structure} in it, less than {SMALLEST_ML} mL")
-    return placed
+    return replace(placed, outside=not is_inside(name))
+
+
+def too_small(held_ml: float, structure: str) -> str:
+    """Why a part with this volume means nothing; empty if it does."""
+    if held_ml >= SMALLEST_ML:
+        return ""
+    return f"it has {held_ml:.2f} mL of {structure} in it, less than {SMALLEST_ML} mL"
 
 
 def place_usual(

@@ -232,14 +232,13 @@ def _check_base(
 
     if not arm.base:
         for name in arm.parts():
-            if name not in arm.walls() and parts.domain_named(name, arm.domains).frame == "heart":
-                continue  # `target_arms.check_parts` asks for its targets
+            if name not in arm.walls():
+                continue  # `target_arms.check_parts` asks for its moments
             edited = any(name in edit.structure.split("/") for edit in arm.edits)
             refuse(
                 "edits" if edited else "constraints",
-                f"{name} is measured on a label map, which a drawn heart does not have; write a base, name "
-                "the whole structure, or take a domain in the frame 'heart' and give the part's moments in "
-                "the targets table (of a thickness a base alone)",
+                f"the thickness of {name} is measured on a label map, which a heart without a base does not "
+                "have; write a base, or constrain another attribute",
             )
         return
 

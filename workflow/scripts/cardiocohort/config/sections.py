@@ -570,6 +570,12 @@ class Config:
         "The reference population, one row per subject and structure; null takes the bundle's own.",
         minLength=1,
     )
+    reference_parts: str | None = key(
+        None,
+        "Moments of parts `structure@domain` in the hearts of a prior, which `snakemake reference_parts` "
+        "writes to results/prior/<name>/reference_parts.parquet. Arms that draw parts need it.",
+        minLength=1,
+    )
     covariates_table: str | None = key(
         None,
         "Covariates beyond those of resources/covariates.tsv, a TSV with the same columns; null adds none "

@@ -7,7 +7,8 @@ drawn around (`given_values`); whatever the way, edits hold exactly in the targe
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..anatomy.moments import VECTOR_ENTRIES, Moments, of_each
+from ..anatomy import domains
+from ..anatomy.moments import MOMENT_COLUMNS, VECTOR_ENTRIES, Moments, of_each, to_columns
 from ..cohort.grammar import TILTS, Edit
 from ..runtime.errors import InputError
 
@@ -69,6 +70,28 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
             turn = Rotation.from_euler(edit.quantity[-1], edit.value, degrees=True).as_matrix()
             covariance[k] = turn @ covariance[k] @ turn.T
     return moments
+
+
+def follow_parts(names: tuple[str, ...], before: Moments, after: Moments) -> Moments:
+    """Moments (K,) in which a structure has changed with its parts: those `after`, less those `before`."""
+    found = of_each(np.array, after)
+    volume, centroid, covariance = found.volume_ml, found.centroid_mm, found.covariance_mm2
+    columns = [to_columns(m) for m in (before, after)]
+    for k, name in enumerate(names):
+        whole = domains.split(name)[0]
+        unchanged = all(np.array_equal(*(c[column][k] for c in columns)) for column in MOMENT_COLUMNS)
+        if not domains.is_part(name) or unchanged or np.isnan(volume[k]) or whole not in names:
+            continue
+        at = names.index(whole)
+        terms = ((1.0, Moments(volume[at], centroid[at], covariance[at])), (-1.0, before[k]), (1.0, after[k]))
+        mass = sum(sign * m.volume_ml for sign, m in terms)
+        first = sum(sign * m.volume_ml * m.centroid_mm for sign, m in terms) / mass
+        second = sum(
+            sign * m.volume_ml * (m.covariance_mm2 + np.outer(m.centroid_mm, m.centroid_mm))
+            for sign, m in terms
+        )
+        volume[at], centroid[at], covariance[at] = mass, first, second / mass - np.outer(first, first)
+    return found
 
 
 def _tilted(way: np.ndarray, edit: Edit) -> np.ndarray:

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
 
+from ..anatomy import domains
 from ..anatomy.domains import AT
-from ..anatomy.labels import Anatomy
-from ..anatomy.moments import MOMENT_COLUMNS, from_columns, from_ellipsoid, to_columns
+from ..anatomy.labels import Anatomy, Grid
+from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns, from_ellipsoid, to_columns
 from ..cohort.stage_tables import DOMAIN
 from ..cohort.table import Arm, subject_name
 from ..runtime import tables
 from ..runtime.errors import InputError
-from .edits import apply_edits
+from .edits import apply_edits, follow_parts
 from .plausibility import Population
 from .reference import check_moments, check_structures
-from .siblings import follow_parts
 from .targets import Heart, tabulate
 from .units import Usual, check_units
 
@@ -69,13 +69,14 @@ def explicit_targets(
     seed: int,
     table: pd.DataFrame,
     population: Population | None,
-    places: dict[str, str] | None = None,
+    grid: Grid | None = None,
 ) -> pd.DataFrame:
     """The targets (columns: `targets.tabulate`) of the arm's subjects `indices`.
 
-    places: where the domains of parts `structure@domain` lie (`domains.to_text`), for the column `domain`. A
-    subject has the rows of its own name, or else those of its arm without a name; relative edits
-    are applied. Raises InputError for a subject without rows and for edits that set a value.
+    A subject has the rows of its own name, or else those of its arm without a name; relative edits are
+    applied. Parts `structure@domain` are placed by the moments of the whole structures, before edits, as if
+    these were solid ellipsoids; the last column, `domain`, says where, and `grid` is that of the anatomy.
+    Raises InputError for a subject without rows, for edits that set a value, and for a part without a place.
     """
     for edit in arm.edits:
         if edit.operation.startswith("set") and "/" not in edit.structure:
@@ -84,7 +85,7 @@ def explicit_targets(
                 "but the arm's targets come from the targets table; write the value there"
             )
     rows_of = dict(list(table[table["arm"] == arm.name].groupby("subject")))
-    constrained = arm.asked()
+    constrained, local, texts = arm.asked(), arm.parts(), {}
 
     def heart(index: int, person) -> Heart:
         subject = subject_name(arm.name, index)
@@ -104,12 +105,22 @@ def explicit_targets(
                     f"{subject!r}; it has {', '.join(names)}"
                 )
         moments = from_columns(rows)
+        texts[subject] = {part: _placed(part, subject, arm, (moments, names), grid) for part in local}
         return names, follow_parts(names, moments, apply_edits(moments, names, arm.edits))
 
     found = tabulate(arm, indices, seed, population, heart)
-    if not places:
+    if not local:
         return found
-    return found.assign(**{DOMAIN: [places.get(name, "") for name in found["structure"]]})
+    rows = zip(found["subject"], found["structure"], strict=True)
+    return found.assign(**{DOMAIN: [texts[subject].get(name, "") for subject, name in rows]})
+
+
+def _placed(part: str, subject: str, arm: Arm, heart: tuple[Moments, tuple[str, ...]], grid: Grid) -> str:
+    try:
+        frame = domains.frame_of_moments(part, arm.domains, heart)
+        return domains.to_text(domains.place_part(part, arm.domains, frame, grid))
+    except InputError as error:
+        raise InputError(f"the targets table, subject {subject!r}: {part}: {error}") from None
 
 
 def _canonical(name: str, anatomy: Anatomy) -> str:

@@ -19,7 +19,8 @@ from ..cohort.people import check_arm
 from ..cohort.stage_tables import FAR
 from ..cohort.table import Arm
 from .ignored_edits import idle
-from .model import ENTRIES, PopulationModel, fit, marginal, squared_distance
+from .model import ENTRIES, Gaussian, PopulationModel, fit, marginal, squared_distance
+from .parts import PartsModel
 from .reference import Reference
 
 
@@ -30,10 +31,24 @@ class Population:
     reference: Reference
     joint: PopulationModel
     unions: dict[str, PopulationModel]
+    parts: PartsModel | None = None  # of the parts that a drawn arm names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a drawn heart has."""
+        return (*self.joint.names, *(self.parts.names if self.parts else ()))
+
+    def given(self, person: Person) -> Gaussian:
+        """Whole structures, then parts, of people with these covariates."""
+        wholes = self.joint.given(person)
+        return self.parts.joined(wholes) if self.parts else wholes
 
 
-def population_for(arm: Arm, reference: Reference) -> Population:
-    """Fit the models an arm needs; InputError if the reference population cannot answer the arm."""
+def population_for(arm: Arm, reference: Reference, parts: PartsModel | None = None) -> Population:
+    """Fit the models an arm needs; InputError if the reference population cannot answer the arm.
+
+    parts: the model of the parts that the arm names, if they are drawn.
+    """
     check_arm(arm, reference.covariates, reference.known, reference.regression)
     known = set(reference.structures)
     unions = [name for name in arm.asked() if "+" in name and known.issuperset(name.split("+"))]
@@ -41,22 +56,32 @@ def population_for(arm: Arm, reference: Reference) -> Population:
         reference,
         fit(reference, reference.structures),
         {name: fit(reference, (name,)) for name in unions},
+        parts,
     )
 
 
 def judge(population: Population, person: Person, names: tuple[str, ...], moments: Moments) -> dict:
     """Plausibility and Mahalanobis distance by name (K,), and the plausibility of the whole heart.
 
-    NaN for a structure that the reference population does not have.
+    NaN for a structure that the reference population does not have. Parts have no share in the whole heart.
     """
-    known = [k for k, name in enumerate(names) if not is_part(name)]  # parts may be missing, and then NaN
+    drawn = population.parts.names if population.parts else ()
+    known = [
+        k
+        for k, name in enumerate(names)
+        if not is_part(name)
+        or (name in drawn and not np.isnan(moments.volume_ml[k]))  # missing parts are NaN
+    ]
     vectors = dict(zip([names[k] for k in known], to_vector(moments[known]), strict=True))
-    joint = population.joint.given(person)
+    joint = population.given(person)
     members = [name for name in names if name in population.joint.names]
     squared = np.full(len(names), np.nan)
     for k, name in enumerate(names):
         if name in members:
             squared[k] = squared_distance(marginal(joint, population.joint.entries(name)), vectors[name])
+        elif name in drawn and name in vectors:
+            own = marginal(joint, population.parts.entries(name))
+            squared[k] = squared_distance(own, vectors[name])
         elif name in population.unions:
             squared[k] = squared_distance(population.unions[name].given(person), vectors[name])
     whole = np.nan

@@ -13,13 +13,13 @@ import pandas as pd
 
 from ..anatomy import domains as parts
 from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, WALL_ATTRIBUTES, Anatomy, Grid
-from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns, of_each, to_columns
+from ..anatomy.moments import Moments, from_columns, of_each
 from ..cohort.covariates import AREA, Person
 from ..cohort.grammar import TILTS, Edit, for_person
 from ..cohort.stage_tables import DOMAIN, covariate_columns
 from ..cohort.table import Arm, subject_name
 from ..runtime.errors import InputError
-from .edits import apply_edits
+from .edits import apply_edits, follow_parts
 from .plausibility import Population
 from .targets import Heart, tabulate
 
@@ -88,28 +88,6 @@ def with_parts(
             texts[name] = parts.refusal(str(error))
     joined = of_each(lambda *values: np.concatenate(values), *found)
     return ((*names, *texts), joined, person), texts
-
-
-def follow_parts(names: tuple[str, ...], before: Moments, after: Moments) -> Moments:
-    """Moments (K,) in which a structure has changed with its parts: those `after`, less those `before`."""
-    found = of_each(np.array, after)
-    volume, centroid, covariance = found.volume_ml, found.centroid_mm, found.covariance_mm2
-    columns = [to_columns(m) for m in (before, after)]
-    for k, name in enumerate(names):
-        whole = parts.split(name)[0]
-        unchanged = all(np.array_equal(*(c[column][k] for c in columns)) for column in MOMENT_COLUMNS)
-        if not parts.is_part(name) or unchanged or np.isnan(volume[k]) or whole not in names:
-            continue
-        at = names.index(whole)
-        terms = ((1.0, Moments(volume[at], centroid[at], covariance[at])), (-1.0, before[k]), (1.0, after[k]))
-        mass = sum(sign * m.volume_ml for sign, m in terms)
-        first = sum(sign * m.volume_ml * m.centroid_mm for sign, m in terms) / mass
-        second = sum(
-            sign * m.volume_ml * (m.covariance_mm2 + np.outer(m.centroid_mm, m.centroid_mm))
-            for sign, m in terms
-        )
-        volume[at], centroid[at], covariance[at] = mass, first, second / mass - np.outer(first, first)
-    return found
 
 
 def with_parts_of_all(

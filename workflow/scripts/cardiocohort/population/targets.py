@@ -8,31 +8,39 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import block_diag
 
+from ..anatomy.labels import Grid
 from ..anatomy.moments import Moments, from_vector, to_columns
 from ..anatomy.unions import select
 from ..cohort.covariates import AREA, Person
 from ..cohort.grammar import Edit, for_person
-from ..cohort.stage_tables import JUDGED
+from ..cohort.stage_tables import DOMAIN, JUDGED
 from ..cohort.table import Arm, seed_sequence, subject_name
 from ..runtime.errors import InputError
 from .covariates import draw_person, unknown_person
-from .edits import apply_edits, given_values
-from .model import ENTRIES, Gaussian, condition_on, draw
+from .edits import apply_edits, follow_parts, given_values
+from .model import ENTRIES, Gaussian, condition_on, draw, marginal
 from .plausibility import Population, judge
 
 Heart = tuple[tuple[str, ...], Moments]  # names and their moments (K,)
 
 
 def drawn_targets(
-    arm: Arm, indices: Iterable[int], seed: int, population: Population, truncation: float
+    arm: Arm,
+    indices: Iterable[int],
+    seed: int,
+    population: Population,
+    truncation: float,
+    grid: Grid | None = None,
 ) -> pd.DataFrame:
     """Targets of the arm's subjects `indices`, drawn from the population (columns: `tabulate`).
 
-    `seed` is the config's, used where the arm has none. Raises InputError if the arm names a
-    structure that the reference population does not have.
+    `seed` is the config's, used where the arm has none. Where the population has parts, the last column is
+    `domain`, and `grid` is that of the anatomy. Raises InputError if the arm names a structure that the
+    reference population does not have.
     """
-    names = population.joint.names
+    names, parts, texts = population.names, population.parts, {}
     _check_names(arm, "edits", [part for edit in arm.edits for part in edit.structure.split("/")], names)
 
     try:
@@ -43,9 +51,16 @@ def drawn_targets(
     def heart(index: int, person: Person) -> Heart:
         edits = for_person(arm.edits, person[AREA])
         vector = draw_vector(population, person, edits, truncation, _streams(arm, seed, index)[1])
-        return names, apply_edits(from_vector(vector.reshape(-1, ENTRIES)), names, edits)
+        if not parts:
+            return names, apply_edits(from_vector(vector.reshape(-1, ENTRIES)), names, edits)
+        _, moments, texts[subject_name(arm.name, index)] = parts.heart(vector, grid)
+        return names, follow_parts(names, moments, apply_edits(moments, names, edits))
 
-    return tabulate(arm, indices, seed, population, heart)
+    table = tabulate(arm, indices, seed, population, heart)
+    if not parts:
+        return table
+    rows = zip(table["subject"], table["structure"], strict=True)
+    return table.assign(**{DOMAIN: [texts[subject].get(name, "") for subject, name in rows]})
 
 
 def tabulate(
@@ -95,16 +110,26 @@ def draw_vector(
     truncation: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """One heart (D,): what edits give is fixed, the rest is drawn given it."""
-    fixed, transform = given_values(edits, population.joint.names)
-    gaussian = population.joint.given(person)
+    """One heart (D,): what edits give is fixed, the rest is drawn given it.
+
+    Parts are drawn last, given the whole structures, which are those of the same subject without parts.
+    """
+    fixed, transform = given_values(edits, population.names)
+    gaussian = population.given(person)
+    frames = len(gaussian.mean) - len(transform)  # where the frames of parts lie; no edit gives them
+    transform = block_diag(transform, np.eye(frames))
     vector = np.empty(len(gaussian.mean))
     index = np.array(sorted(fixed), dtype=int)
     vector[index] = [fixed[i] for i in index]
     if fixed:
         gaussian = Gaussian(transform @ gaussian.mean, transform @ gaussian.covariance @ transform.T)
         gaussian = condition_on(gaussian, index, vector[index])
-    vector[np.setdiff1d(np.arange(len(vector)), index)] = draw(gaussian, truncation, rng)
+    free = np.setdiff1d(np.arange(len(vector)), index)
+    whole = free < ENTRIES * len(population.joint.names)
+    vector[free[whole]] = draw(marginal(gaussian, np.flatnonzero(whole)), truncation, rng)
+    if not whole.all():
+        gaussian = condition_on(gaussian, np.flatnonzero(whole), vector[free[whole]])
+        vector[free[~whole]] = draw(gaussian, truncation, rng)
     return np.linalg.solve(transform, vector)
 
 
