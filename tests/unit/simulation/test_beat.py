@@ -103,7 +103,7 @@ def test_ventricles_fitted_to_a_beat_repeat_it(limit_cycle):
 
 
 def test_a_ventricle_too_large_for_its_circulation_finds_its_volume_in_one_step():
-    """It takes no pressure up to 140 mL: chords of its pressures and volumes are too soft, and leave 2.5 mL."""
+    """It takes no pressure up to 140 mL: chords through its points are too soft, and leave 2.5 mL."""
     circulation, times = Circulation(), np.linspace(0, 0.8, 161)
     active = np.array([0.06 * COURSE(time) for time in times])
     stiffness = 0.03 + active
