@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from .circulation import (
     V_RV,
     Chamber,
     Circulation,
+    Followed,
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,12 @@ OUTLETS = {"left": ("aortic", P_AR_SYS), "right": ("pulmonary", P_AR_PUL)}  # va
 # Elastances before the first beat: volume without pressure and at end-systole as shares of the end-diastolic
 # volume, end-systolic pressure (kPa); a healthy heart's. They shorten the way to a limit cycle only.
 UNSTRESSED, END_SYSTOLIC, SYSTOLIC_KPA = 0.2, (0.42, 0.5), (13.0, 3.0)
-FIT_UNSTRESSED = 0.5  # of the end-systolic volume, of the elastances between beats
+# Of the ventricles between beats: unstressed volume as a share of the least one; largest share of the tension
+# in passive filling, which must change the volume by this share; least stiffness as a share of the largest
+FIT_UNSTRESSED, PASSIVE_SHARE, FIT_FILLING, FIT_LEAST = 0.5, 1e-3, 0.05, 0.01
 # Search for the volume of blood between beats: most limit cycles, share of the left ventricle's volume that
 # may be left, factor of the first change of the venous pressure's logarithm, largest change
-BLOOD_SEARCH, BLOOD_TOLERANCE, FIRST_CHANGE, LARGEST_CHANGE = 5, 0.003, 1.0, 0.3
+BLOOD_SEARCH, BLOOD_TOLERANCE, FIRST_CHANGE, LARGEST_CHANGE = 12, 0.001, 1.0, 0.3
 SEARCH, SEARCH_STEPS = 8, 40  # halvings of the search for a volume of blood, time steps of its beats
 
 
@@ -147,21 +149,12 @@ def first_loop(heart: Heart, volumes: np.ndarray, pressures: np.ndarray) -> np.n
 def next_loop(
     circulation: Circulation, moments: list[Moment], steps: int, end_diastolic_ml: float
 ) -> np.ndarray:
-    """State (12,) at the start of the limit cycle of elastances that do what the ventricles did in a beat.
+    """State (12,) at the start of the limit cycle of ventricles that do what they did in a beat.
 
     The volume of blood is the one with which the left ventricle is filled to end_diastolic_ml.
     """
-    start = moments[0].time
-    times = np.array([moment.time - start for moment in moments])
-    volumes = np.array([moment.loop[VENTRICLES] for moment in moments])
-    pressures = np.array([moment.pressures_kpa for moment in moments])
-    chambers = []
-    for ventricle in range(2):
-        unstressed = FIT_UNSTRESSED * volumes[:, ventricle].min()
-        course = pressures[:, ventricle] / (volumes[:, ventricle] - unstressed)
-        course[0] = course[-1]
-        chambers.append(Chamber(0.0, 1.0, unstressed, partial(_at, times, course, circulation.period)))
-    loop = circulation.limit_cycle(moments[-1].loop, tuple(chambers), steps)
+    chambers = tuple(_followed(moments, ventricle, circulation.period) for ventricle in range(2))
+    loop = circulation.limit_cycle(moments[-1].loop, chambers, steps)
     found = [(0.0, loop)]
     # secant: the volume grows almost evenly with the pressure of the systemic veins
     change = FIRST_CHANGE * (end_diastolic_ml / loop[V_LV] - 1)
@@ -170,7 +163,7 @@ def next_loop(
             break
         more = loop.copy()
         more[P_VEN_SYS] *= np.exp(np.clip(change, -LARGEST_CHANGE, LARGEST_CHANGE))
-        loop = circulation.limit_cycle(more, tuple(chambers), steps)
+        loop = circulation.limit_cycle(more, chambers, steps)
         found.append((found[-1][0] + float(np.log(more[P_VEN_SYS] / found[-1][1][P_VEN_SYS])), loop))
         (before, one), (last, other) = found[-2:]
         gained = other[V_LV] - one[V_LV]
@@ -178,6 +171,30 @@ def next_loop(
             break
         change = (end_diastolic_ml - other[V_LV]) * (last - before) / gained
     return loop
+
+
+def _followed(moments: list[Moment], ventricle: int, period: float) -> Followed:
+    """What a ventricle did in a beat, and how it would answer other volumes.
+
+    Its stiffness is the slope of its passive filling, and rises with the tension to that of a line from the
+    unstressed volume to end-systole. A line through the unstressed volume would be several times too soft in
+    diastole, and the blood would move for more beats.
+    """
+    times = np.array([moment.time - moments[0].time for moment in moments])
+    volumes = np.array([moment.loop[VENTRICLES[ventricle]] for moment in moments])
+    pressures = np.array([moment.pressures_kpa[ventricle] for moment in moments])
+    tension = np.array([moment.tension_kpa for moment in moments])
+    # a beat that repeats itself begins as it ends
+    volumes[0], pressures[0], tension[0] = volumes[-1], pressures[-1], tension[-1]
+    unstressed = FIT_UNSTRESSED * volumes.min()
+    systole = np.argmax(pressures / (volumes - unstressed))
+    most = pressures[systole] / (volumes[systole] - unstressed)
+    share = tension / max(tension.max(), 1e-9)
+    passive = share < PASSIVE_SHARE
+    slope = low = FIT_LEAST * most
+    if passive.any() and np.ptp(volumes[passive]) > FIT_FILLING * volumes.max():
+        slope = np.polyfit(volumes[passive], pressures[passive], 1)[0]
+    return Followed(period, times, pressures, volumes, np.clip(slope, low, most) * (1 - share) + most * share)
 
 
 def row(moment: Moment, beat: int, start: float) -> dict:
@@ -226,10 +243,6 @@ def _mean(times: np.ndarray, values: np.ndarray) -> float:
     """Over time, since time steps may be halved; NaN of a beat without a step."""
     lasted = times[-1] - times[0]
     return float(np.trapezoid(values, times) / lasted) if lasted > 0 else np.nan
-
-
-def _at(times: np.ndarray, course: np.ndarray, period: float, time: float) -> float:
-    return float(np.interp(time % period, times, course))
 
 
 PARTS = ("time", "state", "pressures_kpa", "volumes_ml", "loop", "tension_kpa")

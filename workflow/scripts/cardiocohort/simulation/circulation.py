@@ -42,6 +42,33 @@ class Chamber:
     def elastance(self, time: float) -> float:
         return self.passive + self.active * self.activation(time)
 
+    def rest(self, time: float) -> float:
+        return self.unstressed
+
+
+@dataclass(frozen=True)
+class Followed:
+    """p = p(t) + k(t) (V - V(t)): near the pressures (kPa) and volumes (mL) of a beat at `times` (s) from its
+    start, with stiffnesses k (kPa/mL), all (n,)."""
+
+    period: float
+    times: np.ndarray
+    pressures: np.ndarray
+    volumes: np.ndarray
+    stiffnesses: np.ndarray
+
+    def elastance(self, time: float) -> float:
+        return self._at(self.stiffnesses, time)
+
+    def rest(self, time: float) -> float:
+        return self._at(self.volumes, time) - self._at(self.pressures, time) / self.elastance(time)
+
+    def _at(self, values: np.ndarray, time: float) -> float:
+        return float(np.interp(time % self.period, self.times, values))
+
+
+Ventricle = Chamber | Followed
+
 
 @dataclass(frozen=True)
 class Circulation:
@@ -80,7 +107,7 @@ class Circulation:
         time: float,
         dt: float,
         pressures: np.ndarray,
-        ventricles: tuple[Chamber, Chamber] | None = None,
+        ventricles: tuple[Ventricle, Ventricle] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """State at `time`, dt after `state`, and the slopes (2, 2) of the ventricles' volumes by `pressures`.
 
@@ -92,7 +119,7 @@ class Circulation:
         if ventricles is not None:
             chambers |= {1: ventricles[0], 3: ventricles[1]}
         for place, chamber in chambers.items():
-            elastance[place], unstressed[place] = chamber.elastance(time), chamber.unstressed
+            elastance[place], unstressed[place] = chamber.elastance(time), chamber.rest(time)
         given = np.array([0.0, pressures[0], 0.0, pressures[1]])
         new = state.copy()
         for _ in range(ITERATIONS):
@@ -107,7 +134,7 @@ class Circulation:
         raise NotClosed(f"the circulation's step of {dt:.2g} s at {time:.4f} s was not solved")
 
     def beat(
-        self, state: np.ndarray, ventricles: tuple[Chamber, Chamber], steps: int
+        self, state: np.ndarray, ventricles: tuple[Ventricle, Ventricle], steps: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """States (steps + 1, 12) of a beat of elastances from `state`, and ventricular pressures (., 2)."""
         states, times = [state], np.linspace(0, self.period, steps + 1)
@@ -116,13 +143,13 @@ class Circulation:
             states.append(new)
         states = np.array(states)
         pressures = [
-            [c.elastance(t) * (v - c.unstressed) for c, v in zip(ventricles, row, strict=True)]
+            [c.elastance(t) * (v - c.rest(t)) for c, v in zip(ventricles, row, strict=True)]
             for t, row in zip(times, states[:, [V_LV, V_RV]], strict=True)
         ]
         return states, np.array(pressures)
 
     def limit_cycle(
-        self, state: np.ndarray, ventricles: tuple[Chamber, Chamber], steps: int = 80, most: int = 60
+        self, state: np.ndarray, ventricles: tuple[Ventricle, Ventricle], steps: int = 80, most: int = 60
     ) -> np.ndarray:
         """State (12,) at the start of a beat that repeats itself within 0.05 mL and kPa."""
         for _ in range(most):
