@@ -1,4 +1,4 @@
-"""The smallest anatomy from its cohort table to meshes of its labels: a toy prior, and the shipped one."""
+"""Anatomies from their cohort table to meshes of their labels: a toy prior of the smallest, and shipped ones."""
 
 import importlib
 import shutil
@@ -27,7 +27,7 @@ from tiny_prior import NETWORKS
 from workflow_runs import REPOSITORY
 
 AORTA = REPOSITORY / "resources/anatomies/aorta"
-EXPERIMENT = REPOSITORY / "config/experiments/aorta.yaml"
+PRIORS = ("aorta", "knee", "spine")
 # The largest of 24 subjects of docs/validation/anatomies.md: 13.7 % and 5.7 mm; processors round differently
 MOST = {"volume_error_median_percent": 20.0, "centroid_error_median_mm": 7.0}
 STEPS = 200  # until the decoder's labels are those of the template
@@ -112,10 +112,12 @@ def test_the_smallest_anatomy_goes_from_its_table_to_meshes(tmp_path, monkeypatc
 
 
 @pytest.mark.long
-def test_the_shipped_prior_of_the_aorta_goes_from_its_experiment_to_meshes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("prior", PRIORS)
+def test_a_shipped_prior_goes_from_its_experiment_to_meshes(prior, tmp_path, monkeypatch):
     """Settings are those of config/experiments; the first two subjects of its first arm."""
-    anatomy, _ = read_anatomy(AORTA / "anatomy.json")
-    config = yaml.safe_load(EXPERIMENT.read_text())
+    config = yaml.safe_load((REPOSITORY / f"config/experiments/{prior}.yaml").read_text())
+    assert config["bundle"] == f"resources/priors/{prior}"
+    anatomy, _ = read_anatomy(REPOSITORY / config["anatomy"] / "anatomy.json")
     header, first, *_ = (REPOSITORY / config["cohort_table"]).read_text().splitlines()
     name, _, rest = first.split("\t", 2)
     (tmp_path / "trial.tsv").write_text(f"{header}\n{name}\t2\t{rest}\n")

@@ -156,6 +156,7 @@ rule measure_whole_hearts:
 rule make_evaluation_hearts:
     input:
         bundle=ancient(BUNDLE),
+        anatomy=ancient(ANATOMY_FILE),
         rules=ancient(RULES),
         values=ancient(REFERENCE_VALUES),
         templates=lambda wildcards: ancient(list(deformed_templates("alike"))),
@@ -192,6 +193,7 @@ rule make_evaluation_hearts:
             label_maps_of("evaluation").values()
         ),
         anatomy=ANATOMY_DIGEST,
+        anatomy_sha256=ANATOMY_SHA256,
         nifti_geometry=SETTINGS["nifti_geometry"],
         targets=evaluation_arms.hearts_needed(EVALUATION),
         counts=EVALUATION["hearts"],

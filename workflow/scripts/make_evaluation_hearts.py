@@ -1,8 +1,10 @@
 """Rule make_evaluation_hearts: hearts that the prior has not seen, as targets and for comparison."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.anatomy.folder import read_variation
 from cardiocohort.evaluation import hearts, table_columns
 from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.runtime import artifacts, script, tables
@@ -14,8 +16,10 @@ def main(snakemake):
     anatomy, grid = read_anatomy(i.bundle)
     hearts.check_constrained(p.constrained, anatomy)
     out = Path(snakemake.output.table)
-    folder, context = out.with_suffix(""), (anatomy, grid, i.rules, i.values)
-    inputs = artifacts.digest([p.library, p.rules_sha256, p.digests, p.seed, p.shares, p.nifti_geometry])
+    folder, variation = out.with_suffix(""), read_variation(i.anatomy)
+    context = anatomy, grid, i.rules, i.values, variation
+    used = [p.library, p.rules_sha256, p.digests, p.seed, p.shares, p.nifti_geometry, asdict(variation)]
+    inputs = artifacts.digest(used)
     if i.get("label_maps"):
         maps = dict(zip(p.subjects, map(Path, i.label_maps), strict=True))
         convention = open_convention(i.convention, anatomy, p.nifti_geometry)

@@ -9,6 +9,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cardiocohort.anatomy import moments
+from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.anatomy.folder import Variation
 from cardiocohort.anatomy.moments import Moments, from_ellipsoid
 from cardiocohort.evaluation import (
     acceptance_criteria,
@@ -31,6 +33,7 @@ from cardiocohort.runtime import batch_runner, tables
 from cardiocohort.runtime.errors import InputError
 from tiny_cohort import GUIDANCE, RULES
 from tiny_prior import ANATOMY, write_reference, write_tiny_bundle
+from workflow_runs import REPOSITORY
 
 SETTINGS = {
     "implicit": None,
@@ -96,6 +99,23 @@ def test_hearts_are_parted_and_refused_ones_left_out():
     assert not set(names[0]) & set(names[1])
     with pytest.raises(InputError, match="7 hearts"):
         hearts.split(records[:8], 4, 4)
+
+
+def test_new_deformations_vary_as_the_anatomy_says(tmp_path):
+    """The population that a prior learned varies so; one that varies otherwise would be another reference."""
+    path = REPOSITORY / "resources/anatomies/aorta"
+    anatomy, grid = read_anatomy(path / "anatomy.json")
+    templates = {str(path / "templates/hra_female.nii.gz"): 1.0}
+    volumes = {}
+    for together in (0.0, 0.5):
+        context = anatomy, grid, path / "topology.tsv", None, Variation(together, 0.0)
+        out = tmp_path / str(together)
+        made = hearts.deformed(out, context, templates, range(4), 1, f"{together}", 1)
+        assert {record["verdict"] for record in made} == {"accepted"}
+        volumes[together] = np.array([np.sum(record["moments"]["volume_ml"]) for record in made])
+    narrow, wide = (np.log(v).std() for v in volumes.values())
+    assert narrow < 0.06, "volumes follow from the template's, up to voxels"
+    assert wide > 3 * narrow
 
 
 def test_extreme_targets_move_one_entry_of_the_mean_heart(tmp_path):

@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from ..anatomy.bundle_metadata import read_anatomy, read_card
+from ..anatomy.folder import of_hearts
 from ..cohort import covariates, people
 from ..prior.published import assumptions
 from ..runtime.errors import InputError
@@ -28,11 +29,12 @@ DOCUMENTS = [
     REPOSITORY / name
     for name in (
         "docs/evaluation.md",
+        "docs/validation/anatomies.md",
         "docs/validation/atlas.md",
         "docs/validation/prior-small.md",
         "docs/cohort-table.md",
         "docs/virtual-patients.md",
-        *(f"resources/priors/{name}/CARD.md" for name in ("people", "small")),
+        *(f"resources/priors/{name}/CARD.md" for name in ("aorta", "knee", "people", "small", "spine")),
     )
 ]
 MARKED = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -72,6 +74,7 @@ def markdown_tables() -> dict[str, str]:
             for name, table in _of_prior(bundle).items()
         },
         **{f"atlas/{name}": table for name, table in _of_atlas().items()},
+        "anatomies": summary.anatomies(_of_anatomies(evaluated, default)),
         "assumptions": assumptions(RELATIONS),
         "covariates": covariates.markdown(known),
         "population": people.markdown(
@@ -88,12 +91,21 @@ def _of_prior(bundle: Path) -> dict[str, str]:
     figures = acceptance_criteria.read_figures(
         bundle / "card.json", read_card(bundle / "bundle.json")["weights_sha256"]
     )
-    return {
+    written = {
         **{name: WRITERS[name](table) for name, table in tables.items()},
         **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
-        "acceptance_criteria": summary.acceptance(acceptance_criteria.criteria(tables, figures)),
         "overview": summary.overview(tables),
     }
+    if of_hearts(read_anatomy(bundle / "bundle.json")[0]):  # the bars are those of hearts
+        criteria = acceptance_criteria.criteria(tables, figures)
+        written["acceptance_criteria"] = summary.acceptance(criteria)
+    return written
+
+
+def _of_anatomies(bundles: list[Path], default: Path) -> dict[str, dict[str, pd.DataFrame]]:
+    """Evaluation of the default prior and of those of other anatomies, by the name of the anatomy."""
+    others = [b for b in bundles if not of_hearts(read_anatomy(b / "bundle.json")[0])]
+    return {"heart": read(default / "evaluation")} | {b.name: read(b / "evaluation") for b in others}
 
 
 def _of_atlas() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..anatomy.folder import Variation
 from ..anatomy.labels import Anatomy, Grid
 from ..label_maps.reading import Convention
 from ..prior import reference_population as population
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 BEYOND_TRAINING = 2**53  # the config's seeds are smaller: no deformation is one of a training
 TARGETS, REFERENCE, LEFT_OUT = "targets", "reference", "left_out"
 FEWEST = 4  # hearts of a set
+
+# anatomy, grid, path of the topology rules, path of the published values, variation of what is no heart
+Context = tuple[Anatomy, Grid, str, str, Variation]
 
 
 def check_constrained(constrained: list[list[str]], anatomy: Anatomy) -> None:
@@ -37,20 +41,22 @@ def check_constrained(constrained: list[list[str]], anatomy: Anatomy) -> None:
 
 
 def deformed(
-    folder: Path, context: tuple[Anatomy, Grid, str, str], templates: dict[str, float], indices: range,
-    seed: int, inputs: str, threads: int,
-) -> list[dict]:  # fmt: skip
-    """Records of new deformations of `templates` (path -> share), made in `folder` or found there.
-
-    context: anatomy, grid, path of the topology rules, path of the published values.
-    """
-    anatomy, grid, rules, values = context
+    folder: Path,
+    context: Context,
+    templates: dict[str, float],
+    indices: range,
+    seed: int,
+    inputs: str,
+    threads: int,
+) -> list[dict]:
+    """Records of new deformations of `templates` (path -> share), made in `folder` or found there."""
+    anatomy, grid, rules, values, variation = context
     names = {index: f"deformed-{index:05d}" for index in indices}
     tasks = [
         batch_runner.Task(name, f"{name}.nii.gz", artifacts.digest([inputs, index]), (index,))
         for index, name in names.items()
     ]
-    initargs = (anatomy, grid, rules, templates, values, BEYOND_TRAINING + seed)
+    initargs = (anatomy, grid, rules, templates, values, BEYOND_TRAINING + seed, None, variation)
     return batch_runner.run_batch(
         folder, tasks, population.work_deformed, threads, population.open_source, initargs
     )
@@ -58,14 +64,14 @@ def deformed(
 
 def copied(
     folder: Path,
-    context: tuple[Anatomy, Grid, str, str],
+    context: Context,
     label_maps: dict[str, Path],
     convention: Convention,
     inputs: str,
     threads: int,
 ) -> list[dict]:
     """Records of label maps (subject -> path) that are accepted, copied into `folder`."""
-    anatomy, grid, rules, values = context
+    anatomy, grid, rules, values, _ = context
     tasks = population.folder_tasks(label_maps, inputs)
     initargs = (anatomy, grid, rules, {}, values, 0, convention)
     return batch_runner.run_batch(

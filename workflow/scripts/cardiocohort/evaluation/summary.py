@@ -11,6 +11,7 @@ from .realism_table import FIGURES
 from .variety import BAR as VARIETY_BAR
 
 NAMES = {"reference": "held-out hearts", "left_out": "left-out template"}
+METHOD = "polyak"  # the default
 TITLES = ("Fréchet distance", "precision", "recall", "MMD, mm", "coverage", "1-NNA")
 ERRORS = ("volume, %", "centroid, mm", "norm of the Sⁿ difference")
 DIGITS = dict.fromkeys(FIGURES, 2) | {"fd": 0}
@@ -51,6 +52,36 @@ def overview(tables: dict[str, pd.DataFrame]) -> str:
         rows.append([_arm(row), *realism_, number(passed["share"].get(key)), *errors_, str(row["n"])])
     columns = ["method, structures", "Fréchet ratio", "1-NNA", "passes the gate"]
     return markdown_table([*columns, *ERRORS, "n"], rows)
+
+
+def anatomies(evaluated: dict[str, dict[str, pd.DataFrame]]) -> str:
+    """One row per anatomy (name -> tables): samples of its largest set of structures, beside unguided ones."""
+    rows = []
+    for name, tables in evaluated.items():
+        most = tables["realism"]["constrained_structures"].max()
+        whole = tables["topology"].query("rule == @ALL and strength == 1")
+        whole = whole.set_index(["method", "constrained_structures"])
+        passed = [
+            f"{number(row['share'])} ({number(row['low'])} to {number(row['high'])})"
+            for row in (whole.loc["unguided", 0], whole.loc[METHOD, most])
+        ]
+        errors_ = headline(tables["fidelity"]).query("method == @METHOD and constrained_structures == @most")
+        errors_ = errors_.set_index("attribute")
+        cells = [
+            f"{number(row['median_error'], digits)} ({number(row['p95_error'], digits)})"
+            for row, digits in (
+                (errors_.loc[attribute], d) for attribute, d in zip(PAPER, (1, 1, 3), strict=True)
+            )
+        ]
+        real = tables["realism"].query("reference == 'reference'")
+        (row,) = (
+            r for _, r in real.iterrows() if (r["method"], r["constrained_structures"]) == (METHOD, most)
+        )
+        counts = f"{whole.loc['unguided', 0]['n']:.0f}, {whole.loc[METHOD, most]['n']:.0f}"
+        rows.append([name, str(most), *cells, *passed, _with_interval(row, "fd_ratio", 2), counts])
+    columns = ["anatomy", "structures", *(f"{error} (95th percentile)" for error in ERRORS)]
+    columns += ["unguided: pass the gate", "guided: pass the gate", "Fréchet ratio", "n"]
+    return markdown_table(columns, rows)
 
 
 def acceptance(criteria: list[dict]) -> str:
