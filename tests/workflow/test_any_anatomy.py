@@ -1,4 +1,4 @@
-"""Anatomies from their cohort table to meshes of their labels: a toy prior of the smallest, and shipped ones."""
+"""Anatomies from their cohort table to meshes of their labels: a toy prior of the smallest, shipped ones."""
 
 import importlib
 import shutil

@@ -55,7 +55,7 @@ def overview(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def anatomies(evaluated: dict[str, dict[str, pd.DataFrame]]) -> str:
-    """One row per anatomy (name -> tables): samples of its largest set of structures, beside unguided ones."""
+    """One row per anatomy (name -> tables): samples of its largest set of structures, and unguided ones."""
     rows = []
     for name, tables in evaluated.items():
         most = tables["realism"]["constrained_structures"].max()
