@@ -420,6 +420,13 @@ def arms_of_one_target():
     return target_arms.arms_of_one_target(TARGETS_TABLE)
 
 
+def parts_table_of(wildcards):
+    """The table of parts, where the arm of a job's batch draws some."""
+    if not REFERENCE_PARTS or plan.arm_of(wildcards.batch) not in DRAWN_PARTS:
+        return {}
+    return {"reference_parts": ancient(REFERENCE_PARTS)}
+
+
 # ---- bundles
 
 

@@ -9,13 +9,6 @@ with plain_errors():
     DRAWN_PARTS = target_arms.drawn_parts(plan.arms_of(BATCHES).values(), TARGETS_TABLE)
 
 
-def parts_table_of(wildcards):
-    """The table of parts, where the arm of a job's batch draws some."""
-    if not REFERENCE_PARTS or plan.arm_of(wildcards.batch) not in DRAWN_PARTS:
-        return {}
-    return {"reference_parts": ancient(REFERENCE_PARTS)}
-
-
 rule draw_targets:
     input:
         unpack(base_of("targets", "anatomies")),
