@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from cardiocohort.anatomy import moments
+from cardiocohort.anatomy import attributes, moments
+from cardiocohort.diffusion import edm
 from cardiocohort.diffusion.bundle import load_prior, load_sampler
 from cardiocohort.diffusion.device import number_format
 from cardiocohort.diffusion.networks import CERTAIN
@@ -14,6 +15,7 @@ from cardiocohort.generation.decoding import full_axes_mm, full_occupancy
 from cardiocohort.generation.guidance import (
     Constraint,
     guided,
+    label_moments,
     standardised_loss,
     unit_cube_loss,
     with_momentum,
@@ -260,6 +262,47 @@ def test_full_decoding_is_the_label_map_and_has_a_gradient(prior):
     assert uncertain.any()
     assert within.std(-1)[:, 1][uncertain].max() > 1e-3  # voxels of a cell differ
     assert torch.autograd.grad(occupancy[:, 1].sum(), z)[0].abs().max() > 0
+
+
+def test_the_last_steps_measure_the_label_map(prior):
+    """The loss is that of the label map's own moments; the gradient comes from the cells."""
+    generator = torch.Generator().manual_seed(3)
+    z = torch.randn(2, *prior.latent_shape, generator=generator, requires_grad=True)
+    wanted, s = constraint([40.0, 90.0]), GuidanceSettings()
+    of_labels = label_moments(prior, z.detach(), wanted)
+    loss = standardised_loss(prior, z, wanted, s, of_labels=of_labels)
+    labels = prior.labels(z.detach()).numpy()
+    for i, own in enumerate(labels):
+        found = moments.measure_labels(own, [(1,)], prior.grid.axes_mm())
+        target = moments.of_each(lambda t, i=i: t[i : i + 1].double().numpy(), wanted[0].wanted[0])
+        residuals = [attributes.differences(c.attribute, (found,), (target,))[0] / c.spread for c in wanted]
+        assert float(loss[i].detach()) == pytest.approx(np.mean([np.mean(r**2) for r in residuals]), rel=1e-3)
+    of_cells = standardised_loss(prior, z, wanted, s)
+    assert (loss - of_cells).abs().min() > 1e-3  # the two differ in this prior
+    assert torch.autograd.grad(loss.sum(), z)[0].abs().max() > 0
+
+
+def test_a_label_map_without_the_structure_leaves_the_cells_values(prior):
+    """Nothing is divided by an empty structure's volume."""
+    z = torch.zeros(1, *prior.latent_shape, requires_grad=True)
+    wanted = constraint([40.0])
+    empty = moments.Moments(torch.zeros(1), torch.zeros(1, 3), torch.zeros(1, 3, 3))
+    loss = standardised_loss(prior, z, wanted, GuidanceSettings(), of_labels={wanted[0].measured[0]: empty})
+    torch.testing.assert_close(loss, standardised_loss(prior, z, wanted, GuidanceSettings()))
+
+
+@pytest.mark.parametrize(("levels", "places"), [(0, []), (2, [-4, -2]), (1000, [-8, -6, -4, -2])])
+def test_label_maps_are_decoded_at_the_last_guided_levels(prior, monkeypatch, levels, places):
+    decoded, own = [], type(prior).labels
+    monkeypatch.setattr(type(prior), "labels", lambda self, z: decoded.append(len(z)) or own(self, z))
+    sigmas = [float(s) for s in edm.schedule(8, 0.02, 3.0)]
+    steered = guided(prior, constraint([50.0]), GuidanceSettings(guide_every=2, label_levels=levels), sigmas)
+    seen = []
+    for sigma in sigmas[:-1]:
+        before = len(decoded)
+        steered(torch.randn(1, *prior.latent_shape), torch.full((1,), sigma))
+        seen += [sigma] if len(decoded) > before else []
+    assert seen == [sigmas[place] for place in places]
 
 
 def test_a_subject_alone_or_in_a_batch_has_the_same_label_map(prior, bundle):

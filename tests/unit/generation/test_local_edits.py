@@ -433,6 +433,9 @@ def test_loop_and_verdict_measure_the_same_thickness(tiny):
     axes = tuple(torch.tensor(a, dtype=torch.float32) for a in GRID.axes_mm(2))
     (own,) = [c for c in made if c.attribute == "thickness"]
     loop = guidance._measured(cells, axes, 2, made)[own.measured[0]].thickness_mm
+    axes = tuple(torch.tensor(a, dtype=torch.float32) for a in GRID.axes_mm())
+    voxels = guidance._measured(occupancy, axes, 1, made)[own.measured[0]].thickness_mm
+    assert float(voxels) == pytest.approx(float(loop), rel=1e-4)
     assert float(loop) == pytest.approx(float(found.achieved.thickness_mm[2]), rel=1e-4)
     assert float(loop) * 1.25 == pytest.approx(float(own.wanted[0].thickness_mm), rel=1e-4)
 

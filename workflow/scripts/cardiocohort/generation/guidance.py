@@ -8,7 +8,8 @@ its own, so that the gradient of sample i never depends on sample j. Two rules:
 * `polyak`: the latent itself is moved by a Polyak step, fraction * L / |grad L|^2 * grad L, never further
   than `trust` noise standard deviations. Residuals are in units of the attribute's spread in the
   reference population, so the step finds its own length and no weight needs tuning. With `momentum` the
-  directions of the steps before are kept in part (heavy ball; Polyak, USSR Comput. Math. 1964).
+  directions of the steps before are kept in part (heavy ball; Polyak, USSR Comput. Math. 1964). Soft
+  occupancies and the label map differ by a few per cent; the last steps remove that (`label_moments`).
 """
 
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from ..diffusion.networks import REFINEMENT
 from .decoding import full_axes_mm, full_occupancy
 from .settings import GuidanceSettings
 from .siblings import Base
+
+SPECK_ML = 0.01  # a structure of less counts as empty
 
 
 @dataclass(frozen=True)
@@ -111,15 +114,19 @@ def standardised_loss(
     s: GuidanceSettings,
     base: Base | None = None,
     lacking: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    of_labels: dict | None = None,
 ):
     """Mean over a sample's constraints of lambda times the mean squared residual, (B,).
 
     Residuals are in standard deviations of the reference population; moments are those of the 4 mm cells.
+    With `of_labels` (`label_moments`), their values are those of the label map; gradients remain the cells'.
     With a `base`, the deviation of its siblings from it counts beside the residuals. lacking: what else
     counts, of the occupancies (`topology_guidance.lacking`).
     """
     occupancy = prior.logits(z).softmax(1)
     measured = _measured(occupancy, prior.cell_axes_mm, REFINEMENT, constraints)
+    if of_labels is not None:
+        measured = {part: _as_labels(measured[part], of_labels[part]) for part in measured}
     total = base.base_deviation(occupancy) if base else z.new_zeros(len(z))
     for c in constraints:
         achieved = tuple(measured[part] for part in c.measured)
@@ -130,31 +137,72 @@ def standardised_loss(
     return total + lacking(occupancy) if lacking else total
 
 
+def label_moments(prior: Prior, z: torch.Tensor, constraints: list[Constraint]) -> dict:
+    """Moments of the label maps that clean latents z decode to, as `_measured` has them."""
+    with torch.no_grad():
+        labels = prior.labels(z).long()
+        parts, members = _membership(constraints, prior.anatomy.n_channels, z.device)
+        return _measure_parts(members.T[labels].movedim(-1, 1), parts, full_axes_mm(prior), 1, constraints)
+
+
+def _as_labels(soft: Moments, labels: Moments) -> Moments:
+    """The values of `labels` with the gradients of `soft`: a straight-through estimate.
+
+    A volume is scaled, since its logarithm is compared; a structure that is empty in either stays as it is.
+    """
+    there = (soft.volume_ml > SPECK_ML) & (labels.volume_ml > SPECK_ML)
+
+    def values_of(own, other):
+        if own is None:
+            return None
+        known = there.reshape(there.shape + (1,) * (own.ndim - there.ndim))
+        return own + torch.where(known, other - own, torch.zeros_like(own)).detach()
+
+    ratio = torch.where(there, labels.volume_ml / soft.volume_ml.clamp_min(SPECK_ML), 1.0).detach()
+    others = ("centroid_mm", "covariance_mm2", "thickness_mm")
+    changed = {name: values_of(getattr(soft, name), getattr(labels, name)) for name in others}
+    return Moments(soft.volume_ml * ratio, **changed)
+
+
 def _measured(occupancy, axes_mm, refinement: int, constraints: list[Constraint]) -> dict:
-    """Moments by labels and domain, each measured once. A part in a domain is a row that is weighted.
+    """Moments by labels and domain of what the constraints need, from occupancies (B, K+1, X, Y, Z)."""
+    parts, members = _membership(constraints, occupancy.shape[1], occupancy.device)
+    rows = torch.einsum("gk,bkxyz->bgxyz", members, occupancy)
+    return _measure_parts(rows, parts, axes_mm, refinement, constraints)
+
+
+def _membership(constraints: list[Constraint], n_channels: int, device) -> tuple[list, torch.Tensor]:
+    """Parts (labels, domain) that constraints need, each once; which channels are in each (G, K+1)."""
+    parts = list(dict.fromkeys(part for c in constraints for part in c.measured))
+    members = torch.zeros(len(parts), n_channels, device=device)
+    for row, (group, _) in zip(members, parts, strict=True):
+        row[list(group)] = 1.0
+    return parts, members
+
+
+def _measure_parts(
+    rows: torch.Tensor, parts: list[tuple], axes_mm, refinement: int, constraints: list[Constraint]
+) -> dict:
+    """Moments of rows (B, G, X, Y, Z) by part; a part in a domain is a row that is weighted.
 
     Those whose thickness is constrained have one. All together: with one structure at a time, the gradient
     would be summed over as many fields of zeros.
     """
-    measured_parts = list(dict.fromkeys(part for c in constraints for part in c.measured))
-    members = occupancy.new_zeros(len(measured_parts), occupancy.shape[1])
-    for row, (group, _) in zip(members, measured_parts, strict=True):
-        row[list(group)] = 1.0
-    rows = torch.einsum("gk,bkxyz->bgxyz", members, occupancy)
-    domains = [within for _, within in measured_parts]
+    domains = [within for _, within in parts]
     whole = rows
     if any(domains):
         weights = torch.stack(
-            [w.on_cells(refinement) if w else torch.ones_like(occupancy[:, 0]) for w in domains], dim=1
+            [w.on_cells(refinement) if w else torch.ones_like(rows[:, 0]) for w in domains], dim=1
         )
         rows = rows * weights
     measured = measure(rows, axes_mm, refinement)
-    found = {part: measured[:, i] for i, part in enumerate(measured_parts)}
+    found = {part: measured[:, i] for i, part in enumerate(parts)}
     for part in {c.measured[0] for c in constraints if c.attribute == "thickness"}:
-        i, cell_mm = measured_parts.index(part), float(axes_mm[0][1] - axes_mm[0][0])
-        found[part] = replace(
-            found[part], thickness_mm=mean_thickness_mm(whole[:, i], weights[:, i], cell_mm)
-        )
+        i, cell_mm = parts.index(part), float(axes_mm[0][1] - axes_mm[0][0])
+        pair = whole[:, i], weights[:, i]
+        if refinement == 1:  # thickness is defined on cells
+            pair, cell_mm = [F.avg_pool3d(f[:, None], REFINEMENT)[:, 0] for f in pair], cell_mm * REFINEMENT
+        found[part] = replace(found[part], thickness_mm=mean_thickness_mm(*pair, cell_mm))
     return found
 
 
@@ -191,6 +239,7 @@ def guided(
     if base:  # a sibling has few levels and has to keep close
         every, fraction, momentum = 1, s.sibling.step_fraction, 0.0
     acting = {level for level in sigmas[-2::-every] if s.sigma_to <= level <= s.sigma_from}
+    by_labels = set(sorted(acting)[: s.label_levels])
     before = None
 
     def denoise(z, sigma):
@@ -211,7 +260,8 @@ def guided(
             if s.method == "dps":
                 loss = unit_cube_loss(prior, clean, constraints, s)
             else:
-                loss = standardised_loss(prior, clean, constraints, s, base, also)
+                of_labels = label_moments(prior, clean.detach(), constraints) if level in by_labels else None
+                loss = standardised_loss(prior, clean, constraints, s, base, also, of_labels)
             gradient = torch.autograd.grad(loss.sum(), z)[0]
         clean = clean.detach()
         gradient = gradient * base.free if base else gradient

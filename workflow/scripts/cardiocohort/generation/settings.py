@@ -166,6 +166,13 @@ class GuidanceSettings:
     sigma_to: float = key(
         0.02, "Guidance of `polyak` acts at this noise level and above.", minimum=0, maximum=1000
     )
+    label_levels: int = key(
+        2,
+        "At so many of the last levels where it steers, `polyak` takes the values of the moments from the "
+        "decoded label map; 0 for none.",
+        minimum=0,
+        maximum=1000,
+    )
     max_miss: float = key(
         1.5,
         "An anatomy misses its target when an attribute is off by more standard deviations of the "
