@@ -110,13 +110,18 @@ def test_paper_rule_steps_by_weight_times_variance(prior):
     assert float(moved) == pytest.approx(4.0 * float(steps[0].gradient[0]), rel=1e-3)
 
 
-def test_fast_rule_stays_within_its_trust_region(prior):
-    sigmas = [2.0, 1.5, 0.0]
-    z, sigma = torch.randn(2, *prior.latent_shape), torch.full((2,), 2.0)
-    settings = GuidanceSettings(trust_radius=0.05, step_fraction=100.0, guide_every=1)
+@pytest.mark.parametrize(
+    ("level", "trust_from", "counts"), [(2.0, 0.5, 2.0), (2.0, 5.0, 5.0), (2.0, 0.0, 2.0)]
+)
+def test_fast_rule_stays_within_its_trust_region(prior, level, trust_from, counts):
+    sigmas = [level, 1.5, 0.0]
+    z, sigma = torch.randn(2, *prior.latent_shape), torch.full((2,), level)
+    settings = GuidanceSettings(
+        trust_radius=0.05, trust_from=trust_from, step_fraction=100.0, guide_every=1, label_levels=0
+    )
     steered = guided(prior, constraint([1.0, 900.0]), settings, sigmas)(z, sigma)
-    shift = (steered - prior.denoise(z, sigma)) * (2.0 - 1.5) / 2.0
-    bound = 0.05 * 2.0 * np.sqrt(z[0].numel())
+    shift = (steered - prior.denoise(z, sigma)) * (level - 1.5) / level
+    bound = 0.05 * counts * np.sqrt(z[0].numel())
     np.testing.assert_allclose(shift.flatten(1).norm(dim=1), bound, rtol=1e-3)
 
 

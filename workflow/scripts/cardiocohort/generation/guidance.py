@@ -6,7 +6,7 @@ its own, so that the gradient of sample i never depends on sample j. Two rules:
 * `dps`, the paper's: D - sigma^2 w grad_z L, with L in the unit cube and moments of the label map as it is
   decoded in full (Kadry et al., ICLR 2026);
 * `polyak`: the latent itself is moved by a Polyak step, fraction * L / |grad L|^2 * grad L, never further
-  than `trust` noise standard deviations. Residuals are in units of the attribute's spread in the
+  than `trust_radius` noise standard deviations. Residuals are in units of the attribute's spread in the
   reference population, so the step finds its own length and no weight needs tuning. With `momentum` the
   directions of the steps before are kept in part (heavy ball; Polyak, USSR Comput. Math. 1964). Soft
   occupancies and the label map differ by a few per cent; the last steps remove that (`label_moments`).
@@ -274,7 +274,8 @@ def guided(
         if momentum and before is not None:
             direction, slope = with_momentum(gradient, length, before, momentum)
         before = direction
-        cap = s.trust_radius * level * z[0].numel() ** 0.5
+        # at the last levels the noise is small against what remains to be corrected
+        cap = s.trust_radius * max(level, s.trust_from) * z[0].numel() ** 0.5
         step = torch.minimum(fraction * loss.detach() / slope.clamp_min(1e-20), torch.full_like(slope, cap))
         norm = direction.flatten(1).norm(dim=1).clamp_min(1e-20)
         shift = direction * (step / norm).reshape(-1, *[1] * (z.ndim - 1))

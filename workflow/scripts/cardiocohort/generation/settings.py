@@ -150,6 +150,12 @@ class GuidanceSettings:
     trust_radius: float = key(
         0.1, "Longest step of `polyak`, in standard deviations of the noise.", minimum=0, maximum=100
     )
+    trust_from: float = key(
+        0.1,
+        "Below this noise level steps of `polyak` may still be as long as at it.",
+        minimum=0,
+        maximum=1000,
+    )
     momentum: float = key(
         0.5,
         "What a step of `polyak` keeps of the direction of the one before, as a share of the "
@@ -167,7 +173,7 @@ class GuidanceSettings:
         0.02, "Guidance of `polyak` acts at this noise level and above.", minimum=0, maximum=1000
     )
     label_levels: int = key(
-        2,
+        4,
         "At so many of the last levels where it steers, `polyak` takes the values of the moments from the "
         "decoded label map; 0 for none.",
         minimum=0,
