@@ -1,4 +1,4 @@
-"""The table of what topology guidance changes: which attempt counts as what, errors of accepted hearts alone."""
+"""The table of what topology guidance changes: attempts, steps, errors of accepted hearts alone."""
 
 import json
 
