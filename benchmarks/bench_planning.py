@@ -50,7 +50,7 @@ def main(snakemake):
     config = [f"batch_size={p.batch_size}", f"anatomy={p.anatomy}", f"meshing={{domain: {p.domain}}}"]
     found = []
     for subjects in p.sizes:
-        runs = [plan(p.snakefile, bundle, subjects, config) for _ in range(3)]
+        runs = [plan(p.snakefile, bundle, subjects, config) for _ in range(p.repeats)]
         found.append((subjects, p.batch_size, *(min(values) for values in zip(*runs, strict=True))))
     table = pd.DataFrame(found, columns=["subjects", "batch_size", "cpu_seconds", "peak_mb"])
     with artifacts.atomic_path(snakemake.output.table) as path:

@@ -20,6 +20,7 @@ def main(snakemake):
         p.device,
         snakemake.threads,
         p.tensor_sizes,
+        p.repeats,
     )
     with artifacts.atomic_path(snakemake.output.table) as path:
         found.to_csv(path, sep="\t", index=False)

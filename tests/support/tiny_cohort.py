@@ -21,6 +21,7 @@ TEMPLATE = REPOSITORY / "resources/templates"
 RULES = """rule\tkind\tscope\tstructure\tother\topenings\topenings_mm\tpercentile\tmin\tmax\tunit\treason
 volume\tvolume\tany\tcavity\t\t\t\t\t1000000\t\tmL\tnone is as large: random weights make no hearts
 """
+COARSE = {"edge_length_mm": 5, "rv_wall_mm": 5.5}  # 20,000 tetrahedra of a real heart, not 120,000
 GUIDANCE = {"steps": 4, "max_miss": 1000.0}  # random weights meet no target
 
 
@@ -63,11 +64,12 @@ def _reference(n: int = 60) -> pd.DataFrame:
 
 
 def make_heart_project(folder: Path, template: str = "T2") -> Path:
-    """A working directory whose cohort is one real heart, given as label map."""
+    """A working directory whose cohort is one real heart, given as label map and meshed coarsely."""
     (folder / "maps").mkdir(parents=True)
     for path in TEMPLATE.glob(f"{template}*.nii.gz"):
         shutil.copy(path, folder / "maps" / f"{template}.nii.gz")
     config = {"cohort": "mine", "label_maps": "maps", "bundle": str(REPOSITORY / "resources/priors/small")}
+    config["meshing"] = COARSE
     (folder / "config").mkdir()
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
     return folder

@@ -235,8 +235,13 @@ def cut_strands(scene: Scene, rule: Rule) -> tuple[np.ndarray, tuple[str, ...]]:
 def _strand(mask: np.ndarray, near: np.ndarray, now: Betti) -> tuple[np.ndarray, Betti] | None:
     """The smallest block of one or two voxels whose loss leaves fewer holes and nothing else, or None."""
     surface = mask & near & ~ndimage.binary_erosion(mask, FOREGROUND)
+    # without a face to the complement, what goes becomes a cavity: most blocks need no closer look
+    with_face = mask & ~ndimage.binary_erosion(mask, COMPLEMENT)
     for size in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)):
-        for place in np.argwhere(surface & (euler_gain(mask, size) > 0)):
+        reached = with_face
+        for axis in np.flatnonzero(np.array(size) == 2):
+            reached = reached | np.roll(with_face, -1, axis)
+        for place in np.argwhere(surface & reached & (euler_gain(mask, size) > 0)):
             strand = np.zeros_like(mask)
             block = tuple(slice(p, p + n) for p, n in zip(place, size, strict=True))
             strand[block] = mask[block]
