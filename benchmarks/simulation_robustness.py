@@ -1,10 +1,11 @@
 """Which hearts reach the full load, by material and base, and what that costs (not part of `make bench`).
 
-    python benchmarks/simulation_robustness.py MESHES TABLE.tsv
+    python benchmarks/simulation_robustness.py MESHES TABLE.tsv [--in-turn]
 
 MESHES is a folder of meshes as the workflow writes them: `<heart>.vtu` and `<heart>.surface.vtp`. Pressures
 and parameters are the defaults. Every run has a process of its own, so that its peak memory is its own, and
-the table is written after each; a run whose row is there is not repeated.
+the table is written after each; a run whose row is there is not repeated. With `--in-turn` each heart has one
+run, and materials and bases take turns over the hearts.
 """
 
 import sys
@@ -53,11 +54,18 @@ def measure(volume: Path, material: str, base: str) -> dict:
     }
 
 
-def main(meshes: Path, table: Path) -> None:
+def runs_of(meshes: Path, in_turn: bool) -> list[tuple[Path, str, str]]:
+    """Heart, material and base of every run: all hearts with the first pair before any with the next."""
+    hearts, pairs = sorted(meshes.glob("*.vtu")), list(product(MATERIALS, BASES))
+    if in_turn:
+        return [(heart, *pairs[k % len(pairs)]) for k, heart in enumerate(hearts)]
+    return [(heart, *pair) for pair in pairs for heart in hearts]
+
+
+def main(meshes: Path, table: Path, in_turn: bool = False) -> None:
     rows = pd.read_csv(table, sep="\t").to_dict("records") if table.exists() else []
     done = {tuple(row[key] for key in KEYS) for row in rows}
-    # a run of every heart first, then the next material or base
-    for material, base, volume in product(MATERIALS, BASES, sorted(meshes.glob("*.vtu"))):
+    for volume, material, base in runs_of(meshes, in_turn):
         which = (volume.stem, material, base)
         if which in done:
             continue
@@ -73,4 +81,4 @@ def main(meshes: Path, table: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), "--in-turn" in sys.argv[3:])
