@@ -274,7 +274,7 @@ def test_finished_runs_of_a_killed_calibration_are_not_repeated(tmp_path, monkey
     cycle = Cycle(
         beats=1, heart_rate_per_min=250.0, tension_kpa=200.0, contraction_s=0.1, relaxation_s=0.1, steps=10
     )  # enough tension for both ventricles to eject
-    settings = SimulationSettings(cycle=cycle)
+    settings = SimulationSettings(curve_points=2, cycle=cycle)
     solved, folder = [], tmp_path / "a"
 
     def simulate_subject(path, payload):
