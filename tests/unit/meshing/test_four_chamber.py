@@ -1,9 +1,11 @@
 """Walls outside blood pools: volumes of spheres, valves, open ends, and defects that gates see."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ball_heart import CENTRES, RADIUS_MM, TUBES, heart
 from cardiocohort.anatomy.labels import Anatomy
@@ -14,9 +16,10 @@ from cardiocohort.meshing.four_chamber import (
     valve_facets,
     without_blood,
 )
+from cardiocohort.meshing.label_regions import BIT_OF_A_WALL, changes, pieces
 from cardiocohort.meshing.settings import MeshSettings, RvWallSegments
 from cardiocohort.meshing.surface import patch_of
-from cardiocohort.meshing.walls import add_walls
+from cardiocohort.meshing.walls import add_walls, bridges, cut_ends, join_pieces
 from cardiocohort.microstructure.label_fibres import add_label_fibres
 from cardiocohort.microstructure.settings import FibreAngles
 from cardiocohort.runtime.errors import InputError, SubjectError
@@ -185,3 +188,121 @@ def test_what_cannot_be_is_refused_before_work():
     with pytest.raises(SubjectError) as caught:
         add_walls(replace(apart, labels=labels), HEART, SETTINGS)
     assert caught.value.reason == "no mitral valve"
+
+
+def tube(ways, radius=9.0, plane=None, shape=(80, 80, 70)):
+    """Cells (1 mm) within `radius` of polylines `ways`, before planes (point, normal)."""
+    at = np.stack(np.indices(shape), axis=-1).astype(float)
+    inside = np.zeros(shape, dtype=bool)
+    for way in ways:
+        for start, end in pairwise(way):
+            start, along = np.array(start, float), np.subtract(end, start)
+            share = np.clip((at - start) @ along / (along @ along), 0, 1)
+            inside |= np.linalg.norm(at - start - share[..., None] * along, axis=-1) < radius
+    for point, normal in plane or ():
+        inside &= (at - point) @ np.array(normal, float) < 0
+    return inside
+
+
+def cut_share(vessel, point, normal):
+    """Share of the cells along a plane that are a cut end, and number of end cells elsewhere."""
+    ends = cut_ends(vessel, vessel & (np.indices(vessel.shape)[2] < 2))
+    depth = (np.stack(np.indices(vessel.shape), axis=-1) - point) @ np.array(normal, float)
+    surface = vessel & ~ndimage.binary_erosion(vessel)
+    face = surface & (depth > -1.3)
+    near = surface & (depth > -4.0)
+    return (ends & face).sum() / face.sum(), (ends & surface & ~near).sum()
+
+
+ANGLE = np.radians([0, 25, 40])
+
+
+@pytest.mark.parametrize("normal", [(np.sin(a), 0, np.cos(a)) for a in ANGLE])
+def test_a_cut_across_a_tube_is_open_all_over(normal):
+    """Also where the plane is not straight across, so that one side of the cut is nearer to the root."""
+    vessel = tube([[(40, 40, -20), (40, 40, 90)]], plane=[((40, 40, 50), normal)])
+    share, elsewhere = cut_share(vessel, (40, 40, 50), normal)
+    assert share > 0.8
+    assert elsewhere == 0
+
+
+@pytest.mark.parametrize("straight_mm", [10, 20])
+@pytest.mark.parametrize("degrees", [50, 90])
+def test_a_cut_behind_a_bend_is_open_all_over(degrees, straight_mm):
+    """The bend's outer side is farther from the root than its inner one, and the way leads into it."""
+    turn = np.linspace(0, np.radians(degrees), 14)
+    arch = np.stack([55 - 35 * np.cos(turn), 0 * turn + 40, 20 + 35 * np.sin(turn)], axis=1)
+    along = np.array([np.sin(turn[-1]), 0, np.cos(turn[-1])])
+    cut = arch[-1] + straight_mm * along
+    vessel = tube([[(20, 40, -20), *arch, cut + 40 * along]], plane=[(cut, along)], shape=(100, 80, 90))
+    share, elsewhere = cut_share(vessel, cut, along)
+    assert share > 0.7
+    assert elsewhere == 0
+
+
+def test_a_vessel_that_divides_is_open_at_both_ends_and_not_where_it_divides():
+    vessel = tube(
+        [[(40, 40, -20), (40, 40, 40)], [(-20, 40, 40), (99, 40, 40)]],
+        radius=7.0,
+        plane=[((70, 40, 40), (1, 0, 0)), ((10, 40, 40), (-1, 0, 0))],
+    )
+    ends = cut_ends(vessel, vessel & (np.indices(vessel.shape)[2] < 2))
+    x = np.nonzero(ends)[0]
+    assert ndimage.label(ends, np.ones((3, 3, 3)))[1] == 2
+    assert ((x > 64) | (x < 16)).all()
+
+
+def stepped_wall():
+    """Blood below a wall of one cell whose height steps: its halves meet at edges of cells only."""
+    labels = np.zeros((12, 8, 8), dtype=int)
+    labels[:6, :, :4], labels[6:, :, :5] = 1, 1
+    labels[:6, :, 4], labels[6:, :, 5] = 2, 2
+    return labels
+
+
+def test_pieces_of_a_wall_that_meet_at_edges_are_joined_and_counted():
+    """The seeded defect: two halves share no face. The strongest cell outside joins them."""
+    labels, strength = stepped_wall(), np.zeros((12, 8, 8))
+    assert ndimage.label(labels == 2)[1] == 2
+    strength[5, 3, 5] = 0.4
+    before = labels.copy()
+    assert join_pieces(labels, strength, [2]) == {2: 1}
+    assert ndimage.label(labels == 2)[1] == 1
+    assert np.argwhere(labels != before).tolist() == [[5, 3, 5]]
+    assert join_pieces(labels, strength, [2]) == {}
+
+
+def test_a_wall_between_two_pools_is_joined_without_cutting_one():
+    """No cell is outside. Of the lower pool only a canal is left below the step: it stays whole."""
+    labels = stepped_wall()
+    labels[labels == 0] = 3
+    labels[6, :, 4] = 2  # whole again but for the row of the canal
+    labels[6, 3, 4] = 1
+    labels[5:, :, :4][:, [2, 4]] = 2
+    labels[:, :2, :6] = labels[:, 5:, :6] = 0
+    found = ndimage.label(labels == 2)[0]
+    for cell in bridges(found, labels == 2):
+        assert labels[tuple(cell)] != 2
+    n_pools = [ndimage.label(labels == k)[1] for k in (1, 3)]
+    join_pieces(labels, np.ones(labels.shape), [2])
+    assert [ndimage.label(labels == k)[1] for k in (1, 3)] == n_pools
+    assert ndimage.label(labels == 2)[1] == 1
+
+
+def test_what_is_joined_or_left_of_walls_is_recorded(made, walled):
+    """A bit of a wall that shares no face with the rest is no failure, but it is named."""
+    model = made[0]
+    wall = model.structures.index("aorta_wall") + 1
+    assert len(pieces(model, wall)) == 1
+    rows = np.flatnonzero(model.region == wall)
+    cut = model.region.copy()
+    one = rows[0]
+    beside = (np.isin(model.tets, model.tets[one]).sum(axis=1) == 3) & (cut == wall)
+    cut[beside] = model.structures.index("aorta") + 1
+    parted = replace(model, region=cut)
+    share = pieces(parted, wall)
+    assert share.min() < BIT_OF_A_WALL
+    skin = type("Skin", (), {"moved_back": 0, "added": {wall: 3}})
+    said = list(changes(parted, skin, list(walled.walls.values())))
+    assert said[0] == "cells added that join pieces of walls: aorta_wall 3"
+    assert said[1].startswith(f"aorta_wall: {(share < BIT_OF_A_WALL).sum()} bits apart, ")

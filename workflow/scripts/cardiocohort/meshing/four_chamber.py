@@ -26,6 +26,8 @@ def build_four_chamber(
     walled = add_walls(labelmap, anatomy, settings)
     model, figures = build_labels(walled.labelmap, walled.anatomy, settings, walled.walls)
     figures |= {"blood_carved_ml": sum(walled.carved_ml.values())}
+    ends = [f"{name}: no cut end found, its wall is closed" for name in walled.closed]
+    figures["changes"] = "; ".join(filter(None, (figures["changes"], *ends)))
     for name in walled.wanted_mm:
         figures[f"{name}_mm"] = wall_mm(model, name)
         figures[f"{name}_ml"] = model.volumes_mm3[model.structures.index(name)] / 1000

@@ -38,6 +38,7 @@ class Interfaces:
 
     The normal points from the first label to the second; 0 is outside. moved_back: number of nodes that
     stayed nearer to the middle of their cell so that no facets cross. contacts: where labels touch in it.
+    added: number of cells of the grid by label, where pieces of the label were joined.
     """
 
     points_mm: np.ndarray
@@ -45,6 +46,7 @@ class Interfaces:
     sides: np.ndarray
     moved_back: int
     contacts: "Contacts"
+    added: dict[int, int]
 
 
 def interfaces(
@@ -56,10 +58,10 @@ def interfaces(
     strongest if None. SubjectError if there is no label, or if facets cross.
     """
     strength = Strengths.of(labelmap, BLUR * smoothing_mm)
-    start, facets, sides = surface_nets(strength, edge_length_mm, choose or strongest)
+    start, facets, sides, added = surface_nets(strength, edge_length_mm, choose or strongest)
     points = settle(start, facets, sides, strength, REACH * edge_length_mm)
     points, moved_back = separate(points, start, facets)
-    return Interfaces(points, facets, sides, moved_back, strength.contacts)
+    return Interfaces(points, facets, sides, moved_back, strength.contacts, added)
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,15 @@ class Strengths:
         return ndimage.map_coordinates(self.values[label], index.T, order=1, mode="nearest")
 
 
-# (strengths on a grid (K + 1, X, Y, Z), those of the map, edge length in mm) -> labels (X, Y, Z)
-Choose = Callable[[np.ndarray, Strengths, float], np.ndarray]
+# (strengths on a grid (K + 1, X, Y, Z), those of the map, edge length in mm) -> labels (X, Y, Z), and number
+# of cells by label that were added to join its pieces
+Choose = Callable[[np.ndarray, Strengths, float], tuple[np.ndarray, dict[int, int]]]
 
 
-def strongest(coarse: np.ndarray, strength: Strengths, edge_length_mm: float) -> np.ndarray:
-    """The strongest label of each cell, without islands and contacts that the label map lacks."""
+def strongest(
+    coarse: np.ndarray, strength: Strengths, edge_length_mm: float
+) -> tuple[np.ndarray, dict[int, int]]:
+    """The strongest label of each cell, without islands and contacts that the label map lacks; `Choose`."""
     labels = coarse.argmax(axis=0)
     for _ in range(CLEANING_ROUNDS):
         wrong = islands(labels) | false_contacts(labels, coarse, strength, edge_length_mm)
@@ -156,11 +161,11 @@ def strongest(coarse: np.ndarray, strength: Strengths, edge_length_mm: float) ->
         # what is left of the strengths decides; the label that was wrong is out
         np.put_along_axis(coarse, labels[None], np.where(wrong, -1.0, coarse.max(axis=0))[None], axis=0)
         labels = coarse.argmax(axis=0)
-    return labels
+    return labels, {}
 
 
 def surface_nets(strength: Strengths, edge_length_mm: float, choose: Choose = strongest):
-    """Points at the middle of their cells, facets and sides of the labels that `choose` gives a grid."""
+    """Points at the middle of their cells, facets, sides and added cells of what `choose` gives a grid."""
     extent = (np.array(strength.values.shape[1:]) - 1) * strength.spacing_mm
     shape = tuple(np.floor(extent / edge_length_mm).astype(int) + 1)
     scale = edge_length_mm / strength.spacing_mm
@@ -168,7 +173,8 @@ def surface_nets(strength: Strengths, edge_length_mm: float, choose: Choose = st
         [ndimage.affine_transform(one, scale, output_shape=shape, order=1) for one in strength.values]
     )
     coarse[strength.volumes_mm3 == 0] = -2.0  # never chosen, though all others may be out
-    labels = choose(coarse, strength, edge_length_mm).astype(np.uint8)
+    labels, added = choose(coarse, strength, edge_length_mm)
+    labels = labels.astype(np.uint8)
     image = pyvista.ImageData(
         dimensions=shape, spacing=[edge_length_mm] * 3, origin=tuple(strength.origin_mm)
     )
@@ -184,7 +190,7 @@ def surface_nets(strength: Strengths, edge_length_mm: float, choose: Choose = st
     )  # fmt: skip
     points = strength.origin_mm + cell * edge_length_mm / 2
     facets = merged.ravel()[net.regular_faces]
-    return points, facets, np.asarray(net.cell_data["boundary_labels"], dtype=np.int64)
+    return points, facets, np.asarray(net.cell_data["boundary_labels"], dtype=np.int64), added
 
 
 def islands(labels: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def _build(
     moments.append(time.perf_counter())
     figures = measure(model, labelmap) | {
         "smoothing_mm": smoothing_mm,
-        "changes": f"{skin.moved_back} nodes of interfaces moved back" if skin.moved_back else "",
+        "changes": "; ".join(changes(model, skin, list(walls.values()))),
     }
     if wrong := list(failures(model, labelmap, figures, settings, tuple(walls.values()))):
         raise SubjectError(*wrong[0])
@@ -199,8 +199,21 @@ def volume_errors(model: LabelModel, labelmap: LabelMap) -> np.ndarray:
     return np.divide(model.volumes_mm3, labels, out=np.full(len(labels), np.nan), where=labels > 0) - 1
 
 
-def pieces(model: LabelModel, label: int, least: float = 0.0) -> int:
-    """Number of pieces of a region, joined where tets share a face, with at least a share of its volume."""
+def changes(model: LabelModel, skin: Interfaces, walls: list[int]):
+    """What is not as the label map has it, in words: nodes moved back, walls joined, bits left of walls."""
+    if skin.moved_back:
+        yield f"{skin.moved_back} nodes of interfaces moved back"
+    if skin.added:
+        cells = (f"{model.name(label)} {count}" for label, count in sorted(skin.added.items()))
+        yield f"cells added that join pieces of walls: {', '.join(cells)}"
+    for label in sorted(walls):
+        share = pieces(model, label)
+        if len(bits := share[share < BIT_OF_A_WALL]):
+            yield f"{model.name(label)}: {len(bits)} bits apart, {100 * bits.sum():.2g} % of it"
+
+
+def pieces(model: LabelModel, label: int) -> np.ndarray:
+    """Share of its volume of each piece of a region; tets of a piece share faces."""
     rows = np.flatnonzero(model.region == label)
     tets = model.tets[rows]
     key = row_keys(np.sort(tets[:, FACES].reshape(-1, 3), axis=1), len(model.points_mm))
@@ -210,7 +223,7 @@ def pieces(model: LabelModel, label: int, least: float = 0.0) -> int:
     graph = sparse.coo_array((np.ones(len(links)), links.T), shape=(len(tets),) * 2)
     piece = connected_components(graph, directed=False)[1]
     volume = np.bincount(piece, model.tet_volumes_mm3[rows])
-    return np.count_nonzero(volume >= least * volume.sum())
+    return volume / volume.sum()
 
 
 def failures(
@@ -247,7 +260,8 @@ def failures(
             )
         elif np.isfinite(error):
             most = ndimage.label(labelmap.labels == label, np.ones((3, 3, 3)))[1]
-            if (count := pieces(model, label, BIT_OF_A_WALL if label in walls else 0.0)) > most:
+            least = BIT_OF_A_WALL if label in walls else 0.0
+            if (count := np.count_nonzero(pieces(model, label) >= least)) > most:
                 yield (
                     "region in pieces",
                     f"{name}: {count} pieces, its label has {most}; set another meshing.edge_length_mm",

@@ -25,8 +25,14 @@ REFINING_BLUR = 0.3  # of the smoothing: the interfaces are smoothed later, more
 ROOTS = {b: a for a, b in (*VALVES.values(), *OPENINGS) if b not in ("left_atrium", "right_atrium")}
 ARTERIES = ("aorta", "pulmonary_artery")
 VEINS = tuple(vein for _, vein in OPENINGS)
-TIP_MM, TIP_REACH_MM = 2.0, 5.0  # a cut end: within 5 mm the vessel runs on for less than 2 mm
+VESSEL_MM = 6.0  # width of the average of a vessel's direction: half of a great artery's diameter
+FACING = 0.6  # cosine between vessel and normal of a cut end: planes of up to 53 degrees from straight
+FLAT = 0.6  # cosine to its commonest normal; at a bend the vessel's outer side faces along the way, too
+SHARP = 8  # power of cosines in the vote for that normal: cells whose normals differ by 23 degrees count half
+RIM_CELLS = 3  # of 2 mm, by which a cut end grows as far as it is flat: the way meets its near rim slantwise
+TIP_MM, TIP_REACH_MM = 2.0, 5.0  # within 5 mm of a cut end the vessel runs on for less than 2 mm
 TIP_SHARE = 0.5  # of a vessel's length, beyond which a cut end is looked for
+SMALLEST_END_MM2 = 20.0  # smaller patches are steps of the voxels
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class WalledMap:
 
     walls: label of the wall by label of the blood; that of the left ventricle is the myocardium. wanted_mm:
     thickness by name of the added wall. carved_ml: blood by structure that gave way to a wall between
-    two pools which touch but are not connected.
+    two pools which touch but are not connected. closed: vessels of which no cut end was found.
     """
 
     labelmap: LabelMap
@@ -43,6 +49,7 @@ class WalledMap:
     walls: dict[int, int]
     wanted_mm: dict[str, float]
     carved_ml: dict[str, float]
+    closed: tuple[str, ...]
 
 
 def check_anatomy(anatomy: Anatomy) -> None:
@@ -85,7 +92,7 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
 
     owners = [number[name] for name in (LV, *structures)]
     walls_mm = dict(zip(owners, (settings.min_lv_wall_mm, *map(thickness.get, structures)), strict=True))
-    distance, tips = {}, {}
+    distance, tips, closed = {}, {}, []
     for k in owners:
         inside = labels == k
         level = 0.5 - ndimage.gaussian_filter(inside.astype(np.float32), 1.0)
@@ -95,11 +102,13 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
             ends = cut_ends(inside, touching(labels, k, number[root]))
             nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
             tips[k] = ends[tuple(nearest)]
+            if not ends.any():
+                closed.append(anatomy.structures[k - 1])
     claims, ratio = {}, {}
     for at, k in enumerate(owners):
         apart = [j for j in owners if j != k and frozenset((j, k)) not in connected]
-        closed = np.isin(labels, [j for j in removed if frozenset((j, k)) in connected], invert=True)
-        claim = free & closed & (distance[k] < walls_mm[k])
+        opening = np.isin(labels, [j for j in removed if frozenset((j, k)) in connected])
+        claim = free & ~opening & (distance[k] < walls_mm[k])
         if k in tips:
             claim &= ~tips[k]
         for j in apart:  # half of the wall from each side where pools touch
@@ -133,16 +142,18 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
         wall_label,
         {f"{name}_wall": thickness[name] for name in structures},
         carved,
+        tuple(closed),
     )
 
 
 def layered(
     coarse: np.ndarray, strength: Strengths, edge_length_mm: float, walls: dict[int, int]
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[int, int]]:
     """Labels (X, Y, Z) of a grid on which every wall is closed, however thin; `interfaces.Choose`.
 
     walls: label of the wall by label of the blood. A wall has at least one cell between blood and outside,
     or between pools that do not touch in the map; its nodes then move to where the map has its surfaces.
+    Added walls are one piece each where one more cell can join their pieces (`join_pieces`).
     """
     own = sorted(walls.values())[1:]  # without the myocardium, which is a label
     wall, wall_strength = np.array(own)[coarse[own].argmax(axis=0)], coarse[own].sum(axis=0)
@@ -178,7 +189,7 @@ def layered(
         closed = (near > CONTACT_REACH * edge_length_mm) | (coarse[0][at] <= wall_strength[at])
         labels[tuple(bare[closed].T)] = its_wall
     tidy(labels, own)
-    return labels
+    return labels, join_pieces(labels, wall_strength, own)
 
 
 def refined(labelmap: LabelMap, blur_mm: float, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -211,18 +222,67 @@ def touching(labels: np.ndarray, one: int, two: int) -> np.ndarray:
 
 
 def cut_ends(vessel: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """(X, Y, Z) cells of a vessel where it ends: from its root, it hardly runs on beyond them.
+    """(X, Y, Z) cells of a vessel where it ends: its surface that faces along it, with nothing ahead.
 
-    The way from the root goes inside the vessel, on every second cell.
+    The way from the root goes inside the vessel, on every second cell. Its slope, averaged over the width of
+    the vessel, is where the vessel leads. A patch that faces so is an end unless the vessel runs on beside
+    it, as at a bend or where it divides.
     """
-    half = tuple(slice(None, None, 2) for _ in range(3))
-    coarse = vessel[half]
+    coarse = vessel[tuple(slice(None, None, 2) for _ in range(3))]
+    way = way_from(root, coarse)
+    if way is None:
+        return np.zeros(vessel.shape, dtype=bool)
+    leads, inside = np.zeros((3, *coarse.shape)), np.zeros((3, *coarse.shape))
+    for axis in range(3):
+        one, two = (tuple(part if k == axis else slice(None) for k in range(3))
+                    for part in (slice(None, -1), slice(1, None)))  # fmt: skip
+        both = coarse[one] & coarse[two]
+        step = np.where(both, way[two] - way[one], 0.0)
+        for cells in (one, two):
+            leads[axis][cells] += step
+            inside[axis][cells] += both
+    width = VESSEL_MM / (2 * CELL_MM)
+    leads, inside = (
+        np.stack([ndimage.gaussian_filter(one, width) for one in of_axes]) for of_axes in (leads, inside)
+    )
+    leads /= np.maximum(inside, 1e-6)
+    outward = -np.array(np.gradient(ndimage.gaussian_filter(coarse.astype(float), 1.0)))
+    leads, outward = (one / np.maximum(np.linalg.norm(one, axis=0), 1e-12) for one in (leads, outward))
+    surface = coarse & ~ndimage.binary_erosion(coarse, np.ones((3, 3, 3)))
+    facing = (leads * outward).sum(axis=0)
+    patch, count = ndimage.label(surface & (facing > FACING), np.ones((3, 3, 3)))
+    each = np.arange(count + 1)
+    farthest = ndimage.maximum(way, patch, each)
+    reach = 2 * int(TIP_REACH_MM / (2 * CELL_MM)) + 1
+    ahead = ndimage.maximum_filter(way, size=reach, mode="constant", cval=-1.0)
+    ends = (farthest > TIP_SHARE * way.max()) & (ndimage.maximum(ahead, patch, each) - farthest < TIP_MM)
+    end = np.zeros(coarse.shape, dtype=bool)
+    for k in np.flatnonzero(ends[1:]) + 1:
+        normals = outward[:, patch == k]
+        alike = (np.clip(normals.T @ normals, 0, 1) ** SHARP).sum(axis=1)
+        plane = normals[:, (alike * facing[patch == k] ** SHARP).argmax()]
+        flat = surface & (np.tensordot(plane, outward, 1) > FLAT)
+        cells = ndimage.binary_dilation(flat & (patch == k), np.ones((3, 3, 3)), RIM_CELLS, mask=flat)
+        if np.count_nonzero(cells) * (2 * CELL_MM) ** 2 >= SMALLEST_END_MM2:
+            end |= cells
+    _, nearest = ndimage.distance_transform_edt(~coarse, return_indices=True)
+    fine = end[tuple(nearest)].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    return fine[tuple(map(slice, vessel.shape))] & vessel
+
+
+def way_from(root: np.ndarray, coarse: np.ndarray) -> np.ndarray | None:
+    """Way (mm) from cells of `root` to each cell inside `coarse`, every second one; -1 where there is none.
+
+    None where the vessel does not begin at its root.
+    """
     index = np.full(coarse.shape, -1)
     n = np.count_nonzero(coarse)
     index[coarse] = np.arange(n)
-    near_root = ndimage.binary_dilation(root, iterations=2)[half] & coarse
+    near_root = (
+        ndimage.binary_dilation(root, iterations=2)[tuple(slice(None, None, 2) for _ in range(3))] & coarse
+    )
     if not near_root.any():
-        return np.zeros(vessel.shape, dtype=bool)
+        return None
     cells = np.argwhere(coarse)
     links, lengths = [], []
     for shift in np.ndindex(3, 3, 3):
@@ -237,15 +297,9 @@ def cut_ends(vessel: np.ndarray, root: np.ndarray) -> np.ndarray:
             lengths.append(np.full(len(rows), 2 * CELL_MM * np.linalg.norm(step)))
     graph = sparse.coo_array((np.concatenate(lengths), np.concatenate(links, axis=1)), shape=(n, n)).tocsr()
     length = dijkstra(graph, directed=False, indices=index[near_root], min_only=True)
-    length[~np.isfinite(length)] = -1.0
-    coarse_way = np.full(coarse.shape, -1.0)
-    coarse_way[coarse] = length
-    reach = int(TIP_REACH_MM / (2 * CELL_MM))
-    ahead = ndimage.maximum_filter(coarse_way, size=2 * reach + 1, mode="constant", cval=-1.0)
-    end = coarse & (ahead - coarse_way < TIP_MM) & (coarse_way > TIP_SHARE * length.max())
-    _, nearest = ndimage.distance_transform_edt(~coarse, return_indices=True)
-    fine = end[tuple(nearest)].repeat(2, 0).repeat(2, 1).repeat(2, 2)
-    return fine[tuple(map(slice, vessel.shape))] & vessel
+    way = np.full(coarse.shape, -1.0)
+    way[coarse] = np.where(np.isfinite(length), length, -1.0)
+    return way
 
 
 def tidy(labels: np.ndarray, walls: list[int]) -> None:
@@ -264,3 +318,54 @@ def tidy(labels: np.ndarray, walls: list[int]) -> None:
         cells = np.bincount(there[rim], minlength=max(walls) + 1)[walls]
         if cells.any():
             there[piece] = walls[cells.argmax()]
+
+
+def join_pieces(labels: np.ndarray, wall_strength: np.ndarray, walls: list[int]) -> dict[int, int]:
+    """Add cells to walls, in place, so that each wall is one piece; number of added cells by wall.
+
+    A wall of one cell's thickness may meet itself at edges of cells only: beside an open end, and between two
+    pools. A cell beside two of its pieces joins them. It comes from outside or, where there is none such,
+    from blood, and leaves no part of that cut off; of several, that where the map's walls are strongest.
+    """
+    added = {}
+    for wall in walls:
+        own = labels == wall
+        if not own.any():
+            continue
+        box = tuple(slice(max(int(along.min()) - 1, 0), int(along.max()) + 2) for along in np.nonzero(own))
+        there, strength = labels[box], wall_strength[box]
+        while (found := ndimage.label(there == wall))[1] > 1:
+            cells = bridges(found[0], np.isin(there, walls))
+            order = np.lexsort([-strength[tuple(cells.T)], there[tuple(cells.T)] > 0])
+            joins = next((tuple(cell) for cell in cells[order] if not cuts(there, cell)), None)
+            if joins is None:
+                break
+            there[joins] = wall
+            added[wall] = added.get(wall, 0) + 1
+    return added
+
+
+def bridges(piece: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """(K, 3) cells that share faces with two pieces at least, without cells that are `taken`.
+
+    piece (X, Y, Z): number of the piece of each cell, 0 if it is of none.
+    """
+    padded = np.pad(piece, 1)
+    beside = np.stack(
+        [np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1] for axis in range(3) for step in (-1, 1)]
+    )
+    least = np.where(beside > 0, beside, beside.max() + 1).min(axis=0)
+    return np.argwhere((piece == 0) & ~taken & (beside.max(axis=0) > least))
+
+
+def cuts(labels: np.ndarray, cell: np.ndarray) -> bool:
+    """Whether neighbours of a cell with its label, by faces, hang together without it no longer.
+
+    Looked at are the 26 cells around it, so that a way round that is longer counts as none.
+    """
+    around = np.pad(labels, 1, constant_values=0)[tuple(slice(i, i + 3) for i in cell)]
+    same = around == around[1, 1, 1]
+    same[1, 1, 1] = False
+    part, _ = ndimage.label(same)
+    faces = part[ndimage.generate_binary_structure(3, 1)]
+    return len(np.unique(faces[faces > 0])) > 1
