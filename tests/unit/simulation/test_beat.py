@@ -20,10 +20,15 @@ from cardiocohort.simulation.active import Contracting, modified_tensors
 from cardiocohort.simulation.beat import Heart, Moment
 from cardiocohort.simulation.beats import closed_outlets, next_loop, repeats
 from cardiocohort.simulation.circulation import (
+    MMHG,
     P_AR_PUL,
     P_AR_SYS,
+    Q_AR_SYS,
+    Q_VEN_PUL,
     START,
+    V_LA,
     V_LV,
+    V_RA,
     V_RV,
     Chamber,
     Circulation,
@@ -77,6 +82,33 @@ def test_the_circulation_alone_has_a_limit_cycle_of_a_healthy_heart(limit_cycle)
     assert 10 < pressures[:, 0].max() < 20
     assert 2 < pressures[:, 1].max() < 6
     assert 0.45 < strokes[0] / states[:, V_LV].max() < 0.7
+
+
+@pytest.mark.parametrize("size", [0.7, 1.3])
+def test_bodies_of_another_size_have_the_same_pressures(limit_cycle, size):
+    """All volumes and flows scale with the body, in vessels and chambers alike; pressures do not."""
+    circulation, start = limit_cycle
+    other, volumes = circulation.of_size(size), [V_LA, V_LV, V_RA, V_RV, *range(Q_AR_SYS, Q_VEN_PUL + 1)]
+    ventricles = tuple(
+        replace(v, passive=v.passive / size, active=v.active / size, unstressed=v.unstressed * size)
+        for v in VENTRICLES
+    )
+    states, pressures = circulation.beat(start, VENTRICLES, 80)
+    begin = start.copy()
+    begin[volumes] *= size
+    found, found_pressures = other.beat(begin, ventricles, 80)
+    states[:, volumes] *= size
+    assert found == pytest.approx(states, rel=1e-6, abs=1e-6)
+    assert found_pressures == pytest.approx(pressures, rel=1e-6, abs=1e-8)
+
+
+def test_the_size_of_a_body_is_its_surface_over_the_stated_one():
+    stated = Cycle(reference_bsa_m2=1.6)
+    assert stated.body_size(1.8) == pytest.approx(1.125)
+    assert stated.body_size(float("nan")) == 1.0
+    assert Cycle().body_size(1.8) == 1.0
+    with pytest.raises(InputError, match=r"reference_bsa_m2: 0.1 m2 .* 0.2 to 4, and 0"):
+        Cycle(reference_bsa_m2=0.1)
 
 
 def beat_of(circulation, start, chambers, steps=80):
@@ -283,12 +315,16 @@ def test_a_heart_that_does_not_eject_ends_with_that_reason(tmp_path):
     cycle = Cycle(
         beats=1, heart_rate_per_min=250.0, contraction_s=0.1, relaxation_s=0.1, steps=10, tension_kpa=5.0
     )
-    settings = SimulationSettings(curve_points=2, cycle=cycle)
+    settings = SimulationSettings(curve_points=2, cycle=replace(cycle, reference_bsa_m2=1.7))
     record = simulate(add_coordinates(model), tmp_path, STIFF, settings)
     row = subject.table_row(record)
     assert (row["verdict"], row["reason"]) == ("failed", "a ventricle does not eject")
     assert "in all of beat 1 the aortic valve never opens: the left ventricle reaches" in row["detail"]
     assert "simulation.cycle.tension_kpa" in row["detail"]
+    # the test's subject has no table that its body surface would be in
+    assert "body-surface area is not known: its circulation is that of 1.7 m2" in row["detail"]
+    assert row["body_size"] == 1
+    assert row["systemic_resistance_kpa_s_ml"] == pytest.approx(0.8 * MMHG)
     loops = pd.read_csv(tmp_path / "out/s/loops.tsv", sep="\t")
     assert (loops["lv_pressure_kpa"] <= loops["systemic_arteries_kpa"]).all()
     assert row["lv_stroke_ml"] == pytest.approx(np.ptp(loops["lv_volume_ml"]), abs=1e-3)  # of the file
