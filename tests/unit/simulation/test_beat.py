@@ -1,6 +1,8 @@
 """Tension, cavities, circulation and beats: derivatives, closed forms, conservation, a small heart."""
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import ngsolve as ng
 import numpy as np
@@ -132,6 +134,45 @@ def test_ventricles_fitted_to_a_beat_repeat_it(limit_cycle):
         found = next_loop(circulation, moments, 80, factor * start[V_LV])
         assert found[V_LV] == pytest.approx(factor * start[V_LV], rel=0.001)
         assert (factor - 1) * (circulation.volume(found) - circulation.volume(start)) > 0
+
+
+def regulated(circulation, start, wanted_kpa, beats_of=6):
+    """Resistances of beats whose ventricles are elastances, and the last beat's moments."""
+    cycle = Cycle(arterial_mean_kpa=wanted_kpa)
+    heart = SimpleNamespace(
+        cycle=cycle, circulation=circulation, stated_resistance=circulation.resistances[0]
+    )
+    found, loop = [circulation.resistances[0]], start
+    for _ in range(beats_of):
+        loop = heart.circulation.limit_cycle(loop, VENTRICLES)
+        moments = beat_of(heart.circulation, loop, VENTRICLES)
+        if beats.holds_pressure(heart, moments):
+            break
+        found.append(beats.next_resistance(heart, moments))
+        heart.circulation = heart.circulation.with_systemic_resistance(found[-1])
+    return found, heart, moments
+
+
+def test_the_resistance_is_adjusted_to_a_mean_arterial_pressure(limit_cycle):
+    """Lower, equal and higher than with the stated one; the blood is the same."""
+    circulation, start = limit_cycle
+    mean = beats.arterial_mean(beat_of(circulation, start, VENTRICLES))
+    for factor in (0.9, 1.0, 1.15):
+        found, heart, moments = regulated(circulation, start, factor * mean)
+        assert beats.arterial_mean(moments) == pytest.approx(factor * mean, rel=0.02)
+        assert not beats.unheld_pressure(heart, moments)
+        assert len(found) <= 5
+        assert (found[-1] - found[0]) * (factor - 1) >= 0
+    assert regulated(circulation, start, mean)[0] == [circulation.resistances[0]]
+
+
+def test_a_mean_arterial_pressure_out_of_reach_ends_at_twice_the_resistance_and_is_named(limit_cycle):
+    circulation, start = limit_cycle
+    found, heart, moments = regulated(circulation, start, 30.0)
+    assert found[-1] == pytest.approx(2 * found[0])
+    said = beats.unheld_pressure(heart, moments)
+    assert re.search(r"mean arterial pressure is \d+\.\d\d kPa for 30 .*, with 2 of the stated", said)
+    assert not beats.unheld_pressure(SimpleNamespace(cycle=Cycle()), moments)
 
 
 def test_a_ventricle_too_large_for_its_circulation_finds_its_volume_in_one_step():

@@ -113,6 +113,7 @@ class Heart:
                 for r, f in zip(Circulation.resistances, (cycle.systemic_resistance, 1, 1, 1), strict=True)
             ),
         ).of_size(body_size)
+        self.stated_resistance = self.circulation.resistances[0]  # kPa s/mL, of the systemic arteries
         period = self.circulation.period
         self.course = Course(period, 0.0, cycle.contraction_s, cycle.relaxation_s)
         self.tension_share = tension_share

@@ -121,6 +121,10 @@ class Circulation:
             ra=atrium(*self.ra),
         )
 
+    def with_systemic_resistance(self, kpa_s_ml: float) -> "Circulation":
+        """With this resistance of the systemic arteries."""
+        return replace(self, resistances=(kpa_s_ml, *self.resistances[1:]))
+
     def volume(self, state: np.ndarray) -> float:
         """All blood of the loop (mL), above the unstressed volume of its vessels."""
         return float(state[list(CHAMBERS)].sum() + state[P_AR_SYS : P_VEN_PUL + 1] @ self.compliances)

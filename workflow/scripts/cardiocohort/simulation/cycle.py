@@ -50,6 +50,13 @@ class Cycle:
     systemic_resistance: float = key(
         1.0, "Factor of the systemic arteries' resistance.", exclusiveMinimum=0, maximum=20
     )
+    arterial_mean_kpa: float = key(
+        0.0,
+        "Mean arterial pressure (kPa) to which each heart's systemic resistance is adjusted between beats, "
+        "as reflexes do, from half to twice the stated one; 0 keeps the stated one.",
+        minimum=0,
+        maximum=30,
+    )
     reference_bsa_m2: float = key(
         0.0,
         "Body-surface area (m2) of the person whose circulation the other keys state. Vessels, valves and "

@@ -19,7 +19,7 @@ from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
 from . import animation, beat_output, materials, measures, mesh, output
 from .beat import Heart
-from .beats import beat_until_periodic, closed_outlets, figures
+from .beats import beat_until_periodic, closed_outlets, figures, unheld_pressure
 from .circulation import V_LV
 from .continuation import Run, Step, inflate
 from .finite_elements import ng
@@ -174,22 +174,23 @@ def beat_heart(
         "body_size": size,
         "systemic_resistance_kpa_s_ml": heart.circulation.resistances[0],
     }
-    unknown = ""
+    lacking = unheld_pressure(heart, beats.moments)
     if cycle.reference_bsa_m2 and math.isnan(bsa_m2):
         unknown = (
             f"the subject's body-surface area is not known: its circulation is that of "
             f"{cycle.reference_bsa_m2:g} m2 (simulation.cycle.reference_bsa_m2)"
         )
+        lacking = _joined(lacking, unknown)
     if not beats.reason and (closed := closed_outlets(beats.moments)):
         advice = "raise simulation.cycle.tension_kpa (or contractility of the arm)"
         if beats.beats == settings.cycle.beats:
             advice += " or beats, in which the circulation adapts"
-        detail = _joined(f"in all of beat {beats.beats} {closed}; {advice}", unknown)
+        detail = _joined(f"in all of beat {beats.beats} {closed}; {advice}", lacking)
         return {"verdict": Outcome.FAILED, "reason": NOT_EJECTED, "detail": detail}, found
     if not beats.reason:
         detail = "" if beats.periodic else f"the beat does not repeat itself after {beats.beats} beats"
-        return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": _joined(detail, unknown)}, found
-    detail = _joined(f"beat {beats.beats}, {beats.reason}; the files hold the states before", unknown)
+        return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": _joined(detail, lacking)}, found
+    detail = _joined(f"beat {beats.beats}, {beats.reason}; the files hold the states before", lacking)
     return {"verdict": Outcome.FAILED, "reason": NO_BEAT, "detail": detail}, found
 
 
