@@ -197,8 +197,9 @@ class Valves:
 
     Edges of the rims: dofs (E, 18) of the endocardial triangle at each, axis by axis; shapes and slopes
     (E, Q, 6) along the edge, which runs as the boundary of the endocardium does; points and tangents
-    (E, Q, 3) undeformed; weights (Q,); which (E,): the cavity. shares (C, n): of the load of each
-    cavity, by unknown of an axis. pressure_kpa (C,) at the full load.
+    (E, Q, 3) undeformed; weights (Q,); which (E,): the cavity. base: all triangles that carry a load, and
+    carried (C, T): whether each carries that of a cavity. n: unknowns of an axis. pressure_kpa (C,) at the
+    full load.
     """
 
     dofs: np.ndarray
@@ -208,13 +209,26 @@ class Valves:
     tangents: np.ndarray
     weights: np.ndarray
     which: np.ndarray
-    shares: np.ndarray
+    base: Surface
+    carried: np.ndarray
+    n: int
     pressure_kpa: np.ndarray
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """(C, n) of the load of each cavity, by unknown of an axis."""
+        across = np.cross(self.base.tangents[..., 0], self.base.tangents[..., 1])
+        area = np.linalg.norm(across, axis=-1) * self.base.weights
+        shares = np.zeros((len(self.carried), self.n))
+        for share, own in zip(shares, self.carried, strict=True):
+            np.add.at(share, self.base.dofs[own, :6].ravel(), (area[own] @ self.base.shapes).ravel())
+            share /= area[own].sum() or 1.0  # a body with one ventricle has no base around the other
+        return shares
 
     def forces(self, state: np.ndarray) -> np.ndarray:
         """(3 n,) of the full load."""
-        now = self.referred(state)
-        areas = np.einsum("eqi,q->ei", np.cross(now.points, now.tangents), self.weights) / 2
+        points, tangents = self._moved(state)
+        areas = np.einsum("eqi,q->ei", np.cross(points, tangents), self.weights) / 2
         resultants = np.zeros((len(self.shares), 3))
         np.add.at(resultants, self.which, areas)
         return ((self.pressure_kpa[:, None] * resultants).T @ self.shares).ravel()
@@ -222,11 +236,11 @@ class Valves:
     def stiffness(self, state: np.ndarray, share: float) -> scipy.sparse.csr_array:
         """(ndof, ndof): derivative of minus the force, at a share of the load. All of the base is coupled
         with the rim, by an outer product per axis and cavity."""
-        now, size = self.referred(state), len(state)
-        by = np.einsum("eqij,eqa,q->eiaj", _cross_matrix(now.points), self.slopes, self.weights)
-        by -= np.einsum("eqij,eqa,q->eiaj", _cross_matrix(now.tangents), self.shapes, self.weights)
+        (points, tangents), size = self._moved(state), len(state)
+        by = np.einsum("eqij,eqa,q->eiaj", _cross_matrix(points), self.slopes, self.weights)
+        by -= np.einsum("eqij,eqa,q->eiaj", _cross_matrix(tangents), self.shapes, self.weights)
         by = by.transpose(0, 1, 3, 2).reshape(-1, 3, 18) / 2
-        n, found = self.shares.shape[1], scipy.sparse.csr_array((size, size))
+        found = scipy.sparse.csr_array((size, size))
         for cavity, own_share in enumerate(self.shares):
             own, on = self.which == cavity, np.flatnonzero(own_share)
             for axis in range(3):
@@ -234,18 +248,22 @@ class Valves:
                 np.add.at(slopes, self.dofs[own].ravel(), by[own, axis].ravel())
                 of = np.flatnonzero(slopes)
                 values = -share * self.pressure_kpa[cavity] * np.outer(own_share[on], slopes[of])
-                rows, columns = np.repeat(axis * n + on, len(of)), np.tile(of, len(on))
+                rows, columns = np.repeat(axis * self.n + on, len(of)), np.tile(of, len(on))
                 found += scipy.sparse.csr_array((values.ravel(), (rows, columns)), shape=(size, size))
         return found
 
     def referred(self, shift: np.ndarray) -> "Valves":
-        """Those of a body whose undeformed corners lie at `shift` (n,) from this one's. What each part of the
-        base carries stays."""
-        nodes = shift[self.dofs].reshape(-1, 3, 6)
-        return replace(
-            self,
-            points=self.points + np.einsum("eqa,eia->eqi", self.shapes, nodes),
-            tangents=self.tangents + np.einsum("eqa,eia->eqi", self.slopes, nodes),
+        """Those of a body whose undeformed corners lie at `shift` (n,) from this one's."""
+        points, tangents = self._moved(shift)
+        base = replace(self.base, tangents=self.base.moved(shift))
+        return replace(self, points=points, tangents=tangents, base=base)
+
+    def _moved(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points and tangents (E, Q, 3) of the deformed edges."""
+        nodes = state[self.dofs].reshape(-1, 3, 6)
+        return (
+            self.points + np.einsum("eqa,eia->eqi", self.shapes, nodes),
+            self.tangents + np.einsum("eqa,eia->eqi", self.slopes, nodes),
         )
 
 
@@ -263,8 +281,7 @@ def valves(space: ng.FESpace, base: str, pressures_kpa: dict[str, float]) -> Val
     places, n = (places + 1) / 2, space.components[0].ndof // 3
     carrying = np.flatnonzero(names[frame.boundary] == base)
     behind = _materials_behind(mesh, frame.dofs[carrying, :3])
-    area = np.linalg.norm(np.cross(frame.tangents[..., 0], frame.tangents[..., 1]), axis=-1)
-    found, shares = [], np.zeros((len(pressures_kpa), n))
+    found, carried = [], np.zeros((len(pressures_kpa), len(carrying)), bool)
     for cavity, name in enumerate(pressures_kpa):
         on = np.flatnonzero(names[frame.boundary] == name)
         if not len(on):  # the body has one ventricle
@@ -291,13 +308,13 @@ def valves(space: ng.FESpace, base: str, pressures_kpa: dict[str, float]) -> Val
                     cavity,
                 )
             )
-        around = carrying[behind != OPPOSITE.get(name, "")]
-        by_area = (area[around] * frame.weights) @ frame.shapes
-        np.add.at(shares[cavity], frame.dofs[around, :6].ravel(), by_area.ravel())
-        shares[cavity] /= (area[around] * frame.weights).sum()
+        carried[cavity] = behind != OPPOSITE.get(name, "")
     dofs, shapes, slopes, points, tangents, which = map(np.array, zip(*found, strict=True))
-    pressures = np.array(list(pressures_kpa.values()))
-    return Valves(dofs, shapes, slopes, points, tangents, weights / 2, which, shares, pressures)
+    parts = (frame.dofs[carrying], frame.shapes, frame.slopes, frame.tangents[carrying], frame.weights)
+    on_base, pressures = Surface(*parts, np.zeros(len(carrying))), np.array(list(pressures_kpa.values()))
+    return Valves(
+        dofs, shapes, slopes, points, tangents, weights / 2, which, on_base, carried, n, pressures
+    )  # fmt: skip
 
 
 def _materials_behind(mesh: ng.Mesh, triangles: np.ndarray) -> np.ndarray:
