@@ -23,7 +23,11 @@ from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.runtime.run_progress import RunProgress
 from cardiocohort.config.arms import calibrated_as, check_arms, section_of
 from cardiocohort.config.arms import check_calibrations
-from cardiocohort.config.check import check_atlas, check_biventricular
+from cardiocohort.config.check import (
+    check_atlas,
+    check_biventricular,
+    check_body_surface,
+)
 from cardiocohort.config.check import check_hearts_only
 from cardiocohort.config.check import check_refinement
 from cardiocohort.config.check import check_together, complete
@@ -387,6 +391,13 @@ def calibrations(arm):
 def calibration_of(wildcards):
     """An input function: the calibration of a batch's arm."""
     return calibrations(plan.arm_of(wildcards.batch))
+
+
+def people_of(names):
+    """The targets of batches, whose subjects' circulations are scaled by their body surface, if any are."""
+    if not SETTINGS["simulation"]["cycle"]["reference_bsa_m2"]:
+        return []
+    return plan.stage_tables("targets", names)
 
 
 def calibrated(wildcards):

@@ -48,6 +48,9 @@ use rule simulate_hearts as simulate_refined with:
             simulation_batches()[wildcards.batch]["meshes"],
             [f"<cohort>/refinement/{wildcards.edge}mm"],
         ),
+        people=lambda wildcards: people_of(
+            simulation_batches()[wildcards.batch]["meshes"]
+        ),
         # that of the cohort's own meshes, so that runs differ in the mesh alone
         calibration=calibration_of,
     output:

@@ -1,7 +1,8 @@
 # Simulation, optional: `snakemake simulate`, a passive inflation of every heart in NGSolve, and
 # `snakemake verify_solver`, published problems in the same solver; `snakemake paired_comparison`, the
 # inflations of digital siblings beside those of their bases.
-# in  <cohort>/meshes/<batch>.tsv and the meshes behind it
+# in  <cohort>/meshes/<batch>.tsv and the meshes behind it; with simulation.cycle.reference_bsa_m2 also
+#     <cohort>/targets/<batch>.parquet, for the subjects' body surface
 # out <cohort>/calibrations/<arm>.json: factors of stiffness, tension and resistance that the arm's hearts take, with
 #     targets in `simulation.calibrate`; runs of its mean heart in <cohort>/calibrations/<arm>/.
 #     <cohort>/simulations/<batch>.tsv: how each run ended; files in <cohort>/simulations/<batch>/<subject>/.
@@ -33,6 +34,7 @@ if DECKS_FOLLOW_SIMULATIONS:
 for target in SIMULATING:
     with plain_errors():
         check_biventricular(SETTINGS, target)
+        check_body_surface(SETTINGS)
         plan.check_arms(
             SETTINGS["simulation"]["cycle"]["contractility"],
             BATCHES,
@@ -60,6 +62,9 @@ rule calibrate_arm:
     input:
         meshes=lambda wildcards: plan.stage_tables(
             "meshes", [name for name in BATCHES if plan.arm_of(name) == wildcards.arm]
+        ),
+        people=lambda wildcards: people_of(
+            [name for name in BATCHES if plan.arm_of(name) == wildcards.arm]
         ),
     output:
         calibration="<cohort>/calibrations/{arm}.json",
@@ -89,6 +94,9 @@ rule simulate_hearts:
     input:
         meshes=lambda wildcards: plan.stage_tables(
             "meshes", simulation_batches()[wildcards.batch]["meshes"]
+        ),
+        people=lambda wildcards: people_of(
+            simulation_batches()[wildcards.batch]["meshes"]
         ),
         calibration=calibration_of,
     output:

@@ -26,12 +26,14 @@ def main(snakemake):
         for source, frame in zip(sources, meshes, strict=True)
         for row in frame.to_dict("records")
     }
+    areas = stage_tables.body_surfaces(snakemake.input.get("people", []))
     hearts = calibrating.nearest_to_mean(pd.concat(meshes, ignore_index=True))[: calibrating.HEARTS]
     shas = [[rows[heart][0]["sha256"], rows[heart][0]["surface_sha256"]] for heart in hearts]
-    inputs = artifacts.digest([p.library, p.mechanics, {**p.simulation, "calibrate": None}, shas])
+    made_of = [p.library, p.mechanics, {**p.simulation, "calibrate": None}, shas]
+    inputs = artifacts.digest([*made_of, [areas.get(heart) for heart in hearts]])
     folder = output.with_suffix("")
     with artifacts.batch_lock(folder):
-        simulate = calibrating.simulated(folder, rows, mechanics, settings, snakemake.threads, inputs)
+        simulate = calibrating.simulated(folder, rows, mechanics, settings, snakemake.threads, inputs, areas)
         found = calibrating.calibrate(p.arm, hearts, settings.calibrate, simulate)
     calibration.write(output, found)
     if found.warning:

@@ -1,5 +1,6 @@
 """Rule simulate_hearts: passive inflation of one batch of hearts in a finite element solver."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def main(snakemake):
     for source in map(Path, snakemake.input.meshes):
         for row in tables.read_table(source, columns).to_dict("records"):
             meshes[row["subject"]] = (source.with_suffix(""), row)
+    areas = stage_tables.body_surfaces(snakemake.input.get("people", []))
     tasks, records = [], {}
     for subject in p.subjects:
         folder, mesh = meshes[subject]
@@ -33,10 +35,9 @@ def main(snakemake):
             records[subject] = batch_runner.skipped(subject, "mesh", mesh["verdict"], mesh["reason"])
             continue
         made_of = [p.library, p.mechanics, p.simulation, mesh["sha256"], mesh["surface_sha256"]]
-        made_of += map(asdict, scalings)
-        tasks.append(
-            stage.task(mesh, folder, mechanics, settings, snakemake.threads, artifacts.digest(made_of))
-        )
+        made_of += [*map(asdict, scalings), area := areas.get(subject, math.nan)]
+        inputs = artifacts.digest(made_of)
+        tasks.append(stage.task(mesh, folder, mechanics, settings, snakemake.threads, inputs, area))
     table = Path(snakemake.output.table)
     made = batch_runner.run_batch(table.with_suffix(""), tasks, stage.simulate_subject)
     records |= {record["subject"]: record for record in made}

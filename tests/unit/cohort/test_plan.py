@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cardiocohort.cohort import plan, target_arms
+from cardiocohort.cohort import plan, stage_tables, target_arms
 from cardiocohort.cohort.table import read_cohort
 from cardiocohort.evaluation.arms import template_shares
 from cardiocohort.runtime.errors import InputError
@@ -30,6 +31,15 @@ def arms(tmp_path_factory):
 @pytest.fixture(scope="module")
 def planned(arms):
     return plan.batches_of_arms(arms, 2, 1, {"of_a_map": ("there/heart.nii.gz", "0a1b")})
+
+
+def test_body_surfaces_are_those_of_the_targets_known_or_not(tmp_path):
+    people = {"a-00000": 1.7, "a-00001": float("nan")}
+    rows = [{"subject": s, "structure": part, "bsa_m2": area} for s, area in people.items() for part in "xy"]
+    pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    found = stage_tables.body_surfaces([tmp_path / "a.parquet"])
+    assert found == pytest.approx(people, nan_ok=True)
+    assert stage_tables.body_surfaces([]) == {}
 
 
 def test_batches_of_arms(planned):

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from cardiocohort import exporters
 from cardiocohort.config import check
-from cardiocohort.config.check import SCHEMA, check_biventricular, check_together, complete, locate
+from cardiocohort.config.check import (
+    SCHEMA,
+    check_biventricular,
+    check_body_surface,
+    check_together,
+    complete,
+    locate,
+)
 from cardiocohort.config.typed_text import typed_text
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.mechanics.settings import Mechanics
@@ -282,6 +289,20 @@ def test_keys_that_do_not_go_together(config, told):
         check_together(complete(config), ["opencarp", "vtu"])
     for part in told:
         assert part in str(caught.value)
+
+
+def test_decks_that_follow_simulations_refuse_a_load_that_no_format_has():
+    config = {"decks": {"follow": "simulations"}, "simulation": {"valve_plane": "loaded"}}
+    with pytest.raises(InputError, match=r"'decks.follow': decks of 'simulations' cannot have .* loaded"):
+        check_together(complete(config), ["opencarp", "vtu"])
+    check_together(complete({"simulation": {"valve_plane": "loaded"}}), ["opencarp", "vtu"])
+
+
+def test_circulations_by_body_surface_refuse_label_maps_which_have_none():
+    config = {"simulation": {"cycle": {"reference_bsa_m2": 1.7}}}
+    check_body_surface(complete(config))
+    with pytest.raises(InputError, match=r"reference_bsa_m2': 1.7 m2 is set, and label maps .*; set 0"):
+        check_body_surface(complete(config | {"label_maps": "maps"}))
 
 
 @pytest.mark.parametrize("target", ["simulate", "paired_comparison", "refinement_study"])

@@ -1,6 +1,8 @@
 """Tension, cavities, circulation and beats: derivatives, closed forms, conservation, a small heart."""
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import ngsolve as ng
 import numpy as np
@@ -20,10 +22,15 @@ from cardiocohort.simulation.active import Contracting, modified_tensors
 from cardiocohort.simulation.beat import Heart, Moment
 from cardiocohort.simulation.beats import closed_outlets, next_loop, repeats
 from cardiocohort.simulation.circulation import (
+    MMHG,
     P_AR_PUL,
     P_AR_SYS,
+    Q_AR_SYS,
+    Q_VEN_PUL,
     START,
+    V_LA,
     V_LV,
+    V_RA,
     V_RV,
     Chamber,
     Circulation,
@@ -79,6 +86,33 @@ def test_the_circulation_alone_has_a_limit_cycle_of_a_healthy_heart(limit_cycle)
     assert 0.45 < strokes[0] / states[:, V_LV].max() < 0.7
 
 
+@pytest.mark.parametrize("size", [0.7, 1.3])
+def test_bodies_of_another_size_have_the_same_pressures(limit_cycle, size):
+    """All volumes and flows scale with the body, in vessels and chambers alike; pressures do not."""
+    circulation, start = limit_cycle
+    other, volumes = circulation.of_size(size), [V_LA, V_LV, V_RA, V_RV, *range(Q_AR_SYS, Q_VEN_PUL + 1)]
+    ventricles = tuple(
+        replace(v, passive=v.passive / size, active=v.active / size, unstressed=v.unstressed * size)
+        for v in VENTRICLES
+    )
+    states, pressures = circulation.beat(start, VENTRICLES, 80)
+    begin = start.copy()
+    begin[volumes] *= size
+    found, found_pressures = other.beat(begin, ventricles, 80)
+    states[:, volumes] *= size
+    assert found == pytest.approx(states, rel=1e-6, abs=1e-6)
+    assert found_pressures == pytest.approx(pressures, rel=1e-6, abs=1e-8)
+
+
+def test_the_size_of_a_body_is_its_surface_over_the_stated_one():
+    stated = Cycle(reference_bsa_m2=1.6)
+    assert stated.body_size(1.8) == pytest.approx(1.125)
+    assert stated.body_size(float("nan")) == 1.0
+    assert Cycle().body_size(1.8) == 1.0
+    with pytest.raises(InputError, match=r"reference_bsa_m2: 0.1 m2 .* 0.2 to 4, and 0"):
+        Cycle(reference_bsa_m2=0.1)
+
+
 def beat_of(circulation, start, chambers, steps=80):
     """Moments of a beat of chambers from `start`, whose tension rises and falls as their elastance."""
     states, pressures = circulation.beat(start, chambers, steps)
@@ -100,6 +134,45 @@ def test_ventricles_fitted_to_a_beat_repeat_it(limit_cycle):
         found = next_loop(circulation, moments, 80, factor * start[V_LV])
         assert found[V_LV] == pytest.approx(factor * start[V_LV], rel=0.001)
         assert (factor - 1) * (circulation.volume(found) - circulation.volume(start)) > 0
+
+
+def regulated(circulation, start, wanted_kpa, beats_of=6):
+    """Resistances of beats whose ventricles are elastances, and the last beat's moments."""
+    cycle = Cycle(arterial_mean_kpa=wanted_kpa)
+    heart = SimpleNamespace(
+        cycle=cycle, circulation=circulation, stated_resistance=circulation.resistances[0]
+    )
+    found, loop = [circulation.resistances[0]], start
+    for _ in range(beats_of):
+        loop = heart.circulation.limit_cycle(loop, VENTRICLES)
+        moments = beat_of(heart.circulation, loop, VENTRICLES)
+        if beats.holds_pressure(heart, moments):
+            break
+        found.append(beats.next_resistance(heart, moments))
+        heart.circulation = heart.circulation.with_systemic_resistance(found[-1])
+    return found, heart, moments
+
+
+def test_the_resistance_is_adjusted_to_a_mean_arterial_pressure(limit_cycle):
+    """Lower, equal and higher than with the stated one; the blood is the same."""
+    circulation, start = limit_cycle
+    mean = beats.arterial_mean(beat_of(circulation, start, VENTRICLES))
+    for factor in (0.9, 1.0, 1.15):
+        found, heart, moments = regulated(circulation, start, factor * mean)
+        assert beats.arterial_mean(moments) == pytest.approx(factor * mean, rel=0.02)
+        assert not beats.unheld_pressure(heart, moments)
+        assert len(found) <= 5
+        assert (found[-1] - found[0]) * (factor - 1) >= 0
+    assert regulated(circulation, start, mean)[0] == [circulation.resistances[0]]
+
+
+def test_a_mean_arterial_pressure_out_of_reach_ends_at_twice_the_resistance_and_is_named(limit_cycle):
+    circulation, start = limit_cycle
+    found, heart, moments = regulated(circulation, start, 30.0)
+    assert found[-1] == pytest.approx(2 * found[0])
+    said = beats.unheld_pressure(heart, moments)
+    assert re.search(r"mean arterial pressure is \d+\.\d\d kPa for 30 .*, with 2 of the stated", said)
+    assert not beats.unheld_pressure(SimpleNamespace(cycle=Cycle()), moments)
 
 
 def test_a_ventricle_too_large_for_its_circulation_finds_its_volume_in_one_step():
@@ -283,12 +356,16 @@ def test_a_heart_that_does_not_eject_ends_with_that_reason(tmp_path):
     cycle = Cycle(
         beats=1, heart_rate_per_min=250.0, contraction_s=0.1, relaxation_s=0.1, steps=10, tension_kpa=5.0
     )
-    settings = SimulationSettings(curve_points=2, cycle=cycle)
+    settings = SimulationSettings(curve_points=2, cycle=replace(cycle, reference_bsa_m2=1.7))
     record = simulate(add_coordinates(model), tmp_path, STIFF, settings)
     row = subject.table_row(record)
     assert (row["verdict"], row["reason"]) == ("failed", "a ventricle does not eject")
     assert "in all of beat 1 the aortic valve never opens: the left ventricle reaches" in row["detail"]
     assert "simulation.cycle.tension_kpa" in row["detail"]
+    # the test's subject has no table that its body surface would be in
+    assert "body-surface area is not known: its circulation is that of 1.7 m2" in row["detail"]
+    assert row["body_size"] == 1
+    assert row["systemic_resistance_kpa_s_ml"] == pytest.approx(0.8 * MMHG)
     loops = pd.read_csv(tmp_path / "out/s/loops.tsv", sep="\t")
     assert (loops["lv_pressure_kpa"] <= loops["systemic_arteries_kpa"]).all()
     assert row["lv_stroke_ml"] == pytest.approx(np.ptp(loops["lv_volume_ml"]), abs=1e-3)  # of the file

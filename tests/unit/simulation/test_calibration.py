@@ -248,6 +248,10 @@ def test_a_setting_that_a_factor_takes_beyond_its_bounds_is_found_before():
             {"lv_ef": 0.6, "lv_peak_kpa": 16, "lv_edv_ml": 120, "rv_ef": 0.5}, {},
             r"4 targets \(lv_ef, rv_ef, lv_peak_kpa, lv_edv_ml\); at most 3",
         ),
+        (
+            {"lv_ef": 0.6, "lv_peak_kpa": 16}, {"cycle": replace(BEATING, arterial_mean_kpa=12.0)},
+            r"lv_peak_kpa: simulation\.cycle\.arterial_mean_kpa is 12, which sets the resistance",
+        ),
         ({"lv_unloaded_ml": 80}, {}, r"lv_unloaded_ml: with .*: image .*set reference: unloaded"),
         ({"lv_edv_ml": 80}, {"reference": "unloaded"}, r"lv_edv_ml: with .*: unloaded .*set .*: image"),
         ({"lv_ef": 0.6, "tolerance": 0.005}, {}, r"tolerance: 0\.005 is finer than .*, 0\.01"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import root
 
 from cardiocohort.mechanics.settings import MATERIALS, HolzapfelOgden, Mechanics
+from cardiocohort.mesh.model import FACETS, REGIONS
 from cardiocohort.mesh.second_order import second_order
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres, frames_within
 from cardiocohort.runtime.errors import InputError, SubjectError
@@ -30,9 +31,10 @@ from cardiocohort.simulation.settings import SimulationSettings
 from cardiocohort.simulation.subject import state_heart
 from decks import block, isochoric_energy, stretches
 from simulated import ELEMENTS, ventricle
-from small_meshes import truncated_ellipsoid
+from small_meshes import biventricle, truncated_ellipsoid, without_pinhole
 
 ng.SetNumThreads(1)
+STIFF_BASE = Mechanics(material="neo_hooke", base="robin")
 
 
 def by_components(function, c, step):
@@ -114,6 +116,85 @@ def test_the_tangent_is_the_derivative_of_the_residual(material, base):
     ahead, behind = (stated.residual(state + h * along, 0.7) for h in (1e-5, -1e-5))
     found = tangent.times(along)
     assert np.allclose(found, (ahead - behind) / 2e-5, atol=1e-5 * np.abs(found).max())
+
+
+LOADED = replace(ELEMENTS, valve_plane="loaded")
+
+
+def two_ventricles():
+    """Of few elements, with fibres."""
+    model = biventricle(8, 12, wall=6.5, cavity=24.0, rv_wall=2.7, layers=(1, 2, 3))
+    return add_fibres(model, FibreAngles())
+
+
+def displaced(stated, scale_mm, seed=4):
+    """A state (ndof,) of random displacements."""
+    state = np.random.default_rng(seed).normal(scale=scale_mm, size=len(stated.free))
+    state[stated.n_displacements :] = 0
+    return state
+
+
+def resultant(stated, forces):
+    """(3,): work of the forces in a translation. Midside unknowns are differences from the corners' mean."""
+    return forces[: stated.n_displacements].reshape(3, -1)[:, : stated.mesh.nv].sum(axis=1)
+
+
+def test_the_load_on_the_valves_of_a_truncated_sphere_is_pressure_by_its_orifice():
+    """The sphere is cut at 115 degrees from the apex, where its rim is a polygon of 24 corners."""
+    sphere = truncated_ellipsoid((3, 14, 24), (20.0, 20.0), (28.0, 28.0), base_deg=115.0)
+    model = without_pinhole(add_fibres(sphere, FibreAngles()))
+    stated, _, _ = state_heart(model, replace(STIFF_BASE, lv_pressure_kpa=2.0), LOADED)
+    orifice = 12 * np.sin(2 * np.pi / 24) * (20 * np.sin(np.radians(115))) ** 2
+    still = np.zeros(len(stated.free))
+    load = stated.valves.forces(still)
+    assert resultant(stated, load) == pytest.approx([0, 0, 2.0 * orifice], abs=1e-9 * orifice)
+    # spread evenly: the force of each part of the base is its share of the base's area
+    base = np.unique(np.flatnonzero(load) % (stated.n_displacements // 3))
+    corners = model.nodes_of("base")
+    assert set(corners) == set(base[base < stated.mesh.nv])
+    # the endocardium's own load is the opposite
+    assert np.abs(resultant(stated, stated.load(still))).max() < 1e-9 * orifice
+
+
+def test_pressures_of_cavities_with_loaded_valves_have_no_resultant():
+    """At a deformed state of both ventricles, each pressure for itself; a translation does no work."""
+    for pressures in ({"rv_pressure_kpa": 0.0}, {"lv_pressure_kpa": 0.0}):
+        mechanics = replace(STIFF_BASE, **pressures)
+        stated, _, _ = state_heart(two_ventricles(), mechanics, LOADED)
+        state = displaced(stated, 0.5)
+        load, free = stated.load(state), replace(stated, valves=None).load(state)
+        assert np.abs(resultant(stated, free)).max() > 100
+        assert np.abs(resultant(stated, load)).max() < 1e-9 * np.abs(free).sum()
+
+
+def test_each_ventricles_valves_hang_on_the_base_around_its_cavity():
+    """The free wall of the other ventricle carries nothing."""
+    model = two_ventricles()
+    stated, _, _ = state_heart(model, STIFF_BASE, LOADED)
+    base = model.nodes_of("base")
+    for share, other in zip(stated.valves.shares, ("rv", "lv"), strict=True):
+        assert share[: stated.mesh.nv].sum() == pytest.approx(1)
+        facets = model.facets[model.facet_tag == FACETS["base"]]
+        behind = {tuple(sorted(f)): model.region[np.isin(model.tets, f).sum(axis=1) == 3][0] for f in facets}
+        loaded = {n for f, region in behind.items() if region != REGIONS[other] for n in f}
+        assert set(base[share[base] > 1e-12]) <= loaded
+        assert set(np.flatnonzero(np.abs(share[: stated.mesh.nv]) > 1e-12)) <= loaded
+
+
+def test_loaded_valves_have_the_residuals_tangent():
+    stated, _, _ = state_heart(two_ventricles(), replace(STIFF_BASE, material="guccione"), LOADED)
+    state = displaced(stated, 0.02)
+    along = displaced(stated, 0.02, seed=5)
+    tangent = Tangent.of(stated)
+    tangent.assemble(stated, state, 0.7)
+    ahead, behind = (stated.residual(state + h * along, 0.7) for h in (1e-5, -1e-5))
+    found = tangent.times(along)
+    assert np.allclose(found, (ahead - behind) / 2e-5, atol=1e-5 * np.abs(found).max())
+    along[stated.n_displacements :] = 0
+    size = stated.n_displacements
+    ahead, behind = (stated.valves.forces(state + h * along) for h in (1e-5, -1e-5))
+    found = (stated.valves.stiffness(state, 0.7) @ along)[:size]
+    assert found == pytest.approx(-0.7 * (ahead - behind) / 2e-5, abs=1e-6 * np.abs(found).max())
 
 
 def test_threads_change_no_bit():

@@ -1,5 +1,6 @@
 """Columns of the batch tables that each stage writes and the next ones read. Owned by no stage."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from ..anatomy.moments import MOMENT_COLUMNS, THICKNESS
 from ..runtime import artifacts
 from ..runtime.outcomes import Outcome, Stage
-from ..runtime.tables import FILE_COLUMNS
+from ..runtime.tables import FILE_COLUMNS, read_table
 
 _MOMENTS = {"subject": "str", "arm": "str", "structure": "str"} | dict.fromkeys(MOMENT_COLUMNS, "float64")
 
@@ -44,6 +45,15 @@ ENDINGS = ("outcome", "stage", "reason", "causes")
 def covariate_columns(targets: pd.DataFrame) -> list[str]:
     """The columns of a table of targets that say who a subject is: those after TARGETS and JUDGED."""
     return [name for name in targets.columns if name not in (*TARGETS, *JUDGED, DOMAIN, THICKNESS, "batch")]
+
+
+def body_surfaces(paths: Iterable[str | Path]) -> dict[str, float]:
+    """Body-surface area (m2) by subject, of targets tables; NaN where it is not known."""
+    areas: dict[str, float] = {}
+    for path in paths:
+        table = read_table(path, {"subject": "str", "bsa_m2": "float64"}).drop_duplicates("subject")
+        areas |= dict(zip(table["subject"], table["bsa_m2"].astype(float), strict=True))
+    return areas
 
 
 def mesh_files(row: dict, folder: Path) -> tuple[tuple[str, int, str], ...]:

@@ -243,6 +243,10 @@ TEMPLATES = (
     _of_a_beat("cardiac_output_l_min", "L/min", "stroke volume of the left ventricle times the heart rate"),
     _of_a_beat("arterial_mean_kpa", "kPa", "mean pressure of the systemic arteries over the last beat"),
     _of_a_beat("arterial_peak_kpa", "kPa", "largest pressure of the systemic arteries in the last beat"),
+    _of_a_beat("body_size", NO_UNIT,
+        "body-surface area over simulation.cycle.reference_bsa_m2, by which the circulation is scaled; 1 "
+        "where either is not known"),
+    _of_a_beat("systemic_resistance_kpa_s_ml", "kPa s/mL", "resistance of the systemic arteries"),
     *(_of_a_beat(f"lv_{name}_strain", NO_UNIT,
         f"mean {name} Green-Lagrange strain of the LV's wall, segments 1 to 17, at end-systole, from "
         "end-diastole, weighted by volume. End-systole is the frame of strains.tsv nearest to the end of "

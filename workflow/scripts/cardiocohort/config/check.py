@@ -97,7 +97,7 @@ def check_together(settings: dict, formats: list[str]) -> None:
     Mechanics.of(settings["mechanics"])
     SimulationSettings.of(settings["simulation"])
     _check_formats(settings["formats"], meshing.domain, formats)
-    _check_decks(DeckSettings.of(settings["decks"]), meshing.domain)
+    _check_decks(DeckSettings.of(settings["decks"]), meshing.domain, settings["simulation"]["valve_plane"])
     if settings["label_maps"] and settings["cohort"] == "demo":
         raise InputError(
             "config key 'cohort': 'demo' is the name of the generated cohort; give the cohort of "
@@ -118,7 +118,13 @@ def _check_formats(chosen: list[str], domain: str, biventricular: list[str]) -> 
         )
 
 
-def _check_decks(decks: DeckSettings, domain: str) -> None:
+def _check_decks(decks: DeckSettings, domain: str, valve_plane: str) -> None:
+    if decks.follow == "simulations" and valve_plane == "loaded":
+        raise InputError(
+            "config key 'decks.follow': decks of 'simulations' cannot have the load of "
+            "simulation.valve_plane: loaded, which no format has; set decks.follow: meshes, "
+            "or simulation.valve_plane: free"
+        )
     if decks.follow == "simulations" and domain != "biventricular":
         raise InputError(
             f"config key 'decks.follow': 'simulations' needs meshing.domain: biventricular, not {domain!r}, "
@@ -133,6 +139,17 @@ def check_biventricular(settings: dict, target: str) -> None:
         raise InputError(
             f"config key 'meshing.domain': target {target} needs cavities and fibres of both ventricles, "
             f"which {domain!r} does not have; set biventricular"
+        )
+
+
+def check_body_surface(settings: dict) -> None:
+    """InputError if circulations are to be scaled by the surface of bodies that are not known."""
+    area = settings["simulation"]["cycle"]["reference_bsa_m2"]
+    if area and settings["label_maps"]:
+        raise InputError(
+            f"config key 'simulation.cycle.reference_bsa_m2': {area:g} m2 is set, and label maps of your own "
+            "('label_maps') have no body surface to compare with it; set 0, so that all subjects have the "
+            "same circulation"
         )
 
 

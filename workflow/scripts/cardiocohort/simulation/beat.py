@@ -70,6 +70,11 @@ class Cavities:
         """The surface under the cavities' pressures (2,) in kPa."""
         return replace(self.surface, pressure_kpa=self.outward * pressures[self.which])
 
+    def under(self, body: Problem, pressures: np.ndarray) -> Problem:
+        """The body under the cavities' pressures (2,) in kPa."""
+        valves = body.valves and replace(body.valves, pressure_kpa=pressures)
+        return replace(body, surface=self.loaded(pressures), valves=valves)
+
     def volumes(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(2,) in mL, and their slopes (2, ndof) by the state (mL/mm)."""
         surface = self.surface
@@ -96,7 +101,7 @@ class Cavities:
 class Heart:
     """The muscle, its cavities and the circulation; what a time step needs."""
 
-    def __init__(self, problem: Problem, cycle: Cycle, tension_share: np.ndarray):
+    def __init__(self, problem: Problem, cycle: Cycle, tension_share: np.ndarray, body_size: float = 1.0):
         self.cavities = Cavities(problem)
         self.body = replace(problem, surface=self.cavities.surface)
         self.tangent = Tangent.of(self.body)
@@ -107,7 +112,8 @@ class Heart:
                 r * f
                 for r, f in zip(Circulation.resistances, (cycle.systemic_resistance, 1, 1, 1), strict=True)
             ),
-        )
+        ).of_size(body_size)
+        self.stated_resistance = self.circulation.resistances[0]  # kPa s/mL, of the systemic arteries
         period = self.circulation.period
         self.course = Course(period, 0.0, cycle.contraction_s, cycle.relaxation_s)
         self.tension_share = tension_share
@@ -128,7 +134,7 @@ class Heart:
         law = self.law(last, time, modified_tensors(body.solid, last.state))
         state, pressures = guess, last.pressures_kpa.copy()
         n, free, largest, part, size = body.n_displacements, body.free, np.inf, 1.0, np.inf
-        loaded = replace(body, law=law, surface=self.cavities.loaded(pressures))
+        loaded = self.cavities.under(replace(body, law=law), pressures)
         out = loaded.residual(state, 1.0)
         for iteration in range(self.cycle.max_iterations + 1):
             loads = np.array([self._load(body, state, cavity) for cavity in range(2)])
@@ -152,7 +158,7 @@ class Heart:
             part = min(1.0, LARGEST_UPDATE / largest)
             for _ in range(HALVINGS):
                 new, pressed = state + part * step, pressures + part * change
-                loaded = replace(body, law=law, surface=self.cavities.loaded(pressed))
+                loaded = self.cavities.under(replace(body, law=law), pressed)
                 out = loaded.residual(new, 1.0)
                 with np.errstate(over="ignore"):
                     found = np.linalg.norm(out)
@@ -166,7 +172,7 @@ class Heart:
 
     def _load(self, body: Problem, state: np.ndarray, cavity: int) -> np.ndarray:
         unit = np.eye(2)[cavity]
-        return replace(body, surface=self.cavities.loaded(unit)).load(state)
+        return self.cavities.under(body, unit).load(state)
 
 
 def run_beat(

@@ -35,6 +35,10 @@ FIT_UNSTRESSED, PASSIVE_SHARE, FIT_FILLING, FIT_LEAST = 0.5, 1e-3, 0.05, 0.01
 # Search for the volume of blood between beats: most limit cycles, share of the left ventricle's volume that
 # may be left, factor of the first change of the venous pressure's logarithm, largest change
 BLOOD_SEARCH, BLOOD_TOLERANCE, FIRST_CHANGE, LARGEST_CHANGE = 12, 0.001, 1.0, 0.3
+# Of the systemic resistance that holds a mean arterial pressure: least and largest one over the stated one;
+# its change for one of the pressure, as logarithms (the inverse of a slope measured on a model heart, 0.47,
+# docs/validation/simulation.md); largest factor in one beat; what may be left of the pressure, as a share
+REFLEXES, REFLEX_POWER, REFLEX_STEP, REFLEX_TOLERANCE = (0.5, 2.0), 2.0, 1.5, 0.02
 SEARCH, SEARCH_STEPS = 8, 40  # halvings of the search for a volume of blood, time steps of its beats
 
 
@@ -65,14 +69,16 @@ def beat_until_periodic(
         loop = first_loop(heart, volumes, pressures)
         beats, rows, newton, moments = 1, [], 0, [Moment(0.0, state, pressures, volumes, loop, 0.0)]
     else:
-        beats, rows, newton, moments = saved
+        beats, rows, newton, moments, resistance = saved
+        heart.circulation = heart.circulation.with_systemic_resistance(resistance)
         log.info("beat %d goes on at %.4f s", beats, moments[-1].time)
     while True:
         done = len(moments)
 
         def keep(so_far: list[Moment], beat: int = beats, used: int = newton, before: list = rows) -> None:
             if checkpoint is not None and len(so_far) % CHECKPOINT_STEPS == 0:
-                _write(checkpoint, key, beat, before, used, so_far)
+                resistance = heart.circulation.resistances[0]
+                _write(checkpoint, key, beat, before, used, so_far, resistance)
 
         moments, used, reason = run_beat(heart, moments, (beats - 1) * period, keep)
         newton += used
@@ -81,11 +87,15 @@ def beat_until_periodic(
             "beat %d: %d moments (%d before), %d Newton iterations, %.0f mL of blood",
             beats, len(moments), done, used, heart.circulation.volume(moments[-1].loop),
         )  # fmt: skip
-        periodic = not reason and repeats(moments, cycle.tolerance)
+        held = not reason and holds_pressure(heart, moments)
+        periodic = held and repeats(moments, cycle.tolerance)
         if reason or periodic or beats >= cycle.beats:
             if checkpoint is not None:
                 checkpoint.unlink(missing_ok=True)
             return Beats(moments, rows, beats, periodic, newton, reason)
+        if not held:
+            heart.circulation = heart.circulation.with_systemic_resistance(next_resistance(heart, moments))
+            log.info("systemic resistance %.4g kPa s/mL", heart.circulation.resistances[0])
         # in the beat's own time steps: others would leave an error
         loop = next_loop(heart.circulation, moments, cycle.steps, volumes[0])
         moments, beats = [replace(moments[-1], loop=loop)], beats + 1
@@ -100,6 +110,43 @@ def repeats(moments: list[Moment], tolerance: float) -> bool:
     strokes = np.ptp(volumes, axis=0)
     changes = np.abs(volumes[-1] - volumes[0])
     return bool(max(changes.max(), abs(strokes[0] - strokes[1])) <= tolerance * strokes.min())
+
+
+def holds_pressure(heart: Heart, moments: list[Moment]) -> bool:
+    """Whether a beat has the mean arterial pressure that is wanted, if one is, or no resistance is nearer."""
+    wanted = heart.cycle.arterial_mean_kpa
+    if not wanted or abs(arterial_mean(moments) / wanted - 1) <= REFLEX_TOLERANCE:
+        return True
+    return next_resistance(heart, moments) == heart.circulation.resistances[0]
+
+
+def next_resistance(heart: Heart, moments: list[Moment]) -> float:
+    """Systemic resistance (kPa s/mL) of the next beat, to bring the mean arterial pressure to the wanted one.
+
+    Within REFLEXES, times what is stated.
+    """
+    change = (heart.cycle.arterial_mean_kpa / arterial_mean(moments)) ** REFLEX_POWER
+    low, high = (bound * heart.stated_resistance for bound in REFLEXES)
+    now = heart.circulation.resistances[0]
+    return float(np.clip(now * np.clip(change, 1 / REFLEX_STEP, REFLEX_STEP), low, high))
+
+
+def unheld_pressure(heart: Heart, moments: list[Moment]) -> str:
+    """What a last beat lacks of the mean arterial pressure that is wanted; nothing where it has it."""
+    wanted, mean = heart.cycle.arterial_mean_kpa, arterial_mean(moments)
+    if not wanted or not abs(mean / wanted - 1) > REFLEX_TOLERANCE:
+        return ""
+    factor = heart.circulation.resistances[0] / heart.stated_resistance
+    return (
+        f"the mean arterial pressure is {mean:.2f} kPa for {wanted:g} (simulation.cycle.arterial_mean_kpa), "
+        f"with {factor:.3g} of the stated systemic resistance; allowed are {REFLEXES[0]:g} to {REFLEXES[1]:g}"
+    )
+
+
+def arterial_mean(moments: list[Moment]) -> float:
+    """Mean pressure of the systemic arteries over a beat (kPa); NaN of a beat without a step."""
+    times = np.array([moment.time for moment in moments])
+    return _mean(times, np.array([moment.loop[P_AR_SYS] for moment in moments]))
 
 
 def closed_outlets(moments: list[Moment]) -> str:
@@ -226,7 +273,7 @@ def figures(beats: Beats, period: float) -> dict:
     arteries = np.array([moment.loop[P_AR_SYS] for moment in beats.moments])
     return found | {
         "cardiac_output_l_min": found["lv_stroke_ml"] * 60 / period / 1000,
-        "arterial_mean_kpa": _mean(times, arteries),
+        "arterial_mean_kpa": arterial_mean(beats.moments),
         "arterial_peak_kpa": float(arteries.max()),
     }
 
@@ -248,14 +295,16 @@ def _mean(times: np.ndarray, values: np.ndarray) -> float:
 PARTS = ("time", "state", "pressures_kpa", "volumes_ml", "loop", "tension_kpa")
 
 
-def _write(path: Path, key: str, beat: int, rows: list[dict], newton: int, moments: list[Moment]) -> None:
+def _write(
+    path: Path, key: str, beat: int, rows: list[dict], newton: int, moments: list[Moment], resistance: float
+) -> None:
     arrays = {part: np.array([getattr(moment, part) for moment in moments]) for part in PARTS}
     columns = {f"row_{name}": np.array([r[name] for r in rows]) for name in (rows[0] if rows else ())}
     with atomic_path(path) as temporary:
-        np.savez(temporary, key=key, beat=beat, newton=newton, **arrays, **columns)
+        np.savez(temporary, key=key, beat=beat, newton=newton, resistance=resistance, **arrays, **columns)
 
 
-def _read(path: Path | None, key: str) -> tuple[int, list[dict], int, list[Moment]] | None:
+def _read(path: Path | None, key: str) -> tuple[int, list[dict], int, list[Moment], float] | None:
     if path is None or not path.exists():
         return None
     with np.load(path) as saved:
@@ -269,4 +318,4 @@ def _read(path: Path | None, key: str) -> tuple[int, list[dict], int, list[Momen
             Moment(float(t), s, p, v, loop, float(tension))
             for t, s, p, v, loop, tension in zip(*parts, strict=True)
         ]
-        return int(saved["beat"]), rows, int(saved["newton"]), moments
+        return int(saved["beat"]), rows, int(saved["newton"]), moments, float(saved["resistance"])

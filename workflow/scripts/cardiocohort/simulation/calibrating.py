@@ -7,6 +7,7 @@ written when it is done, so that a killed job repeats none.
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -70,12 +71,12 @@ def calibrate(
 
 def simulated(
     folder: Path, rows: dict[str, tuple[dict, Path]], mechanics: Mechanics, settings: SimulationSettings,
-    threads: int, inputs: str,
+    threads: int, inputs: str, bsa_m2: dict[str, float] | None = None,
 ) -> Callable[[str, Scaling], Run]:  # fmt: skip
     """A function that simulates a heart with factors; finished runs are in `folder` and are not repeated.
 
     rows: of the mesh table by heart, and the folder of the mesh's files. inputs: digest of all that a run
-    depends on besides heart and factors; runs of others are removed.
+    depends on besides heart and factors; runs of others are removed. bsa_m2: body surface by heart.
     """
     done = _read(folder, inputs)
     _write(folder, inputs, done)  # so that a beat that is cut off in the first run goes on, too
@@ -88,7 +89,8 @@ def simulated(
                 return run
         row, meshes = rows[heart]
         own = folder / f"{len(done) + 1:02d}-{heart}"
-        payload = subject.task(row, meshes, *scaling.of(mechanics, settings), threads, inputs).payload
+        area = (bsa_m2 or {}).get(heart, math.nan)
+        payload = subject.task(row, meshes, *scaling.of(mechanics, settings), threads, inputs, area).payload
         start = time.perf_counter()
         try:
             record = subject.simulate_subject(own / output.FIELD, payload)

@@ -8,7 +8,7 @@ Time steps are implicit (backward Euler). Ventricles are pressures that are give
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -96,6 +96,34 @@ class Circulation:
             self.period, self.atrial_onset * self.period, self.atrial_contraction, self.atrial_relaxation
         )
         object.__setattr__(self, "atria", (Chamber(*self.la, course), Chamber(*self.ra, course)))
+
+    def of_size(self, size: float) -> "Circulation":
+        """That of a body `size` times as large: its flows and volumes are, at the same pressures and times.
+
+        So compliances grow with the body, and resistances, inertances and elastances fall: cardiac output and
+        vascular resistance are indexed to the body's surface in that way.
+        """
+
+        def divided(values: tuple) -> tuple:
+            return tuple(value / size for value in values)
+
+        def atrium(passive: float, active: float, unstressed: float) -> tuple:
+            return passive / size, active / size, unstressed * size
+
+        return replace(
+            self,
+            resistances=divided(self.resistances),
+            compliances=tuple(size * value for value in self.compliances),
+            inertances=divided(self.inertances),
+            valve_open=self.valve_open / size,
+            valve_closed=self.valve_closed / size,
+            la=atrium(*self.la),
+            ra=atrium(*self.ra),
+        )
+
+    def with_systemic_resistance(self, kpa_s_ml: float) -> "Circulation":
+        """With this resistance of the systemic arteries."""
+        return replace(self, resistances=(kpa_s_ml, *self.resistances[1:]))
 
     def volume(self, state: np.ndarray) -> float:
         """All blood of the loop (mL), above the unstressed volume of its vessels."""

@@ -1,9 +1,12 @@
 """Settings of a beat. Owned by the simulation stage; light."""
 
+import math
 from dataclasses import dataclass, replace
 
 from ..runtime.errors import InputError
 from ..runtime.keys import key
+
+LEAST_BSA_M2 = 0.2  # as of the cohort table's column
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,20 @@ class Cycle:
     systemic_resistance: float = key(
         1.0, "Factor of the systemic arteries' resistance.", exclusiveMinimum=0, maximum=20
     )
+    arterial_mean_kpa: float = key(
+        0.0,
+        "Mean arterial pressure (kPa) to which each heart's systemic resistance is adjusted between beats, "
+        "as reflexes do, from half to twice the stated one; 0 keeps the stated one.",
+        minimum=0,
+        maximum=30,
+    )
+    reference_bsa_m2: float = key(
+        0.0,
+        "Body-surface area (m2) of the person whose circulation the other keys state. Vessels, valves and "
+        "atria of each subject are then scaled by its own area over this one; 0 leaves them alike in all.",
+        minimum=0,
+        maximum=4,
+    )
     viscosity_kpa_s: float = key(0.1, "Viscosity of the muscle (kPa s).", minimum=0, maximum=100)
     steps: int = key(
         100, "Time steps of a beat, where Newton's method needs no more.", minimum=10, maximum=10000
@@ -72,10 +89,21 @@ class Cycle:
                 f"simulation.cycle.contraction_s, relaxation_s: together {active:g} s, which must be "
                 f"less than a beat, {period:g} s at heart_rate_per_min {self.heart_rate_per_min:g}"
             )
+        if 0 < self.reference_bsa_m2 < LEAST_BSA_M2:
+            raise InputError(
+                f"simulation.cycle.reference_bsa_m2: {self.reference_bsa_m2:g} m2 is no body's surface; "
+                f"allowed are {LEAST_BSA_M2:g} to 4, and 0 for one circulation of all subjects"
+            )
         for arm, factor in self.contractility.items():
             if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= 10:
                 where = f"simulation.cycle.contractility.{arm}"
                 raise InputError(f"{where}: {factor!r} is not a number from 0 to 10")
+
+    def body_size(self, bsa_m2: float) -> float:
+        """Of a subject, over that of the person whose circulation is stated; 1 where it is not known."""
+        if not self.reference_bsa_m2 or math.isnan(bsa_m2):
+            return 1.0
+        return bsa_m2 / self.reference_bsa_m2
 
     def of_arm(self, arm: str) -> "Cycle":
         """With the tension of an arm's hearts."""

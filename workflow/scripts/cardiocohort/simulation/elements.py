@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse
 
 from .finite_elements import ng
 from .materials import PAIRS, Law, at
@@ -17,6 +18,8 @@ from .materials import PAIRS, Law, at
 # four points a tetrahedron, as is customary with ten nodes: exact for the strains of a linear problem
 QUADRATURE_ORDER = 2
 SURFACE_ORDER = 4  # exact for follower pressures on six-node triangles
+EDGE_POINTS = 3  # exact for follower pressures on the fan from a quadratic edge
+OPPOSITE = {"lv_endo": "rv", "rv_endo": "lv"}  # free walls whose base carries nothing of a cavity's load
 CHUNK = 512  # elements at a time, whose arrays stay in the processor's cache
 _K, _L = np.array(PAIRS).T
 _IDENTITY = np.eye(3)
@@ -182,6 +185,148 @@ class Springs:
         """Those of a body whose undeformed corners lie at `shift` (n,) from this one's."""
         nodes = shift[self.dofs].reshape(-1, 1, 3, 6)
         return replace(self, tangents=self.tangents + nodes @ self.slopes)
+
+
+@dataclass(frozen=True)
+class Valves:
+    """The load of the pressure on the planes of the valves, which the base carries.
+
+    A closed surface under pressure has no resultant, so the load on a cavity's valves is minus that on its
+    endocardium: the pressure times the vector area of the rim. It is spread evenly over the undeformed area
+    of the base around the cavity (after Regazzoni et al., J Comput Phys 457:111083, 2022).
+
+    Edges of the rims: dofs (E, 18) of the endocardial triangle at each, axis by axis; shapes and slopes
+    (E, Q, 6) along the edge, which runs as the boundary of the endocardium does; points and tangents
+    (E, Q, 3) undeformed; weights (Q,); which (E,): the cavity. base: all triangles that carry a load, and
+    carried (C, T): whether each carries that of a cavity. n: unknowns of an axis. pressure_kpa (C,) at the
+    full load.
+    """
+
+    dofs: np.ndarray
+    shapes: np.ndarray
+    slopes: np.ndarray
+    points: np.ndarray
+    tangents: np.ndarray
+    weights: np.ndarray
+    which: np.ndarray
+    base: Surface
+    carried: np.ndarray
+    n: int
+    pressure_kpa: np.ndarray
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """(C, n) of the load of each cavity, by unknown of an axis."""
+        across = np.cross(self.base.tangents[..., 0], self.base.tangents[..., 1])
+        area = np.linalg.norm(across, axis=-1) * self.base.weights
+        shares = np.zeros((len(self.carried), self.n))
+        for share, own in zip(shares, self.carried, strict=True):
+            np.add.at(share, self.base.dofs[own, :6].ravel(), (area[own] @ self.base.shapes).ravel())
+            share /= area[own].sum() or 1.0  # a body with one ventricle has no base around the other
+        return shares
+
+    def forces(self, state: np.ndarray) -> np.ndarray:
+        """(3 n,) of the full load."""
+        points, tangents = self._moved(state)
+        areas = np.einsum("eqi,q->ei", np.cross(points, tangents), self.weights) / 2
+        resultants = np.zeros((len(self.shares), 3))
+        np.add.at(resultants, self.which, areas)
+        return ((self.pressure_kpa[:, None] * resultants).T @ self.shares).ravel()
+
+    def stiffness(self, state: np.ndarray, share: float) -> scipy.sparse.csr_array:
+        """(ndof, ndof): derivative of minus the force, at a share of the load. All of the base is coupled
+        with the rim, by an outer product per axis and cavity."""
+        (points, tangents), size = self._moved(state), len(state)
+        by = np.einsum("eqij,eqa,q->eiaj", _cross_matrix(points), self.slopes, self.weights)
+        by -= np.einsum("eqij,eqa,q->eiaj", _cross_matrix(tangents), self.shapes, self.weights)
+        by = by.transpose(0, 1, 3, 2).reshape(-1, 3, 18) / 2
+        found = scipy.sparse.csr_array((size, size))
+        for cavity, own_share in enumerate(self.shares):
+            own, on = self.which == cavity, np.flatnonzero(own_share)
+            for axis in range(3):
+                slopes = np.zeros(size)
+                np.add.at(slopes, self.dofs[own].ravel(), by[own, axis].ravel())
+                of = np.flatnonzero(slopes)
+                values = -share * self.pressure_kpa[cavity] * np.outer(own_share[on], slopes[of])
+                rows, columns = np.repeat(axis * self.n + on, len(of)), np.tile(of, len(on))
+                found += scipy.sparse.csr_array((values.ravel(), (rows, columns)), shape=(size, size))
+        return found
+
+    def referred(self, shift: np.ndarray) -> "Valves":
+        """Those of a body whose undeformed corners lie at `shift` (n,) from this one's."""
+        points, tangents = self._moved(shift)
+        base = replace(self.base, tangents=self.base.moved(shift))
+        return replace(self, points=points, tangents=tangents, base=base)
+
+    def _moved(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points and tangents (E, Q, 3) of the deformed edges."""
+        nodes = state[self.dofs].reshape(-1, 3, 6)
+        return (
+            self.points + np.einsum("eqa,eia->eqi", self.shapes, nodes),
+            self.tangents + np.einsum("eqa,eia->eqi", self.slopes, nodes),
+        )
+
+
+def valves(space: ng.FESpace, base: str, pressures_kpa: dict[str, float]) -> Valves:
+    """Of the cavities whose endocardia are the boundaries of `pressures_kpa`, under these pressures.
+
+    base: the boundary that carries their loads: that of the left ventricle all but the free wall of the right
+    one, and the other way round (by the names of the materials).
+    """
+    mesh, frame = space.mesh, Frame(space)
+    names, corners = np.array(mesh.GetBoundaries()), np.array([vertex.point for vertex in mesh.vertices])
+    element = ng.H1(mesh, order=2).GetFE(ng.ElementId(ng.BND, 0))
+    reference = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])  # corners of the reference triangle
+    places, weights = np.polynomial.legendre.leggauss(EDGE_POINTS)
+    places, n = (places + 1) / 2, space.components[0].ndof // 3
+    carrying = np.flatnonzero(names[frame.boundary] == base)
+    behind = _materials_behind(mesh, frame.dofs[carrying, :3])
+    found, carried = [], np.zeros((len(pressures_kpa), len(carrying)), bool)
+    for cavity, name in enumerate(pressures_kpa):
+        on = np.flatnonzero(names[frame.boundary] == name)
+        if not len(on):  # the body has one ventricle
+            continue
+        across = np.cross(frame.tangents[on, :, :, 0], frame.tangents[on, :, :, 1])
+        outward = (across * frame.normals[on]).sum(axis=(1, 2)) > 0
+        vertices = frame.dofs[on, :3]
+        edges = np.sort(vertices[:, [[0, 1], [1, 2], [2, 0]]], axis=-1).reshape(-1, 2)
+        _, back, count = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
+        for edge in np.flatnonzero(count[back.ravel()] == 1):
+            triangle, local = divmod(int(edge), 3)
+            ends = [local, (local + 1) % 3]
+            a, b = ends if outward[triangle] else ends[::-1]
+            at = (1 - places)[:, None] * reference[a] + places[:, None] * reference[b]
+            start, end = corners[vertices[triangle, [a, b]]]
+            found.append(
+                (
+                    frame.dofs[on[triangle]],
+                    np.array([list(element.CalcShape(*point)) for point in at]),
+                    np.array([element.CalcDShape(*point).NumPy() for point in at])
+                    @ (reference[b] - reference[a]),
+                    start + places[:, None] * (end - start),
+                    np.broadcast_to(end - start, (EDGE_POINTS, 3)),
+                    cavity,
+                )
+            )
+        carried[cavity] = behind != OPPOSITE.get(name, "")
+    dofs, shapes, slopes, points, tangents, which = map(np.array, zip(*found, strict=True))
+    parts = (frame.dofs[carrying], frame.shapes, frame.slopes, frame.tangents[carrying], frame.weights)
+    on_base, pressures = Surface(*parts, np.zeros(len(carrying))), np.array(list(pressures_kpa.values()))
+    return Valves(
+        dofs, shapes, slopes, points, tangents, weights / 2, which, on_base, carried, n, pressures
+    )  # fmt: skip
+
+
+def _materials_behind(mesh: ng.Mesh, triangles: np.ndarray) -> np.ndarray:
+    """(T,) name of the material of the tetrahedron at each boundary triangle (T, 3)."""
+    elements = list(mesh.Elements(ng.VOL))
+    tets = np.array([[vertex.nr for vertex in element.vertices] for element in elements])
+    faces = np.sort(tets[:, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]], axis=-1).reshape(-1, 3)
+    keys = np.array([1, mesh.nv, mesh.nv**2])
+    of_faces, wanted = faces @ keys, np.sort(triangles, axis=-1) @ keys
+    order = np.argsort(of_faces)
+    tet = order[np.searchsorted(of_faces[order], wanted)] // 4
+    return np.array(mesh.GetMaterials())[[elements[i].index for i in tet]]
 
 
 def solid(space: ng.FESpace, axes: np.ndarray | None, order: int = QUADRATURE_ORDER) -> Solid:

@@ -75,6 +75,7 @@ class Problem:
     pressures_kpa: dict[str, float]
     approach: tuple[Law, ...] = ()
     threads: int = 1
+    valves: elements.Valves | None = None
     diagonal_mm: float = field(init=False)
 
     def __post_init__(self):
@@ -94,6 +95,8 @@ class Problem:
         """Force of the full load (ndof,) on the deformed surface, zero at prescribed unknowns."""
         force = np.zeros(len(self.free))
         np.add.at(force, self.surface.dofs.ravel(), -self.surface.forces(state).ravel())
+        if self.valves is not None:
+            force[: self.n_displacements] += self.valves.forces(state)
         return force * self.free
 
     def residual(self, state: np.ndarray, share: float) -> np.ndarray:
@@ -168,7 +171,7 @@ class Problem:
 
     def tangent(self, pattern: Pattern, state: np.ndarray, share: float):
         """Entries (nnz,) of the symmetric part's upper triangle, and the rest as a sparse matrix in the
-        pattern's order: what follower pressures have at a free rim."""
+        pattern's order: what follower pressures have at a free rim, and the load of valves."""
         out = np.zeros(len(pattern.columns) + 1)
         upper = _upper(34)
         for rows, _, k in self.solid.contributions(state, self.law, self.bulk_kpa, True, self.threads):
@@ -185,6 +188,8 @@ class Problem:
         rows, columns = np.repeat(dofs, 18, axis=1).ravel(), np.tile(dofs, 18).ravel()
         size = len(self.free)
         odd = scipy.sparse.csr_array(((k - even).ravel(), (rows, columns)), shape=(size, size))
+        if self.valves is not None:
+            odd = odd + self.valves.stiffness(state, share)
         return out[:-1], odd[pattern.order][:, pattern.order]
 
 
@@ -199,12 +204,13 @@ def problem(
     approach: tuple[Law, ...] = (),
     threads: int = 1,
     quadrature: int = elements.QUADRATURE_ORDER,
+    base: str | None = None,
 ) -> Problem:
     """State an inflation at rest.
 
     pressures_kpa: full load by boundary; fixed: boundary -> axes that do not move there ("xyz", "x", ...);
     axes (M, 3, 3), or (M, Q, 3, 3) at the points of the `quadrature`: fibre, sheet and normal as columns, in
-    which `law` is stated.
+    which `law` is stated. base: the boundary that carries the pressure on the planes of the valves.
     """
     held = {f"dirichlet{axis}": "|".join(b for b, axes in fixed.items() if axis in axes) for axis in "xyz"}
     displacements = ng.VectorH1(mesh, order=2, **{key: names for key, names in held.items() if names})
@@ -221,6 +227,7 @@ def problem(
         dict(pressures_kpa),
         approach,
         threads,
+        elements.valves(space, base, pressures_kpa) if base else None,
     )
 
 

@@ -36,6 +36,12 @@ class SimulationSettings:
         minimum=0,
         maximum=10000,
     )
+    valve_plane: str = key(
+        "free",
+        "What carries the pressure on the planes of the valves: `free`, nothing, or `loaded`, the base, so "
+        "that the pressure in a cavity has no resultant.",
+        enum=["free", "loaded"],
+    )
     max_steps: int = key(
         200,
         "Converged load steps after which a simulation ends as not converged.",

@@ -1,5 +1,6 @@
 """One heart's simulation, from its mesh to its files and row of the table. Owned by the simulation stage."""
 
+import math
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
 from . import animation, beat_output, materials, measures, mesh, output
 from .beat import Heart
-from .beats import beat_until_periodic, closed_outlets, figures
+from .beats import beat_until_periodic, closed_outlets, figures, unheld_pressure
 from .circulation import V_LV
 from .continuation import Run, Step, inflate
 from .finite_elements import ng
@@ -49,20 +50,30 @@ FIGURES = (
     "max_displacement_mm", "min_j", "max_j", "steps", "halvings", "factorisations", "n_tets", "n_unknowns",
     "seconds", "peak_mb", "beats", "periodic", "beat_iterations",
     *(f"{v}_{name}" for v in VENTRICLES for name in BEAT_FIGURES), "cardiac_output_l_min",
-    "arterial_mean_kpa", "arterial_peak_kpa",
+    "arterial_mean_kpa", "arterial_peak_kpa", "body_size", "systemic_resistance_kpa_s_ml",
     *(f"lv_{name}_strain" for name in beat_output.DIRECTIONS),
 )  # fmt: skip
 
 
 def task(
-    row: dict, folder: Path, mechanics: Mechanics, settings: SimulationSettings, threads: int, inputs: str
+    row: dict,
+    folder: Path,
+    mechanics: Mechanics,
+    settings: SimulationSettings,
+    threads: int,
+    inputs: str,
+    bsa_m2: float = math.nan,
 ) -> Task:
-    """Task for `subjects.run_batch`; `row` of the mesh table lists the mesh's files in `folder`."""
+    """Task for `subjects.run_batch`; `row` of the mesh table lists the mesh's files in `folder`.
+
+    bsa_m2: the subject's body-surface area, NaN where it is not known.
+    """
     listed = stage_tables.mesh_files(row, folder)
     field = f"{row['subject']}/{output.FIELD}"
     arm, _, _ = row["subject"].rpartition("-")
     settings = replace(settings, cycle=settings.cycle.of_arm(arm))
-    return Task(row["subject"], field, inputs, (*listed, mechanics, settings, threads), (row["subject"],))
+    payload = (*listed, mechanics, settings, threads, bsa_m2)
+    return Task(row["subject"], field, inputs, payload, (row["subject"],))
 
 
 def simulate_subject(path: Path, payload: tuple) -> dict:
@@ -72,7 +83,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     With an unloaded reference, unloaded.vtu is the stress-free mesh, whose inflation they describe.
     """
     start = time.perf_counter()
-    volume, surface, mechanics, settings, threads = payload
+    volume, surface, mechanics, settings, threads, bsa_m2 = payload
     image = model = read_model(check_file(*volume), check_file(*surface))
     missing = [v for v in VENTRICLES if not len(image.nodes_of(f"{v}_endo"))]
     if settings.cycle.beats and missing:
@@ -96,7 +107,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     output.write_field(path, model, moved, cells)
     outcome, beat = _outcome(run, unloading), {}
     if settings.cycle.beats and outcome["verdict"] == Outcome.ACCEPTED:
-        outcome, beat = beat_heart(folder, model, stated, order, mechanics, settings)
+        outcome, beat = beat_heart(folder, model, stated, order, mechanics, settings, bsa_m2)
         files += BEAT_FILES
     return (
         outcome
@@ -126,18 +137,20 @@ def beat_heart(
     order: np.ndarray,
     mechanics: Mechanics,
     settings: SimulationSettings,
+    bsa_m2: float = math.nan,
 ) -> tuple[dict, dict]:
     """Beat the heart from the end-diastolic state in stated.state, and write BEAT_FILES in `folder`.
 
     Returns the verdict, and the figures.
     """
     cycle = settings.cycle
+    size = cycle.body_size(bsa_m2)
     share = np.where(model.region[order] == REGIONS["rv"], cycle.rv_tension, 1.0)
     with ng.TaskManager():
-        heart = Heart(stated, cycle, share)
+        heart = Heart(stated, cycle, share, size)
         vector = stated.state.vec.FV().NumPy()
         pressures = np.array([getattr(mechanics, f"{v}_pressure_kpa") for v in VENTRICLES])
-        key = digest([asdict(mechanics), asdict(settings), model.points_mm])
+        key = digest([asdict(mechanics), asdict(settings), size, model.points_mm])
         beats = beat_until_periodic(heart, vector.copy(), pressures, folder / CHECKPOINT, key)
         times = np.array([moment.time for moment in beats.moments])
         shown = beat_output.frames(times)
@@ -157,16 +170,27 @@ def beat_heart(
     with atomic_path(folder / animation.FILE) as temporary:
         animation.write(temporary, animation.pictures(model, moved, times, beats.rows), times)
     found = figures(beats, heart.circulation.period) | beat_output.end_systolic(strains, systole)
+    found |= {
+        "body_size": size,
+        "systemic_resistance_kpa_s_ml": heart.circulation.resistances[0],
+    }
+    lacking = unheld_pressure(heart, beats.moments)
+    if cycle.reference_bsa_m2 and math.isnan(bsa_m2):
+        unknown = (
+            f"the subject's body-surface area is not known: its circulation is that of "
+            f"{cycle.reference_bsa_m2:g} m2 (simulation.cycle.reference_bsa_m2)"
+        )
+        lacking = _joined(lacking, unknown)
     if not beats.reason and (closed := closed_outlets(beats.moments)):
         advice = "raise simulation.cycle.tension_kpa (or contractility of the arm)"
         if beats.beats == settings.cycle.beats:
             advice += " or beats, in which the circulation adapts"
-        detail = f"in all of beat {beats.beats} {closed}; {advice}"
+        detail = _joined(f"in all of beat {beats.beats} {closed}; {advice}", lacking)
         return {"verdict": Outcome.FAILED, "reason": NOT_EJECTED, "detail": detail}, found
     if not beats.reason:
         detail = "" if beats.periodic else f"the beat does not repeat itself after {beats.beats} beats"
-        return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": detail}, found
-    detail = f"beat {beats.beats}, {beats.reason}; the files hold the states before"
+        return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": _joined(detail, lacking)}, found
+    detail = _joined(f"beat {beats.beats}, {beats.reason}; the files hold the states before", lacking)
     return {"verdict": Outcome.FAILED, "reason": NO_BEAT, "detail": detail}, found
 
 
@@ -219,6 +243,7 @@ def state_heart(
         within,
         materials.approach(mechanics),
         threads,
+        base="base" if settings.valve_plane == "loaded" else None,
     )
     return stated, order, axes
 
@@ -246,6 +271,10 @@ def _outcome(run: Run, unloading: Unloading | None) -> dict:
         )
         return {"verdict": Outcome.FAILED, "reason": NOT_UNLOADED, "detail": detail}
     return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": ""}
+
+
+def _joined(*said: str) -> str:
+    return "; ".join(filter(None, said))
 
 
 def _share(mechanics: Mechanics, share: float) -> Mechanics:

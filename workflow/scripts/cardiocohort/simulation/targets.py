@@ -97,6 +97,13 @@ class Calibrate:
                     f"{where}: more targets than scalars: the {scalar} alone answers {' and '.join(own)}; "
                     "keep one of them"
                 )
+        answered = [name for name in targets if ANSWERED_BY[name] == "resistance"]
+        if answered and cycle.arterial_mean_kpa:
+            raise InputError(
+                f"{where}.{answered[0]}: simulation.cycle.arterial_mean_kpa is {cycle.arterial_mean_kpa:g}, "
+                "which sets the resistance of each heart, and no factor changes it; set that to 0, or take "
+                "the target out"
+            )
         for name, needed in REFERENCES.items():
             if name in targets and reference != needed:
                 raise InputError(

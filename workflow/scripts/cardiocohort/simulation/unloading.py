@@ -226,6 +226,7 @@ def _referred(problem: Problem, shift: np.ndarray) -> Problem:
         solid=moved,
         surface=replace(surface, tangents=surface.moved(shift)),
         springs=[some.referred(shift) for some in problem.springs],
+        valves=problem.valves and problem.valves.referred(shift),
     )
 
 
