@@ -29,13 +29,11 @@ def subjects(cohort: Path) -> pd.DataFrame:
     for table in sorted((cohort / "anatomies").glob("*.parquet")):
         made = pd.read_parquet(table)
         wanted = pd.read_parquet(cohort / "targets" / table.name).set_index(["subject", "structure"])
-        verdicts = pd.read_csv(cohort / "topology" / f"{table.stem}.tsv", sep="\t").set_index("subject")
         for name, part in made.groupby("subject", sort=False):
             tried = json.loads(part["tried"].iloc[0] or "[]")
             if not tried:
                 continue
-            accepted = verdicts["verdict"].get(name) == "accepted"
-            first = accepted and not tried[0]["reasons"]
+            accepted, first = not tried[-1]["reasons"], not tried[0]["reasons"]
             steps = STEPS in (part["repairs"].iloc[0] or "")
             target = wanted.loc[name].reindex(part["structure"])
             constrained = (target["constrained"].fillna("") != "").to_numpy() & accepted

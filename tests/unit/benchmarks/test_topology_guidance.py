@@ -7,13 +7,13 @@ import pandas as pd
 import topology_guidance
 
 
-def cohort(folder, hearts: dict[str, tuple[list[list[str]], str, str, float]]):
-    """Subject -> reasons of each attempt, repairs, verdict and volume, where 100 mL were requested."""
-    for part in ("anatomies", "targets", "topology", "benchmarks/generation"):
+def cohort(folder, hearts: dict[str, tuple[list[list[str]], str, float]]):
+    """Subject -> reasons of each attempt, repairs and volume, where 100 mL were requested."""
+    for part in ("anatomies", "targets", "benchmarks/generation"):
         (folder / part).mkdir(parents=True)
     place = {f"centroid_{axis}_mm": 0.0 for axis in "xyz"}
     made, wanted = [], []
-    for name, (tried, repairs, _, volume) in hearts.items():
+    for name, (tried, repairs, volume) in hearts.items():
         records = json.dumps([{"attempt": k, "reasons": reasons} for k, reasons in enumerate(tried)])
         for structure, found in (("wall", volume), ("free", 7.0)):
             row = {"subject": name, "arm": "arm", "structure": structure, **place}
@@ -21,8 +21,6 @@ def cohort(folder, hearts: dict[str, tuple[list[list[str]], str, str, float]]):
             wanted.append(row | {"volume_ml": 100.0, "constrained": "size" if structure == "wall" else ""})
     pd.DataFrame(made).to_parquet(folder / "anatomies/arm-0000.parquet")
     pd.DataFrame(wanted).to_parquet(folder / "targets/arm-0000.parquet")
-    verdicts = [{"subject": name, "verdict": heart[2]} for name, heart in hearts.items()]
-    pd.DataFrame(verdicts).to_csv(folder / "topology/arm-0000.tsv", sep="\t", index=False)
     pd.DataFrame({"cpu_time": [12.0]}).to_csv(
         folder / "benchmarks/generation/arm-0000.tsv", sep="\t", index=False
     )
@@ -30,10 +28,10 @@ def cohort(folder, hearts: dict[str, tuple[list[list[str]], str, str, float]]):
 
 
 HEARTS = {
-    "arm-00000": ([[]], "", "accepted", 101.0),
-    "arm-00001": ([[]], "topology guidance, 2 steps; speck", "accepted", 103.0),
-    "arm-00002": ([["apart"], []], "", "accepted", 100.0),
-    "arm-00003": ([["apart"], ["apart"]], "", "rejected", 150.0),
+    "arm-00000": ([[]], "", 101.0),
+    "arm-00001": ([[]], "topology guidance, 2 steps; speck", 103.0),
+    "arm-00002": ([["apart"], []], "", 100.0),
+    "arm-00003": ([["apart"], ["apart"]], "", 150.0),
 }
 
 
@@ -59,7 +57,5 @@ def test_the_table_has_a_row_per_arm_and_cohort(tmp_path):
 
 
 def test_a_sibling_without_a_base_is_no_sample(tmp_path):
-    found = topology_guidance.subjects(
-        cohort(tmp_path / "guided", HEARTS | {"arm-00004": ([], "", "missing", 1.0)})
-    )
+    found = topology_guidance.subjects(cohort(tmp_path / "guided", HEARTS | {"arm-00004": ([], "", 1.0)}))
     assert "arm-00004" not in set(found["subject"])
