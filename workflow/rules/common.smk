@@ -23,11 +23,8 @@ from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.runtime.run_progress import RunProgress
 from cardiocohort.config.arms import calibrated_as, check_arms, section_of
 from cardiocohort.config.arms import check_calibrations
-from cardiocohort.config.check import (
-    check_atlas,
-    check_biventricular,
-    check_body_surface,
-)
+from cardiocohort.config.check import check_atlas, check_biventricular
+from cardiocohort.config.check import check_body_surface
 from cardiocohort.config.check import check_hearts_only
 from cardiocohort.config.check import check_refinement
 from cardiocohort.config.check import check_together, complete

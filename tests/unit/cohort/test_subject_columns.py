@@ -33,15 +33,20 @@ def test_every_column_has_a_definition_a_stage_and_a_unit():
         assert bool(column.unit) == (column.kind != "text"), name
 
 
-@pytest.mark.parametrize(
-    ("ending", "unit"),
-    [("_ml", "mL"), ("_mm", "mm"), ("_g", "g"), ("_ml_m2", "mL/m2"), ("_g_m2", "g/m2"), ("_percent", "%"),
-     ("_kpa", "kPa"), ("_per_cm", "1/cm"), ("_ratio", NO_UNIT), ("_sphericity", NO_UNIT), ("_mb", "MB"),
-     ("_strain", NO_UNIT), ("_shape_error", NO_UNIT)],
-)  # fmt: skip
-def test_the_unit_is_the_one_in_the_name(ending, unit):
-    found = {column.unit for name, column in COLUMNS.items() if name.endswith(ending)}
-    assert found == {unit}
+UNITS = {
+    "_ml": "mL", "_mm": "mm", "_g": "g", "_ml_m2": "mL/m2", "_g_m2": "g/m2", "_percent": "%",
+    "_kpa": "kPa", "_kpa_s_ml": "kPa s/mL", "_per_cm": "1/cm", "_ratio": NO_UNIT, "_sphericity": NO_UNIT,
+    "_mb": "MB", "_strain": NO_UNIT, "_shape_error": NO_UNIT,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", UNITS)
+def test_the_unit_is_the_one_in_the_name(ending):
+    longer = tuple(other for other in UNITS if other.endswith(ending) and other != ending)
+    of_ending = {
+        name: c for name, c in COLUMNS.items() if name.endswith(ending) and not name.endswith(longer)
+    }
+    assert {column.unit for column in of_ending.values()} == {UNITS[ending]}
 
 
 def test_every_quantity_of_the_simulation_table_is_defined():
