@@ -23,7 +23,7 @@ STEPS = "topology guidance"  # in the column `repairs`, where steps on the final
 def subjects(cohort: Path) -> pd.DataFrame:
     """One row per subject: arm, whether its first attempt passed as sampled and in the end, attempts, errors.
 
-    `siblings` of a base that was rejected are no subjects here: nothing was sampled.
+    Siblings of a base that was rejected are left out: nothing was sampled.
     """
     rows = []
     for table in sorted((cohort / "anatomies").glob("*.parquet")):
