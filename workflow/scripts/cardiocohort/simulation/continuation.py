@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from .finite_elements import ng
+from .factors import blas_on_one_thread
 from .newton import LOOSE, TIGHT, Accuracy, Diverged, Falls, Tangent, equilibrium
 from .problem import Problem
 from .settings import SimulationSettings
@@ -65,8 +64,7 @@ def inflate(problem: Problem, settings: SimulationSettings, keep: Callable[[Step
 
     problem.state holds a point's state when `keep` is called, and the last good state at the end.
     """
-    # MUMPS works by the dense products of a BLAS, whose own count of threads is the machine's
-    with ng.TaskManager(), threadpool_limits(problem.threads, user_api="blas"):
+    with blas_on_one_thread():
         tangent, vector = Tangent.of(problem), problem.state.vec.FV().NumPy()
         rest = Step(0.0, 0, vector.copy())
         path, halvings, reason = _rise(problem, tangent, rest, settings)

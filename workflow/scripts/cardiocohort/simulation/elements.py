@@ -7,7 +7,7 @@ the ten nodes, axis by axis, then the pressures of the four corners.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import scipy.sparse
@@ -41,7 +41,7 @@ class Solid:
     def contributions(
         self, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool, threads: int
     ) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
-        """Rows, residual (m, 34) and, if wanted, stiffness (m, 34, 34) of the elements, piece by piece."""
+        """Rows, residual (m, 34) and, if wanted, the stiffness's upper triangle (m, 595), piece by piece."""
         pieces = [slice(i, i + CHUNK) for i in range(0, len(self.dofs), CHUNK)]
 
         def work(rows: slice):
@@ -98,9 +98,8 @@ class Solid:
             k[:, i : i + 10, i : i + 10] += geometric
         change = (weighted * j * inverse).T.reshape(m, q, 1, 6) @ strain
         k[:, :30, 30:] = change[:, :, 0].swapaxes(1, 2) @ self.pressures
-        k[:, 30:, :30] = k[:, :30, 30:].swapaxes(1, 2)
         k[:, 30:, 30:] = -(self.pressures.T * (weights / bulk_kpa)[:, None]) @ self.pressures
-        return out, k
+        return out, k.reshape(m, -1).take(upper(34), axis=1)
 
     @staticmethod
     def _strain_displacement(f: np.ndarray, gradients: np.ndarray) -> np.ndarray:
@@ -403,6 +402,13 @@ class Frame:
 def _dofs(space: ng.FESpace, kind) -> np.ndarray:
     elements = range(space.mesh.GetNE(kind))
     return np.array([space.GetDofNrs(ng.ElementId(kind, i)) for i in elements], dtype=np.int32)
+
+
+@cache
+def upper(n: int) -> np.ndarray:
+    """Places of the upper triangle's entries, row by row, in a raveled n x n matrix."""
+    rows, columns = np.triu_indices(n)
+    return rows * n + columns
 
 
 def _weigh(tensor: np.ndarray) -> np.ndarray:

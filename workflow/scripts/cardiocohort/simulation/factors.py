@@ -8,10 +8,12 @@ the memory, and its factors are a good preconditioner. NGSolve's own factorisati
 import ctypes
 import importlib.util
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .finite_elements import ng
 
@@ -19,6 +21,10 @@ log = logging.getLogger(__name__)
 
 COMPRESSION = 1e-3  # relative size of what the compressed factors leave out
 MUMPS_VERSION = b"5.8.2"  # whose structure is laid out as below
+
+# Threads of a BLAS wait busily between its calls: they take the cores from the elements' threads, and save
+# nothing in MUMPS, whose dense products are small. Likewise NGSolve's tasks, where there is nothing for them.
+blas_on_one_thread = partial(threadpool_limits, 1, user_api="blas")
 
 
 class Singular(Exception):
@@ -73,7 +79,8 @@ class NGSolve:
             self._columns, self._rows, ng.Vector(values), self._n, self._n
         )
         try:
-            self._inverse = matrix.Inverse(inverse="sparsecholesky")
+            with ng.TaskManager():
+                self._inverse = matrix.Inverse(inverse="sparsecholesky")
         except ng.NgException as error:
             raise Singular(str(error)) from error
 

@@ -12,12 +12,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from netgen import csg
-from threadpoolctl import threadpool_limits
 
 from ..mechanics.settings import Guccione
 from . import elements, materials
 from .active import Contracting
 from .continuation import Run, inflate
+from .factors import blas_on_one_thread
 from .finite_elements import ng
 from .measures import corner_displacements
 from .newton import LOOSE, TIGHT, Diverged, Tangent, equilibrium
@@ -154,7 +154,7 @@ def contract(stated: Problem, tension_kpa: float) -> Run:
     balance each other all the way.
     """
     vector, halvings, steps, reason = stated.state.vec.FV().NumPy(), 0, 0, ""
-    with ng.TaskManager(), threadpool_limits(stated.threads, user_api="blas"):
+    with blas_on_one_thread():
         tangent, found, step = Tangent.of(stated), [(0.0, vector.copy())], FIRST_SHARE
         while found[-1][0] < 1.0 and step >= LEAST_SHARE:
             share = min(1.0, found[-1][0] + step)

@@ -173,12 +173,9 @@ class Problem:
         """Entries (nnz,) of the symmetric part's upper triangle, and the rest as a sparse matrix in the
         pattern's order: what follower pressures have at a free rim, and the load of valves."""
         out = np.zeros(len(pattern.columns) + 1)
-        upper = _upper(34)
         for rows, _, k in self.solid.contributions(state, self.law, self.bulk_kpa, True, self.threads):
-            np.add.at(
-                out, pattern.solid[rows].ravel().astype(np.intp), k.reshape(len(k), -1)[:, upper].ravel()
-            )
-        upper = _upper(18)
+            np.add.at(out, pattern.solid[rows].ravel().astype(np.intp), k.ravel())
+        upper = elements.upper(18)
         for at, some in zip(pattern.springs, self.springs, strict=True):
             np.add.at(out, at.ravel(), some.stiffness.reshape(len(at), -1)[:, upper].ravel())
         k = share * self.surface.stiffness(state)
@@ -229,8 +226,3 @@ def problem(
         threads,
         elements.valves(space, base, pressures_kpa) if base else None,
     )
-
-
-def _upper(n: int) -> np.ndarray:
-    rows, columns = np.triu_indices(n)
-    return rows * n + columns

@@ -22,6 +22,7 @@ from .beat import Heart
 from .beats import beat_until_periodic, closed_outlets, figures, unheld_pressure
 from .circulation import V_LV
 from .continuation import Run, Step, inflate
+from .factors import blas_on_one_thread
 from .finite_elements import ng
 from .problem import Problem, Spring, problem
 from .settings import SimulationSettings
@@ -146,7 +147,7 @@ def beat_heart(
     cycle = settings.cycle
     size = cycle.body_size(bsa_m2)
     share = np.where(model.region[order] == REGIONS["rv"], cycle.rv_tension, 1.0)
-    with ng.TaskManager():
+    with blas_on_one_thread():
         heart = Heart(stated, cycle, share, size)
         vector = stated.state.vec.FV().NumPy()
         pressures = np.array([getattr(mechanics, f"{v}_pressure_kpa") for v in VENTRICLES])

@@ -18,8 +18,7 @@ from scipy.sparse.linalg import LinearOperator, gmres
 
 from ..mesh.model import DIRECTIONS, BiventricularModel, Microstructure
 from .elements import Solid
-from .factors import Singular
-from .finite_elements import ng
+from .factors import Singular, blas_on_one_thread
 from .newton import GROWTH, HALVINGS, LARGEST_UPDATE, OVER_LOAD, Diverged, Tangent
 from .problem import Problem
 from .settings import SimulationSettings
@@ -57,7 +56,7 @@ def unload(problem: Problem, settings: SimulationSettings) -> Unloading:
 
     The load is taken off in one step; a step that fails is halved, `settings.max_halvings` times in a row.
     """
-    with ng.TaskManager():
+    with blas_on_one_thread():
         return _search(problem, settings)
 
 
