@@ -68,7 +68,7 @@ def compare(sampled, one: str, other: str):
         yield found
 
 
-def test_float32_makes_the_same_voxels_but_for_ties(sampled):
+def test_float32_makes_the_same_voxels_except_for_ties(sampled):
     """Latents differ in their last digits, so a voxel whose two labels are equally likely may have either."""
     used = [sampled(name)[1][0] for name in FLOAT32]
     assert used[1] == "AVX2", "the child was not kept to AVX2"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from killed_runs import PATIENCE_S, log_of, start
-from tiny_cohort import results
+from tiny_cohort import COARSE, results
 from workflow_runs import COLUMNS, REPOSITORY
 
 COHORT = Path("results/cohorts/mine")
@@ -22,7 +22,7 @@ def make_project(folder: Path) -> Path:
     (folder / "trial.tsv").write_text(f"{COLUMNS}\nsmall\t3\tfemale\thealthy\t\t\t\t{constraints}\t\n")
     bundle = str(REPOSITORY / "resources/priors/small")
     config = {"cohort": "mine", "cohort_table": "trial.tsv", "bundle": bundle, "max_attempts": 4}
-    config["meshing"] = {"edge_length_mm": 3.4}
+    config["meshing"] = COARSE
     (folder / "config").mkdir()
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
     return folder
