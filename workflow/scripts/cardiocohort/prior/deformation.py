@@ -27,7 +27,8 @@ from ..atlas.template import SoftTemplate
 from ..runtime.errors import SubjectError
 from .virtual_patients import wall_growth
 
-HARD_STEPS = 3
+LAST_FLOWS = 3
+LEAST_ML = 1e-6  # a structure of less has vanished
 WALL = "myocardium"
 SEPTUM = -1  # channel of a template's cells
 BORDER_VOXELS = 2  # vessels end here, as the scans that they come from cut them somewhere
@@ -46,7 +47,7 @@ class DeformationSettings:
     stretch: float = 0.03
     coarse_mm: float = 4.5
     fine_mm: float = 3.0
-    growth_steps: int = 5
+    growth_steps: int = 3
 
 
 OF_ONE_HEART = DeformationSettings(5.0, 0.06, 5.0, 2.0, 8)  # without an atlas, all variety is random
@@ -125,15 +126,18 @@ def deform(
             targets |= _parted_wall(targets, volumes_ml, wall, growth.septal_growth)
         offset = _grown(offset, occupancy, volumes_ml, targets, remaining, cells)
     # The last flows correct what finite steps left, by the volumes of the labels themselves: smoothing makes
-    # the argmax of a thin vessel smaller than its occupancy.
+    # the argmax of a thin vessel smaller than its occupancy. Their ratio hardly changes any more.
     if SEPTUM in targets:
         targets = targets | {wall: targets[wall] + targets[SEPTUM]}
     targets = {k: volume for k, volume in targets.items() if k != SEPTUM}
-    for _ in range(HARD_STEPS):
+    of_labels = None
+    for _ in range(LAST_FLOWS):
         occupancy = soft.occupancy(offset)
-        labels = soft.labels(offset, occupancy)
-        voxels = np.bincount(labels.ravel(), minlength=anatomy.n_channels)
-        offset = _grown(offset, occupancy, voxels * grid.voxel_volume_ml, targets, 1, cells)
+        volumes_ml = occupancy[: anatomy.n_channels].sum((1, 2, 3)).numpy() * cell_ml
+        if of_labels is None:
+            voxels = np.bincount(soft.labels(offset, occupancy).ravel(), minlength=anatomy.n_channels)
+            of_labels = voxels * grid.voxel_volume_ml / np.maximum(volumes_ml, LEAST_ML)
+        offset = _grown(offset, occupancy, of_labels * volumes_ml, targets, 1, cells)
     offset = _centred(soft, offset, anatomy)
     smallest = float(flow.jacobian(offset, cells).min())
     if smallest <= 0:
