@@ -50,9 +50,9 @@ def write_run(batch: Path, subject: str, model=None, beat=False) -> dict:
     output.write_rows(folder / output.CURVE, curve)
     if beat:
         names |= {"loops_": beat_output.LOOPS, "strains_": beat_output.STRAINS, "motion_": beat_output.MOTION}
-        names |= {"animation_": animation.FILE}
+        names |= {"animation_": beat_output.ANIMATION}
         shades = [Image.new("RGB", (32, 16), (8 * k, 0, 0)) for k in range(FRAMES)]
-        animation.write(folder / animation.FILE, shades, times())
+        animation.write(folder / beat_output.ANIMATION, shades, times())
         beat_output.write_motion(folder / beat_output.MOTION, model, moved, times())
         output.write_rows(folder / beat_output.STRAINS, beat_output.strains(model, moved, times()))
         columns = [f"{v}_{q}" for v in ("lv", "rv") for q in QUANTITIES]

@@ -9,7 +9,7 @@ from PIL import Image
 from cardiocohort.mesh.second_order import second_order
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
 from cardiocohort.plotting import render
-from cardiocohort.simulation import animation
+from cardiocohort.simulation import animation, beat_output
 from small_meshes import biventricle
 
 TIMES = np.linspace(0, 0.8, 9)
@@ -78,7 +78,7 @@ def test_the_file_moves_and_is_small(heart, tmp_path, fibres):
     shrunk = 1 - 0.1 * np.sin(np.pi * TIMES / 0.8)
     drawn = animation.pictures(model, motion(model, shrunk), TIMES, beat())
     assert len(drawn) == len(TIMES)
-    path = tmp_path / animation.FILE
+    path = tmp_path / beat_output.ANIMATION
     animation.write(path, drawn, TIMES)
     assert path.stat().st_size < 1e6
     with Image.open(path) as frames:

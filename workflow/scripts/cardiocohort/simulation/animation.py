@@ -16,9 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ..mesh.model import BiventricularModel
 from ..plotting import render
 from ..plotting.style import STYLE, plt
-from .beat_output import LEFT, RIGHT
+from .beat_figure import LEFT, RIGHT
 
-FILE = "beat.webp"
 SIZE_PX, DPI = (680, 330), 100
 FINE = 2  # the heart is drawn this much larger, then reduced, for smooth edges
 HEART_PX = 290

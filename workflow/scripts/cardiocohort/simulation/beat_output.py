@@ -1,24 +1,21 @@
-"""Files of a heart's beats: loops, strains, motion, figure. Owned by the simulation stage."""
+"""Files of a heart's beats: loops, strains, motion; names of the pictures. Owned by the simulation stage."""
 
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyvista
-from matplotlib.figure import Figure
 
 from ..anatomy.aha_segments import LEFT as LEFT_SEGMENTS
 from ..anatomy.aha_segments import SEGMENTS
 from ..mesh.model import BiventricularModel
 from ..mesh.second_order import second_order
 from ..mesh.vtk_files import write_dataset
-from ..plotting.style import STYLE, plt
 
-LOOPS, STRAINS, MOTION, FIGURE = "loops.tsv", "strains.tsv", "motion.vtu", "beat.png"
+LOOPS, STRAINS, MOTION = "loops.tsv", "strains.tsv", "motion.vtu"
+FIGURE, ANIMATION = "beat.png", "beat.webp"
 DIRECTIONS = ("longitudinal", "radial", "circumferential")  # of strains
 FRAMES = 30
 SAME_VOLUME = 1e-3  # of the stroke volume: what closed valves leak while the muscle relaxes is far less
-LEFT, RIGHT, PALE = "#35638f", "#c4622d", "0.8"
 
 
 def frames(times: np.ndarray) -> np.ndarray:
@@ -106,35 +103,6 @@ def end_systolic(rows: list[dict], systole: float) -> dict[str, float]:
         f"lv_{name}_strain": float(np.average([row[name] for row in shown], weights=weights))
         for name in DIRECTIONS
     }
-
-
-def figure(rows: list[dict]) -> Figure:
-    """Pressure-volume loops of all beats, and pressures and volumes over the last one."""
-    table = pd.DataFrame(rows)
-    with plt.rc_context(STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
-        last = table[table["beat"] == table["beat"].max()]
-        for _, beat in table.groupby("beat"):
-            final = beat["beat"].iloc[0] == table["beat"].max()
-            for name, colour in (("lv", LEFT), ("rv", RIGHT)):
-                label = f"{name.upper()}" if final else None
-                axes[0].plot(
-                    beat[f"{name}_volume_ml"], beat[f"{name}_pressure_kpa"], color=colour if final else PALE,
-                    lw=1.5 if final else 0.8, zorder=2 if final else 1, label=label,
-                )  # fmt: skip
-        for name, colour in (("lv", LEFT), ("rv", RIGHT)):
-            axes[1].plot(last["time_s"], last[f"{name}_pressure_kpa"], color=colour)
-            axes[2].plot(last["time_s"], last[f"{name}_volume_ml"], color=colour)
-        for name, colour in (("systemic", LEFT), ("pulmonary", RIGHT)):
-            axes[1].plot(
-                last["time_s"], last[f"{name}_arteries_kpa"], color=colour, ls=":", label=f"{name} arteries"
-            )
-        axes[0].set(xlabel="volume, mL", ylabel="pressure, kPa")
-        axes[1].set(xlabel="time, s", ylabel="pressure, kPa")
-        axes[2].set(xlabel="time, s", ylabel="volume, mL")
-        axes[0].legend(frameon=False)
-        axes[1].legend(frameon=False)
-    return fig
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

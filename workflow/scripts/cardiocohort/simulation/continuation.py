@@ -90,7 +90,8 @@ def _rise(
         try:
             if work is None:
                 work = _first_work(soft, tangent, last)
-            control = (soft.load(last.state), last.state, work)
+            force = soft.load(last.state)
+            control = (force, last.state, work)
             start = (last.state, last.share)
             new = Step(*_ordered(equilibrium(soft, tangent, *start, settings.max_iterations, LOOSE, control)))
         except Diverged as error:
@@ -107,6 +108,7 @@ def _rise(
         if new.share == 1.0:
             return path, halvings, ""
         in_a_row = 0
+        work = min(work, float(force @ (new.state - last.state)))  # less where it was too far for a step
         work *= 1.0 if falls else next((factor for most, factor in GROWTH if new.iterations <= most), 1.0)
     return path, halvings, f"{settings.max_steps} load steps were not enough"
 

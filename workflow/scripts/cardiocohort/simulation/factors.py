@@ -20,6 +20,10 @@ from .finite_elements import ng
 log = logging.getLogger(__name__)
 
 COMPRESSION = 1e-3  # relative size of what the compressed factors leave out
+ROOM_PERCENT = 5  # beyond MUMPS's estimate of its memory, for pivots that are delayed
+# Unknowns from which memory counts more than time: contributions are compressed too, which saves a tenth of
+# the memory and costs a quarter of a factorisation's time.
+LARGE = 150_000
 MUMPS_VERSION = b"5.8.2"  # whose structure is laid out as below
 
 # Threads of a BLAS wait busily between its calls: they take the cores from the elements' threads, and save
@@ -119,6 +123,7 @@ class Mumps:
         data.icntl[0:4] = [-1, -1, -1, 0]  # no output
         data.icntl[6] = 5  # METIS
         data.icntl[34], data.cntl[6] = 2, COMPRESSION
+        data.icntl[13], data.icntl[36] = ROOM_PERCENT, int(n > LARGE)
         data.icntl[15] = threads
         data.n, data.nnz = n, len(rows)
         data.irn, data.jcn = (part.ctypes.data for part in self._pattern)

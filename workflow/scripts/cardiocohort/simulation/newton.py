@@ -25,6 +25,9 @@ LARGEST_UPDATE = 0.025  # of the body's diagonal, in one iteration
 # of the load: many times the full one in steps of work, else the present one. In an exponential law a small
 # overshoot of the strain is a stress that nothing comes back from.
 GROWTH, OVER_LOAD = 2.0, 20.0
+# A step of work starts from balance, along its tangent. Where the residual then grows beyond this multiple of
+# the full load, the law stiffens on the way: a shorter step takes fewer iterations than the way back.
+OFF_BALANCE = 1.0
 HALVINGS = 8
 
 
@@ -157,8 +160,9 @@ def equilibrium(
     """State, share of the load and iterations at the equilibrium near `state`.
 
     With work = (force, origin, value) the share is free and force . (state - origin) = value, as long as the
-    share is below 1; there it stays, as it does without. Raises Diverged if there is none within
-    `iterations`, Falls if that of some work is beyond the largest load.
+    share is below 1; there it stays, as it does without. A value too far for one step is lowered.
+    Raises Diverged if there is none within `iterations`, Falls if that of some work is beyond the largest
+    load.
     """
     n, diagonal = problem.n_displacements, problem.diagonal_mm
     out, load = problem.residual(state, share), problem.load(state)
@@ -177,8 +181,8 @@ def equilibrium(
         if not np.isfinite(largest):
             raise Diverged("the tangent could not be solved")
         part = min(1.0, LARGEST_UPDATE / largest) if largest else 1.0
-        # the first iteration of a step of work starts from balance, so that its residual must grow
-        bound = np.inf if work is not None and iteration == 1 else GROWTH * np.linalg.norm(out)
+        starts, whole = work is not None and iteration == 1, part
+        bound, multiple = GROWTH * np.linalg.norm(out), OFF_BALANCE if starts else excess
         for _ in range(HALVINGS):
             new, new_share = state + part * step, share + part * change
             if work is not None and new_share >= 1.0:
@@ -186,12 +190,14 @@ def equilibrium(
             out, load = problem.residual(new, new_share), problem.load(new)
             with np.errstate(over="ignore"):  # of an exponential law, which the bound then refuses
                 size, full = np.linalg.norm(out), np.linalg.norm(load)
-            if np.isfinite(size) and size <= max(bound, excess * full):
+            if np.isfinite(size) and size <= max(bound, multiple * full):
                 break
             part /= 2
         else:
             raise Diverged("the residual grows with every update, however small")
         state, share = new, new_share
+        if starts and part < whole:
+            work = (force, origin, force @ (state - origin))
         if work is not None and share == 1.0:
             work = None
         enough = size <= accuracy.residual * full * max(abs(share), 1e-6)

@@ -17,7 +17,7 @@ from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
-from . import animation, beat_output, materials, measures, mesh, output
+from . import beat_output, materials, measures, mesh, output
 from .beat import Heart
 from .beats import beat_until_periodic, closed_outlets, figures, unheld_pressure
 from .circulation import V_LV
@@ -34,7 +34,7 @@ NO_BEAT = "beat did not converge"
 NOT_EJECTED = "a ventricle does not eject"
 CHECKPOINT = "beat.npz"  # of a beat that is under way
 BEAT_FILES = (
-    beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE, animation.FILE,
+    beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE, beat_output.ANIMATION,
 )  # fmt: skip
 BESIDE = {  # of the table's columns
     "curve": output.CURVE, "regional": output.REGIONAL, "unloaded": output.UNLOADED,
@@ -144,6 +144,9 @@ def beat_heart(
 
     Returns the verdict, and the figures.
     """
+    # Matplotlib takes a second and 120 MB, which an inflation alone does not need.
+    from . import animation, beat_figure
+
     cycle = settings.cycle
     size = cycle.body_size(bsa_m2)
     share = np.where(model.region[order] == REGIONS["rv"], cycle.rv_tension, 1.0)
@@ -167,8 +170,8 @@ def beat_heart(
     output.write_rows(folder / beat_output.STRAINS, strains)
     beat_output.write_motion(folder / beat_output.MOTION, model, moved, times)
     with atomic_path(folder / beat_output.FIGURE) as temporary:
-        beat_output.figure(beats.rows).savefig(temporary, dpi=120)
-    with atomic_path(folder / animation.FILE) as temporary:
+        beat_figure.figure(beats.rows).savefig(temporary, dpi=120)
+    with atomic_path(folder / beat_output.ANIMATION) as temporary:
         animation.write(temporary, animation.pictures(model, moved, times, beats.rows), times)
     found = figures(beats, heart.circulation.period) | beat_output.end_systolic(strains, systole)
     found |= {
