@@ -17,10 +17,11 @@ import deck_records
 from cardiocohort import exporters
 from cardiocohort.mechanics.settings import Mechanics, NeoHooke
 from cardiocohort.mesh.second_order import second_order
-from cardiocohort.simulation import land2015, measures, subject
-from cardiocohort.simulation.continuation import inflate
-from cardiocohort.simulation.newton import TIGHT, Tangent, equilibrium
+from cardiocohort.simulation import land2015, measures, newton, subject
+from cardiocohort.simulation.continuation import Step, first_work, inflate
+from cardiocohort.simulation.newton import LOOSE, TIGHT, Tangent, equilibrium
 from cardiocohort.simulation.settings import SimulationSettings
+from cardiocohort.simulation.subject import state_heart
 from simulated import ELEMENTS, run, simulate, ventricle
 
 PUBLISHED = pd.read_csv(Path(__file__).resolve().parents[3] / "resources/verification/land2015.tsv", sep="\t")
@@ -67,6 +68,26 @@ def test_the_way_to_the_load_leaves_no_trace():
     assert volume == pytest.approx(other_volume, rel=1e-5)
     assert np.abs(state[:n] - other[:n]).max() < 1e-4 * diagonal
     assert cost < other_cost
+
+
+@pytest.mark.parametrize(("times", "shortened"), [(4, False), (16, True)])
+def test_a_step_of_work_that_leaves_balance_is_shortened(times, shortened, monkeypatch):
+    """So far at once the residual grows beyond all bounds, and Newton's method does not come back.
+
+    In fine meshes one element is enough for that. This one has none, so its updates may be large.
+    """
+    monkeypatch.setattr(newton, "LARGEST_UPDATE", 10.0)
+    stated, _, _ = state_heart(ventricle((3, 7, 12)), Mechanics(), ELEMENTS)
+    soft = replace(stated, law=stated.approach[0])
+    rest, tangent = stated.state.vec.FV().NumPy().copy(), Tangent.of(stated)
+    force = soft.load(rest)
+    work = times * first_work(soft, tangent, Step(0.0, 0, rest))
+    state, share, _ = equilibrium(soft, tangent, rest, 0.0, 12, LOOSE, (force, rest, work))
+    reached = force @ (state - rest)
+    assert (reached < 0.9 * work) == shortened
+    assert reached == pytest.approx(work, rel=1e-6) or shortened
+    balance = np.linalg.norm(soft.residual(state, share))
+    assert balance <= LOOSE.residual * share * np.linalg.norm(soft.load(state))
 
 
 def test_volumes_of_the_curve_are_those_of_equilibria():

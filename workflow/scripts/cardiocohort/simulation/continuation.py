@@ -89,7 +89,7 @@ def _rise(
         last = path[-1]
         try:
             if work is None:
-                work = _first_work(soft, tangent, last)
+                work = first_work(soft, tangent, last)
             force = soft.load(last.state)
             control = (force, last.state, work)
             start = (last.state, last.share)
@@ -113,7 +113,7 @@ def _rise(
     return path, halvings, f"{settings.max_steps} load steps were not enough"
 
 
-def _first_work(problem: Problem, tangent: Tangent, rest: Step) -> float:
+def first_work(problem: Problem, tangent: Tangent, rest: Step) -> float:
     """Work of a step that moves the body by FIRST_STEP at most, by the tangent at rest."""
     tangent.assemble(problem, rest.state, 0.0)
     force = problem.load(rest.state)
