@@ -354,7 +354,10 @@ def test_settings_that_cannot_be_are_told(values, told):
 def test_pytorch_keeps_its_own_blas(tmp_path):
     """Whatever is imported first: with NGSolve's, its batched products crash."""
     code = """
-import cardiocohort.simulation.factors, torch
+import sys
+import cardiocohort.simulation.factors
+assert "torch" not in sys.modules  # only its library, for time and memory
+import torch
 torch.einsum("kxi,kij->kxj", torch.ones(4, 99, 3).double(), torch.eye(3).double().expand(4, 3, 3))
 """
     environment = os.environ | {"LD_DEBUG": "bindings", "LD_DEBUG_OUTPUT": str(tmp_path / "bound")}
