@@ -27,7 +27,8 @@ LARGEST_UPDATE = 0.025  # of the body's diagonal, in one iteration
 GROWTH, OVER_LOAD = 2.0, 20.0
 # A step of work starts from balance, along its tangent. Where the residual then grows beyond this multiple of
 # the full load, the law stiffens on the way: a shorter step takes fewer iterations than the way back.
-OFF_BALANCE = 1.0
+OFF_BALANCE = 0.5
+TRIAL = 3  # iterations after which a step of work must be nearer to balance than after the first one
 HALVINGS = 8
 
 
@@ -167,7 +168,8 @@ def equilibrium(
     n, diagonal = problem.n_displacements, problem.diagonal_mm
     out, load = problem.residual(state, share), problem.load(state)
     # a step of work is far from balance on its way; at a stated load, no update needs more than that load
-    excess = OVER_LOAD if work is not None else share
+    stepping = work is not None
+    excess = OVER_LOAD if stepping else share
     for iteration in range(1, iterations + 1):
         tangent.assemble(problem, state, share)
         rights = np.array([-out]) if work is None else np.array([-out, load])
@@ -195,6 +197,10 @@ def equilibrium(
             part /= 2
         else:
             raise Diverged("the residual grows with every update, however small")
+        if starts:
+            begun = size
+        elif stepping and iteration >= TRIAL and size > begun:
+            raise Diverged(f"the residual has grown in {iteration} iterations")
         state, share = new, new_share
         if starts and part < whole:
             work = (force, origin, force @ (state - origin))
