@@ -70,7 +70,7 @@ def test_the_way_to_the_load_leaves_no_trace():
     assert cost < other_cost
 
 
-@pytest.mark.parametrize(("times", "shortened"), [(4, False), (16, True)])
+@pytest.mark.parametrize(("times", "shortened"), [(2, False), (16, True)])
 def test_a_step_of_work_that_leaves_balance_is_shortened(times, shortened, monkeypatch):
     """So far at once the residual grows beyond all bounds, and Newton's method does not come back.
 
@@ -106,7 +106,8 @@ def test_volumes_of_the_curve_are_those_of_equilibria():
             both.append(measures.cavity_volume_ml(stated, model, "lv"))
         volumes.append(both)
     found, exact = np.array(volumes).T
-    assert np.abs(found - exact).max() < 1e-3 * (exact[-1] - exact[0])
+    # what one iteration of Newton's method leaves between points as far apart as these
+    assert np.abs(found - exact).max() < 2e-3 * (exact[-1] - exact[0])
 
 
 def test_springs_on_the_epicardium_hold_the_heart_back():
