@@ -116,7 +116,7 @@ def _distances(places: np.ndarray, points: np.ndarray, facets: np.ndarray) -> np
 
 
 def main(table: Path, names: list[str]) -> None:
-    found = pd.DataFrame({Path(name).stem: wall_motion(Heart.read(name)) for name in names})
+    found = pd.DataFrame({Path(name.split(":")[0]).stem: wall_motion(Heart.read(name)) for name in names})
     with atomic_path(table) as temporary:
         found.to_csv(temporary, sep="\t", index_label="quantity", float_format="%.4g")
 
