@@ -28,7 +28,7 @@ from cardiocohort.simulation import measures, output
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.finite_elements import ng
 from cardiocohort.simulation.settings import SimulationSettings
-from cardiocohort.simulation.subject import state_heart
+from cardiocohort.simulation.subject import by_tet, state_heart
 
 
 def measure(volume: Path, material: str) -> dict[str, float]:
@@ -51,8 +51,7 @@ def measure(volume: Path, material: str) -> dict[str, float]:
     found["largest_displacement_mm"] = np.linalg.norm(moved, axis=1).max()
     for row in output.regional_displacements(model, moved):
         found[f"{row['part']}_displacement_mm"] = row["mean_mm"]
-    strain = np.empty(len(order))
-    strain[order] = measures.strains(stated, axes)["E_ff"]
+    strain = by_tet(measures.strains(stated, axes)["E_ff"], order)
     weights = model.tet_volumes_mm3
     parts = {name: model.region == tag for name, tag in REGIONS.items()}
     parts |= {f"aha_{n}": model.coordinates.aha == n for n in SEGMENTS}

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyvista
 
-from cardiocohort.mesh.model import FACETS, rim_edges
+from cardiocohort.mesh.model import FACETS, enclosed_ml, rim_edges
 from cardiocohort.mesh.storage import read_model
 from cardiocohort.runtime.artifacts import atomic_path
 
@@ -54,9 +54,7 @@ class Heart:
 
     def volume_ml(self, frame: int, surface: str) -> float:
         """Enclosed by an endocardium and the fan over its rim."""
-        facets, points = self.facets[surface], self.points[frame]
-        lid = points[np.unique(rim_edges(facets))].mean(axis=0)
-        return abs(np.linalg.det(points[facets] - lid).sum()) / 6000.0
+        return abs(enclosed_ml(self.points[frame], self.facets[surface]))
 
 
 def wall_motion(heart: Heart) -> dict[str, float]:

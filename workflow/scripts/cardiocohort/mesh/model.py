@@ -118,13 +118,17 @@ class BiventricularModel:
         The lid is the fan from the rim's centroid: exact for a plane opening, close for the slightly
         curved ones of two valve planes.
         """
-        facets = self.facets[self.facet_tag == FACETS[f"{ventricle}_endo"]]
-        rim = rim_edges(facets)
-        apex = self.points_mm[np.unique(rim)].mean(axis=0) if len(rim) else self.points_mm[facets[0, 0]]
-        # cones over the wall facets from a point of the lid; the lid's own cones are flat
-        a, b, c = (self.points_mm[facets[:, i]] - apex for i in range(3))
         # facets point out of the muscle, that is into the cavity
-        return float(-np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) / 6000.0
+        return enclosed_ml(self.points_mm, self.facets[self.facet_tag == FACETS[f"{ventricle}_endo"]])
+
+
+def enclosed_ml(points_mm: np.ndarray, facets: np.ndarray) -> float:
+    """Volume (mL) that facets (F, 3), whose normals point inwards, enclose with the fan over their rim."""
+    rim = rim_edges(facets)
+    apex = points_mm[np.unique(rim)].mean(axis=0) if len(rim) else points_mm[facets[0, 0]]
+    # cones over the facets from a point of the lid; the lid's own cones are flat
+    a, b, c = (points_mm[facets[:, i]] - apex for i in range(3))
+    return float(-np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) / 6000.0
 
 
 def rim_edges(facets: np.ndarray) -> np.ndarray:

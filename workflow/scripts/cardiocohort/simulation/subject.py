@@ -102,7 +102,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     volumes = _volumes(curve)
     unloaded_by = {} if unloading is None else _unloading_figures(unloading, image, model, stated)
     moved = measures.ten_node_displacements(stated, model, order)
-    cells = {name: _by_tet(values, order) for name, values in measures.strains(stated, axes).items()}
+    cells = {name: by_tet(values, order) for name, values in measures.strains(stated, axes).items()}
     output.write_rows(folder / output.CURVE, curve)
     output.write_rows(folder / output.REGIONAL, output.regional_displacements(model, moved))
     output.write_field(path, model, moved, cells)
@@ -318,8 +318,8 @@ def _fibre_strains(model: BiventricularModel, cells: dict[str, np.ndarray]) -> d
     return {f"{v}_fibre_strain": measures.mean_over(model, cells["E_ff"], wall) for v, wall in WALLS.items()}
 
 
-def _by_tet(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+def by_tet(values: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Values of the elements in the order of the model's tets."""
-    by_tet = np.empty_like(values)
-    by_tet[order] = values
-    return by_tet
+    found = np.empty_like(values)
+    found[order] = values
+    return found
