@@ -15,8 +15,8 @@ from cardiocohort.anatomy.attributes import principal_axis_degrees
 from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.diffusion.bundle import Prior, load_sampler
 from cardiocohort.diffusion.device import resolve_device
-from cardiocohort.generation.anatomies import sample_labels
 from cardiocohort.generation.constraints import make_constraints
+from cardiocohort.generation.sampling import sample_labels
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.runtime.artifacts import atomic_path
 from cardiocohort.runtime.batch_runner import Task, run_batch

@@ -14,8 +14,8 @@ import torch
 
 from cardiocohort.diffusion.bundle import load_sampler
 from cardiocohort.diffusion.device import resolve_device
-from cardiocohort.generation.anatomies import sample_labels
 from cardiocohort.generation.constraints import make_constraints
+from cardiocohort.generation.sampling import sample_labels
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.runtime.peak_memory import peak_mb
 

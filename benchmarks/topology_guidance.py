@@ -1,4 +1,4 @@
-"""What topology guidance changes, arm by arm: a table of two or more cohorts of the same subjects.
+"""What topology guidance and restarts change, arm by arm: a table of cohorts of the same subjects.
 
     python benchmarks/topology_guidance.py results/cohorts/guided results/cohorts/plain
 
@@ -17,11 +17,13 @@ from cardiocohort.evaluation.page import number
 from cardiocohort.evaluation.summary import markdown_table
 
 SHARES = ("as_sampled", "first", "in_the_end")
-STEPS = "topology guidance"  # in the column `repairs`, where steps on the final latent succeeded
+# in the column `repairs`, where steps on the final latent succeeded, and where a restart made the heart
+STEPS, RESTART = "topology guidance", "restart"
 
 
 def subjects(cohort: Path) -> pd.DataFrame:
-    """One row per subject: arm, whether its first attempt passed as sampled and in the end, attempts, errors.
+    """One row per subject: arm, whether its first attempt passed as sampled and in the end, whether a restart
+    made the heart, attempts, errors.
 
     Siblings of a base that was rejected are left out: nothing was sampled.
     """
@@ -34,7 +36,8 @@ def subjects(cohort: Path) -> pd.DataFrame:
             if not tried:
                 continue
             accepted, first = not tried[-1]["reasons"], not tried[0]["reasons"]
-            steps = STEPS in (part["repairs"].iloc[0] or "")
+            done = part["repairs"].iloc[0] or ""
+            restarted = RESTART in done
             target = wanted.loc[name].reindex(part["structure"])
             constrained = (target["constrained"].fillna("") != "").to_numpy() & accepted
             volume = 100 * np.abs(part["volume_ml"].to_numpy() / target["volume_ml"].to_numpy() - 1)
@@ -44,7 +47,8 @@ def subjects(cohort: Path) -> pd.DataFrame:
                 {
                     "arm": part["arm"].iloc[0],
                     "subject": name,
-                    "as_sampled": first and not steps,
+                    "as_sampled": first and STEPS not in done and not restarted,
+                    "restarted": restarted,
                     "first": first,
                     "in_the_end": accepted,
                     "attempts": len(tried),
@@ -73,9 +77,11 @@ def table(cohorts: list[Path]) -> str:
             shares = [f"{part[c].sum()} ({100 * part[c].mean():.1f} %)" for c in SHARES]
             errors = [number(part[c].median()) for c in ("volume", "centroid")]
             costs = [number(part["attempts"].mean()), number(spent.get(arm, np.nan) / n, 1)]
-            rows.append([arm, cohort.name, str(n), *shares, *costs, *errors])
-    columns = ["arm", "cohort", "sampled", "first attempt, as sampled", "after steps", "accepted in the end"]
-    return markdown_table([*columns, "attempts", "CPU s", "volume, %", "centroid, mm"], sorted(rows))
+            made = str(part["restarted"].sum())
+            rows.append([arm, cohort.name, str(n), *shares, made, *costs, *errors])
+    columns = ["arm", "cohort", "sampled", "first attempt, as sampled", "in the end", "accepted in the end"]
+    columns += ["by a restart", "attempts", "CPU s", "volume, %", "centroid, mm"]
+    return markdown_table(columns, sorted(rows))
 
 
 if __name__ == "__main__":

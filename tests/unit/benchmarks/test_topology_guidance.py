@@ -1,4 +1,4 @@
-"""The table of what topology guidance changes: attempts, steps, errors of accepted hearts alone."""
+"""The table of what topology guidance and restarts change: attempts, errors of accepted hearts alone."""
 
 import json
 
@@ -31,7 +31,7 @@ HEARTS = {
     "arm-00000": ([[]], "", 101.0),
     "arm-00001": ([[]], "topology guidance, 2 steps; speck", 103.0),
     "arm-00002": ([["apart"], []], "", 100.0),
-    "arm-00003": ([["apart"], ["apart"]], "", 150.0),
+    "arm-00003": ([["apart"], ["apart"]], "restart 1", 150.0),
 }
 
 
@@ -40,6 +40,7 @@ def test_attempts_and_steps_are_told_apart(tmp_path):
     assert list(found["as_sampled"]) == [True, False, False, False]
     assert list(found["first"]) == [True, True, False, False]
     assert list(found["in_the_end"]) == [True, True, True, False]
+    assert list(found["restarted"]) == [False, False, False, True]
     assert list(found["attempts"]) == [1, 1, 2, 2]
     assert list(found["volume"].round(6))[:3] == [1.0, 3.0, 0.0]  # of the constrained structure alone
     assert pd.isna(found.loc["arm-00003", "volume"])
@@ -53,7 +54,7 @@ def test_the_table_has_a_row_per_arm_and_cohort(tmp_path):
     ]
     shares = ["1 (25.0 %)", "2 (50.0 %)", "3 (75.0 %)"]
     assert [row[:6] for row in rows[2:]] == [["arm", name, "4", *shares] for name in ("guided", "plain")]
-    assert rows[2][6:] == ["1.50", "3.0", "1.00", "0.00"]
+    assert rows[2][6:] == ["1", "1.50", "3.0", "1.00", "0.00"]
 
 
 def test_a_sibling_without_a_base_is_no_sample(tmp_path):

@@ -272,6 +272,11 @@ def test_mistakes_name_the_key_and_what_is_allowed(config, told):
     ("config", "told"),
     [
         ({"guidance": {"sigma_min": 3, "sigma_max": 3}}, ["'guidance.sigma_min'", "sigma_max"]),
+        (
+            {"guidance": {"sigma_min": 1, "sibling": {"sigma": 1}}},
+            ["'guidance.sigma_min'", "sibling.sigma, 1"],
+        ),
+        ({"guidance": {"restart": {"sigma": 0.01}}}, ["'guidance.sigma_min'", "restart.sigma, 0.01"]),
         ({"meshing": {"edge_length_mm": 3.5}}, ["'meshing.edge_length_mm'", "rv_wall_mm", "3.5"]),
         ({"meshing": {"rv_edge_length_mm": 4}}, ["'meshing.rv_edge_length_mm'", "rv_wall_mm", "3.5"]),
         ({"formats": ["vtu", "stl"]}, ["'formats'", "'stl'", "opencarp, vtu"]),

@@ -10,7 +10,7 @@ from cardiocohort.diffusion import edm
 from cardiocohort.diffusion.bundle import load_prior, load_sampler
 from cardiocohort.diffusion.device import number_format
 from cardiocohort.diffusion.networks import CERTAIN
-from cardiocohort.generation import anatomies
+from cardiocohort.generation import sampling
 from cardiocohort.generation.decoding import full_axes_mm, full_occupancy
 from cardiocohort.generation.guidance import (
     Constraint,
@@ -44,7 +44,7 @@ def target_rows(subject, volume, constrained="size,position,shape", structure="w
 
 def constraints_of(bundle, prior, rows):
     """Constraints of one subject per frame of rows."""
-    return anatomies.make_constraints(rows, prior, bundle)
+    return sampling.make_constraints(rows, prior, bundle)
 
 
 def constraint(volumes, attributes=("size", "position", "shape")):
@@ -315,8 +315,8 @@ def test_a_subject_alone_or_in_a_batch_has_the_same_label_map(prior, bundle):
     settings = GuidanceSettings(steps=12)
     rows = [target_rows(f"a-{i}", 60.0 + 20 * i) for i in range(4)]
     seeds = [np.random.SeedSequence(i) for i in range(4)]
-    together, _, _ = anatomies.sample_labels(prior, constraints_of(bundle, prior, rows), seeds, settings)
+    together, _, _ = sampling.sample_labels(prior, constraints_of(bundle, prior, rows), seeds, settings)
     for i in range(4):
         own = constraints_of(bundle, prior, rows[i : i + 1])
-        alone, _, _ = anatomies.sample_labels(prior, own, seeds[i : i + 1], settings)
+        alone, _, _ = sampling.sample_labels(prior, own, seeds[i : i + 1], settings)
         assert np.mean(alone[0] == together[i]) > 0.97

@@ -15,7 +15,7 @@ from cardiocohort.anatomy.label_map import LabelMap, read_label_map, write_volum
 from cardiocohort.cohort.grammar import parse_edits
 from cardiocohort.cohort.table import Arm, read_cohort
 from cardiocohort.diffusion.bundle import load_prior
-from cardiocohort.generation import anatomies, judging
+from cardiocohort.generation import anatomies, judging, sampling
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.label_maps import sibling_base
 from cardiocohort.label_maps.sibling_base import read_base_map
@@ -216,7 +216,7 @@ def test_halving_the_rv_leaves_the_rest_of_a_generated_heart(cohort, tmp_path):
 def test_topology_guidance_closes_a_thin_wall_and_moves_little_else():
     sampler = judging.open_sampler(str(BUNDLE.parent / "small"), str(RULES), GuidanceSettings(), "cpu")
     seeds = [np.random.SeedSequence((777, 28))]  # the first of 40 that fails by its wall alone, in one spot
-    labels, _, z = anatomies.sample_labels(sampler.prior, [], seeds, sampler.settings)
+    labels, _, z = sampling.sample_labels(sampler.prior, [], seeds, sampler.settings)
     rows = pd.DataFrame({"structure": list(HEART.structures), "constrained": ""})
     own = moments.measure_labels(labels[0], [(k,) for k in range(1, 11)], HEART_GRID.axes_mm())
     rows = rows.assign(**moments.to_columns(own))

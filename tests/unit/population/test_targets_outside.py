@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cardiocohort.anatomy import moments
-from cardiocohort.generation import anatomies
+from cardiocohort.generation import anatomies, sampling
 from cardiocohort.generation.constraints import OUTSIDE, impossible, missed
 from cardiocohort.population.reference import read_reference
 from cardiocohort.runtime.errors import SubjectError
@@ -76,7 +76,7 @@ def test_a_place_outside_the_field_is_refused_before_sampling(tmp_path, monkeypa
     def never(*_):
         raise AssertionError("sampled")
 
-    monkeypatch.setattr(anatomies, "sample_labels", never)
+    monkeypatch.setattr(sampling, "sample_labels", never)
     result = work(bundle, rules, rows_of(ANATOMY.structures, (0.0, 70.0, 0.0)), tmp_path)
     assert isinstance(result, SubjectError)
     assert result.ending.text.startswith(f"{OUTSIDE}: wall, centroid")

@@ -83,11 +83,13 @@ def check_together(settings: dict, formats: list[str]) -> None:
     Raises InputError naming the keys.
     """
     guidance = settings["guidance"]
-    if guidance["sigma_min"] >= guidance["sigma_max"]:
-        raise InputError(
-            f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than sigma_max, "
-            f"{guidance['sigma_max']}"
-        )
+    starts = {"sigma_max": guidance["sigma_max"]}
+    starts |= {f"{part}.sigma": guidance[part]["sigma"] for part in ("sibling", "restart")}
+    for name, sigma in starts.items():
+        if guidance["sigma_min"] >= sigma:
+            raise InputError(
+                f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than {name}, {sigma}"
+            )
     meshing = MeshSettings.of(settings["meshing"])
     if meshing.frame == "scanner" and not settings["label_maps"]:
         raise InputError(

@@ -13,8 +13,8 @@ from ..anatomy import moments
 from ..anatomy.label_map import write_label_map
 from ..anatomy.labels import Anatomy
 from ..generation import judging
-from ..generation.anatomies import sample_labels
 from ..generation.constraints import impossible, make_constraints
+from ..generation.sampling import sample_labels
 from ..generation.settings import GuidanceSettings
 from ..population.reference import read_reference
 from ..runtime import artifacts

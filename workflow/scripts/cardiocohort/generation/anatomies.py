@@ -1,4 +1,4 @@
-"""From target rows to label maps that pass the gate: noise, guided sampling, attempts (generation stage).
+"""From target rows to label maps that pass the gate: bases, attempts, records (generation stage).
 
 A subject depends on its own targets and seed alone: noise comes from SeedSequence(seed, arm, index,
 attempt), and on the CPU every subject is sampled by itself on one thread, several side by side.
@@ -6,7 +6,6 @@ attempt), and on the CPU every subject is sampled by itself on one thread, sever
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +16,17 @@ from .. import topology
 from ..anatomy import attributes, domains, moments
 from ..anatomy.label_map import write_label_map
 from ..cohort.table import seed_sequence
-from ..diffusion import edm
-from ..diffusion.bundle import Prior
 from ..diffusion.device import describe
-from ..diffusion.networks import REFINEMENT
-from ..diffusion.sampler import sample
 from ..label_maps.sibling_base import read_base
 from ..metrics.overlap import dice_by_name
 from ..runtime.artifacts import listed_in
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Ending, Outcome, Stage, ending_of
-from .constraints import OUTSIDE, impossible, make_constraints
-from .guidance import Constraint, guided
-from .implicit import conditioned
-from .judging import DIVERGED, Judged, Sampler, improved, judge, open_sampler
+from .constraints import OUTSIDE, impossible
+from .judging import DIVERGED, Judged, Sampler, open_sampler
+from .sampling import OpenBase, make_samples
 from .settings import GuidanceSettings
-from .siblings import Base, join, make_base, moved_mm
-from .topology_guidance import lacking
+from .siblings import make_base, moved_mm
 
 # Subjects sampled in one tensor. On the CPU one by one is as fast, and keeps a subject's arithmetic,
 # and so its label map, independent of its neighbours; a GPU needs several to be busy.
@@ -50,52 +43,6 @@ def arm_and_index(subject: str) -> tuple[str, int]:
     """`dilated-00003` -> ("dilated", 3)."""
     arm, _, index = subject.rpartition("-")
     return arm, int(index)
-
-
-def sample_labels(
-    prior: Prior,
-    constraints: list[Constraint],
-    seeds: list[np.random.SeedSequence],
-    settings: GuidanceSettings,
-    base: Base | None = None,
-    rules: topology.Rules | None = None,
-) -> tuple[np.ndarray, list[list[float]], torch.Tensor]:
-    """Label maps (B, X, Y, Z) uint8 of B subjects; per subject the guidance loss at each step; its latent.
-
-    Subjects that have a `base` start from it, at the noise level of `settings.sibling`. With `rules`, those
-    without base and constraints are held above the least of the gate (`topology_guidance.lacking`). A latent
-    that diverged has an empty map, and zeros in place of what is not finite.
-    """
-    noise = [np.random.Generator(np.random.Philox(s)).standard_normal(prior.latent_shape) for s in seeds]
-    start = torch.tensor(np.stack(noise), dtype=torch.float32, device=prior.device)
-    sigmas = edm.schedule(settings.steps, settings.sigma_min, settings.sigma_max)
-    if base:
-        sigmas = edm.schedule(settings.sibling.steps, settings.sigma_min, settings.sibling.sigma)
-        start = start + base.latent / sigmas[0]
-    else:
-        start = prior.start(start, sigmas[0])
-    history: list[list[float]] = [[] for _ in seeds]
-
-    def record(step):
-        for losses, loss in zip(history, step.loss.tolist(), strict=True):
-            losses.append(loss)
-
-    if settings.method == "implicit":
-        denoise = conditioned(prior, constraints, base)
-    else:
-        lacks = None
-        # targets and a sibling's base say what is to be there; beside them the rules would disturb
-        if rules is not None and base is None and not constraints:
-            cell_mm = prior.grid.spacing_mm * REFINEMENT
-            lacks = partial(lacking, cell_mm=cell_mm, rules=rules)
-        denoise = guided(prior, constraints, settings, sigmas, record, base, lacks)
-    z = sample(denoise, start, sigmas)
-    bad = ~torch.isfinite(z).flatten(1).all(1)
-    z = torch.nan_to_num(z)
-    with torch.no_grad():
-        labels = prior.labels(z).cpu().numpy()
-    labels[bad.cpu().numpy()] = 0  # an empty map: the caller's gate says so, per subject
-    return labels, history, z
 
 
 def work(
@@ -121,18 +68,12 @@ def work(
         open_ones = [i for i in range(len(payloads)) if not refused[i] and _goes_on(tried[i])]
         if not open_ones:
             break
-        seeds = [seed_sequence(*payloads[i][1:4], "generation", number) for i in open_ones]
         given = payloads[open_ones[0]][4]  # subjects that are sampled together are of one arm
         edited = tuple(given["edited"]) if given else ()
-        constraints = make_constraints([rows[i] for i in open_ones], g.prior, g.bundle, edited)
-        base = join([bases[i][0] for i in open_ones]) if given else None
-        labels, losses, latents = sample_labels(g.prior, constraints, seeds, g.settings, base, g.rules)
-        for k, i in enumerate(open_ones):
-            absent = bases[i][2] if given else ()
-            judged = judge(g, rows[i], labels[k], absent=absent)
-            free = base.free[k : k + 1] if base else None
-            judged = improved(g, rows[i], judged, latents[k : k + 1], absent, free)
-            tried[i].append(Attempt(number, losses[k], judged))
+        seeds = [seed_sequence(*payloads[i][1:4], "generation", number) for i in open_ones]
+        samples = make_samples(g, [rows[i] for i in open_ones], seeds, [bases[i] for i in open_ones], edited)
+        for i, sample in zip(open_ones, samples, strict=True):
+            tried[i].append(Attempt(number, sample.losses, sample.judged))
     return [_finish(g, *each) for each in zip(paths, rows, tried, refused, bases, strict=True)]
 
 
@@ -141,9 +82,7 @@ def _impossible(g: Sampler, rows: pd.DataFrame) -> SubjectError | None:
     return SubjectError(ending.reason, ending.detail) if ending else None
 
 
-def _open_base(
-    g: Sampler, rows: pd.DataFrame, given: dict | None
-) -> tuple[Base, np.ndarray, tuple[int, ...]] | SubjectError | None:
+def _open_base(g: Sampler, rows: pd.DataFrame, given: dict | None) -> OpenBase | SubjectError | None:
     """A sibling's base, what its latent decodes to, and the labels that it does not have.
 
     A SubjectError if the base was rejected.

@@ -123,3 +123,19 @@ def improved(
             note = f"topology guidance, {number} step{'s' if number > 1 else ''}"
             return replace(changed, repairs=(note, *changed.repairs))
     return judged
+
+
+def to_restart(judged: Judged, s: GuidanceSettings) -> bool:
+    """Whether the gate rejects a sample, or its targets are off by more than `restart.residual`."""
+    if judged.diverged:
+        return False
+    far = max(judged.residuals.values(), default=0.0) > s.restart.residual
+    return far or judged.miss is not None or not judged.verdict.accepted
+
+
+def failing(judged: Judged) -> tuple:
+    """What speaks against a sample, to be compared: a target missed, rules of the gate broken, residuals."""
+    if judged.diverged:
+        return (True, np.inf, np.inf)
+    rms = float(np.sqrt(np.mean(np.square(list(judged.residuals.values()) or [0.0]))))
+    return (judged.miss is not None, len(judged.verdict.failures), rms)

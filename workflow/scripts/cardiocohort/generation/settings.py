@@ -86,6 +86,27 @@ class SiblingSettings:
 
 
 @dataclass(frozen=True)
+class RestartSettings:
+    """Samples of `polyak` that fail are noised a little and steered once more, at each of few levels."""
+
+    most: int = key(2, "Most restarts of an attempt; 0 for none.", minimum=0, maximum=100)
+    sigma: float = key(
+        2.0,
+        "Noise level that a sample is brought back to (of a sibling at most `sibling.sigma`).",
+        exclusiveMinimum=0,
+        maximum=100,
+    )
+    steps: int = key(15, "Noise levels from there.", minimum=2, maximum=1000)
+    residual: float = key(
+        0.2,
+        "A sample that the gate accepts is restarted too where a constrained attribute is off by more "
+        "standard deviations of the reference population than this.",
+        minimum=0,
+        maximum=1000,
+    )
+
+
+@dataclass(frozen=True)
 class GuidanceSettings:
     """Rule `polyak` acts on every `guide_every`-th level, counted back from the last, with
     sigma_to <= sigma <= sigma_from.
@@ -189,8 +210,8 @@ class GuidanceSettings:
     )
     topology_from: float = key(
         3.0,
-        "Noise level from which samples without constraints are held above the least volumes and contacts of "
-        "the topology rules; 0 for never.",
+        "Noise level from which restarted samples without constraints are held above the least volumes and "
+        "contacts of the topology rules; 0 for never.",
         minimum=0,
         maximum=1000,
     )
@@ -207,6 +228,11 @@ class GuidanceSettings:
     sibling: SiblingSettings = section(
         SiblingSettings,
         "Subjects that are made from a base, by noising and steering it (docs/generation.md).",
+    )
+
+    restart: RestartSettings = section(
+        RestartSettings,
+        "Second tries from a sample that the gate rejects or that is off its targets (docs/generation.md).",
     )
 
     @classmethod
