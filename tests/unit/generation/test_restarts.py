@@ -58,7 +58,7 @@ def scripted(monkeypatch):
     def run(script, **settings):
         calls = []
 
-        def sampled(g, rows, seeds, bases, edited, again=None):
+        def sampled(g, rows, seeds, bases, edited, again=None, rules=None):
             calls.append(
                 (list(rows), [s.spawn_key for s in seeds], None if again is None else again.tolist())
             )

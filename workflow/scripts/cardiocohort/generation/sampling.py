@@ -43,8 +43,8 @@ def sample_labels(
 
     Subjects that have a `base` start from it, at the noise level of `settings.sibling`. Samples `again`
     (B, L, m, m, m) are noised and steered once more, as `settings.restart` says; with `rules`, those without
-    base and constraints are then held above the least of the gate (`topology_guidance.lacking`). A latent
-    that diverged has an empty map, and zeros in place of what is not finite.
+    base are then held above the least of the gate (`topology_guidance.lacking`). A latent that diverged has
+    an empty map, and zeros in place of what is not finite.
     """
     noise = [np.random.Generator(np.random.Philox(s)).standard_normal(prior.latent_shape) for s in seeds]
     start = torch.tensor(np.stack(noise), dtype=torch.float32, device=prior.device)
@@ -69,9 +69,7 @@ def sample_labels(
         denoise = conditioned(prior, constraints, base)
     else:
         lacks = None
-        # Most samples lack nothing, so that only restarts are held above the least. Targets and a sibling's
-        # base say what is to be there; beside them the rules would disturb.
-        if again is not None and rules is not None and base is None and not constraints:
+        if again is not None and rules is not None and base is None:  # a base says what is to be there
             cell_mm = prior.grid.spacing_mm * REFINEMENT
             lacks = partial(lacking, cell_mm=cell_mm, rules=rules)
         denoise = guided(prior, constraints, settings, sigmas, record, base, lacks)
@@ -115,18 +113,31 @@ def make_samples(
         if not poor:
             break
         noise = [np.random.SeedSequence(s.entropy, spawn_key=(*s.spawn_key, number)) for s in seeds]
-        again = torch.cat([best[k].latent for k in poor])
-        theirs = ([each[k] for k in poor] for each in (rows, noise, bases))
-        for k, new in zip(poor, _sampled(g, *theirs, edited, again), strict=True):
-            if failing(new.judged) < failing(best[k].judged):
-                best[k] = replace(new, losses=best[k].losses + new.losses, restarts=number)
+        refused = [k for k in poor if not best[k].judged.verdict.accepted]
+        # rules steer samples that break them alone: beside targets they would disturb the others
+        for some, rules in ((refused, g.rules), ([k for k in poor if k not in refused], None)):
+            if not some:
+                continue
+            again = torch.cat([best[k].latent for k in some])
+            theirs = ([each[k] for k in some] for each in (rows, noise, bases))
+            for k, new in zip(some, _sampled(g, *theirs, edited, again, rules), strict=True):
+                if failing(new.judged) < failing(best[k].judged):
+                    best[k] = replace(new, losses=best[k].losses + new.losses, restarts=number)
     return [_noted(one) if one.restarts else one for one in best]
 
 
-def _sampled(g: Sampler, rows, seeds, bases, edited, again: torch.Tensor | None = None) -> list[Sampled]:
+def _sampled(
+    g: Sampler,
+    rows,
+    seeds,
+    bases,
+    edited,
+    again: torch.Tensor | None = None,
+    rules: topology.Rules | None = None,
+) -> list[Sampled]:
     constraints = make_constraints(rows, g.prior, g.bundle, edited)
     base = join([own[0] for own in bases]) if bases[0] else None
-    labels, losses, latents = sample_labels(g.prior, constraints, seeds, g.settings, base, g.rules, again)
+    labels, losses, latents = sample_labels(g.prior, constraints, seeds, g.settings, base, rules, again)
     made = []
     for k, own in enumerate(bases):
         absent = own[2] if own else ()

@@ -210,8 +210,8 @@ class GuidanceSettings:
     )
     topology_from: float = key(
         3.0,
-        "Noise level from which restarted samples without constraints are held above the least volumes and "
-        "contacts of the topology rules; 0 for never.",
+        "Noise level from which restarts of samples that the gate rejects are held above the least volumes "
+        "and contacts of the topology rules; 0 for never.",
         minimum=0,
         maximum=1000,
     )

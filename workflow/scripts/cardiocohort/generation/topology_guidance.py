@@ -1,7 +1,7 @@
 """Topology guidance: what the gate asks for, while a sample is drawn and after it (generation stage).
 
-While a sample without constraints is drawn, `lacking` steers it: rules whose kind is in `WHILE_DRAWN`, on the
-clean estimate. Afterwards a few steps are made on the clean latent of a sample that the gate rejects.
+While a rejected sample is restarted, `lacking` steers it: rules whose kind is in `WHILE_DRAWN`, on the clean
+estimate. Before that, a few steps are made on the clean latent of a sample that the gate rejects.
 
 The gate's own table steers. For these steps, a rule whose kind is in `TERMS` has a differentiable counterpart
 on the soft occupancy of the cells, so that a new row of such a kind both judges and guides. The steps stop as
