@@ -11,6 +11,7 @@ from cardiocohort.diffusion.bundle import load_prior, load_sampler
 from cardiocohort.diffusion.device import number_format
 from cardiocohort.diffusion.networks import CERTAIN
 from cardiocohort.generation import sampling
+from cardiocohort.generation.constraints import make_constraints
 from cardiocohort.generation.decoding import full_axes_mm, full_occupancy
 from cardiocohort.generation.guidance import (
     Constraint,
@@ -44,7 +45,7 @@ def target_rows(subject, volume, constrained="size,position,shape", structure="w
 
 def constraints_of(bundle, prior, rows):
     """Constraints of one subject per frame of rows."""
-    return sampling.make_constraints(rows, prior, bundle)
+    return make_constraints(rows, prior, bundle)
 
 
 def constraint(volumes, attributes=("size", "position", "shape")):

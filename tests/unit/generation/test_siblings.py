@@ -17,6 +17,7 @@ from cardiocohort.cohort.table import Arm, read_cohort
 from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.diffusion.networks import to_blocks, to_occupancy
 from cardiocohort.generation import anatomies, siblings
+from cardiocohort.generation.constraints import make_constraints
 from cardiocohort.generation.guidance import guided
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.label_maps import sibling_base
@@ -166,7 +167,7 @@ def test_cells_within_reach_are_free_and_no_others(tiny):
 def test_held_cells_keep_the_base_at_every_level(tiny):
     bundle, prior = tiny
     rows = targets_of(tiny_heart(), arm("cavity.volume: x0.5", ANATOMY), ANATOMY, GRID)
-    constraints = anatomies.make_constraints([rows], prior, bundle)
+    constraints = make_constraints([rows], prior, bundle)
     latent = torch.randn(1, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
     free = torch.zeros(1, 1, *prior.latent_shape[1:])
     free[..., :2] = 1.0
