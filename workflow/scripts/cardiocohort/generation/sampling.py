@@ -113,9 +113,10 @@ def make_samples(
         if not poor:
             break
         noise = [np.random.SeedSequence(s.entropy, spawn_key=(*s.spawn_key, number)) for s in seeds]
-        refused = [k for k in poor if not best[k].judged.verdict.accepted]
+        off_target = [k for k in poor if best[k].judged.verdict.accepted]
+        rejected = [k for k in poor if k not in off_target]
         # rules steer samples that break them alone: beside targets they would disturb the others
-        for some, rules in ((refused, g.rules), ([k for k in poor if k not in refused], None)):
+        for some, rules in ((rejected, g.rules), (off_target, None)):
             if not some:
                 continue
             again = torch.cat([best[k].latent for k in some])

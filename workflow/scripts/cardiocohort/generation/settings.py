@@ -217,8 +217,8 @@ class GuidanceSettings:
     )
     topology_steps: int = key(
         8,
-        "Most steps of topology guidance on a sample that the gate rejects, before another attempt is "
-        "made; 0 for none.",
+        "Most steps of topology guidance on a sample that the gate rejects, before it is restarted; 0 for "
+        "none.",
         minimum=0,
         maximum=100,
     )
