@@ -22,7 +22,9 @@ PYPI_NAMES = {
     "yaml": "pyyaml",
     "PIL": "pillow",
 }
-CONDA_ONLY = {"python", "pip", "cuda-version"}  # of conda's world, or of every environment
+# of conda's world, or of every environment; MKL, which the lock leaves to those who want it
+CONDA_ONLY = {"python", "pip", "cuda-version", "mkl"}
+VARIANTS = {"generation": "SAMPLING_ENV", "simulation": "SOLVER_ENV"}  # which the config chooses among
 
 
 def pypi_name(name: str) -> str:
@@ -51,7 +53,7 @@ def pinned(file: Path) -> dict[str, str]:
 
 def rules_of(file: Path) -> dict[str, Path]:
     """Rules that run in the environment, and the script of each."""
-    named = "SAMPLING_ENV" if file.stem.startswith("generation") else f'"../../envs/{file.name}"'
+    named = VARIANTS.get(file.stem.partition("_")[0], f'"../../envs/{file.name}"')
     scripts = {}
     for rules in (REPOSITORY / "workflow/rules").glob("*.smk"):
         for rule in re.split(r"^rule ", rules.read_text(), flags=re.MULTILINE)[1:]:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,9 @@ def run_isolated(prefix: Path, statements) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
-# the two of generation differ in the build of PyTorch alone, which the stand-in cannot know
-DIFFERENT = {frozenset(pinned(file).items()): file for file in FILES}.values()
+# the two of generation differ in the build of PyTorch alone, which the stand-in cannot know; those of
+# simulation in MKL, which has a test of its own
+DIFFERENT = {frozenset(pinned(file).items()): file for file in reversed(FILES)}.values()
 
 
 @pytest.fixture(scope="module", params=DIFFERENT, ids=lambda path: path.stem)
@@ -63,6 +65,22 @@ def test_an_environment_has_all_that_its_scripts_need(built):
     assert run.returncode == 0, run.stderr
     foreign = run_isolated(prefix, ["import snakemake"])
     assert "No module named 'snakemake'" in foreign.stderr, "the environment is not isolated"
+
+
+def test_the_variant_with_mkl_has_pardiso(tmp_path):
+    try:
+        metadata.version("mkl")
+    except metadata.PackageNotFoundError:
+        pytest.skip("MKL is not installed; its environment is NOT TESTED")
+    conda_standin.build(REPOSITORY / "envs/simulation_mkl.yaml", tmp_path / "prefix")
+    whole = [
+        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'workflow/scripts')!r})",
+        "from cardiocohort.simulation.factors import check_library, mkl",
+        "check_library('pardiso')",
+        "assert mkl()._name.startswith(sys.prefix)",
+    ]
+    run = run_isolated(tmp_path / "prefix", whole)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.long
@@ -116,7 +134,7 @@ def test_every_rule_runs_in_its_own_environment(tmp_path):
     }
     for file in FILES:
         for rule, script in rules_of(file).items():
-            if rule in RULES and file.stem != "generation_gpu":
+            if rule in RULES and file.stem not in ("generation_gpu", "simulation_mkl"):
                 assert f".{script.name}" in used[file.read_text()].read_text(), rule
 
 

@@ -45,6 +45,13 @@ def test_the_gpu_variant_differs_in_pytorch_alone():
     assert gpu["pytorch-gpu"] == cpu["pytorch-cpu"]
 
 
+def test_the_mkl_variant_has_mkl_beside_the_rest():
+    plain, mkl = (listed(REPOSITORY / f"envs/{name}.yaml") for name in ("simulation", "simulation_mkl"))
+    assert plain.items() <= mkl.items()
+    assert mkl.keys() - plain.keys() == {"mkl"}
+    assert f"mkl=={mkl['mkl']};" in (REPOSITORY / ".ci/run").read_text()
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_every_version_is_exact(file):
     versions = {name: version for name, version in listed(file).items() if name != "pip"}

@@ -472,6 +472,8 @@ DECKS_FOLLOW_SIMULATIONS = SETTINGS["decks"]["follow"] == "simulations"
 # Sampling and training take a GPU where the config insists on one.
 WITH_GPU = SETTINGS["device"] == "cuda"
 SAMPLING_ENV = f"../../envs/generation{'_gpu' if WITH_GPU else ''}.yaml"
+# Factorisations by MKL need it in the environment.
+SOLVER_ENV = f"../../envs/simulation{'_mkl' if SETTINGS['simulation']['solver'] == 'pardiso' else ''}.yaml"
 # The anatomy: one folder for cohort, label maps, atlas and prior.
 ANATOMY_FOLDER = located("anatomy", "folder")
 with plain_errors():

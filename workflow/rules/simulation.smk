@@ -73,7 +73,7 @@ rule calibrate_arm:
     benchmark:
         "<cohort>/benchmarks/calibrations/{arm}.tsv"
     conda:
-        "../../envs/simulation.yaml"
+        SOLVER_ENV
     threads: SETTINGS["threads"]["simulation"]
     resources:
         mem_mb=more_each_attempt(8000),
@@ -106,7 +106,7 @@ rule simulate_hearts:
     benchmark:
         "<cohort>/benchmarks/simulations/{batch}.tsv"
     conda:
-        "../../envs/simulation.yaml"
+        SOLVER_ENV
     threads: SETTINGS["threads"]["simulation"]
     resources:
         mem_mb=more_each_attempt(8000),
@@ -176,7 +176,7 @@ rule solve_land2015:
     log:
         "results/verification/logs/land2015.log",
     conda:
-        "../../envs/simulation.yaml"
+        SOLVER_ENV
     threads: SETTINGS["threads"]["simulation"]
     resources:
         mem_mb=4000,

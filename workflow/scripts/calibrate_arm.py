@@ -15,9 +15,11 @@ from cardiocohort.simulation.settings import SimulationSettings
 def main(snakemake):
     # where NGSolve cannot be loaded, one message says why
     from cardiocohort.simulation import calibrating
+    from cardiocohort.simulation.factors import check_library
 
     p, output = snakemake.params, Path(snakemake.output.calibration)
     mechanics, settings = Mechanics.of(p.mechanics), SimulationSettings.of(p.simulation)
+    check_library(settings.solver)
     sources = list(map(Path, snakemake.input.meshes))
     columns = stage_tables.MESHES | stage_tables.MESH_FILES | dict.fromkeys(calibrating.VOLUMES, "float64")
     meshes = [tables.read_table(source, columns) for source in sources]

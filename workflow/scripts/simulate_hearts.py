@@ -17,12 +17,14 @@ from cardiocohort.simulation.settings import SimulationSettings
 def main(snakemake):
     # where NGSolve cannot be loaded, one message says why
     from cardiocohort.simulation import subject as stage
+    from cardiocohort.simulation.factors import check_library
 
     p = snakemake.params
     mechanics, settings = Mechanics.of(p.mechanics), SimulationSettings.of(p.simulation)
     scalings = [calibration.factors(path) for path in snakemake.input.get("calibration", [])]
     for scaling in scalings:  # one, or none
         mechanics, settings = scaling.of(mechanics, settings)
+    check_library(settings.solver)
     meshes, columns = {}, stage_tables.MESHES | stage_tables.MESH_FILES
     for source in map(Path, snakemake.input.meshes):
         for row in tables.read_table(source, columns).to_dict("records"):

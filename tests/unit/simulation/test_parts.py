@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import ngsolve as ng
 import numpy as np
@@ -19,11 +20,11 @@ from cardiocohort.mesh.model import FACETS, REGIONS
 from cardiocohort.mesh.second_order import second_order
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres, frames_within
 from cardiocohort.runtime.errors import InputError, SubjectError
-from cardiocohort.simulation import materials, measures
+from cardiocohort.simulation import factors, materials, measures
 from cardiocohort.simulation.active import Contracting
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.elements import CHUNK, quadrature_points
-from cardiocohort.simulation.factors import Mumps, NGSolve, Singular, factors
+from cardiocohort.simulation.factors import Mumps, NGSolve, Pardiso, Singular
 from cardiocohort.simulation.mesh import directions, solver_mesh
 from cardiocohort.simulation.newton import Tangent
 from cardiocohort.simulation.problem import Spring, problem
@@ -77,7 +78,11 @@ def test_a_softened_switch_is_convex_and_near_to_the_law(width, share, places):
     assert (np.abs(g - exact) <= width / 8 + share * np.maximum(-x, width) + 1e-9).all()
 
 
-@pytest.mark.parametrize("library", [Mumps, NGSolve])
+MKL = any(Path(sys.prefix, "lib").glob("libmkl_rt.so*"))
+needs_mkl = pytest.mark.skipif(not MKL, reason="MKL is not installed; Pardiso is not tested")
+
+
+@pytest.mark.parametrize("library", [Mumps, NGSolve, pytest.param(Pardiso, marks=needs_mkl)])
 def test_factors_solve_indefinite_systems_again_and_again(library):
     """A stiff block with a constraint block, as of mixed elements; numbers change, the pattern stays."""
     rng = np.random.default_rng(2)
@@ -94,10 +99,50 @@ def test_factors_solve_indefinite_systems_again_and_again(library):
         assert np.allclose(found.solve(rights) @ matrix, rights, atol=0.02)
 
 
-def test_a_matrix_that_is_not_finite_has_no_factors():
-    found = factors(np.array([0, 1]), np.array([0, 1]), 2)
+@pytest.mark.parametrize("library", ["mumps", pytest.param("pardiso", marks=needs_mkl)])
+def test_a_matrix_that_is_not_finite_has_no_factors(library):
+    found = factors.factors(library, np.array([0, 1]), np.array([0, 1]), 2)
+    with pytest.raises(Singular):
+        found.solve(np.ones((1, 2)))
     with pytest.raises(Singular):
         found.factorise(np.array([1.0, np.nan]))
+
+
+@needs_mkl
+def test_single_precision_is_left_where_it_is_not_enough():
+    """Two rows that differ in the seventh digit only."""
+    found = Pardiso(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    alike, right = np.array([1.0, 1.0, 1.0 + 3e-7]), np.array([[1.0, 2.0]])
+    answer = np.array([-1.0, 1.0]) / 3e-7 + [1.0, 0.0]
+    found.factorise(alike)
+    assert found.solve(right)[0] != pytest.approx(answer, rel=1e-3)
+    assert found.sharpen()
+    found.factorise(alike)
+    assert found.solve(right)[0] == pytest.approx(answer, rel=1e-6)
+    assert not found.sharpen()
+    with pytest.raises(Singular):  # more than single precision holds
+        Pardiso(np.array([0, 1]), np.array([0, 1]), 2).factorise(np.array([1.0, 1e60]))
+
+
+@needs_mkl
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_inflation_ends_alike_with_each_library(threads):
+    model, ends = two_ventricles(), []
+    for solver in ("mumps", "pardiso"):
+        settings = replace(ELEMENTS, solver=solver, curve_points=2)
+        stated, _, _ = state_heart(model, Mechanics(material="guccione"), settings, threads)
+        assert inflate(stated, settings, lambda step: None).complete
+        ends.append(measures.corner_displacements(stated))
+    assert np.abs(ends[0] - ends[1]).max() < 1e-4
+
+
+def test_pardiso_that_is_not_installed_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    factors.mkl.cache_clear()
+    with pytest.raises(InputError, match=r"simulation\.solver: pardiso needs MKL.*pip install mkl"):
+        factors.check_library("pardiso")
+    factors.check_library("mumps")
+    factors.mkl.cache_clear()
 
 
 @pytest.mark.parametrize(

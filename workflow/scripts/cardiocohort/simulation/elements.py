@@ -42,7 +42,8 @@ class Solid:
         self, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool, threads: int
     ) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
         """Rows, residual (m, 34) and, if wanted, the stiffness's upper triangle (m, 595), piece by piece."""
-        pieces = [slice(i, i + CHUNK) for i in range(0, len(self.dofs), CHUNK)]
+        size = CHUNK * threads  # larger arrays, of which threads wait less for each other
+        pieces = [slice(i, i + size) for i in range(0, len(self.dofs), size)]
 
         def work(rows: slice):
             with np.errstate(all="ignore"):  # a step too large shows as a residual that is not finite

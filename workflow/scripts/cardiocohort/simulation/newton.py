@@ -69,7 +69,8 @@ class Tangent:
     def of(cls, problem: Problem) -> "Tangent":
         pattern = problem.pattern()
         n = len(pattern.order)
-        found = factors(pattern.rows, pattern.columns, n, problem.threads, pattern.blocks)
+        parts = pattern.rows, pattern.columns, n, problem.threads, pattern.blocks
+        found = factors(problem.library, *parts)
         return cls(pattern, len(problem.free), found)
 
     def assemble(self, problem: Problem, state: np.ndarray, share: float) -> None:

@@ -19,6 +19,7 @@ import scipy.sparse
 from . import elements
 from .finite_elements import ng
 from .materials import Law
+from .settings import MUMPS
 
 PATTERN_CHUNK = 1024
 
@@ -76,6 +77,7 @@ class Problem:
     approach: tuple[Law, ...] = ()
     threads: int = 1
     valves: elements.Valves | None = None
+    library: str = MUMPS
     diagonal_mm: float = field(init=False)
 
     def __post_init__(self):
@@ -202,12 +204,14 @@ def problem(
     threads: int = 1,
     quadrature: int = elements.QUADRATURE_ORDER,
     base: str | None = None,
+    library: str = MUMPS,
 ) -> Problem:
     """State an inflation at rest.
 
     pressures_kpa: full load by boundary; fixed: boundary -> axes that do not move there ("xyz", "x", ...);
     axes (M, 3, 3), or (M, Q, 3, 3) at the points of the `quadrature`: fibre, sheet and normal as columns, in
     which `law` is stated. base: the boundary that carries the pressure on the planes of the valves.
+    library: that factorises the tangents (`factors`).
     """
     held = {f"dirichlet{axis}": "|".join(b for b, axes in fixed.items() if axis in axes) for axis in "xyz"}
     displacements = ng.VectorH1(mesh, order=2, **{key: names for key, names in held.items() if names})
@@ -225,4 +229,5 @@ def problem(
         approach,
         threads,
         elements.valves(space, base, pressures_kpa) if base else None,
+        library,
     )

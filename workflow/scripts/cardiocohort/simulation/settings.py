@@ -6,6 +6,8 @@ from ..runtime.keys import check, from_section, key, section
 from .cycle import Cycle
 from .targets import Calibrate
 
+MUMPS, PARDISO = LIBRARIES = ("mumps", "pardiso")  # that factorise
+
 
 @dataclass(frozen=True)
 class SimulationSettings:
@@ -28,6 +30,13 @@ class SimulationSettings:
         "Where fibre directions are evaluated: `points`, at each point of quadrature, by the fibre rule; or "
         "`elements`, once per tetrahedron, as in the mesh and the decks.",
         enum=["points", "elements"],
+    )
+    solver: str = key(
+        MUMPS,
+        "Library that factorises the tangents: `mumps`, which is open and in every environment, or `pardiso` "
+        "of Intel's MKL, which is faster and uses all of `threads.simulation`. With conda its environment is "
+        "envs/simulation_mkl.yaml; else MKL must be installed (`.venv/bin/pip install mkl`).",
+        enum=list(LIBRARIES),
     )
     pericardium_kpa_per_mm: float = key(
         0.0,

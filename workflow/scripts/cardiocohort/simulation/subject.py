@@ -248,6 +248,7 @@ def state_heart(
         materials.approach(mechanics),
         threads,
         base="base" if settings.valve_plane == "loaded" else None,
+        library=settings.solver,
     )
     return stated, order, axes
 
