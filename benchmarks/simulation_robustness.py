@@ -1,6 +1,6 @@
 """Which hearts reach the full load, by material and base, and what that costs (not part of `make bench`).
 
-    python benchmarks/simulation_robustness.py MESHES TABLE.tsv [--in-turn]
+    python benchmarks/simulation_robustness.py MESHES TABLE.tsv [--in-turn] [--solver pardiso]
 
 MESHES is a folder of meshes as the workflow writes them: `<heart>.vtu` and `<heart>.surface.vtp`. Pressures
 and parameters are the defaults. Every run has a process of its own, so that its peak memory is its own, and
@@ -8,7 +8,7 @@ the table is written after each; a run whose row is there is not repeated. With 
 run, and materials and bases take turns over the hearts.
 """
 
-import sys
+import argparse
 import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -24,17 +24,17 @@ from cardiocohort.runtime.artifacts import atomic_path
 from cardiocohort.runtime.peak_memory import peak_mb
 from cardiocohort.simulation import measures
 from cardiocohort.simulation.continuation import inflate
-from cardiocohort.simulation.settings import SimulationSettings
+from cardiocohort.simulation.settings import LIBRARIES, MUMPS, SimulationSettings
 from cardiocohort.simulation.subject import state_heart
 
 KEYS = ["heart", "material", "base"]
 
 
-def measure(volume: Path, material: str, base: str) -> dict:
+def measure(volume: Path, material: str, base: str, solver: str) -> dict:
     """How the inflation of a heart ended, without a pressure-volume curve."""
     begun = time.process_time()
     model = read_model(volume, volume.with_suffix(".surface.vtp"))
-    settings = SimulationSettings(curve_points=2)
+    settings = SimulationSettings(curve_points=2, solver=solver)
     stated, _, _ = state_heart(model, Mechanics(material=material, base=base), settings)
     run = inflate(stated, settings, lambda step: None)
     moved = np.linalg.norm(measures.corner_displacements(stated), axis=1)
@@ -62,7 +62,7 @@ def runs_of(meshes: Path, in_turn: bool) -> list[tuple[Path, str, str]]:
     return [(heart, *pair) for pair in pairs for heart in hearts]
 
 
-def main(meshes: Path, table: Path, in_turn: bool = False) -> None:
+def main(meshes: Path, table: Path, in_turn: bool, solver: str) -> None:
     rows = pd.read_csv(table, sep="\t").to_dict("records") if table.exists() else []
     done = {tuple(row[key] for key in KEYS) for row in rows}
     for volume, material, base in runs_of(meshes, in_turn):
@@ -71,7 +71,7 @@ def main(meshes: Path, table: Path, in_turn: bool = False) -> None:
             continue
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             try:
-                found = pool.submit(measure, volume, material, base).result()
+                found = pool.submit(measure, volume, material, base, solver).result()
             except Exception as error:  # also a heart that ends the process: its row says so
                 found = {"status": "crashed", "cause": f"{type(error).__name__}: {error}"}
         rows.append(dict(zip(KEYS, which, strict=True)) | found)
@@ -81,4 +81,9 @@ def main(meshes: Path, table: Path, in_turn: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), "--in-turn" in sys.argv[3:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("meshes", type=Path)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--in-turn", action="store_true")
+    parser.add_argument("--solver", choices=LIBRARIES, default=MUMPS)
+    main(**vars(parser.parse_args()))

@@ -67,3 +67,32 @@ def isochoric_energy(mechanics: Mechanics, c: np.ndarray, shear_term: bool = Tru
         q = law.b_f * e[0, 0] ** 2 + law.b_t * (e[1, 1] ** 2 + e[2, 2] ** 2 + 2 * e[1, 2] ** 2)
         return law.c_kpa / 2 * np.expm1(q + 2 * law.b_fs * (e[0, 1] ** 2 + e[0, 2] ** 2))
     return mechanics.neo_hooke.mu_kpa / 2 * (np.trace(c) - 3)
+
+
+def svmultiphysics_curve(path: Path, is_ramp: bool):
+    """Value by time of a file of temporal values, by the rules of FourierInterpolation.cpp.
+
+    A ramp is the line from the first point to the last, held beyond. Other curves are periodic: the same
+    line, and a Fourier series of what differs from it, of as many terms as the file says.
+    """
+    head, *rows = path.read_text().splitlines()
+    points, terms = map(int, head.split())
+    assert points == len(rows) >= 2
+    assert terms >= 1, "0 coefficients are refused"
+    times, values = np.array([list(map(float, row.split())) for row in rows]).T
+    assert (np.diff(times) > 0).all(), "times must increase"
+    start, period, rise = times[0], np.ptp(times), values[-1] - values[0]
+    if is_ramp:
+        return lambda time: values[0] + rise * min(time - start, period) / period
+    fine = start + period * np.arange(20000) / 20000
+    rest = np.interp(fine, times, values) - values[0] - rise * (fine - start) / period
+    series = np.fft.rfft(rest)[:terms] / len(fine)
+    waves = 2j * np.pi * np.arange(terms) / period
+
+    def value(time: float) -> float:
+        within = (time - start) % period
+        weights = np.where(np.arange(terms) == 0, 1, 2)
+        both = (weights * series * np.exp(waves * within)).sum().real
+        return values[0] + rise * within / period + both
+
+    return value

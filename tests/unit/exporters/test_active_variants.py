@@ -13,7 +13,7 @@ from cardiocohort import exporters
 from cardiocohort.exporters import Deck
 from cardiocohort.mechanics.decks import DeckSettings
 from cardiocohort.mechanics.settings import MATERIALS, Mechanics
-from decks import block
+from decks import block, svmultiphysics_curve
 
 LOADS = DeckSettings(active_tension_kpa=42.0, active_lv_pressure_kpa=11.0, active_rv_pressure_kpa=3.0)
 FILES = {
@@ -47,18 +47,6 @@ def test_a_variant_needs_tension_and_fibres(name, tmp_path):
     assert "Active" not in (tmp_path / "README.txt").read_text()
 
 
-def ramp(path: Path) -> float:
-    """The last value of a curve of two points, by the rules of FourierInterpolation.cpp."""
-    head, *rows = path.read_text().splitlines()
-    points, coefficients = map(int, head.split())
-    assert points == len(rows) == 2, "a ramp is the line from the first point to the last, held beyond"
-    assert coefficients >= 1, "0 coefficients are refused"
-    (start, first), (end, last) = (map(float, row.split()) for row in rows)
-    assert end > start, "times must increase"
-    assert (start, first) == (0, 0)
-    return last
-
-
 @pytest.mark.parametrize("material", MATERIALS)
 def test_svmultiphysics_tension_is_an_active_stress_model_of_its_factory(material, tmp_path):
     export("svmultiphysics", tmp_path, Mechanics(material=material))
@@ -73,12 +61,18 @@ def test_svmultiphysics_tension_is_an_active_stress_model_of_its_factory(materia
     assert [part.tag for part in stress] == ["Model", model]
     own = {part.tag: part.text.strip() for part in stress.find(model)}
     assert own.keys() == {"Ramp", "Temporal_values_file_path"}
-    assert own["Ramp"] == "true", "other curves are periodic"
-    assert ramp(tmp_path / own["Temporal_values_file_path"]) == 42.0
+    general = ElementTree.parse(tmp_path / "solver_active.xml").getroot().find("GeneralSimulationParameters")
+    steps, step = (float(general.findtext(name)) for name in ("Number_of_time_steps", "Time_step_size"))
+    is_ramp = own["Ramp"] == "true"
+    tension = svmultiphysics_curve(tmp_path / own["Temporal_values_file_path"], is_ramp)
+    assert tension(steps * step) == pytest.approx(42.0, rel=1e-3)
     for name, kpa in (("lv_endo", 11.0), ("rv_endo", 3.0)):
         (condition,) = (bc for bc in active.findall("Add_BC") if bc.get("name") == name)
+        assert condition.findtext("Ramp_function").strip() == own["Ramp"]
         curve = condition.find("Temporal_values_file_path")
-        assert ramp(tmp_path / curve.text.strip()) == kpa
+        pressure = svmultiphysics_curve(tmp_path / curve.text.strip(), is_ramp)
+        for time in np.arange(1, steps + 1) * step:  # together all the way
+            assert pressure(time) / kpa == pytest.approx(tension(time) / 42.0, abs=1e-6)
         curve.text = f" {name}_pressure.dat "
     # nothing else differs
     active.remove(stress)

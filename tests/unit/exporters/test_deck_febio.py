@@ -181,7 +181,8 @@ def test_the_energy_is_that_of_the_settings(mechanics, tmp_path_factory, deck_re
 @pytest.mark.parametrize("base", ["fixed", "robin"])
 def test_loads_supports_and_steps(base, tmp_path_factory):
     model = block(side=lambda n: {(0, 0, 1): 2, (1, 0, 0): 3, (-1, 0, 0): 4}.get(n, 1))
-    mechanics = Mechanics(base=base, lv_pressure_kpa=2.0, rv_pressure_kpa=0.7, load_steps=7)
+    pressures = {"lv_pressure_kpa": 2.0, "rv_pressure_kpa": 0.7}
+    mechanics = Mechanics(material="guccione", base=base, load_steps=7, **pressures)
     feb = Feb(export("febio", model, mechanics, tmp_path_factory) / "heart.feb")
     control = feb.section["Control"]
     assert int(control.find("time_steps").text) == 7
@@ -204,6 +205,16 @@ def test_loads_supports_and_steps(base, tmp_path_factory):
         assert float(loads["base"].find("spring_eps").text) == mechanics.base_stiffness_kpa_per_mm
 
 
+def test_slack_fibres_are_loaded_in_small_steps_first(tmp_path_factory):
+    feb = Feb(export("febio", block(), Mechanics(load_steps=5), tmp_path_factory) / "heart.feb")
+    control = feb.section["Control"]
+    assert int(control.find("time_steps").text) == 20
+    assert 20 * float(control.find("step_size").text) == pytest.approx(1)
+    points = np.array([numbers(pt.text) for pt in feb.section["LoadData"].iter("pt")])
+    assert points[[0, -1]].tolist() == [[0, 0], [1, 1]]
+    assert points[:, 1] == pytest.approx(points[:, 0] ** 3)
+
+
 def test_pyfebio_agrees_on_the_sections_it_models(tmp_path_factory, deck_record):
     """Sections that pyfebio parses, conditions as it writes them; it lacks mat_axis data and the mixture."""
     with_base = block(side=lambda normal: 2 if normal == (0, 0, 1) else 3)
@@ -217,7 +228,7 @@ def test_pyfebio_agrees_on_the_sections_it_models(tmp_path_factory, deck_record)
     assert len(read["Mesh"].nodes[0].all_nodes) == len(feb.points)
     assert sum(len(part.all_elements) for part in read["Mesh"].elements) == len(feb.elements)
     assert {domain.name for domain in read["MeshDomains"].solid_domains} == set(feb.parts)
-    assert read["Control"].time_steps == mechanics.load_steps
+    assert read["Control"].time_steps == 4 * mechanics.load_steps
     load = pyfebio_model.loads.Scale(lc=1, text=mechanics.lv_pressure_kpa)
     written = {
         "Boundary": pyfebio_model.boundary.BCZeroDisplacement(

@@ -59,11 +59,8 @@ LAWS = {
 LINEAR = {"Absolute_tolerance", "Krylov_space_dimension", "Linear_algebra", "Max_iterations", "Tolerance"}
 PRECONDITIONERS = {
     "fsils": {"fsils", "rcs", "row-column-scaling"},
-    "trilinos": {
-        "trilinos-diagonal", "trilinos-blockjacobi", "trilinos-ilu", "trilinos-ilut", "trilinos-riluk0",
-        "trilinos-riluk1", "trilinos-ml",
-    },
-}  # fmt: skip
+    "petsc": {"petsc-jacobi", "petsc-rcs"},
+}
 
 
 @pytest.fixture(params=["solver.xml", "solver_active.xml"])

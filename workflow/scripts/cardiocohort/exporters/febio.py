@@ -25,7 +25,18 @@ from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
 from ._checks import CHECKS, checked
-from ._deck import PLAIN, Deck, expected, mesh_of_order, need_fibres, patches, pressures_kpa, text_rows
+from ._deck import (
+    PLAIN,
+    Deck,
+    expected,
+    is_ramp,
+    load_shares,
+    mesh_of_order,
+    need_fibres,
+    patches,
+    pressures_kpa,
+    text_rows,
+)  # fmt: skip
 
 NAME = "heart"
 TET_KINDS = {4: "tet4", 10: "tet10"}
@@ -33,6 +44,7 @@ TRIANGLE_KINDS = {3: "tri3", 6: "tri6"}
 RUN = f"febio4 -i {NAME}.feb"
 RUN_ACTIVE = f"febio4 -i {NAME}_active.feb"
 MIXTURE = "uncoupled solid mixture"
+SLACK_STEPS = 4  # steps that fail are shortened
 
 
 @register("febio")
@@ -55,7 +67,7 @@ def _document(model: BiventricularModel, mechanics: Mechanics) -> str:
     kind = ' type="three-field-solid"' if mechanics.element_order == 2 else ""
     sections = [
         _head("Passive inflation", RUN),
-        _control(mechanics.load_steps),
+        _control(len(load_shares(mechanics, SLACK_STEPS)) - 1),
         "<Material>\n",
         *(_material(number, name, mechanics) for number, name in enumerate(parts, start=1)),
         "</Material>\n",
@@ -74,7 +86,7 @@ def _document(model: BiventricularModel, mechanics: Mechanics) -> str:
     if model.microstructure is not None and mechanics.material != "neo_hooke":
         sections.append(_mesh_data(model, parts))
     loads = _supports_and_loads(mechanics, surfaces, pressures_kpa(mechanics))
-    sections += [*loads, _load_curve(), _output(), "</febio_spec>\n"]
+    sections += [*loads, _load_curve(mechanics), _output(), "</febio_spec>\n"]
     return "".join(sections)
 
 
@@ -248,10 +260,13 @@ def _supports_and_loads(
     return [fixed, f"<Loads>\n{springs}{loads}</Loads>\n"]
 
 
-def _load_curve() -> str:
+def _load_curve(mechanics: Mechanics) -> str:
+    shares = load_shares(mechanics, SLACK_STEPS)
+    shares = shares[[0, -1]] if is_ramp(mechanics) else shares
+    points = text_rows("<pt>%.10g,%.10g</pt>\n", np.linspace(0, 1, len(shares)), shares)
     return (
         '<LoadData>\n<load_controller id="1" type="loadcurve">\n<interpolate>LINEAR</interpolate>\n'
-        "<extend>CONSTANT</extend>\n<points>\n<pt>0,0</pt>\n<pt>1,1</pt>\n</points>\n"
+        f"<extend>CONSTANT</extend>\n<points>\n{points}</points>\n"
         "</load_controller>\n</LoadData>\n"
     )
 
