@@ -44,6 +44,7 @@ TRIANGLE_KINDS = {3: "tri3", 6: "tri6"}
 RUN = f"febio4 -i {NAME}.feb"
 RUN_ACTIVE = f"febio4 -i {NAME}_active.feb"
 MIXTURE = "uncoupled solid mixture"
+RUN_BY_HAND = "Run by hand with guccione and neo_hooke, FEBio 4.11."
 SLACK_STEPS = 4  # steps that fail are shortened
 
 
@@ -290,6 +291,9 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
         if mechanics.base == "robin"
         else ""
     )
+    contraction = ""
+    if deck.contracts(model):
+        contraction = deck.contraction(f"{NAME}_active.feb (reads {NAME}.feb)", RUN_BY_HAND)
     return (
         f"FEBio 4 model '{NAME}.feb': passive inflation, mm, kg, s, kPa.\n"
         f"Run with: {RUN}\n"
@@ -298,7 +302,7 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
         f"Surfaces: {', '.join(FACETS)}, normals outward; the same names with _nodes are node sets.\n"
         + left_out.get(mechanics.material, "")
         + springs
-        + (deck.contraction(f"{NAME}_active.feb (reads {NAME}.feb)") if deck.contracts(model) else "")
+        + contraction
         + deck.pericardium(
             "FEBio's springs (traction Robin BC) act in all directions alike, not along the normal alone."
         )

@@ -86,7 +86,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
     files.append(folder / "solver.xml")
     springs = deck.pericardium_kpa_per_mm
     write_text(files[-1], _solver(model, mechanics, names, springs))
-    if deck.contracts(model):
+    if _contracts(model, mechanics, deck):
         tension = {ACTIVE: deck.settings.active_tension_kpa}
         files += _write_curves(folder, ACTIVE_PRESSURE, mechanics, deck.active_pressures_kpa(), names)
         files += _write_curves(folder, "_tension.dat", mechanics, tension, [ACTIVE])
@@ -95,6 +95,11 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
     files.append(folder / "README.txt")
     write_text(files[-1], _readme(model, mechanics, deck, names))
     return files
+
+
+def _contracts(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> bool:
+    """Whether there is an active variant: with slack fibres it failed, however small its first steps."""
+    return deck.contracts(model) and is_ramp(mechanics)
 
 
 def _write_curves(
@@ -198,7 +203,7 @@ def _solver(
         '<Add_equation type="ustruct">\n'
         "  <Coupled> true </Coupled>\n  <Min_iterations> 3 </Min_iterations>\n"
         "  <Max_iterations> 20 </Max_iterations>\n  <Tolerance> 1e-8 </Tolerance>\n"
-        f"{_material(mechanics)}{_tension(mechanics) if active else ''}"
+        f"{_material(mechanics)}{_TENSION if active else ''}"
         '  <Output type="Spatial">\n    <Displacement> true </Displacement>\n'
         "    <Pressure> true </Pressure>\n    <Jacobian> true </Jacobian>\n"
         "    <Cauchy_stress> true </Cauchy_stress>\n    <Def_grad> true </Def_grad>\n  </Output>\n"
@@ -259,13 +264,12 @@ def _neo_hooke(mechanics: Mechanics) -> tuple[float, str]:
 _LAWS = {"holzapfel_ogden": _holzapfel_ogden, "guccione": _guccione, "neo_hooke": _neo_hooke}
 
 
-def _tension(mechanics: Mechanics) -> str:
-    return (
-        "  <Active_stress>\n    <Model> UniformUnsteady </Model>\n    <UniformUnsteady>\n"
-        f"      <Ramp> {str(is_ramp(mechanics)).lower()} </Ramp>\n"
-        f"      <Temporal_values_file_path> {ACTIVE}_tension.dat </Temporal_values_file_path>\n"
-        "    </UniformUnsteady>\n  </Active_stress>\n"
-    )
+_TENSION = (
+    "  <Active_stress>\n    <Model> UniformUnsteady </Model>\n    <UniformUnsteady>\n"
+    "      <Ramp> true </Ramp>\n"
+    f"      <Temporal_values_file_path> {ACTIVE}_tension.dat </Temporal_values_file_path>\n"
+    "    </UniformUnsteady>\n  </Active_stress>\n"
+)
 
 
 def _conditions(mechanics: Mechanics, names: list[str], curves: str) -> str:
@@ -305,6 +309,11 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: 
     kind, _ = LINEAR_SOLVERS[mechanics.material]
     rise = "evenly" if is_ramp(mechanics) else "as the cube of time"
     steps = len(load_shares(mechanics, SLACK_STEPS)) - 1
+    contraction = ""
+    if _contracts(model, mechanics, deck):
+        contraction = deck.contraction("solver_active.xml", "Run by hand with guccione.")
+    elif deck.contracts(model):
+        contraction = f"No active variant: the solver failed in contractions with {mechanics.material}.\n"
     petsc = (
         f"The build must have PETSc (SV_PETSC_DIR), best with MUMPS: then run with\n{DIRECT} {RUN}\n"
         if kind == "petsc"
@@ -322,7 +331,7 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: 
         f"Linear solver: {kind}.\n{petsc}"
         "The solver does not stop where Newton's method fails: see that the column Ri/R1 of each step ends\n"
         "below 1e-4.\n"
-        f"{deck.contraction('solver_active.xml') if deck.contracts(model) else ''}"
+        f"{contraction}"
         f"{deck.pericardium()}"
         "Four-node tetrahedra are stiff: on a mesh of 6,479 this equation reached 91 to 96 % of the\n"
         "volume change of second-order elements, and 73 % (LV) and 64 % (RV) with holzapfel_ogden.\n"
