@@ -107,7 +107,13 @@ class Mechanics:
         minimum=0,
         maximum=100,
     )
-    load_steps: int = key(15, "Equal steps in which the pressures rise from zero.", minimum=1, maximum=10000)
+    load_steps: int = key(
+        15,
+        "Equal steps in which the pressures rise from zero; more, and small ones first, for holzapfel_ogden "
+        "in febio and svmultiphysics.",
+        minimum=1,
+        maximum=10000,
+    )
     base: str = key(
         "fixed",
         "`fixed`: the base does not move; `robin`: springs hold it, alike in all directions.",

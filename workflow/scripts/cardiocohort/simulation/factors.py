@@ -31,6 +31,7 @@ ROOM_PERCENT = 5  # beyond MUMPS's estimate of its memory, for pivots that are d
 LARGE = 150_000
 MUMPS_VERSION = b"5.8.2"  # whose structure is laid out as below
 ANALYSE, FACTORISE, SOLVE, RELEASE = 11, 22, 33, -1  # Pardiso's phases
+OUT_OF_MEMORY = -2  # Pardiso's number for it
 
 # Threads of a BLAS wait busily between its calls: they take the cores from the elements' threads, and save
 # nothing in MUMPS, whose dense products are small. Likewise NGSolve's tasks, where there is nothing for them.
@@ -106,6 +107,10 @@ def mkl() -> ctypes.CDLL:
     return ctypes.CDLL(str(found["libmkl_rt"][-1]), mode=ctypes.RTLD_GLOBAL)
 
 
+def _pardiso_error(number: int) -> str:
+    return f"Pardiso error {number}" + (", not enough memory" if number == OUT_OF_MEMORY else "")
+
+
 class Pardiso:
     """Pardiso, LDL^T with Bunch and Kaufman's pivots within blocks, in single precision until sharpened."""
 
@@ -131,9 +136,10 @@ class Pardiso:
             raise Singular("the matrix is not finite")
         first, self._values = self._values is None, given
         if first and (error := self._call(ANALYSE)):
-            raise Singular(f"Pardiso error {error} in the analysis")
+            self._release()
+            raise Singular(f"{_pardiso_error(error)} in the analysis")
         if error := self._call(FACTORISE):
-            raise Singular(f"Pardiso error {error}")
+            raise Singular(_pardiso_error(error))
 
     def sharpen(self) -> bool:
         if self._options[27] == 0:
@@ -148,7 +154,7 @@ class Pardiso:
         given = np.array(rights, dtype=self._type, order="C")
         found = np.empty_like(given)
         if error := self._call(SOLVE, given, found):
-            raise Singular(f"Pardiso error {error}")
+            raise Singular(_pardiso_error(error))
         return found.astype(float)
 
     @property
