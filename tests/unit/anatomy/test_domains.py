@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -186,6 +186,9 @@ VALVE = {"form": "sphere", "frame": "contact", "of": "body", "towards": "mark", 
 def test_the_frame_of_a_contact_is_that_of_its_plane(way, offset):
     """Its normal points to `towards`; the way between the two parts of a ball about it is that normal."""
     way = unit(*way)
+    # a plane that is turned by less is one step of voxels: a label map cannot hold its direction
+    tilt = np.degrees(np.arccos(min(1.0, np.abs(way).max())))
+    assume(tilt == 0 or tilt > 3)
     labels = halves(way, offset)
     frame = domains.contact_frame(labels == 1, labels == 2, GRID)
     assert frame.axes[0] @ way > np.cos(np.radians(3.0))  # the rim of the disc has steps of voxels
@@ -199,8 +202,7 @@ def test_the_frame_of_a_contact_is_that_of_its_plane(way, offset):
         )[0].centroid_mm
         for name in ("body@valve", "mark@valve")
     )
-    # half a voxel, 1 mm, over the 10 mm between the two is 5 degrees
-    assert unit(*(mark - body)) @ way > np.cos(np.radians(5.0))
+    assert unit(*(mark - body)) @ way > np.cos(np.radians(4.0))
     assert np.linalg.norm(mark - body) == pytest.approx(2 * 3 / 8 * 14, abs=1.0)
 
 
