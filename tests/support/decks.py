@@ -83,6 +83,7 @@ def svmultiphysics_curve(path: Path, is_ramp: bool):
     assert (np.diff(times) > 0).all(), "times must increase"
     start, period, rise = times[0], np.ptp(times), values[-1] - values[0]
     if is_ramp:
+        assert (points, terms, times[0], values[0]) == (2, 1, 0, 0)
         return lambda time: values[0] + rise * min(time - start, period) / period
     fine = start + period * np.arange(20000) / 20000
     rest = np.interp(fine, times, values) - values[0] - rise * (fine - start) / period

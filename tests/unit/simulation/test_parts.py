@@ -78,6 +78,7 @@ def test_a_softened_switch_is_convex_and_near_to_the_law(width, share, places):
     assert (np.abs(g - exact) <= width / 8 + share * np.maximum(-x, width) + 1e-9).all()
 
 
+# MKL is closed and not in the lock file; the continuous integration installs it (.ci/run)
 MKL = any(Path(sys.prefix, "lib").glob("libmkl_rt.so*"))
 needs_mkl = pytest.mark.skipif(not MKL, reason="MKL is not installed; Pardiso is not tested")
 
