@@ -14,6 +14,7 @@ from cardiocohort.anatomy.label_map import LabelMap
 from cardiocohort.mesh import tetrahedron_geometry
 from cardiocohort.mesh.model import FACETS, BiventricularModel, all_boundary_tagged, rim_edges
 from cardiocohort.meshing import build, signed_distance, tetgen_child
+from cardiocohort.meshing.crossings import REASON as CROSSED
 from cardiocohort.meshing.domain import Domain, domain, n_openings, valve_plane
 from cardiocohort.meshing.quality import rim_distance_mm
 from cardiocohort.meshing.settings import MeshSettings
@@ -389,6 +390,38 @@ def test_each_attempt_smooths_more(monkeypatch):
     found, reason = tried(monkeypatch, MeshSettings(smoothing_mm=0.0), "a", "b", "c")
     assert found == pytest.approx([1.5, 2.25, 3.0])
     assert reason == "a"
+
+
+def test_hearts_with_flat_tetrahedra_are_tried_with_shorter_edges(monkeypatch):
+    """After all else, and the figures say so."""
+    found = []
+    flat, crossed = (SubjectError(reason) for reason in ("mesh gate: p1_scaled_jacobian", CROSSED))
+    ends = iter([crossed, flat, flat, flat, flat, ("a model", {"changes": ""})])
+
+    def attempt(labelmap, anatomy, settings, cure):
+        edges = settings.edge_lengths_mm
+        found.append((settings.smoothing_mm, edges["lv"], round(edges["septum"], 3), cure.__name__[:5]))
+        end = next(ends)
+        if isinstance(end, SubjectError):
+            raise end
+        return end
+
+    monkeypatch.setattr(build, "_build", attempt)
+    label_map = LabelMap(np.zeros((2, 2, 2), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
+    settings = MeshSettings(edge_length_mm=4.0, septum_edge_length_mm=2.0, rv_wall_mm=5)
+    model, figures = build.build(label_map, HEART, settings)
+    assert found == [
+        (1.5, 4.0, 2.0, "check"), (2.25, 4.0, 2.0, "check"), (3.0, 4.0, 2.0, "check"), (1.5, 4.0, 2.0, "open_"),
+        (2.25, 3.4, 1.7, "check"), (2.25, 2.8, 1.4, "check"),
+    ]  # fmt: skip
+    assert model == "a model"
+    assert figures["changes"] == "edges of 2.80 instead of 4 mm"
+
+
+@pytest.mark.parametrize(("reason", "edge_mm"), [("mesh gate: lv_volume_kept", 2.8), ("min_scaled_jacobian", 0.6)])
+def test_shorter_edges_are_for_flat_tetrahedra_and_no_shorter_than_allowed(monkeypatch, reason, edge_mm):
+    settings = MeshSettings(edge_length_mm=edge_mm)
+    assert tried(monkeypatch, settings, *[reason] * 3) == ([1.5, 2.25, 3.0], reason)
 
 
 def test_out_of_time_is_not_tried_again(monkeypatch):

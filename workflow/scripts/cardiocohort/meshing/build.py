@@ -17,7 +17,7 @@ from . import quality
 from .crossings import REASON as CROSSED
 from .crossings import check_crossings, open_crossings
 from .domain import Domain, domain, smoothing_mm
-from .settings import NOT_RECORDED, MeshSettings
+from .settings import LEAST_EDGE_MM, NOT_RECORDED, MeshSettings
 from .surface import TaggedSurface, surface
 from .tetrahedra import TIMED_OUT, refine, split_large, tetrahedralize
 
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 SURFACE_REACH = 0.12  # edge lengths that a surface node may move for the sake of a flat tet
 SMOOTHING_STEPS = (1.0, 1.5, 2.0)  # of the set smoothing, tried in turn
+# (smoothing, edge length) over the set ones, where tetrahedra were flat: in walls thinner than an edge they are
+SHORTER_EDGES = ((1.5, 0.85), (1.5, 0.7))
+FLAT = "scaled_jacobian"  # in the reason of the gates on it
 
 # surface, its domain, edge length by region -> surface without crossings, and what was changed
 Cure = Callable[[TaggedSurface, Domain, dict[str, float]], tuple[TaggedSurface, str]]
@@ -37,24 +40,39 @@ def build(
 
     Label maps of 1 to 3 mm voxels. An anatomy that fails is tried again with more smoothing
     (`smoothing_mm` of the figures). If no smoothing gives a mesh, surfaces that crossed themselves are tried
-    again with these places opened. `changes` of the figures says what was done besides smoothing. Raises the
-    first attempt's SubjectError where the anatomy cannot be meshed or the mesh fails a gate
-    (`quality.check`) every time.
+    again with these places opened, and hearts whose tetrahedra were flat with shorter edges. `changes` of the
+    figures says what was done besides smoothing. Raises the first attempt's SubjectError where the anatomy
+    cannot be meshed or the mesh fails a gate (`quality.check`) every time.
     """
     first: SubjectError | None = None
-    least = smoothing_mm(labelmap, settings)
-    attempts = [(step, check_crossings) for step in SMOOTHING_STEPS]
-    for step, cure in attempts:  # grows
+    least, set_mm = smoothing_mm(labelmap, settings), settings.edge_length_mm
+    attempts = [(step, 1.0, check_crossings) for step in SMOOTHING_STEPS]
+    shorter = [(*steps, check_crossings) for steps in SHORTER_EDGES]
+    if min(settings.edge_lengths_mm.values()) * min(share for _, share, _ in shorter) < LEAST_EDGE_MM:
+        shorter = []
+    flat = False
+    for step, share, cure in attempts:  # grows
+        tried = replace(settings, smoothing_mm=step * least).with_edges(share * set_mm)
         try:
-            return _build(labelmap, anatomy, replace(settings, smoothing_mm=step * least), cure)
+            model, figures = _build(labelmap, anatomy, tried, cure)
         except SubjectError as error:
             if error.reason == TIMED_OUT:  # says as much of the machine as of the surface
                 raise first or error from None
             # without the detail, whose advice is for a heart that stays without a mesh
-            log.info("smoothing of %.2g mm does not do: %s", step * least, error.reason)
+            how = f"smoothing of {step * least:.2g} mm" + f" and {share:g} of the edge lengths" * (share < 1)
+            log.info("%s does not do: %s", how, error.reason)
             first = first or error
-            if error.reason == CROSSED and cure is check_crossings:
-                attempts.append((step, open_crossings))
+            flat = flat or FLAT in error.reason
+            if error.reason == CROSSED and cure is check_crossings and share == 1:
+                attempts.append((step, 1.0, open_crossings))
+            if flat and (step, share, cure) == attempts[-1]:
+                attempts += shorter
+                shorter = []
+            continue
+        if share < 1:
+            shortened = f"edges of {tried.edge_length_mm:.2f} instead of {set_mm:g} mm"
+            figures["changes"] = "; ".join(filter(None, (shortened, figures["changes"])))
+        return model, figures
     raise first
 
 

@@ -11,6 +11,7 @@ LEVELS = ("basal", "mid", "apical")
 SECTORS = ("anterior", "lateral", "inferior")
 SEGMENT_KEY = "rv_wall_segments_mm"
 
+LEAST_EDGE_MM = 0.5
 NO_LIMIT_MM = 1000.0  # an edge length that no tetrahedron of a heart reaches
 THINNEST_WALL = 0.7  # edge lengths, domain `four_chamber`: nodes reach 0.6 from the middle of a cell
 # Solver formats of the domains `labels` and `four_chamber`; the others need cavities and fibres everywhere
@@ -111,25 +112,25 @@ class MeshSettings:
         None,
         "Aimed edge length inside blood pools, away from their walls, domain `four_chamber`; null is as "
         "edge_length_mm (mm).",
-        minimum=0.5,
+        minimum=LEAST_EDGE_MM,
         maximum=20,
     )
     edge_length_mm: float = key(
         2.8,
         "Aimed edge length of the tetrahedra; in the RV it must be less than rv_wall_mm (mm).",
-        minimum=0.5,
+        minimum=LEAST_EDGE_MM,
         maximum=6,
     )
     septum_edge_length_mm: float | None = key(
         None,
         "Aimed edge length in the septum; null is as edge_length_mm (mm).",
-        minimum=0.5,
+        minimum=LEAST_EDGE_MM,
         maximum=6,
     )
     rv_edge_length_mm: float | None = key(
         None,
         "Aimed edge length in the RV's free wall, less than rv_wall_mm; null is as edge_length_mm (mm).",
-        minimum=0.5,
+        minimum=LEAST_EDGE_MM,
         maximum=6,
     )
     min_lv_wall_mm: float = key(
