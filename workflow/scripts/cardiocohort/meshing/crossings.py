@@ -19,22 +19,23 @@ ROUNDS = 10  # each halves what the nodes have moved, at last to a thousandth
 RINGS = 2  # of facets around a crossing whose nodes go back: fewer leave a step at the next facet
 N_PLACES = 3  # that a message names
 FLAT = 1e-9  # of the cube of a facet's size: smaller volumes are rounding
+USUAL = 0.95  # quantile of the facets' sizes up to which they are searched for together
 APART_MM = 10.0  # nearer crossings are one place
 REGION_WORDS = {"lv": "free wall of the LV", "rv": "free wall of the RV", "septum": "septum"}
 
 
-def crossings(points: np.ndarray, facets: np.ndarray) -> np.ndarray:
-    """Pairs (K, 2) of facets of which an edge of the one passes through the other.
+def crossings(points: np.ndarray, facets: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Pairs (K, 2) of facets of which an edge of the one passes through the other, in ascending order.
 
-    points (N, 3), facets (F, 3). Facets that share a node are compared by the edges without that node;
+    points (N, 3), facets (F, 3); among (F,): facets of which each pair has one at least, all if None. Facets
+    that share a node are compared by the edges without that node;
     neighbours that share an edge cannot cross. Segment against triangle by the signs of volumes, as in
     Guigue and Devillers (J. Graphics Tools 2003). Facets in one plane do not cross, as on a flat base.
     """
     corners = points[facets]
     low, high = corners.min(axis=1), corners.max(axis=1)
-    middle = (low + high) / 2
     reach = np.linalg.norm(high - low, axis=1) / 2
-    pairs = cKDTree(middle).query_pairs(2 * reach.max(), output_type="ndarray")
+    pairs = _neighbours((low + high) / 2, reach, np.ones(len(facets), bool) if among is None else among)
     first, second = pairs.T
     pairs = pairs[((low[first] <= high[second]) & (low[second] <= high[first])).all(axis=1)]
     same = facets[pairs[:, 0]][:, :, None] == facets[pairs[:, 1]][:, None, :]
@@ -45,6 +46,26 @@ def crossings(points: np.ndarray, facets: np.ndarray) -> np.ndarray:
             ends = points[facets[one[index]][:, edge]]
             crossed[index] = _pierces(ends, corners[other[index]], FLAT * reach.max() ** 3)
     return pairs[crossed]
+
+
+def _neighbours(middle: np.ndarray, reach: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """(K, 2) pairs of balls that may touch, in ascending order, one at least of `among`.
+
+    Few facets are much larger than the rest: with one radius for all there would be ten times the pairs.
+    """
+    usual = reach <= np.quantile(reach, USUAL)
+    found = [np.zeros(0, dtype=np.int64)]
+    for one, other in ((usual, usual), (usual, ~usual), (~usual, usual), (~usual, ~usual)):
+        first, second = np.flatnonzero(one & among), np.flatnonzero(other)
+        if len(first) and len(second):
+            trees = cKDTree(middle[first]), cKDTree(middle[second])
+            radius = reach[first].max() + reach[second].max()
+            near = trees[0].sparse_distance_matrix(trees[1], radius, output_type="ndarray")
+            a, b = first[near["i"]], second[near["j"]]
+            a, b = np.minimum(a, b), np.maximum(a, b)
+            found.append((a * len(middle) + b)[(a < b) & (near["v"] <= reach[a] + reach[b])])
+    key = np.unique(np.concatenate(found))
+    return np.stack([key // len(middle), key % len(middle)], axis=1)
 
 
 def _pierces(segments: np.ndarray, triangles: np.ndarray, flat_mm3: float) -> np.ndarray:

@@ -24,7 +24,9 @@ def build_four_chamber(
     InputError if the anatomy has no four chambers; SubjectError if no mesh passes the gates.
     """
     walled = add_walls(labelmap, anatomy, settings)
-    model, figures = build_labels(walled.labelmap, walled.anatomy, settings, walled.walls)
+    model, figures = build_labels(
+        walled.labelmap, walled.anatomy, settings, walled.walls, walled.outside
+    )
     figures |= {"blood_carved_ml": sum(walled.carved_ml.values())}
     ends = [f"{name}: no cut end found, its wall is closed" for name in walled.closed]
     figures["changes"] = "; ".join(filter(None, (figures["changes"], *ends)))

@@ -6,7 +6,7 @@ share its edges. Then every node moves to where the blurred labels of its cell a
 removes the steps of the voxels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -23,9 +23,13 @@ from .surface import edges_of
 BLUR = 0.75  # of the smoothing: two blurs of this width, along each axis, come close to it
 ROUNDS = 30  # of moving nodes; volumes have settled to 0.1 % before
 REACH = 0.6  # edge lengths that a node may move along each axis; its cell ends at 0.5
+# A wall thinner than an edge has one cell at least, up to a cell's diagonal where it lies across the grid.
+WALL_REACH = 1.3
+# Where facets crossed, nodes stay back. From there they move again, as far as nothing crosses: most arrive.
+CLOSER, CLOSER_ROUNDS = 2, 2
 ISLAND_CELLS, CLEANING_ROUNDS = 27, 8
 CONTACT_REACH = 1.5  # edge lengths from a contact of the label map within which the mesh may have it
-OPENING_ROUNDS = 12  # each halves what the nodes near a crossing have moved
+HALVINGS, OPENING_ROUNDS = 6, 12  # of what nodes near a crossing have moved; later they go all the way back
 SLOPE = 0.5  # of a strength at an interface, per voxel; only the speed of the offsets depends on it
 NEEDLE, FOLD_DEGREES = 0.2, 25.0  # facets worse than these make flat tetrahedra
 MOST_FACETS_AT_AN_EDGE = 4  # of surface nets: a face of the grid has four labels at most
@@ -37,7 +41,7 @@ class Interfaces:
     """points_mm (N, 3); facets (F, 3); sides (F, 2): the label behind each facet's normal and before it.
 
     The normal points from the first label to the second; 0 is outside. moved_back: number of nodes that
-    stayed nearer to the middle of their cell so that no facets cross. contacts: where labels touch in it.
+    did not get to where their labels are equally strong, so that no facets cross. contacts: where labels touch in it.
     added: number of cells of the grid by label, where pieces of the label were joined.
     """
 
@@ -50,18 +54,31 @@ class Interfaces:
 
 
 def interfaces(
-    labelmap: LabelMap, edge_length_mm: float, smoothing_mm: float, choose: "Choose | None" = None
+    labelmap: LabelMap,
+    edge_length_mm: float,
+    smoothing_mm: float,
+    choose: "Choose | None" = None,
+    walls: Sequence[int] = (),
+    outside: "PartialCells | None" = None,
 ) -> Interfaces:
     """Interfaces of all labels of a label map with edges of about `edge_length_mm`.
 
     Volumes of the regions come to those of the labels. choose: how cells of the grid get their labels, the
-    strongest if None. SubjectError if there is no label, or if facets cross.
+    strongest if None. walls: labels of a set thickness, not volume, that may be thinner than an edge, and
+    `outside` the cells at their outer faces. SubjectError if there is no label, or if facets cross.
     """
-    strength = Strengths.of(labelmap, BLUR * smoothing_mm)
+    strength = Strengths.of(labelmap, BLUR * smoothing_mm, outside)
     start, facets, sides, added = surface_nets(strength, edge_length_mm, choose or strongest)
-    points = settle(start, facets, sides, strength, REACH * edge_length_mm)
-    points, moved_back = separate(points, start, facets)
-    return Interfaces(points, facets, sides, moved_back, strength.contacts, added)
+    nodes = Nodes(start, facets, sides, strength, edge_length_mm, walls)
+    points, back = separate(nodes.settle(start, ROUNDS), start, facets)
+    for _ in range(CLOSER):
+        if not back.any():
+            break
+        try:
+            points, back = separate(nodes.settle(points, CLOSER_ROUNDS), points, facets)
+        except SubjectError:  # they stay where they are
+            break
+    return Interfaces(points, facets, sides, int(back.sum()), strength.contacts, added)
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,14 @@ class Contacts:
 
 
 @dataclass(frozen=True)
+class PartialCells:
+    """Cells of a label map (X, Y, Z) shared by a label and the outside: the label, 0 elsewhere; its share."""
+
+    label: np.ndarray
+    share: np.ndarray
+
+
+@dataclass(frozen=True)
 class Strengths:
     """The blurred mask of each label, and what they were before.
 
@@ -119,22 +144,21 @@ class Strengths:
     contacts: Contacts
 
     @classmethod
-    def of(cls, labelmap: LabelMap, blur_mm: float) -> "Strengths":
+    def of(cls, labelmap: LabelMap, blur_mm: float, outside: PartialCells | None = None) -> "Strengths":
         spacing = np.array(labelmap.spacing_mm)
         margin = int(np.ceil((4 * blur_mm + 6.0) / spacing.min())) + 1
-        used = np.nonzero(labelmap.labels)
+        used = np.nonzero(labelmap.labels if outside is None else labelmap.labels | outside.label)
         if not used[0].size:
             raise SubjectError("empty mesh domain", "the label map has no label")
         low = np.array([along.min() for along in used])
         high = np.array([along.max() + 1 for along in used])
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         labels = np.pad(labelmap.labels[box], margin)
-        values = np.stack(
-            [
-                ndimage.gaussian_filter((labels == k).astype(np.float32), blur_mm / spacing, mode="nearest")
-                for k in range(labels.max() + 1)
-            ]
+        partial = outside and PartialCells(
+            *(np.pad(one[box], margin) for one in (outside.label, outside.share))
         )
+        masks = (mask(labels, k, partial) for k in range(labels.max() + 1))
+        values = np.stack([ndimage.gaussian_filter(one, blur_mm / spacing, mode="nearest") for one in masks])
         volumes = np.bincount(labels.ravel(), minlength=len(values)) * spacing.prod()
         origin = labelmap.affine[:3, 3] + (low - margin) * spacing
         return cls(values, origin, spacing, volumes, Contacts.of(labels, origin, spacing))
@@ -142,6 +166,15 @@ class Strengths:
     def __call__(self, label: int, points_mm: np.ndarray) -> np.ndarray:
         index = (points_mm - self.origin_mm) / self.spacing_mm
         return ndimage.map_coordinates(self.values[label], index.T, order=1, mode="nearest")
+
+
+def mask(labels: np.ndarray, label: int, partial: PartialCells | None) -> np.ndarray:
+    """(X, Y, Z) share of each cell that a label has; without partial cells none or all."""
+    whole = (labels == label).astype(np.float32)
+    if partial is None:
+        return whole
+    here = partial.label > 0 if label == 0 else partial.label == label
+    return np.where(here, 1 - partial.share if label == 0 else partial.share, whole)
 
 
 # (strengths on a grid (K + 1, X, Y, Z), those of the map, edge length in mm) -> labels (X, Y, Z), and number
@@ -236,31 +269,49 @@ def false_contacts(
     return found
 
 
-def settle(
-    start: np.ndarray, facets: np.ndarray, sides: np.ndarray, strength: Strengths, reach_mm: float
-) -> np.ndarray:
-    """Points where the labels around each node are equally strong, evenly spaced, near their `start`.
+class Nodes:
+    """The nodes of surface nets, which move to where the labels around them are equally strong.
 
     A node is relaxed towards those neighbours that have all of its labels: along its surface, or along the
-    curve where several meet. Each label gets an offset of its strength, such that its volume is kept.
+    curve where several meet. Each label gets an offset of its strength, such that its volume is kept, but for
+    `walls`: what they lose where they end, they would gain in thickness. A node stays near its start (N, 3):
+    within REACH edge lengths along each axis, at a wall within WALL_REACH.
     """
-    n, k = len(start), len(strength.values)
-    member = np.zeros((n, k), dtype=bool)
-    for column in range(3):
-        for side in range(2):
-            member[facets[:, column], sides[:, side]] = True
-    edges = np.unique(edges_of(facets)[0], axis=0)
-    edges = np.concatenate([edges, edges[:, ::-1]])
-    along = edges[(member[edges[:, 1]] | ~member[edges[:, 0]]).all(axis=1)]
-    average = sparse.csr_array((np.ones(len(along)), along.T), shape=(n, n))
-    degree = average.sum(axis=1)[:, None]
-    offset, points = np.zeros(k), start
-    for _ in range(ROUNDS):
-        mean = np.divide(average @ points, degree, out=points.copy(), where=degree > 0)
-        moved = _equalise((points + mean) / 2, member, strength, offset) - start
-        points = start + np.clip(moved, -reach_mm, reach_mm)
-        offset[1:] += _offset_step(points, facets, sides, strength)
-    return points
+
+    def __init__(
+        self,
+        start: np.ndarray,
+        facets: np.ndarray,
+        sides: np.ndarray,
+        strength: Strengths,
+        edge_length_mm: float,
+        walls: Sequence[int] = (),
+    ):
+        n, k = len(start), len(strength.values)
+        self.start, self.facets, self.sides, self.strength = start, facets, sides, strength
+        self.member = np.zeros((n, k), dtype=bool)  # labels around each node
+        for column in range(3):
+            for side in range(2):
+                self.member[facets[:, column], sides[:, side]] = True
+        self.walls = list(walls)
+        at_wall = self.member[:, self.walls].any(axis=1)
+        self.reach_mm = edge_length_mm * np.where(at_wall, WALL_REACH, REACH)[:, None]
+        edges = np.unique(edges_of(facets)[0], axis=0)
+        edges = np.concatenate([edges, edges[:, ::-1]])
+        along = edges[(self.member[edges[:, 1]] | ~self.member[edges[:, 0]]).all(axis=1)]
+        self.sum = sparse.csr_array((np.ones(len(along)), along.T), shape=(n, n))
+        self.degree = self.sum.sum(axis=1)[:, None]
+        self.offset = np.zeros(k)
+
+    def settle(self, points: np.ndarray, rounds: int) -> np.ndarray:
+        """Points (N, 3), evenly spaced, after some rounds from `points`; the offsets are kept for the next."""
+        for _ in range(rounds):
+            mean = np.divide(self.sum @ points, self.degree, out=points.copy(), where=self.degree > 0)
+            moved = _equalise((points + mean) / 2, self.member, self.strength, self.offset) - self.start
+            points = self.start + np.clip(moved, -self.reach_mm, self.reach_mm)
+            self.offset[1:] += _offset_step(points, self.facets, self.sides, self.strength)
+            self.offset[self.walls] = 0.0
+        return points
 
 
 def _equalise(points: np.ndarray, member: np.ndarray, strength: Strengths, offset: np.ndarray) -> np.ndarray:
@@ -308,21 +359,23 @@ def region_measures(points: np.ndarray, facets: np.ndarray, sides: np.ndarray, n
     return volume, surface
 
 
-def separate(points: np.ndarray, start: np.ndarray, facets: np.ndarray) -> tuple[np.ndarray, int]:
-    """Points of which no facets cross, fold or are needles, and how many went back towards `start`.
+def separate(points: np.ndarray, before: np.ndarray, facets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points of which no facets cross, fold or are needles, and which (N,) went back towards `before`.
 
-    At `start` every facet is half of a square and facets meet at right angles, so that nothing is wrong.
+    Nothing is wrong there: where surface nets start, every facet is half of a square, and facets meet at right
+    angles.
     """
     back = np.zeros(len(points), dtype=bool)
-    for _ in range(OPENING_ROUNDS):
+    changed = np.ones(len(facets), dtype=bool)
+    for step in range(OPENING_ROUNDS):
         wrong = needles(points, facets)
         wrong[folds(points, facets)] = True
-        wrong[crossings(points, facets)] = True
+        wrong[crossings(points, facets, changed)] = True
         if not wrong.any():
-            return points, int(back.sum())
+            return points, back
         near = np.isin(np.arange(len(points)), facets[wrong])
-        points = np.where(near[:, None], (points + start) / 2, points)
-        back |= near
+        points = np.where(near[:, None], (points + before) / 2 if step < HALVINGS else before, points)
+        back, changed = back | near, near[facets].any(axis=1)
     raise SubjectError(
         REASON,
         f"{np.count_nonzero(wrong)} facets between labels cross or fold; set another meshing.edge_length_mm, "

@@ -15,7 +15,7 @@ from ..anatomy.labels import Anatomy
 from ..mesh.label_model import OUTSIDE, LabelModel, wrong_facets
 from ..mesh.tetrahedron_geometry import FACES, row_keys, scaled_jacobian
 from ..runtime.errors import SubjectError
-from .interfaces import Interfaces, interfaces
+from .interfaces import Interfaces, PartialCells, interfaces
 from .settings import MeshSettings
 from .surface import patch_of
 from .tetrahedra import BAD, TIMED_OUT, Finer, improve, tetrahedralize
@@ -35,11 +35,16 @@ PARTS = ("surface", "tetrahedra", "gates")
 
 
 def build_labels(
-    labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings, walls: dict[int, int] | None = None
+    labelmap: LabelMap,
+    anatomy: Anatomy,
+    settings: MeshSettings,
+    walls: dict[int, int] | None = None,
+    outside: PartialCells | None = None,
 ) -> tuple[LabelModel, dict[str, float]]:
     """Mesh of every label of a label map, without fibres, and its quality figures.
 
-    walls: label of the wall by label of its blood, of walls that may be thinner than an edge (`walls`).
+    walls: label of the wall by label of its blood, of walls that may be thinner than an edge, and `outside` the
+    cells at their outer faces (`walls.WalledMap`).
 
     An anatomy that fails is tried again with more smoothing (`smoothing_mm` of the figures). Raises the first
     attempt's SubjectError where no attempt gives a mesh that passes the gates (`failures`).
@@ -48,7 +53,7 @@ def build_labels(
     for step in SMOOTHING_STEPS:
         smoothing = step * settings.smoothing_mm
         try:
-            return _build(labelmap, anatomy, settings, smoothing, walls or {})
+            return _build(labelmap, anatomy, settings, smoothing, walls or {}, outside)
         except SubjectError as error:
             if error.reason == TIMED_OUT:
                 raise first or error from None
@@ -63,10 +68,12 @@ def _build(
     settings: MeshSettings,
     smoothing_mm: float,
     walls: dict[int, int],
+    outside: PartialCells | None,
 ):
     edge, moments = settings.edge_length_mm, [time.perf_counter()]
     choose = partial(layered, walls=walls) if walls else None
-    skin = interfaces(labelmap, edge, smoothing_mm, choose)
+    added = sorted(walls.values())[1:]  # the first is the myocardium, which is a label
+    skin = interfaces(labelmap, edge, smoothing_mm, choose, added, outside)
     check_contacts(skin, anatomy, edge, tuple(walls.values()))
     moments.append(time.perf_counter())
     largest, finer = edge, None

@@ -15,7 +15,8 @@ from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..runtime.errors import InputError, SubjectError
 from .chambers import LV, MYOCARDIUM, OPENINGS, VALVES
-from .interfaces import CLEANING_ROUNDS, CONTACT_REACH, Strengths, islands
+from .domain import VOXEL_SMOOTHING
+from .interfaces import CLEANING_ROUNDS, CONTACT_REACH, PartialCells, Strengths, islands
 from .settings import MeshSettings
 from .signed_distance import redistance_near
 
@@ -39,13 +40,14 @@ SMALLEST_END_MM2 = 20.0  # smaller patches are steps of the voxels
 class WalledMap:
     """labelmap, on cells of CELL_MM: the anatomy's labels, then those of the walls, as `anatomy` names them.
 
-    walls: label of the wall by label of the blood; that of the left ventricle is the myocardium. wanted_mm:
+    outside: how much of the cells at the outer faces of added walls is wall. walls: label of the wall by label of the blood; that of the left ventricle is the myocardium. wanted_mm:
     thickness by name of the added wall. carved_ml: blood by structure that gave way to a wall between
     two pools which touch but are not connected. closed: vessels of which no cut end was found.
     """
 
     labelmap: LabelMap
     anatomy: Anatomy
+    outside: PartialCells
     walls: dict[int, int]
     wanted_mm: dict[str, float]
     carved_ml: dict[str, float]
@@ -92,10 +94,12 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
 
     owners = [number[name] for name in (LV, *structures)]
     walls_mm = dict(zip(owners, (settings.min_lv_wall_mm, *map(thickness.get, structures)), strict=True))
+    # without the steps of the voxels, whose outermost points a wall would go around
+    even = max(CELL_MM, VOXEL_SMOOTHING * max(labelmap.spacing_mm)) / CELL_MM
     distance, tips, closed = {}, {}, []
     for k in owners:
         inside = labels == k
-        level = 0.5 - ndimage.gaussian_filter(inside.astype(np.float32), 1.0)
+        level = 0.5 - ndimage.gaussian_filter(inside.astype(np.float32), even)
         distance[k] = redistance_near(level, CELL_MM, walls_mm[k] + 2.0)
         root = ROOTS.get(anatomy.structures[k - 1])
         if root:
@@ -108,7 +112,9 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
     for at, k in enumerate(owners):
         apart = [j for j in owners if j != k and frozenset((j, k)) not in connected]
         opening = np.isin(labels, [j for j in removed if frozenset((j, k)) in connected])
-        claim = free & ~opening & (distance[k] < walls_mm[k])
+        # at a sharp tip of the blood, which the even surface cuts off, at least the cells beside it
+        beside = ndimage.binary_dilation(labels == k, np.ones((3, 3, 3)))
+        claim = free & ~opening & ((distance[k] < walls_mm[k]) | beside)
         if k in tips:
             claim &= ~tips[k]
         for j in apart:  # half of the wall from each side where pools touch
@@ -134,16 +140,39 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
         for k in owners
     }
     tidy(walled, [wall_label[number[name]] for name in structures])
+    beyond = {wall_label[number[name]]: distance[number[name]] - thickness[name] for name in structures}
     affine = np.diag([CELL_MM] * 3 + [1.0])
     affine[:3, 3] = origin
     return WalledMap(
         LabelMap(walled.astype(np.uint8), affine),
         Anatomy(names, anatomy.centred_on),
+        outer_faces(walled, beyond),
         wall_label,
         {f"{name}_wall": thickness[name] for name in structures},
         carved,
         tuple(closed),
     )
+
+
+def outer_faces(labels: np.ndarray, beyond_mm: dict[int, np.ndarray]) -> PartialCells:
+    """Cells that the outer face of a wall passes through, and how much of each is wall.
+
+    beyond_mm: by wall the distance from its outer face, negative in the wall. Whole cells would make a wall
+    thicker or thinner by up to half a cell. Where a wall ends otherwise, as at a cut end, cells stay whole.
+    """
+    wall, share = np.zeros(labels.shape, dtype=np.uint8), np.zeros(labels.shape, dtype=np.float32)
+    touches_outside = ndimage.binary_dilation(labels == 0, np.ones((3, 3, 3)))
+    nearest = np.full(labels.shape, np.inf)
+    for label, beyond in beyond_mm.items():
+        own = labels == label
+        inside = own & touches_outside
+        outside = ndimage.binary_dilation(own, np.ones((3, 3, 3))) & (labels == 0)
+        outside &= (beyond >= 0) & (beyond < nearest)
+        nearest[outside] = beyond[outside]
+        part = np.clip(0.5 - beyond / CELL_MM, 0.0, 1.0)
+        wall[inside | outside] = label
+        share[inside], share[outside] = np.maximum(part[inside], 0.5), part[outside]
+    return PartialCells(wall, share)
 
 
 def layered(

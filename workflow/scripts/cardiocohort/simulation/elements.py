@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from .finite_elements import ng
-from .materials import PAIRS, Law, at
+from .materials import PAIRS, Law, at, direct
 
 # four points a tetrahedron, as is customary with ten nodes: exact for the strains of a linear problem
 QUADRATURE_ORDER = 2
@@ -57,7 +57,7 @@ class Solid:
 
     def _piece(self, rows: slice, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool):
         """The energy is W(J^(-2/3) C) + p (J - 1) - p^2 / (2 kappa); Holzapfel, Nonlinear Solid Mechanics
-        (2000), section 6.6, has its derivatives."""
+        (2000), section 6.6, has its derivatives. A law may add a stress by C itself (`materials.direct`)."""
         values = state[self.dofs[rows]]
         gradients, weights = self.gradients[rows], self.weights[rows]
         m, q = weights.shape
@@ -73,6 +73,8 @@ class Solid:
         trace = _contract(s_bar, c)
         isochoric = shrink * (s_bar - trace / 3 * inverse)
         stress = isochoric + p * j * inverse
+        if (more := direct(law, c)) is not None:
+            stress += more[0]
         weighted = weights.ravel()
         strain = self._strain_displacement(f, gradients)
         out = np.empty((m, 34))
@@ -87,6 +89,8 @@ class Solid:
         both += (shrink**2 / 18 * _contract(dc, c) - shrink * trace / 9 + p * j / 2) * inverse
         d = (shrink**2) * d_bar + inverse[:, None] * both + both[:, None] * inverse
         d += (2 / 3 * shrink * trace - 2 * p * j) * _square(inverse)
+        if more is not None:
+            d += more[1]
         d = np.ascontiguousarray(np.moveaxis(weighted * d, -1, 0)).reshape(m, q, 6, 6)
         flat = strain.reshape(m, 6 * q, 30)
         k = np.zeros((m, 34, 34))

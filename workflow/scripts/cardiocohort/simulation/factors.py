@@ -182,7 +182,8 @@ class Pardiso:
         self._values = None
 
     def __del__(self):
-        if hasattr(self, "_values"):
+        # an interpreter that ends has no ctypes left, and frees the memory anyway
+        if hasattr(self, "_values") and not sys.is_finalizing():
             self._release()
 
 
@@ -278,7 +279,7 @@ class Mumps:
         return self._data.infog[0]
 
     def __del__(self):
-        if hasattr(self, "_data"):
+        if hasattr(self, "_data") and not sys.is_finalizing():
             self._call(-2)
 
 

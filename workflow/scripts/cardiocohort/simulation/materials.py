@@ -64,6 +64,11 @@ def at(law: Law, rows: slice) -> Law:
     return law.at(rows) if hasattr(law, "at") else law
 
 
+def direct(law: Law, c: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Stress (6, n) and stiffness (6, 6, n) by C (6, n) itself which a law has besides, if it has any."""
+    return law.direct(c) if hasattr(law, "direct") else None
+
+
 def holzapfel_ogden(settings: HolzapfelOgden, c: np.ndarray, switch: Switch = EXACT):
     """Holzapfel & Ogden, Phil Trans R Soc A 367:3445 (2009); fibres and sheets resist tension only."""
     stress, stiffness = np.zeros_like(c), np.zeros((6, *c.shape))
