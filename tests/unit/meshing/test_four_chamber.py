@@ -16,7 +16,8 @@ from cardiocohort.meshing.four_chamber import (
     valve_facets,
     without_blood,
 )
-from cardiocohort.meshing.label_regions import BIT_OF_A_WALL, changes, pieces
+from cardiocohort.meshing.interfaces import WALL_SLACK
+from cardiocohort.meshing.label_regions import BIT_OF_A_WALL, changes, pieces, volume_errors
 from cardiocohort.meshing.settings import MeshSettings, RvWallSegments
 from cardiocohort.meshing.surface import patch_of
 from cardiocohort.meshing.walls import add_walls, bridges, cut_ends, join_pieces
@@ -25,7 +26,7 @@ from cardiocohort.microstructure.settings import FibreAngles
 from cardiocohort.runtime.errors import InputError, SubjectError
 from heart_anatomy import HEART
 
-SETTINGS = MeshSettings(domain="four_chamber", edge_length_mm=4.0, atrial_wall_mm=3.6, artery_wall_mm=3.6)
+SETTINGS = MeshSettings(domain="four_chamber", edge_length_mm=3.6, atrial_wall_mm=3.6, artery_wall_mm=3.6)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,10 @@ def test_valves_stay_open_and_nothing_else_is_bare(walled):
         assert share_of(walled, one, two) > 50
     for name in CENTRES:
         assert share_of(walled, name, "outside") == 0
-    for name in TUBES:
-        assert share_of(walled, name, "outside") > 0.8 * np.pi * 7**2
+    for name in TUBES:  # all of the last layer is open, and nothing beside it
+        cells = walled.labelmap.labels == walled.anatomy.label(name)
+        layers = np.flatnonzero(cells.any(axis=(0, 1)))
+        assert share_of(walled, name, "outside") == np.count_nonzero(cells[..., layers[-1]])
     assert share_of(walled, "aorta", "pulmonary_artery") == 0
     assert share_of(walled, "left_atrium", "aorta") == 0
 
@@ -77,14 +80,31 @@ def made():
 
 
 def test_every_gate_holds_on_spheres(made, walled):
-    """Conforming, walls of the set thickness, each valve one patch; walls have the volume of their shells."""
+    """Conforming, walls of the set thickness, each valve one patch; volumes come from the labels."""
     model, figures = made
     assert wrong_facets(model) == 0
     assert (model.tet_volumes_mm3 > 0).all()
     assert list(failures(model, walled, figures, SETTINGS)) == []
     for name, mm in walled.wanted_mm.items():
-        assert figures[f"{name}_mm"] == pytest.approx(mm, rel=0.15)
-    assert figures["region_volume_error"] < 0.03
+        assert figures[f"{name}_mm"] == pytest.approx(mm, rel=0.1)
+    error = dict(zip(model.structures, np.abs(volume_errors(model, walled.labelmap)), strict=True))
+    for name in ("myocardium", *CENTRES, *TUBES):
+        assert error[name] < 0.03
+    for name in walled.wanted_mm:  # what walls lose where they end is not made up for in thickness
+        assert error[name] < 0.15
+
+
+def test_the_outer_face_of_a_wall_is_even(made):
+    """Of the right atrium's ball, where nothing else is near. Cells of the grid would leave steps of a millimetre."""
+    model, _ = made
+    wall = model.structures.index("right_atrium_wall") + 1
+    outer = (model.sides == wall).any(axis=1) & (model.sides == 0).any(axis=1)
+    points = model.points_mm[np.unique(model.facets[outer])] - CENTRES["right_atrium"]
+    radius = np.linalg.norm(points[points[:, 0] > 8.0], axis=1)
+    # smoothing takes 0.3 mm off a ball of this size, wall included
+    assert np.median(radius) == pytest.approx(RADIUS_MM + SETTINGS.atrial_wall_mm - 0.3, abs=0.1)
+    away = np.abs(radius - np.median(radius))
+    assert np.quantile(away, 0.95) < 0.3
 
 
 def test_defects_of_walls_and_valves_are_seen(made, walled):
@@ -118,7 +138,7 @@ def test_blood_is_coarser_inside_and_walls_are_not(made):
     model = made[0]
     coarse, figures = build_four_chamber(heart(), HEART, replace(SETTINGS, blood_edge_length_mm=12.0))
     assert np.array_equal(coarse.facets, model.facets)
-    assert figures["region_volume_error"] < 0.03
+    assert figures["region_volume_error"] == pytest.approx(made[1]["region_volume_error"], abs=2e-3)
     blood = [model.structures.index(name) + 1 for name in (*CENTRES, *TUBES)]
     n, n_coarse = (np.isin(m.region, blood).sum() for m in (model, coarse))
     assert n_coarse < 0.8 * n

@@ -16,6 +16,7 @@ from cardiocohort.mesh.storage import read_model, write_surface, write_volume
 from cardiocohort.mesh.tetrahedron_geometry import scaled_jacobian
 from cardiocohort.meshing import label_regions
 from cardiocohort.meshing.interfaces import (
+    Nodes,
     Strengths,
     crossings,
     folds,
@@ -23,7 +24,6 @@ from cardiocohort.meshing.interfaces import (
     needles,
     region_measures,
     separate,
-    settle,
     surface_nets,
 )
 from cardiocohort.meshing.label_regions import build_labels, check_contacts, failures, pieces, volume_errors
@@ -238,7 +238,7 @@ def test_interfaces_of_any_labels_are_closed_and_do_not_cross(seed, n_labels):
     labels = np.where(near.min(axis=1) < 4, near.argmin(axis=1) % n_labels + 1, 0).reshape(20, 20, 20)
     strength = Strengths.of(map_of(labels), 1.1)
     start, facets, sides, _ = surface_nets(strength, 3.0)
-    points, _ = separate(settle(start, facets, sides, strength, 1.8), start, facets)
+    points, _ = separate(Nodes(start, facets, sides, strength, 3.0).settle(start, 30), start, facets)
     assert not len(crossings(points, facets))
     assert not len(folds(points, facets))
     assert not needles(points, facets).any()

@@ -11,6 +11,7 @@ from ..mesh.label_model import LabelModel
 from ..runtime.errors import SubjectError
 from .chambers import MYOCARDIUM, VALVES
 from .label_regions import build_labels
+from .quality import distances_mm
 from .settings import MeshSettings
 from .surface import patch_of
 from .walls import WalledMap, add_walls
@@ -24,9 +25,7 @@ def build_four_chamber(
     InputError if the anatomy has no four chambers; SubjectError if no mesh passes the gates.
     """
     walled = add_walls(labelmap, anatomy, settings)
-    model, figures = build_labels(
-        walled.labelmap, walled.anatomy, settings, walled.walls, walled.outside
-    )
+    model, figures = build_labels(walled.labelmap, walled.anatomy, settings, walled)
     figures |= {"blood_carved_ml": sum(walled.carved_ml.values())}
     ends = [f"{name}: no cut end found, its wall is closed" for name in walled.closed]
     figures["changes"] = "; ".join(filter(None, (figures["changes"], *ends)))
@@ -65,8 +64,7 @@ def wall_mm(model: LabelModel, wall: str) -> float:
     if not len(nodes) or not len(inner):
         return float("nan")
     surface = pyvista.PolyData.from_regular_faces(model.points_mm, inner)
-    cloud = pyvista.PolyData(model.points_mm[nodes]).compute_implicit_distance(surface)
-    return float(np.median(np.abs(cloud["implicit_distance"])))
+    return float(np.median(distances_mm(model.points_mm[nodes], surface)))
 
 
 def failures(model: LabelModel, walled: WalledMap, figures: dict, settings: MeshSettings):

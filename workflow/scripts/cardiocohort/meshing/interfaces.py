@@ -25,6 +25,9 @@ ROUNDS = 30  # of moving nodes; volumes have settled to 0.1 % before
 REACH = 0.6  # edge lengths that a node may move along each axis; its cell ends at 0.5
 # A wall thinner than an edge has one cell at least, up to a cell's diagonal where it lies across the grid.
 WALL_REACH = 1.3
+# A wall's volume may differ so much from its label's: where it ends it is rounded off, and what it loses there
+# it would gain in thickness, which is what is set.
+WALL_SLACK, FADE = 0.1, 0.8
 # Where facets crossed, nodes stay back. From there they move again, as far as nothing crosses: most arrive.
 CLOSER, CLOSER_ROUNDS = 2, 2
 ISLAND_CELLS, CLEANING_ROUNDS = 27, 8
@@ -273,9 +276,9 @@ class Nodes:
     """The nodes of surface nets, which move to where the labels around them are equally strong.
 
     A node is relaxed towards those neighbours that have all of its labels: along its surface, or along the
-    curve where several meet. Each label gets an offset of its strength, such that its volume is kept, but for
-    `walls`: what they lose where they end, they would gain in thickness. A node stays near its start (N, 3):
-    within REACH edge lengths along each axis, at a wall within WALL_REACH.
+    curve where several meet. Each label gets an offset of its strength, such that its volume is kept, that of
+    `walls` within WALL_SLACK. A node stays near its start (N, 3): within REACH edge lengths along each axis,
+    at the outer face of a wall within WALL_REACH.
     """
 
     def __init__(
@@ -293,9 +296,9 @@ class Nodes:
         for column in range(3):
             for side in range(2):
                 self.member[facets[:, column], sides[:, side]] = True
-        self.walls = list(walls)
-        at_wall = self.member[:, self.walls].any(axis=1)
-        self.reach_mm = edge_length_mm * np.where(at_wall, WALL_REACH, REACH)[:, None]
+        self.slack = np.where(np.isin(np.arange(k), walls), WALL_SLACK, 0.0)
+        outer = self.member[:, 0] & self.member[:, self.slack > 0].any(axis=1)
+        self.reach_mm = edge_length_mm * np.where(outer, WALL_REACH, REACH)[:, None]
         edges = np.unique(edges_of(facets)[0], axis=0)
         edges = np.concatenate([edges, edges[:, ::-1]])
         along = edges[(self.member[edges[:, 1]] | ~self.member[edges[:, 0]]).all(axis=1)]
@@ -309,8 +312,9 @@ class Nodes:
             mean = np.divide(self.sum @ points, self.degree, out=points.copy(), where=self.degree > 0)
             moved = _equalise((points + mean) / 2, self.member, self.strength, self.offset) - self.start
             points = self.start + np.clip(moved, -self.reach_mm, self.reach_mm)
-            self.offset[1:] += _offset_step(points, self.facets, self.sides, self.strength)
-            self.offset[self.walls] = 0.0
+            step = _offset_step(points, self.facets, self.sides, self.strength, self.slack)
+            # a wall whose volume is near enough needs no offset, which others before may have left
+            self.offset[1:] = np.where((self.slack[1:] > 0) & (step == 0), FADE * self.offset[1:], self.offset[1:] + step)
         return points
 
 
@@ -339,11 +343,14 @@ def _equalise(points: np.ndarray, member: np.ndarray, strength: Strengths, offse
 
 
 def _offset_step(
-    points: np.ndarray, facets: np.ndarray, sides: np.ndarray, strength: Strengths
+    points: np.ndarray, facets: np.ndarray, sides: np.ndarray, strength: Strengths, slack: np.ndarray
 ) -> np.ndarray:
-    """What to add to the offsets of labels 1..K so that their volumes come nearer to those of the labels."""
+    """What to add to the offsets of labels 1..K so that their volumes come nearer to those of the labels, up to
+    a relative `slack` (K + 1,)."""
     volume, area = region_measures(points, facets, sides, len(strength.values))
-    lacking = np.where(area > 0, (strength.volumes_mm3 - volume) / np.maximum(area, 1e-9), 0.0)
+    missing = strength.volumes_mm3 - volume
+    missing -= np.clip(missing, -slack * strength.volumes_mm3, slack * strength.volumes_mm3)
+    lacking = np.where(area > 0, missing / np.maximum(area, 1e-9), 0.0)
     slope = SLOPE / strength.spacing_mm.min()
     return np.clip(0.5 * slope * lacking, -0.1, 0.1)[1:]
 

@@ -15,11 +15,11 @@ from ..anatomy.labels import Anatomy
 from ..mesh.label_model import OUTSIDE, LabelModel, wrong_facets
 from ..mesh.tetrahedron_geometry import FACES, row_keys, scaled_jacobian
 from ..runtime.errors import SubjectError
-from .interfaces import Interfaces, PartialCells, interfaces
+from .interfaces import Interfaces, interfaces
 from .settings import MeshSettings
 from .surface import patch_of
 from .tetrahedra import BAD, TIMED_OUT, Finer, improve, tetrahedralize
-from .walls import layered
+from .walls import WalledMap, layered
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,11 @@ def build_labels(
     labelmap: LabelMap,
     anatomy: Anatomy,
     settings: MeshSettings,
-    walls: dict[int, int] | None = None,
-    outside: PartialCells | None = None,
+    walled: WalledMap | None = None,
 ) -> tuple[LabelModel, dict[str, float]]:
     """Mesh of every label of a label map, without fibres, and its quality figures.
 
-    walls: label of the wall by label of its blood, of walls that may be thinner than an edge, and `outside` the
-    cells at their outer faces (`walls.WalledMap`).
+    walled: what else is known of a map with added walls, which may be thinner than an edge.
 
     An anatomy that fails is tried again with more smoothing (`smoothing_mm` of the figures). Raises the first
     attempt's SubjectError where no attempt gives a mesh that passes the gates (`failures`).
@@ -53,7 +51,7 @@ def build_labels(
     for step in SMOOTHING_STEPS:
         smoothing = step * settings.smoothing_mm
         try:
-            return _build(labelmap, anatomy, settings, smoothing, walls or {}, outside)
+            return _build(labelmap, anatomy, settings, smoothing, walled)
         except SubjectError as error:
             if error.reason == TIMED_OUT:
                 raise first or error from None
@@ -67,13 +65,15 @@ def _build(
     anatomy: Anatomy,
     settings: MeshSettings,
     smoothing_mm: float,
-    walls: dict[int, int],
-    outside: PartialCells | None,
+    walled: WalledMap | None,
 ):
     edge, moments = settings.edge_length_mm, [time.perf_counter()]
-    choose = partial(layered, walls=walls) if walls else None
-    added = sorted(walls.values())[1:]  # the first is the myocardium, which is a label
-    skin = interfaces(labelmap, edge, smoothing_mm, choose, added, outside)
+    walls, more = {}, {}
+    if walled is not None:
+        walls = walled.walls
+        added = sorted(walls.values())[1:]  # the first is the myocardium, which is a label
+        more = {"choose": partial(layered, walled=walled), "walls": added, "outside": walled.outside}
+    skin = interfaces(labelmap, edge, smoothing_mm, **more)
     check_contacts(skin, anatomy, edge, tuple(walls.values()))
     moments.append(time.perf_counter())
     largest, finer = edge, None

@@ -79,8 +79,7 @@ def _rv_wall(model: BiventricularModel) -> tuple[np.ndarray, np.ndarray]:
     nodes = np.setdiff1d(model.nodes_of("rv_endo"), np.union1d(septal, _near_base(model)))
     if not len(nodes):
         return nodes, np.zeros(0)
-    cloud = pyvista.PolyData(model.points_mm[nodes]).compute_implicit_distance(_patch(model, "epi"))
-    return nodes, np.abs(cloud["implicit_distance"])
+    return nodes, distances_mm(model.points_mm[nodes], _patch(model, "epi"))
 
 
 def surface_distance(model: BiventricularModel, labelmap: LabelMap, ventricle: str, blood) -> np.ndarray:
@@ -94,8 +93,18 @@ def surface_distance(model: BiventricularModel, labelmap: LabelMap, ventricle: s
     image.point_data["blood"] = mask.ravel(order="F")
     surface = image.contour([0.5], "blood", method="flying_edges")
     nodes = np.setdiff1d(model.nodes_of(f"{ventricle}_endo"), _near_base(model))
-    cloud = pyvista.PolyData(model.points_mm[nodes]).compute_implicit_distance(surface)
-    return np.abs(cloud["implicit_distance"])
+    return distances_mm(model.points_mm[nodes], surface)
+
+
+def distances_mm(points: np.ndarray, surface: pyvista.PolyData) -> np.ndarray:
+    """(N,) unsigned distance of points (N, 3) to a surface.
+
+    By a cell locator: the implicit distance of VTK, which has a sign, can crash on triangles without an area.
+    """
+    if not len(points):
+        return np.zeros(0)
+    _, closest = surface.find_closest_cell(points, return_closest_point=True)
+    return np.linalg.norm(points - closest, axis=1)
 
 
 def rim_distance_mm(model: BiventricularModel, base: Field) -> float:

@@ -33,6 +33,7 @@ SHARP = 8  # power of cosines in the vote for that normal: cells whose normals d
 RIM_CELLS = 3  # of 2 mm, by which a cut end grows as far as it is flat: the way meets its near rim slantwise
 TIP_MM, TIP_REACH_MM = 2.0, 5.0  # within 5 mm of a cut end the vessel runs on for less than 2 mm
 TIP_SHARE = 0.5  # of a vessel's length, beyond which a cut end is looked for
+PLANE_ROUNDS, OFF_PLANE_CELLS = 4, 1.5  # of fitting a plane to a cut end
 SMALLEST_END_MM2 = 20.0  # smaller patches are steps of the voxels
 
 
@@ -40,7 +41,8 @@ SMALLEST_END_MM2 = 20.0  # smaller patches are steps of the voxels
 class WalledMap:
     """labelmap, on cells of CELL_MM: the anatomy's labels, then those of the walls, as `anatomy` names them.
 
-    outside: how much of the cells at the outer faces of added walls is wall. walls: label of the wall by label of the blood; that of the left ventricle is the myocardium. wanted_mm:
+    outside: how much of the cells at the outer faces of added walls is wall. open: by label of the blood the
+    cells (X, Y, Z) that stay without wall, at cut ends and where veins were. walls: label of the wall by label of the blood; that of the left ventricle is the myocardium. wanted_mm:
     thickness by name of the added wall. carved_ml: blood by structure that gave way to a wall between
     two pools which touch but are not connected. closed: vessels of which no cut end was found.
     """
@@ -48,10 +50,16 @@ class WalledMap:
     labelmap: LabelMap
     anatomy: Anatomy
     outside: PartialCells
+    open: dict[int, np.ndarray]
     walls: dict[int, int]
     wanted_mm: dict[str, float]
     carved_ml: dict[str, float]
     closed: tuple[str, ...]
+
+    def is_open(self, blood: int, points_mm: np.ndarray) -> np.ndarray:
+        """(K,) whether the cell at each point (K, 3) stays without wall of a label of blood."""
+        cells = np.rint((points_mm - self.labelmap.affine[:3, 3]) / CELL_MM).astype(int)
+        return self.open[blood][tuple(np.clip(cells, 0, np.array(self.open[blood].shape) - 1).T)]
 
 
 def check_anatomy(anatomy: Anatomy) -> None:
@@ -104,19 +112,18 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
         root = ROOTS.get(anatomy.structures[k - 1])
         if root:
             ends = cut_ends(inside, touching(labels, k, number[root]))
-            nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-            tips[k] = ends[tuple(nearest)]
+            tips[k] = ahead_of(ends, inside)
             if not ends.any():
                 closed.append(anatomy.structures[k - 1])
-    claims, ratio = {}, {}
+    claims, ratio, openings = {}, {}, {}
     for at, k in enumerate(owners):
         apart = [j for j in owners if j != k and frozenset((j, k)) not in connected]
-        opening = np.isin(labels, [j for j in removed if frozenset((j, k)) in connected])
+        openings[k] = np.isin(labels, [j for j in removed if frozenset((j, k)) in connected])
+        if k in tips:
+            openings[k] |= tips[k]
         # at a sharp tip of the blood, which the even surface cuts off, at least the cells beside it
         beside = ndimage.binary_dilation(labels == k, np.ones((3, 3, 3)))
-        claim = free & ~opening & ((distance[k] < walls_mm[k]) | beside)
-        if k in tips:
-            claim &= ~tips[k]
+        claim = free & ~openings[k] & ((distance[k] < walls_mm[k]) | beside)
         for j in apart:  # half of the wall from each side where pools touch
             half = walls_mm[k] / 2
             claim |= (labels == j) & (distance[k] < half)
@@ -147,6 +154,7 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
         LabelMap(walled.astype(np.uint8), affine),
         Anatomy(names, anatomy.centred_on),
         outer_faces(walled, beyond),
+        openings,
         wall_label,
         {f"{name}_wall": thickness[name] for name in structures},
         carved,
@@ -176,14 +184,15 @@ def outer_faces(labels: np.ndarray, beyond_mm: dict[int, np.ndarray]) -> Partial
 
 
 def layered(
-    coarse: np.ndarray, strength: Strengths, edge_length_mm: float, walls: dict[int, int]
+    coarse: np.ndarray, strength: Strengths, edge_length_mm: float, walled: WalledMap
 ) -> tuple[np.ndarray, dict[int, int]]:
     """Labels (X, Y, Z) of a grid on which every wall is closed, however thin; `interfaces.Choose`.
 
-    walls: label of the wall by label of the blood. A wall has at least one cell between blood and outside,
-    or between pools that do not touch in the map; its nodes then move to where the map has its surfaces.
-    Added walls are one piece each where one more cell can join their pieces (`join_pieces`).
+    A wall has at least one cell between blood and outside, or between pools that do not touch in the map; its
+    nodes then move to where the map has its surfaces. Added walls are one piece each where one more cell can
+    join their pieces (`join_pieces`).
     """
+    walls = walled.walls
     own = sorted(walls.values())[1:]  # without the myocardium, which is a label
     wall, wall_strength = np.array(own)[coarse[own].argmax(axis=0)], coarse[own].sum(axis=0)
     merged = coarse.copy()
@@ -212,10 +221,8 @@ def layered(
     labels[thick] = wall[thick]
     for blood, its_wall in walls.items():
         bare = np.argwhere((labels == 0) & ndimage.binary_dilation(labels == blood, np.ones((3, 3, 3))))
-        at = tuple(bare.T)
-        pairs = np.tile([0, blood], (len(bare), 1))
-        near = strength.contacts.distance_mm(pairs, strength.origin_mm + edge_length_mm * bare)
-        closed = (near > CONTACT_REACH * edge_length_mm) | (coarse[0][at] <= wall_strength[at])
+        closed = ~walled.is_open(blood, strength.origin_mm + edge_length_mm * bare)
+        closed |= coarse[0][tuple(bare.T)] <= wall_strength[tuple(bare.T)]
         labels[tuple(bare[closed].T)] = its_wall
     tidy(labels, own)
     return labels, join_pieces(labels, wall_strength, own)
@@ -297,6 +304,28 @@ def cut_ends(vessel: np.ndarray, root: np.ndarray) -> np.ndarray:
     _, nearest = ndimage.distance_transform_edt(~coarse, return_indices=True)
     fine = end[tuple(nearest)].repeat(2, 0).repeat(2, 1).repeat(2, 2)
     return fine[tuple(map(slice, vessel.shape))] & vessel
+
+
+def ahead_of(ends: np.ndarray, vessel: np.ndarray) -> np.ndarray:
+    """(X, Y, Z) cells outside a vessel beyond the planes of its cut `ends`, next to these and their rims."""
+    found = np.zeros(ends.shape, dtype=bool)
+    nearest = ndimage.distance_transform_edt(~vessel, return_distances=False, return_indices=True)
+    patches, count = ndimage.label(ends, np.ones((3, 3, 3)))
+    for patch in range(1, count + 1):
+        end = patches == patch
+        cells = np.argwhere(end)
+        for _ in range(PLANE_ROUNDS):  # without the cells that are off the plane, down the vessel's side
+            middle = cells.mean(axis=0)
+            *_, axes = np.linalg.svd(cells - middle, full_matrices=False)
+            height = (cells - middle) @ axes[2]
+            cells = cells[np.abs(height - np.median(height)) <= OFF_PLANE_CELLS]
+        rim = ndimage.binary_dilation(end, np.ones((3, 3, 3)), RIM_CELLS, mask=vessel)
+        around = np.argwhere(rim[tuple(nearest)] & ~vessel)
+        upward = axes[2] if ((np.argwhere(rim) - middle) @ axes[2]).sum() < 0 else -axes[2]
+        # ends are found on every second cell and may be two cells thick: beyond the outer one
+        top = np.quantile((cells - middle) @ upward, 0.75) + 0.25
+        found[tuple(around[(around - middle) @ upward > top].T)] = True
+    return found
 
 
 def way_from(root: np.ndarray, coarse: np.ndarray) -> np.ndarray | None:
