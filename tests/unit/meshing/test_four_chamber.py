@@ -16,7 +16,6 @@ from cardiocohort.meshing.four_chamber import (
     valve_facets,
     without_blood,
 )
-from cardiocohort.meshing.interfaces import WALL_SLACK
 from cardiocohort.meshing.label_regions import BIT_OF_A_WALL, changes, pieces, volume_errors
 from cardiocohort.meshing.settings import MeshSettings, RvWallSegments
 from cardiocohort.meshing.surface import patch_of
@@ -87,22 +86,25 @@ def test_every_gate_holds_on_spheres(made, walled):
     assert list(failures(model, walled, figures, SETTINGS)) == []
     for name, mm in walled.wanted_mm.items():
         assert figures[f"{name}_mm"] == pytest.approx(mm, rel=0.1)
+    assert worst_volume(model, walled, ("myocardium", *CENTRES, *TUBES)) < 0.03
+    # what walls lose where they end is not made up for in thickness
+    assert worst_volume(model, walled, walled.wanted_mm) < 0.15
+
+
+def worst_volume(model, walled, names):
+    """Largest relative error of a region's volume from its label's."""
     error = dict(zip(model.structures, np.abs(volume_errors(model, walled.labelmap)), strict=True))
-    for name in ("myocardium", *CENTRES, *TUBES):
-        assert error[name] < 0.03
-    for name in walled.wanted_mm:  # what walls lose where they end is not made up for in thickness
-        assert error[name] < 0.15
+    return max(error[name] for name in names)
 
 
 def test_the_outer_face_of_a_wall_is_even(made):
-    """Of the right atrium's ball, where nothing else is near. Cells of the grid would leave steps of a millimetre."""
+    """Of the right atrium's ball, where nothing else is near. Cells of the grid would leave steps of 1 mm."""
     model, _ = made
     wall = model.structures.index("right_atrium_wall") + 1
     outer = (model.sides == wall).any(axis=1) & (model.sides == 0).any(axis=1)
     points = model.points_mm[np.unique(model.facets[outer])] - CENTRES["right_atrium"]
     radius = np.linalg.norm(points[points[:, 0] > 8.0], axis=1)
-    # smoothing takes 0.3 mm off a ball of this size, wall included
-    assert np.median(radius) == pytest.approx(RADIUS_MM + SETTINGS.atrial_wall_mm - 0.3, abs=0.1)
+    assert np.median(radius) == pytest.approx(RADIUS_MM + SETTINGS.atrial_wall_mm, abs=0.15)
     away = np.abs(radius - np.median(radius))
     assert np.quantile(away, 0.95) < 0.3
 
@@ -133,12 +135,12 @@ def test_walls_alone_keep_the_names_of_their_surfaces(made):
     assert len(np.unique(patch_of(valve_facets(made[0], ("left_ventricle", "left_atrium"))))) == 1
 
 
-def test_blood_is_coarser_inside_and_walls_are_not(made):
+def test_blood_is_coarser_inside_and_walls_are_not(made, walled):
     """Fewer tetrahedra in blood, some of them larger than any before; surfaces stay as they were."""
     model = made[0]
-    coarse, figures = build_four_chamber(heart(), HEART, replace(SETTINGS, blood_edge_length_mm=12.0))
+    coarse, _ = build_four_chamber(heart(), HEART, replace(SETTINGS, blood_edge_length_mm=12.0))
     assert np.array_equal(coarse.facets, model.facets)
-    assert figures["region_volume_error"] == pytest.approx(made[1]["region_volume_error"], abs=2e-3)
+    assert worst_volume(coarse, walled, ("myocardium", *CENTRES, *TUBES)) < 0.03
     blood = [model.structures.index(name) + 1 for name in (*CENTRES, *TUBES)]
     n, n_coarse = (np.isin(m.region, blood).sum() for m in (model, coarse))
     assert n_coarse < 0.8 * n

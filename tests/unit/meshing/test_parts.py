@@ -411,14 +411,16 @@ def test_hearts_with_flat_tetrahedra_are_tried_with_shorter_edges(monkeypatch):
     settings = MeshSettings(edge_length_mm=4.0, septum_edge_length_mm=2.0, rv_wall_mm=5)
     model, figures = build.build(label_map, HEART, settings)
     assert found == [
-        (1.5, 4.0, 2.0, "check"), (2.25, 4.0, 2.0, "check"), (3.0, 4.0, 2.0, "check"), (1.5, 4.0, 2.0, "open_"),
-        (2.25, 3.4, 1.7, "check"), (2.25, 2.8, 1.4, "check"),
+        (1.5, 4.0, 2.0, "check"), (2.25, 4.0, 2.0, "check"), (3.0, 4.0, 2.0, "check"),
+        (1.5, 4.0, 2.0, "open_"), (2.25, 3.4, 1.7, "check"), (2.25, 2.8, 1.4, "check"),
     ]  # fmt: skip
     assert model == "a model"
     assert figures["changes"] == "edges of 2.80 instead of 4 mm"
 
 
-@pytest.mark.parametrize(("reason", "edge_mm"), [("mesh gate: lv_volume_kept", 2.8), ("min_scaled_jacobian", 0.6)])
+@pytest.mark.parametrize(
+    ("reason", "edge_mm"), [("mesh gate: lv_volume_kept", 2.8), ("min_scaled_jacobian", 0.6)]
+)
 def test_shorter_edges_are_for_flat_tetrahedra_and_no_shorter_than_allowed(monkeypatch, reason, edge_mm):
     settings = MeshSettings(edge_length_mm=edge_mm)
     assert tried(monkeypatch, settings, *[reason] * 3) == ([1.5, 2.25, 3.0], reason)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 SURFACE_REACH = 0.12  # edge lengths that a surface node may move for the sake of a flat tet
 SMOOTHING_STEPS = (1.0, 1.5, 2.0)  # of the set smoothing, tried in turn
-# (smoothing, edge length) over the set ones, where tetrahedra were flat: in walls thinner than an edge they are
+# (smoothing, edge length) over the set ones, where tetrahedra were flat, as in walls thinner than an edge
 SHORTER_EDGES = ((1.5, 0.85), (1.5, 0.7))
 FLAT = "scaled_jacobian"  # in the reason of the gates on it
 

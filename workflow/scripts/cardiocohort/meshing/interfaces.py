@@ -25,14 +25,15 @@ ROUNDS = 30  # of moving nodes; volumes have settled to 0.1 % before
 REACH = 0.6  # edge lengths that a node may move along each axis; its cell ends at 0.5
 # A wall thinner than an edge has one cell at least, up to a cell's diagonal where it lies across the grid.
 WALL_REACH = 1.3
-# A wall's volume may differ so much from its label's: where it ends it is rounded off, and what it loses there
-# it would gain in thickness, which is what is set.
+# A wall's volume may differ so much from its label's: where it ends it is rounded off, and what it loses
+# there it would gain in thickness, which is what is set.
 WALL_SLACK, FADE = 0.1, 0.8
 # Where facets crossed, nodes stay back. From there they move again, as far as nothing crosses: most arrive.
 CLOSER, CLOSER_ROUNDS = 2, 2
 ISLAND_CELLS, CLEANING_ROUNDS = 27, 8
 CONTACT_REACH = 1.5  # edge lengths from a contact of the label map within which the mesh may have it
-HALVINGS, OPENING_ROUNDS = 6, 12  # of what nodes near a crossing have moved; later they go all the way back
+# of what nodes near a crossing have moved; after the halvings they go all the way back
+HALVINGS, OPENING_ROUNDS = 6, 12
 SLOPE = 0.5  # of a strength at an interface, per voxel; only the speed of the offsets depends on it
 NEEDLE, FOLD_DEGREES = 0.2, 25.0  # facets worse than these make flat tetrahedra
 MOST_FACETS_AT_AN_EDGE = 4  # of surface nets: a face of the grid has four labels at most
@@ -44,8 +45,8 @@ class Interfaces:
     """points_mm (N, 3); facets (F, 3); sides (F, 2): the label behind each facet's normal and before it.
 
     The normal points from the first label to the second; 0 is outside. moved_back: number of nodes that
-    did not get to where their labels are equally strong, so that no facets cross. contacts: where labels touch in it.
-    added: number of cells of the grid by label, where pieces of the label were joined.
+    did not get to where their labels are equally strong, so that no facets cross. contacts: where labels
+    touch in the label map. added: number of cells of the grid by label, where pieces of it were joined.
     """
 
     points_mm: np.ndarray
@@ -307,14 +308,15 @@ class Nodes:
         self.offset = np.zeros(k)
 
     def settle(self, points: np.ndarray, rounds: int) -> np.ndarray:
-        """Points (N, 3), evenly spaced, after some rounds from `points`; the offsets are kept for the next."""
+        """Points (N, 3), evenly spaced, after some rounds from `points`; offsets are kept for the next."""
         for _ in range(rounds):
             mean = np.divide(self.sum @ points, self.degree, out=points.copy(), where=self.degree > 0)
             moved = _equalise((points + mean) / 2, self.member, self.strength, self.offset) - self.start
             points = self.start + np.clip(moved, -self.reach_mm, self.reach_mm)
             step = _offset_step(points, self.facets, self.sides, self.strength, self.slack)
-            # a wall whose volume is near enough needs no offset, which others before may have left
-            self.offset[1:] = np.where((self.slack[1:] > 0) & (step == 0), FADE * self.offset[1:], self.offset[1:] + step)
+            # a wall whose volume is near enough needs no offset, though earlier rounds may have left one
+            faded = np.where((self.slack[1:] > 0) & (step == 0), FADE, 1.0)
+            self.offset[1:] = faded * self.offset[1:] + step
         return points
 
 
@@ -345,8 +347,8 @@ def _equalise(points: np.ndarray, member: np.ndarray, strength: Strengths, offse
 def _offset_step(
     points: np.ndarray, facets: np.ndarray, sides: np.ndarray, strength: Strengths, slack: np.ndarray
 ) -> np.ndarray:
-    """What to add to the offsets of labels 1..K so that their volumes come nearer to those of the labels, up to
-    a relative `slack` (K + 1,)."""
+    """What to add to the offsets of labels 1..K so that their volumes come nearer to those of the labels, if
+    they are farther away than a relative `slack` (K + 1,)."""
     volume, area = region_measures(points, facets, sides, len(strength.values))
     missing = strength.volumes_mm3 - volume
     missing -= np.clip(missing, -slack * strength.volumes_mm3, slack * strength.volumes_mm3)
@@ -369,8 +371,8 @@ def region_measures(points: np.ndarray, facets: np.ndarray, sides: np.ndarray, n
 def separate(points: np.ndarray, before: np.ndarray, facets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points of which no facets cross, fold or are needles, and which (N,) went back towards `before`.
 
-    Nothing is wrong there: where surface nets start, every facet is half of a square, and facets meet at right
-    angles.
+    Nothing is wrong there: where surface nets start, every facet is half of a square, and facets meet at
+    right angles.
     """
     back = np.zeros(len(points), dtype=bool)
     changed = np.ones(len(facets), dtype=bool)

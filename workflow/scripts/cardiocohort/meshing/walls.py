@@ -42,9 +42,10 @@ class WalledMap:
     """labelmap, on cells of CELL_MM: the anatomy's labels, then those of the walls, as `anatomy` names them.
 
     outside: how much of the cells at the outer faces of added walls is wall. open: by label of the blood the
-    cells (X, Y, Z) that stay without wall, at cut ends and where veins were. walls: label of the wall by label of the blood; that of the left ventricle is the myocardium. wanted_mm:
-    thickness by name of the added wall. carved_ml: blood by structure that gave way to a wall between
-    two pools which touch but are not connected. closed: vessels of which no cut end was found.
+    cells (X, Y, Z) that stay without wall, at cut ends and where veins were. walls: label of the wall by
+    label of the blood; that of the left ventricle is the myocardium. wanted_mm: thickness by name of the
+    added wall. carved_ml: blood by structure that gave way to a wall between two pools which touch but are
+    not connected. closed: vessels of which no cut end was found.
     """
 
     labelmap: LabelMap
@@ -107,7 +108,9 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
     distance, tips, closed = {}, {}, []
     for k in owners:
         inside = labels == k
-        level = 0.5 - ndimage.gaussian_filter(inside.astype(np.float32), even)
+        share = ndimage.gaussian_filter(inside.astype(np.float32), even)
+        # the level that keeps the volume: at one half a small pool would shrink
+        level = np.partition(share.ravel(), -np.count_nonzero(inside))[-np.count_nonzero(inside)] - share
         distance[k] = redistance_near(level, CELL_MM, walls_mm[k] + 2.0)
         root = ROOTS.get(anatomy.structures[k - 1])
         if root:

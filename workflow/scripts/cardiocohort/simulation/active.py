@@ -1,10 +1,10 @@
 """Active tension and viscosity of the muscle, on top of a passive law. Owned by the simulation stage.
 
 Active stress of second Piola-Kirchhoff kind along the fibres, T g(lambda) with g = 1 + length (lambda - 1),
-and a share of T along sheets and normals. It is added as it is, as FEBio, svMultiPhysics and fenicsx-pulse add
-it. In the modified tensor it would be without its mean, which the pressure would have to make up for: the muscle
-would swell by 1 to 2 % where it contracts, and cavities would be 4 % larger. Viscous stress, viscosity times the
-rate of the strain, is in the modified tensor, as the passive laws are.
+and a share of T along sheets and normals. It is added as it is, as in FEBio, svMultiPhysics and
+fenicsx-pulse. In the modified tensor it would lack its mean, which the pressure would have to make up for:
+the muscle would swell by 1 to 2 % where it contracts, and cavities would be 4 % larger. Viscous stress,
+viscosity times the rate of the strain, is in the modified tensor, as the passive laws are.
 """
 
 from dataclasses import dataclass, replace
