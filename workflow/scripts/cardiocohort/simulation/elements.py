@@ -57,7 +57,8 @@ class Solid:
 
     def _piece(self, rows: slice, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool):
         """The energy is W(J^(-2/3) C) + p (J - 1) - p^2 / (2 kappa); Holzapfel, Nonlinear Solid Mechanics
-        (2000), section 6.6, has its derivatives. A law may add a stress by C itself (`materials.direct`)."""
+        (2000), section 6.6, has its derivatives. A law may add a stress by C itself (`materials.direct`), and
+        volume_kpa (J - 1 - ln J) at each point."""
         values = state[self.dofs[rows]]
         gradients, weights = self.gradients[rows], self.weights[rows]
         m, q = weights.shape
@@ -68,7 +69,9 @@ class Solid:
         j = _determinant(np.moveaxis(f.reshape(-1, 3, 3), 0, -1))
         inverse = _adjugate(c) / (j * j)
         shrink = np.where(j > 0, np.cbrt(j) ** -2, np.nan)  # an element turned inside out has no energy
-        p = (values[:, 30:] @ self.pressures.T).ravel()
+        mixed = (values[:, 30:] @ self.pressures.T).ravel()
+        kept = getattr(law, "volume_kpa", 0.0)
+        p = mixed + kept * (1 - 1 / j)
         s_bar, d_bar = law(shrink * c)
         trace = _contract(s_bar, c)
         isochoric = shrink * (s_bar - trace / 3 * inverse)
@@ -80,7 +83,7 @@ class Solid:
         out = np.empty((m, 34))
         forces = (weighted * stress).T.reshape(m, 1, 6 * q)
         out[:, :30] = (forces @ strain.reshape(m, 6 * q, 30))[:, 0]
-        volume = (weighted * (j - 1 - p / bulk_kpa)).reshape(m, q)
+        volume = (weighted * (j - 1 - mixed / bulk_kpa)).reshape(m, q)
         out[:, 30:] = volume @ self.pressures
         if not stiffness:
             return out, None
@@ -91,6 +94,8 @@ class Solid:
         d += (2 / 3 * shrink * trace - 2 * p * j) * _square(inverse)
         if more is not None:
             d += more[1]
+        if kept:
+            d += kept * inverse[:, None] * inverse
         d = np.ascontiguousarray(np.moveaxis(weighted * d, -1, 0)).reshape(m, q, 6, 6)
         flat = strain.reshape(m, 6 * q, 30)
         k = np.zeros((m, 34, 34))
