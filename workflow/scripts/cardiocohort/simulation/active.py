@@ -6,9 +6,9 @@ fenicsx-pulse. In the modified tensor it would lack its mean, which the pressure
 the muscle would swell by 1 to 2 % where it contracts, and cavities would be 4 % larger. Viscous stress,
 viscosity times the rate of the strain, is in the modified tensor, as the passive laws are.
 
-The pressure, continuous and linear in each element, keeps volumes on average only. In strong contraction points
-of coarse elements went from 0.2 to 2 times their volume, and Newton's method then needed steps of a
-millisecond or none did. So each point has a volumetric energy of its own besides, small beside the bulk
+The pressure, continuous and linear in each element, keeps volumes on average only. In strong contraction
+points of coarse elements went from 0.2 to 2 times their volume, and Newton's method then needed steps of a
+millisecond, or none did. So each point has a volumetric energy of its own besides, small beside the bulk
 modulus: volume_kpa (J - 1 - ln J).
 """
 
