@@ -19,7 +19,7 @@ from cardiocohort.meshing.four_chamber import (
 from cardiocohort.meshing.label_regions import BIT_OF_A_WALL, changes, pieces, volume_errors
 from cardiocohort.meshing.settings import MeshSettings, RvWallSegments
 from cardiocohort.meshing.surface import patch_of
-from cardiocohort.meshing.walls import add_walls, bridges, cut_ends, join_pieces
+from cardiocohort.meshing.walls import VEINS, add_walls, bridges, cut_ends, join_pieces
 from cardiocohort.microstructure.label_fibres import add_label_fibres
 from cardiocohort.microstructure.settings import FibreAngles
 from cardiocohort.runtime.errors import InputError, SubjectError
@@ -59,6 +59,13 @@ def test_valves_stay_open_and_nothing_else_is_bare(walled):
         assert share_of(walled, name, "outside") == np.count_nonzero(cells[..., layers[-1]])
     assert share_of(walled, "aorta", "pulmonary_artery") == 0
     assert share_of(walled, "left_atrium", "aorta") == 0
+
+
+def test_a_vein_that_the_map_lacks_has_no_wall():
+    walled = add_walls(heart(), HEART, replace(SETTINGS, vein_wall_mm=3.6))
+    veins = [walled.anatomy.label(f"{name}_wall") for name in VEINS]
+    assert not np.isin(walled.labelmap.labels, veins).any()
+    assert (walled.labelmap.labels == walled.anatomy.label("left_atrium_wall")).any()
 
 
 def test_a_wall_has_the_volume_of_its_shell(walled):

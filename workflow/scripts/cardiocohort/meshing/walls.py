@@ -108,9 +108,12 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
     distance, tips, closed = {}, {}, []
     for k in owners:
         inside = labels == k
+        if not (cells := np.count_nonzero(inside)):  # a vein that the map lacks has no wall
+            distance[k] = np.full(labels.shape, np.inf)
+            continue
         share = ndimage.gaussian_filter(inside.astype(np.float32), even)
         # the level that keeps the volume: at one half a small pool would shrink
-        level = np.partition(share.ravel(), -np.count_nonzero(inside))[-np.count_nonzero(inside)] - share
+        level = np.partition(share.ravel(), -cells)[-cells] - share
         distance[k] = redistance_near(level, CELL_MM, walls_mm[k] + 2.0)
         root = ROOTS.get(anatomy.structures[k - 1])
         if root:
