@@ -19,7 +19,7 @@ from cardiocohort.meshing.four_chamber import (
 from cardiocohort.meshing.label_regions import BIT_OF_A_WALL, changes, pieces, volume_errors
 from cardiocohort.meshing.settings import MeshSettings, RvWallSegments
 from cardiocohort.meshing.surface import patch_of
-from cardiocohort.meshing.walls import VEINS, add_walls, bridges, cut_ends, join_pieces
+from cardiocohort.meshing.walls import VEINS, add_walls, ahead_of, bridges, cut_ends, join_pieces
 from cardiocohort.microstructure.label_fibres import add_label_fibres
 from cardiocohort.microstructure.settings import FibreAngles
 from cardiocohort.runtime.errors import InputError, SubjectError
@@ -61,6 +61,18 @@ def test_valves_stay_open_and_nothing_else_is_bare(walled):
     assert share_of(walled, "left_atrium", "aorta") == 0
 
 
+@pytest.mark.parametrize(("width", "layers"), [(1, 1), (2, 1), (6, 1), (6, 2)])
+def test_what_lies_ahead_of_a_cut_end_is_beyond_its_plane(width, layers):
+    """Beside the vessel nothing does, and a bit of a cell or two is no end."""
+    vessel, ends = np.zeros((2, 16, 16, 16), dtype=bool)
+    vessel[5:11, 5:11, :8] = True
+    ends[5 : 5 + width, 5:11, 8 - layers : 8] = width > 2
+    ends[5 : 5 + width, 5, 7] = True
+    ahead = ahead_of(ends, vessel)
+    assert not ahead[..., :8].any()
+    assert ahead[5:11, 5:11, 8:].all() == (width > 2)
+
+
 def test_a_vein_that_the_map_lacks_has_no_wall():
     walled = add_walls(heart(), HEART, replace(SETTINGS, vein_wall_mm=3.6))
     veins = [walled.anatomy.label(f"{name}_wall") for name in VEINS]
@@ -92,10 +104,10 @@ def test_every_gate_holds_on_spheres(made, walled):
     assert (model.tet_volumes_mm3 > 0).all()
     assert list(failures(model, walled, figures, SETTINGS)) == []
     for name, mm in walled.wanted_mm.items():
-        assert figures[f"{name}_mm"] == pytest.approx(mm, rel=0.1)
-    assert worst_volume(model, walled, ("myocardium", *CENTRES, *TUBES)) < 0.03
+        assert figures[f"{name}_mm"] == pytest.approx(mm, rel=0.08)
+    assert worst_volume(model, walled, ("myocardium", *CENTRES, *TUBES)) < 0.015
     # what walls lose where they end is not made up for in thickness
-    assert worst_volume(model, walled, walled.wanted_mm) < 0.15
+    assert worst_volume(model, walled, walled.wanted_mm) < 0.11
 
 
 def worst_volume(model, walled, names):

@@ -320,14 +320,16 @@ def ahead_of(ends: np.ndarray, vessel: np.ndarray) -> np.ndarray:
     for patch in range(1, count + 1):
         end = patches == patch
         cells = np.argwhere(end)
+        if len(cells) * CELL_MM**2 < SMALLEST_END_MM2:  # a bit of an end has no plane of its own
+            continue
         for _ in range(PLANE_ROUNDS):  # without the cells that are off the plane, down the vessel's side
             middle = cells.mean(axis=0)
-            *_, axes = np.linalg.svd(cells - middle, full_matrices=False)
-            height = (cells - middle) @ axes[2]
+            normal = np.linalg.eigh((cells - middle).T @ (cells - middle))[1][:, 0]  # of the least spread
+            height = (cells - middle) @ normal
             cells = cells[np.abs(height - np.median(height)) <= OFF_PLANE_CELLS]
         rim = ndimage.binary_dilation(end, np.ones((3, 3, 3)), RIM_CELLS, mask=vessel)
         around = np.argwhere(rim[tuple(nearest)] & ~vessel)
-        upward = axes[2] if ((np.argwhere(rim) - middle) @ axes[2]).sum() < 0 else -axes[2]
+        upward = normal if ((np.argwhere(rim) - middle) @ normal).sum() < 0 else -normal
         # ends are found on every second cell and may be two cells thick: beyond the outer one
         top = np.quantile((cells - middle) @ upward, 0.75) + 0.25
         found[tuple(around[(around - middle) @ upward > top].T)] = True
