@@ -70,8 +70,7 @@ class Contracting:
 
 def modified_tensors(solid: Solid, state: np.ndarray) -> np.ndarray:
     """(6, M, Q): J^(-2/3) C at all points of a state, in the axes of the fibres."""
-    nodes = state[solid.dofs[:, :30]].reshape(-1, 1, 3, 10)
-    f = solid.axes + nodes @ solid.gradients
+    f = solid.deformation(state)
     c = f.swapaxes(-1, -2) @ f
     c /= np.cbrt(np.linalg.det(c))[..., None, None]
     return np.array([c[..., i, j] for i, j in PAIRS])

@@ -21,20 +21,19 @@ SURFACE_ORDER = 4  # exact for follower pressures on six-node triangles
 EDGE_POINTS = 3  # exact for follower pressures on the fan from a quadratic edge
 OPPOSITE = {"lv_endo": "rv", "rv_endo": "lv"}  # free walls whose base carries nothing of a cavity's load
 CHUNK = 512  # elements at a time, whose arrays stay in the processor's cache
-_K, _L = np.array(PAIRS).T
 _IDENTITY = np.eye(3)
 
 
 @dataclass(frozen=True)
 class Solid:
-    """The tetrahedra. dofs (M, 34); gradients (M, Q, 10, 3) of the shapes (1/mm) in the axes of `axes`, whose
-    columns are fibre, sheet and normal: (M, 1, 3, 3) for those of an element, (M, Q, 3, 3) for those of its
-    points; weights (M, Q) in mm3; pressures (Q, 4): the corners' shapes at the points.
+    """The tetrahedra. dofs (M, 34); slopes (M, Q, 3, 10) of the shapes (1/mm) along the columns of `axes`,
+    fibre, sheet and normal: (M, 1, 3, 3) for those of an element, (M, Q, 3, 3) for those of its points;
+    weights (M, Q) in mm3; pressures (Q, 4): the corners' shapes at the points.
     """
 
     dofs: np.ndarray
     axes: np.ndarray
-    gradients: np.ndarray
+    slopes: np.ndarray
     weights: np.ndarray
     pressures: np.ndarray
 
@@ -55,21 +54,26 @@ class Solid:
             with ThreadPoolExecutor(threads) as pool:
                 yield from pool.map(work, pieces)
 
+    def deformation(self, state: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        """(m, Q, 3, 3) of the elements `rows`: columns are where fibre, sheet and normal go."""
+        nodes, slopes = state[self.dofs[rows, :30]], self.slopes[rows]
+        m, q = slopes.shape[:2]
+        moved = nodes.reshape(m, 3, 10) @ slopes.reshape(m, 3 * q, 10).swapaxes(1, 2)
+        return self.axes[rows] + moved.reshape(m, 3, q, 3).swapaxes(1, 2)
+
     def _piece(self, rows: slice, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool):
         """The energy is W(J^(-2/3) C) + p (J - 1) - p^2 / (2 kappa); Holzapfel, Nonlinear Solid Mechanics
         (2000), section 6.6, has its derivatives. A law may add a stress by C itself (`materials.direct`), and
         volume_kpa (J - 1 - ln J) at each point."""
-        values = state[self.dofs[rows]]
-        gradients, weights = self.gradients[rows], self.weights[rows]
+        weights, pressures = self.weights[rows], state[self.dofs[rows, 30:]]
         m, q = weights.shape
-        nodes = values[:, None, :30].reshape(m, 1, 3, 10)
-        f = self.axes[rows] + nodes @ gradients
-        tensor = (f.swapaxes(-1, -2) @ f).reshape(-1, 3, 3)
-        c = tensor[:, _K, _L].T.copy()
-        j = _determinant(np.moveaxis(f.reshape(-1, 3, 3), 0, -1))
+        # at m q points together: (3, 3, n)
+        f = self.deformation(state, rows).reshape(-1, 3, 3).transpose(1, 2, 0).copy()
+        c = np.array([(f[:, i] * f[:, j]).sum(axis=0) for i, j in PAIRS])
+        j = _determinant(f)
         inverse = _adjugate(c) / (j * j)
         shrink = np.where(j > 0, np.cbrt(j) ** -2, np.nan)  # an element turned inside out has no energy
-        mixed = (values[:, 30:] @ self.pressures.T).ravel()
+        mixed = (pressures @ self.pressures.T).ravel()
         kept = getattr(law, "volume_kpa", 0.0)
         p = mixed + kept * (1 - 1 / j)
         s_bar, d_bar = law(shrink * c)
@@ -79,12 +83,11 @@ class Solid:
         if (more := direct(law, c)) is not None:
             stress += more[0]
         weighted = weights.ravel()
-        strain = self._strain_displacement(f, gradients)
+        second = _full(weighted * stress)
+        first = _times(f, second).reshape(3, 3, m, q).transpose(2, 0, 3, 1).reshape(m, 3, 3 * q)
         out = np.empty((m, 34))
-        forces = (weighted * stress).T.reshape(m, 1, 6 * q)
-        out[:, :30] = (forces @ strain.reshape(m, 6 * q, 30))[:, 0]
-        volume = (weighted * (j - 1 - mixed / bulk_kpa)).reshape(m, q)
-        out[:, 30:] = volume @ self.pressures
+        out[:, :30] = (first @ self.slopes[rows].reshape(m, 3 * q, 10)).reshape(m, 30)
+        out[:, 30:] = (weighted * (j - 1 - mixed / bulk_kpa)).reshape(m, q) @ self.pressures
         if not stiffness:
             return out, None
         dc = np.einsum("ijn,jn->in", d_bar, _weigh(c))
@@ -96,31 +99,29 @@ class Solid:
             d += more[1]
         if kept:
             d += kept * inverse[:, None] * inverse
-        d = np.ascontiguousarray(np.moveaxis(weighted * d, -1, 0)).reshape(m, q, 6, 6)
-        flat = strain.reshape(m, 6 * q, 30)
-        k = np.zeros((m, 34, 34))
-        k[:, :30, :30] = flat.swapaxes(1, 2) @ (d @ strain).reshape(m, 6 * q, 30)
-        pulled = gradients @ _full(weighted * stress).reshape(m, q, 3, 3)
-        geometric = pulled.swapaxes(1, 2).reshape(m, 10, -1) @ gradients.swapaxes(1, 2).reshape(
-            m, 10, -1
-        ).swapaxes(1, 2)
-        for i in (0, 10, 20):
-            k[:, i : i + 10, i : i + 10] += geometric
-        change = (weighted * j * inverse).T.reshape(m, q, 1, 6) @ strain
-        k[:, :30, 30:] = change[:, :, 0].swapaxes(1, 2) @ self.pressures
-        k[:, 30:, 30:] = -(self.pressures.T * (weights / bulk_kpa)[:, None]) @ self.pressures
-        return out, k.reshape(m, -1).take(upper(34), axis=1)
+        return out, self._stiffness(rows, f, second, weighted * d, weighted * j * inverse, bulk_kpa)
 
-    @staticmethod
-    def _strain_displacement(f: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-        """(m, q, 6, 30): Green-Lagrange strains, shear doubled, by the nodes' displacements."""
-        columns, along = f.swapaxes(-1, -2)[..., None], gradients.swapaxes(-1, -2)[:, :, :, None]
-        strain = np.empty((*f.shape[:2], 6, 3, 10))
-        np.multiply(columns, along, out=strain[:, :, :3])
-        for row, (i, j) in enumerate(PAIRS[3:], 3):
-            np.multiply(columns[:, :, i], along[:, :, j], out=strain[:, :, row])
-            strain[:, :, row] += columns[:, :, j] * along[:, :, i]
-        return strain.reshape(*f.shape[:2], 6, 30)
+    def _stiffness(self, rows: slice, f, second, d, change, bulk_kpa: float) -> np.ndarray:
+        """(m, 595) from values at the points, times their weights: second Piola-Kirchhoff stress (3, 3, n),
+        its derivative by the strain (6, 6, n), and that of the volume (6, n)."""
+        slopes, weights = self.slopes[rows], self.weights[rows]
+        m, q = weights.shape
+        across = slopes.reshape(m, 3 * q, 10).swapaxes(1, 2)
+        k = np.empty((m, 10 * 90 + 10 * 12 + 16))  # by `_order`
+        by_displacement, by_pressure, own = np.split(k, (900, 1020), axis=1)
+        # derivative of the first stress by the deformation gradient, whose columns are in the body's axes:
+        # (n, column and row of the stress, row and column of the gradient)
+        strain = _strain_by_deformation(f)
+        left = strain.reshape(-1, 6, 9).swapaxes(1, 2)
+        a = left @ (_last(d) @ strain.swapaxes(2, 3).reshape(-1, 6, 9))
+        a.reshape(-1, 3, 9, 3)[:, :, ::4] += _last(second)[:, :, None]
+        pulled = (a.reshape(m, q, 27, 3) @ slopes).reshape(m, 3 * q, 90)
+        np.matmul(across, pulled, out=by_displacement.reshape(m, 10, 90))
+        volume = _last(_times(f, _full(change)).swapaxes(0, 1)).reshape(m, q, 3, 1, 3)
+        volume = (volume * self.pressures[:, None, :, None]).reshape(m, 3 * q, 12)
+        np.matmul(across, volume, out=by_pressure.reshape(m, 10, 12))
+        own[:] = (-(self.pressures.T * (weights / bulk_kpa)[:, None]) @ self.pressures).reshape(m, 16)
+        return k.take(_order(), axis=1)
 
 
 @dataclass(frozen=True)
@@ -351,10 +352,10 @@ def solid(space: ng.FESpace, axes: np.ndarray | None, order: int = QUADRATURE_OR
     axes[..., 2] *= np.sign(np.linalg.det(axes))[..., None]
     quadratic, linear = (ng.H1(mesh, order=order).GetFE(ng.ElementId(ng.VOL, 0)) for order in (2, 1))
     slopes = np.array([quadratic.CalcDShape(*point).NumPy() for point in rule.points])
-    gradients = (slopes @ np.linalg.inv(jacobians)) @ axes
+    slopes = np.ascontiguousarray((slopes @ np.linalg.inv(jacobians) @ axes).swapaxes(-1, -2))
     shapes = np.array([list(linear.CalcShape(*point)) for point in rule.points])
     weights = np.abs(np.linalg.det(jacobians)) * np.array(rule.weights)
-    return Solid(_dofs(space, ng.VOL), axes, gradients, weights, shapes)
+    return Solid(_dofs(space, ng.VOL), axes, slopes, weights, shapes)
 
 
 def corner_weights(order: int = QUADRATURE_ORDER) -> np.ndarray:
@@ -452,8 +453,7 @@ def _adjugate(c: np.ndarray) -> np.ndarray:
 
 def _square(a: np.ndarray) -> np.ndarray:
     """(6, 6, n): half of a_ik a_jl + a_il a_jk."""
-    full = a[np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])]
-    out = np.empty((6, *a.shape))
+    full, out = _full(a), np.empty((6, *a.shape))
     for row, (i, j) in enumerate(PAIRS):
         for column, (k, m) in enumerate(PAIRS[row:], row):
             out[row, column] = 0.5 * (full[i, k] * full[j, m] + full[i, m] * full[j, k])
@@ -462,8 +462,37 @@ def _square(a: np.ndarray) -> np.ndarray:
 
 
 def _full(tensor: np.ndarray) -> np.ndarray:
-    """(n, 3, 3) of (6, n)."""
-    return np.moveaxis(tensor[np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])], -1, 0)
+    """(3, 3, n) of (6, n)."""
+    return tensor[np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])]
+
+
+def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(3, 3, n): products of (3, 3, n)."""
+    return np.array([(a * b[:, column]).sum(axis=1) for column in range(3)]).swapaxes(0, 1)
+
+
+def _last(tensor: np.ndarray) -> np.ndarray:
+    """(n, i, j) of (i, j, n)."""
+    return np.ascontiguousarray(np.moveaxis(tensor, -1, 0))
+
+
+def _strain_by_deformation(f: np.ndarray) -> np.ndarray:
+    """(n, 6, 3, 3): Green-Lagrange strains, shear doubled, by the column and row of F (3, 3, n)."""
+    columns = _last(f.swapaxes(0, 1))
+    out = np.zeros((len(columns), 6, 3, 3))
+    for row, (i, j) in enumerate(PAIRS):
+        out[:, row, i], out[:, row, j] = columns[:, j], columns[:, i]
+    return out
+
+
+@cache
+def _order() -> np.ndarray:
+    """(595,): where `Solid._stiffness` has the entries of the upper triangle, row by row."""
+    place = np.empty((34, 34), dtype=int)
+    place[:30, :30] = np.arange(900).reshape(10, 3, 3, 10).swapaxes(0, 1).reshape(30, 30)
+    place[:30, 30:] = 900 + np.arange(120).reshape(10, 4, 3).transpose(2, 0, 1).reshape(30, 4)
+    place[30:, 30:] = 1020 + np.arange(16).reshape(4, 4)
+    return place[np.triu_indices(34)]
 
 
 def _cross_matrix(vectors: np.ndarray) -> np.ndarray:

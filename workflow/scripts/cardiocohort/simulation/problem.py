@@ -40,7 +40,7 @@ class Pattern:
     order (n,): the free unknowns node by node, by which rows and columns are numbered; node i has those from
     blocks[i] to blocks[i + 1]. Row i has the entries from starts[i] to starts[i + 1], in `columns` (nnz,).
     solid (M, 34 * 35 / 2), surface and springs (T, 18 * 19 / 2): the entry of each pair of an element's
-    unknowns, nnz where one of them is prescribed.
+    unknowns, nnz where one of them is prescribed. odd: entries of what the loads add without symmetry.
     """
 
     order: np.ndarray
@@ -50,11 +50,38 @@ class Pattern:
     solid: np.ndarray
     surface: np.ndarray
     springs: list[np.ndarray]
+    odd: "Odd"
 
     @property
     def rows(self) -> np.ndarray:
         """(nnz,) of the entries."""
         return np.repeat(np.arange(len(self.order), dtype=np.int32), np.diff(self.starts))
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A sparse matrix of all pairs of unknowns of the loaded triangles: places (T, 18, 18) of the pairs among
+    the entries, after one for all prescribed ones; columns and starts as those of a pattern."""
+
+    places: np.ndarray
+    columns: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, dofs: np.ndarray, n: int) -> "Odd":
+        """dofs (T, 18) below n, or -1 where prescribed."""
+        rows, columns = dofs[:, :, None], dofs[:, None, :]
+        pairs = np.where((rows < 0) | (columns < 0), -1, rows * np.int64(n) + columns)
+        found, places = np.unique(np.append(pairs.ravel(), -1), return_inverse=True)
+        starts = np.searchsorted(found[1:], np.arange(n + 1) * np.int64(n))
+        columns = found[1:] % n
+        return cls(places[:-1].reshape(pairs.shape), columns.astype(np.int32), starts.astype(np.int32))
+
+    def matrix(self, values: np.ndarray) -> scipy.sparse.csr_array:
+        """Of the triangles' values (T, 18, 18)."""
+        n, entries = len(self.starts) - 1, len(self.columns)
+        summed = np.bincount(self.places.ravel(), values.ravel(), 1 + entries)[1:]
+        return scipy.sparse.csr_array((summed, self.columns, self.starts), shape=(n, n))
 
 
 @dataclass(frozen=True)
@@ -169,6 +196,7 @@ class Problem:
             places(self.solid.dofs, 10),
             places(self.surface.dofs, 6),
             [places(some.dofs, 6) for some in self.springs],
+            Odd.of(number[self.surface.dofs], len(order)),
         )
 
     def tangent(self, pattern: Pattern, state: np.ndarray, share: float):
@@ -183,13 +211,10 @@ class Problem:
         k = share * self.surface.stiffness(state)
         even = (k + k.swapaxes(1, 2)) / 2
         np.add.at(out, pattern.surface.ravel(), even.reshape(len(k), -1)[:, upper].ravel())
-        dofs = self.surface.dofs
-        rows, columns = np.repeat(dofs, 18, axis=1).ravel(), np.tile(dofs, 18).ravel()
-        size = len(self.free)
-        odd = scipy.sparse.csr_array(((k - even).ravel(), (rows, columns)), shape=(size, size))
+        odd = pattern.odd.matrix(k - even)
         if self.valves is not None:
-            odd = odd + self.valves.stiffness(state, share)
-        return out[:-1], odd[pattern.order][:, pattern.order]
+            odd = odd + self.valves.stiffness(state, share)[pattern.order][:, pattern.order]
+        return out[:-1], odd
 
 
 def problem(

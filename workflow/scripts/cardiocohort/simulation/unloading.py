@@ -210,16 +210,15 @@ def _referred(problem: Problem, shift: np.ndarray) -> Problem:
     Raises Diverged where a tetrahedron has no volume.
     """
     solid, surface = problem.solid, problem.surface
-    nodes = shift[solid.dofs[:, :30]].reshape(-1, 1, 3, 10)
-    # columns: where fibre, sheet and normal of the mesh come from
-    along = solid.axes + nodes @ solid.gradients
+    along = solid.deformation(shift)
     ratio = np.linalg.det(along)
     if not ratio.min() > LEAST_VOLUME_RATIO:
         raise Diverged(f"the unloaded geometry folds: a tetrahedron has {ratio.min():.2g} of its volume")
     # straight edges: an element's axes move alike at all its points
     axes = _orthonormal(along[:, : solid.axes.shape[1]])
-    gradients = solid.gradients @ (np.linalg.inv(along) @ axes)
-    moved = Solid(solid.dofs, axes, gradients, solid.weights * ratio, solid.pressures)
+    turned = np.linalg.inv(along) @ axes
+    slopes = turned.swapaxes(-1, -2) @ solid.slopes
+    moved = Solid(solid.dofs, axes, slopes, solid.weights * ratio, solid.pressures)
     return replace(
         problem,
         solid=moved,
