@@ -22,7 +22,7 @@ import report_cohort
 import write_manifest
 import write_report
 from cardiocohort.anatomy import moments
-from cardiocohort.anatomy.bundle_metadata import trained_on
+from cardiocohort.anatomy.bundle_metadata import read_anatomy, trained_on
 from cardiocohort.cohort import stage_tables, subject_columns
 from cardiocohort.cohort.covariates import known
 from cardiocohort.cohort.grammar import Edit
@@ -414,7 +414,7 @@ def page(folder, paths):
 def blank_page(cohort, made):
     """A function: the page's HTML with empty charts. Arguments: entries of the card, portraits, parts."""
 
-    def write(card=None, portraits=(), **parts):
+    def write(card=None, portraits=(), anatomy=HEART, **parts):
         charts = dict.fromkeys(
             ("acceptance", "requested_and_accepted", "targets_and_achieved", "distributions"), Figure((1, 1))
         ) | {"wall_thickness": Figure((1, 1))}
@@ -425,7 +425,7 @@ def blank_page(cohort, made):
         summary = summarise(cohort, made, values, [], HEART)
         drawn = gallery.Gallery(list(portraits), {})
         return report_page.html(
-            "x", summary, charts, drawn, HEART, about | {"provenance": record}, "", **parts
+            "x", summary, charts, drawn, anatomy, about | {"provenance": record}, "", **parts
         )
 
     return write
@@ -482,6 +482,15 @@ def test_the_page_of_another_anatomy_speaks_of_no_published_volumes():
     assert source == "random deformations of a"
     assert "volumes log-normally about the templates'" in " ".join(variation.split())
     assert "published" not in variation
+
+
+def test_the_page_of_another_anatomy_speaks_of_subjects_not_of_hearts(blank_page):
+    knee, _ = read_anatomy(REPOSITORY / "resources/anatomies/knee/anatomy.json")
+    text = " ".join(" ".join(Checked(blank_page(anatomy=knee)).text).split())
+    assert "Subjects generated to meet target moments" in text
+    assert "The subjects are not a clinical population" in text
+    of_ventricles = "over the accepted hearts of an arm"  # the walls of the fixture's meshes
+    assert not re.search(r"(?i)\bhearts?\b(?! frame)", text.replace(of_ventricles, ""))
 
 
 def test_the_page_says_so_where_the_bundle_does_not_know_its_training(blank_page):

@@ -287,6 +287,8 @@ def file(tmp_path_factory, solids, window):
     environment.filters["words"] = words
     library = (LIBRARY / "three.min.js").read_text(encoding="utf-8")
     text = environment.from_string(PAGE).render(
+        one="heart",
+        many="hearts",
         portraits=[{"row": {"subject": name}, "scene": scene} for name, scene in scenes.items()],
         viewer={
             "shared": viewer.settings(HEART, window, SCALE),

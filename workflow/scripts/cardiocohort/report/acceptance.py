@@ -85,7 +85,7 @@ def _far(targets: pd.DataFrame) -> list[str]:
     hearts = targets.drop_duplicates("subject").reindex(columns=["arm", "heart_plausibility"])
     together = hearts.groupby("arm", sort=False)["heart_plausibility"].median()
     return [
-        f"Arm {arm}: the structures of its targets together make hearts far outside the reference population "
+        f"Arm {arm}: the structures of its targets together lie far outside the reference population "
         f"(median plausibility {value:.1e})."
         for arm, value in together[together < FAR].items()
     ] + [
@@ -108,7 +108,7 @@ def _shifted(shifts: pd.DataFrame) -> list[str]:
         return []
     biased = shifts[(shifts["shift"].abs() > BIASED) & (shifts["accepted_n"] >= MANY)]
     return [
-        f"Arm {row.arm}: the accepted hearts' target volume of {row.structure} is on average "
+        f"Arm {row.arm}: the accepted subjects' target volume of {row.structure} is on average "
         f"{row.shift:+.2f} SD from that of all requested."
         for row in biased.itertuples()
     ]

@@ -52,8 +52,13 @@ def html(
     environment = pages.environment(TEMPLATE)
     environment.filters |= {"number": pages.number, "figures": figures, "words": words}
     colours = palette.colours(anatomy.structures, anatomy.colours)
+    hearts = of_hearts(anatomy)
+    one = "heart" if hearts else "subject"
     return environment.get_template(TEMPLATE.name).render(
         title=title,
+        hearts=hearts,
+        one=one,
+        many=f"{one}s",
         s=summary,
         tables={name: _records(getattr(summary, name)) for name in _FRAMES},
         most_rows=MOST_ROWS,
@@ -74,7 +79,7 @@ def html(
         viewer={"shared": gallery.shared, "scripts": [viewer_library, VIEWER.read_text(encoding="utf-8")]},
         legend=list(zip(anatomy.structures, colours, strict=True)),
         bundle=made["bundle"],
-        trained=_trained(made["bundle"], of_hearts(anatomy)),
+        trained=_trained(made["bundle"], hearts),
         settings=made["config"],
         all_labels=made["config"].get("meshing", {}).get("domain") in ("labels", "four_chamber"),
         config=yaml.safe_dump(made["config"], sort_keys=False, allow_unicode=True),

@@ -27,7 +27,7 @@ def forest(contrasts: pd.DataFrame) -> Figure:
     with plt.rc_context(STYLE):
         fig, ax = plt.subplots(figsize=(9.5, 1.2 + 0.34 * max(len(rows), 2)), layout="constrained")
         if rows.empty:
-            return _empty(fig, ax, "no contrast has enough hearts")
+            return _empty(fig, ax, "no contrast has enough subjects")
         ax.axvline(0.0, color="0.7", lw=0.8)
         for y, row in enumerate(rows.itertuples()):
             colour = PRIMARY if row.kind == "primary" else SECONDARY
@@ -79,7 +79,7 @@ def power(curves: pd.DataFrame, wanted: float) -> Figure:
         reach = np.abs(rows[["power_low", "power_high"]].to_numpy().T - rows["power_resampled"].to_numpy())
         ax.errorbar(rows["n_per_arm"], rows["power_resampled"], reach, fmt="o", ms=3.5, lw=1, color="#c4622d",
                     label="resampled")  # fmt: skip
-        ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="hearts per arm", ylabel="power")
+        ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="subjects per arm", ylabel="power")
         shown = [n for n in TICKS if rows["n_per_arm"].min() <= n <= rows["n_per_arm"].max()]
         ax.set_xticks(shown, [str(n) for n in shown])
         ax.xaxis.set_minor_locator(NullLocator())
