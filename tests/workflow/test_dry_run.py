@@ -68,7 +68,7 @@ def test_the_shipped_config_from_elsewhere(tmp_path):
 EXPERIMENTS = {  # target, a rule of it, and its jobs
     "aorta": ("all", "build_meshes", 2),
     "beat": ("simulate", "simulate_hearts", 8),
-    "hard_targets": ("all", "generate_anatomies", 14),
+    "hard_targets": ("all", "generate_anatomies", 36),
     "knee": ("prior", "measure_prior", 1),
     "local_control": ("simulate", "simulate_hearts", 20),
     "right_ventricle": ("paired_comparison", "simulate_hearts", 14),
