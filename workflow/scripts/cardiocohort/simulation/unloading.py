@@ -26,6 +26,7 @@ from .settings import SimulationSettings
 log = logging.getLogger(__name__)
 
 ITERATIONS = 12
+TRIAL = 4  # iterations after which balance must be nearer than after the first one
 RESIDUAL = 1e-5  # of the load's norm, of the stated law; on the way
 RESIDUAL_ON_THE_WAY = 1e-2
 KRYLOV_AIM, KRYLOV_STEPS = 2e-2, 40
@@ -112,11 +113,13 @@ class _Inverse:
 def _search(problem: Problem, settings: SimulationSettings) -> Unloading:
     tangent = Tangent.of(problem)
     unknowns, share, step = np.zeros(len(problem.free)), 0.0, 1.0
+    slope = np.zeros_like(unknowns)  # of the unknowns by the share, from the last two
     iterations = halvings = in_a_row = 0
     reason = ""
     laws = (*problem.approach, problem.law)
     while share < 1.0:
-        target, new = min(1.0, share + step), unknowns
+        target = min(1.0, share + step)
+        new = unknowns + (target - share) * slope
         try:
             for law in laws:
                 stage = _Inverse(replace(problem, law=law), target)
@@ -130,6 +133,7 @@ def _search(problem: Problem, settings: SimulationSettings) -> Unloading:
                 break
             continue
         log.info("unloading, share %.4f: %d iterations so far", target, iterations)
+        slope = (new - unknowns) / (target - share)
         unknowns, share, reason, in_a_row = new, target, "", 0
     shift = unknowns[: problem.n_displacements].reshape(3, -1)[:, : problem.mesh.nv].T.copy()
     return Unloading(not reason, shift, share, iterations, halvings, tangent.factorisations, reason)
@@ -161,6 +165,10 @@ def _newton(inverse: _Inverse, tangent: Tangent, unknowns: np.ndarray, aim: floa
         else:
             raise Diverged("the unloaded geometry folds")
         unknowns, out = new, found
+        if iteration == 1:
+            begun = size
+        if iteration >= TRIAL and size > begun:
+            raise Diverged(f"the residual has grown in {iteration} iterations")
         log.info("unloading: residual %.2e of the load, update %.2e", size / load, part * largest)
         if size <= aim * load and part == 1.0:
             return unknowns, iteration
