@@ -52,17 +52,20 @@ def test_the_cut_is_closed_and_half_of_the_heart(heart):
     assert axes @ axes.T == pytest.approx(np.eye(3), abs=1e-12)
     assert np.linalg.det(axes) == pytest.approx(1)  # seen from the front: not a mirror image
     assert view.towards[1] > 0
-    places, triangles, tets = animation.cut_open(heart, moved, view, through)
+    values = heart.points_mm[None, :, 2] * np.array([[1.0], [-2.0]])
+    places, triangles, cut = animation.cut_open(heart, moved, view, through, values)
     assert ((places[0] - through) @ view.towards).max() < 1e-3
     assert places[1] == pytest.approx(0.9 * places[0], abs=1e-3)
     # closed and facing outward, both halves have positive volumes, which add up
     other = render.View("behind", *(tuple(sign * v for v in axes[k]) for k, sign in enumerate((-1, 1, -1))))
-    behind, facets, _ = animation.cut_open(heart, moved, other, through)
+    behind, facets, none = animation.cut_open(heart, moved, other, through)
     halves = [volume(places[0], triangles), volume(behind[0], facets)]
     whole = heart.tet_volumes_mm3.sum()
     assert sum(halves) == pytest.approx(whole, rel=1e-4)
     assert min(halves) > 0.45 * whole
-    assert set(tets) <= set(range(len(heart.tets)))
+    assert none is None
+    assert cut[0] == pytest.approx(places[0, :, 2], abs=1e-3)  # a linear field stays what it is
+    assert cut[1] == pytest.approx(-2 * places[0, :, 2], abs=1e-3)
 
 
 def test_strain_is_zero_at_first_and_that_of_the_shrinking_later(heart):
@@ -70,6 +73,16 @@ def test_strain_is_zero_at_first_and_that_of_the_shrinking_later(heart):
     assert np.abs(strain[0]).max() == 0
     assert strain[1] == pytest.approx(np.full(len(heart.tets), (0.9**2 - 1) / 2), abs=1e-6)
     assert animation.fibre_strain(replace(heart, microstructure=None), motion(heart, [1.0])) is None
+
+
+def test_values_at_nodes_are_means_by_volume(heart):
+    even = animation.at_nodes(heart, np.full((1, len(heart.tets)), 0.3))
+    assert even == pytest.approx(np.full((1, len(heart.points_mm)), 0.3))
+    own = np.arange(len(heart.tets), dtype=float)
+    (found,) = animation.at_nodes(heart, own[None])
+    node = 17
+    around = (heart.tets == node).any(axis=1)
+    assert found[node] == pytest.approx(np.average(own[around], weights=heart.tet_volumes_mm3[around]))
 
 
 @pytest.mark.parametrize("fibres", [True, False])

@@ -57,19 +57,32 @@ def fibre_strain(model: BiventricularModel, moved: list[np.ndarray]) -> np.ndarr
     return ((stretches / stretches[0]) ** 2 - 1) / 2
 
 
+def at_nodes(model: BiventricularModel, values: np.ndarray) -> np.ndarray:
+    """(T, N): means over the tetrahedra at each node, by volume, of values (T, M).
+
+    One strain per tetrahedron jumps from one to the next on meshes of some 10,000.
+    """
+    nodes, volumes = model.tets.ravel(), np.repeat(model.tet_volumes_mm3, 4)
+    around = np.bincount(nodes, volumes, len(model.points_mm))
+    sums = [np.bincount(nodes, volumes * np.repeat(row, 4), len(around)) for row in values]
+    return np.array(sums) / around
+
+
 def cut_open(
-    model: BiventricularModel, moved: list[np.ndarray], view: render.View, through: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    model: BiventricularModel, moved: list[np.ndarray], view: render.View, through: np.ndarray, values=None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The surface of the muscle behind the plane across the view `through` a point, at end-diastole.
 
-    Returns its points at the frames (T, P, 3), triangles (F, 3) facing outward, and the tet of each (F,).
+    Returns its points at the frames (T, P, 3), triangles (F, 3) facing outward, and at the points (T, P) the
+    `values` (T, N) of the nodes, if there are any.
     """
     count = len(model.points_mm)
     frames = np.stack([model.points_mm + u[:count] for u in moved])
     grid = pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, frames[0])
-    grid.cell_data["tet"] = np.arange(len(model.tets))
     for k, places in enumerate(frames):
         grid.point_data[f"at_{k}"] = places
+        if values is not None:
+            grid.point_data[f"value_{k}"] = values[k]
     behind = grid.clip(normal=view.towards, origin=through)
     surface = behind.extract_surface(algorithm="dataset_surface").triangulate()
     # the clipped cells' own order of corners does not say what is outside
@@ -77,8 +90,11 @@ def cut_open(
         cell_normals=False, split_vertices=False, consistent_normals=True, auto_orient_normals=True
     )
     triangles = np.asarray(surface.faces).reshape(-1, 4)[:, 1:]
-    places = np.stack([np.asarray(surface.point_data[f"at_{k}"], dtype=float) for k in range(len(frames))])
-    return places, triangles, np.asarray(surface.cell_data["tet"])
+
+    def cut(name: str) -> np.ndarray:
+        return np.array([surface.point_data[f"{name}_{k}"] for k in range(len(frames))], dtype=float)
+
+    return cut("at"), triangles, None if values is None else cut("value")
 
 
 def four_chamber_view(model: BiventricularModel, places: np.ndarray) -> tuple[render.View, np.ndarray]:
@@ -105,8 +121,9 @@ def pictures(
     start of the beat; rows: of `beats.row`, whose last beat is drawn.
     """
     view, through = four_chamber_view(model, model.points_mm + moved[0][: len(model.points_mm)])
-    places, triangles, tets = cut_open(model, moved, view, through)
     strain = fibre_strain(model, moved)
+    strain = None if strain is None else at_nodes(model, strain)
+    places, triangles, strain = cut_open(model, moved, view, through, strain)
     frame = _window(places, view)
     scale = Normalize(-STRAIN_PERCENT, STRAIN_PERCENT)
     table = pd.DataFrame(rows)
@@ -116,7 +133,7 @@ def pictures(
     for k, time in enumerate(times):
         colours = np.array(MUSCLE)
         if strain is not None:
-            colours = plt.get_cmap(COLOURS)(scale(100 * strain[k, tets]))[:, :3]
+            colours = plt.get_cmap(COLOURS)(scale(100 * strain[k, triangles].mean(axis=1)))[:, :3]
         layer = render.draw(render.Surface(places[k], triangles, colours), frame)
         rgb = render.opaque([layer], frame.pixel_mm).rgb
         heart = Image.fromarray(np.rint(255 * rgb).astype(np.uint8))
