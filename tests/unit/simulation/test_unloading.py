@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cardiocohort.anatomy.label_map import read_label_map
-from cardiocohort.mechanics.settings import Guccione, HolzapfelOgden, Mechanics
+from cardiocohort.mechanics.settings import Guccione, HolzapfelOgden, Mechanics, NeoHooke
 from cardiocohort.mesh.storage import read_model
 from cardiocohort.meshing.build import build
 from cardiocohort.meshing.settings import MeshSettings
@@ -191,6 +191,33 @@ def test_a_heart_that_is_unloaded_in_part_is_named_with_what_was_reached(tmp_pat
         == "the unloaded geometry folds; the files hold the geometry that unloads 0.5 of the load"
     )
     assert record["image_residual_mm"] < 0.1
+
+
+def soft(mu_kpa):
+    return Mechanics(material="neo_hooke", neo_hooke=NeoHooke(mu_kpa=mu_kpa), lv_pressure_kpa=4.0)
+
+
+def test_the_largest_share_that_a_soft_heart_gives_is_soon_known():
+    stated, _, _ = subject.state_heart(ventricle((2, 6, 10)), soft(2.0), SETTINGS)
+    found = unload(stated, SETTINGS)
+    assert not found.complete
+    assert 0.5 < found.share < 1
+    assert found.halvings < 15
+
+
+def test_a_heart_whose_cavity_would_have_no_volume_is_named():
+    with pytest.raises(SubjectError, match=r"LV's cavity of [0-9.]+ mL would have 0\.[0-9]+ mL") as caught:
+        subject.unloaded(ventricle((2, 6, 10)), soft(3.0), SETTINGS)
+    assert caught.value.ending.reason == subject.NOT_UNLOADED
+
+
+def test_a_heart_whose_inflation_does_not_end_at_the_image_fails(tmp_path, monkeypatch):
+    """A soft heart has several equilibria; with no bound on its cavity, the inflation takes another one."""
+    monkeypatch.setattr(subject, "LEAST_VOLUME_RATIO", 0.0)
+    record = simulate(ventricle((2, 6, 10)), tmp_path, soft(3.0), SETTINGS)
+    assert (record["verdict"], record["reason"]) == ("failed", subject.NOT_UNLOADED)
+    assert record["image_residual_mm"] > subject.MOST_FROM_IMAGE_MM
+    assert f"{record['image_residual_mm']:.3g} mm from the image; 0.1 is allowed" in record["detail"]
 
 
 def test_a_heart_that_is_not_unloaded_at_all_is_named(monkeypatch):

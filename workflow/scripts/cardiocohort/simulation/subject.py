@@ -26,12 +26,13 @@ from .factors import blas_on_one_thread
 from .finite_elements import ng
 from .problem import Problem, Spring, problem
 from .settings import SimulationSettings
-from .unloading import Unloading, pulled_back, stress_free, unload
+from .unloading import LEAST_VOLUME_RATIO, Unloading, pulled_back, stress_free, unload
 
 UNFINISHED = "simulation did not converge"
 NOT_UNLOADED = "unloading did not converge"
 NO_BEAT = "beat did not converge"
 NOT_EJECTED = "a ventricle does not eject"
+MOST_FROM_IMAGE_MM = 0.1  # of a node of the inflated stress-free geometry
 CHECKPOINT = "beat.npz"  # of a beat that is under way
 BEAT_FILES = (
     beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE, beat_output.ANIMATION,
@@ -106,7 +107,7 @@ def simulate_subject(path: Path, payload: tuple) -> dict:
     output.write_rows(folder / output.CURVE, curve)
     output.write_rows(folder / output.REGIONAL, output.regional_displacements(model, moved))
     output.write_field(path, model, moved, cells)
-    outcome, beat = _outcome(run, unloading), {}
+    outcome, beat = _outcome(run, unloading, unloaded_by), {}
     if settings.cycle.beats and outcome["verdict"] == Outcome.ACCEPTED:
         outcome, beat = beat_heart(folder, model, stated, order, mechanics, settings, bsa_m2)
         files += BEAT_FILES
@@ -203,13 +204,25 @@ def unloaded(
 ) -> tuple[BiventricularModel, Unloading]:
     """The stress-free model whose inflation gives the image, and how it was found.
 
-    It may be that of a share of the load only. SubjectError where not even a small share can be taken off.
+    It may be that of a share of the load only. SubjectError where not even a small share can be taken off, or
+    where the walls around a cavity have crossed.
     """
     stated, _, _ = state_heart(image, mechanics, settings, threads)
     found = unload(stated, settings)
     if found.share == 0:
         raise SubjectError(NOT_UNLOADED, found.reason)
-    return stress_free(image, found.shift), found
+    model = stress_free(image, found.shift)
+    for v in VENTRICLES:
+        if not len(image.nodes_of(f"{v}_endo")):
+            continue
+        before, after = (body.cavity_volume_ml(v) for body in (image, model))
+        if after < LEAST_VOLUME_RATIO * before:
+            raise SubjectError(
+                NOT_UNLOADED,
+                f"the unloaded geometry folds: the {v.upper()}'s cavity of {before:.4g} mL would have "
+                f"{after:.4g} mL",
+            )
+    return model, found
 
 
 def state_heart(
@@ -267,13 +280,18 @@ def table_row(record: dict) -> dict:
     return head | figures | listed_in(record) | listed
 
 
-def _outcome(run: Run, unloading: Unloading | None) -> dict:
+def _outcome(run: Run, unloading: Unloading | None, found: dict) -> dict:
+    """Verdict, reason and detail; found: of `_unloading_figures`, if anything was unloaded."""
     if not run.complete:
         return {"verdict": Outcome.FAILED, "reason": UNFINISHED, "detail": run.reason}
     if unloading is not None and not unloading.complete:
         detail = (
             f"{unloading.reason}; the files hold the geometry that unloads {unloading.share:.3g} of the load"
         )
+        return {"verdict": Outcome.FAILED, "reason": NOT_UNLOADED, "detail": detail}
+    if (away := found.get("image_residual_mm", 0.0)) > MOST_FROM_IMAGE_MM:
+        # a soft heart has several equilibria: the inflation takes another one than that of the image
+        detail = f"the inflated stress-free geometry is {away:.3g} mm from the image; {MOST_FROM_IMAGE_MM} is allowed"
         return {"verdict": Outcome.FAILED, "reason": NOT_UNLOADED, "detail": detail}
     return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": ""}
 

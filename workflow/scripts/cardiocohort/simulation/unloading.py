@@ -32,7 +32,8 @@ RESIDUAL_ON_THE_WAY = 1e-2
 KRYLOV_AIM, KRYLOV_STEPS = 2e-2, 40
 KEEP_FACTORS = 10  # Krylov steps up to which factors serve another iteration
 DIFFERENCE = 1e-7  # of the body's diagonal, largest displacement in a difference of residuals
-LEAST_VOLUME_RATIO = 0.05  # of an unloaded tetrahedron to the image's
+LEAST_VOLUME_RATIO = 0.05  # of an unloaded tetrahedron, or cavity, to the image's
+LEAST_STEP = 0.01  # share of the load within which the largest that can be taken off is then known
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Unloading:
 def unload(problem: Problem, settings: SimulationSettings) -> Unloading:
     """The stress-free geometry of a body that is the problem's mesh at its full load.
 
-    The load is taken off in one step; a step that fails is halved, `settings.max_halvings` times in a row.
+    The load is taken off in one step; a step that fails is halved, `settings.max_halvings` times in a row,
+    and not below LEAST_STEP once a part is taken off.
     """
     with blas_on_one_thread():
         return _search(problem, settings)
@@ -129,7 +131,7 @@ def _search(problem: Problem, settings: SimulationSettings) -> Unloading:
             log.info("unloading, share %.4f: %s; the step is halved", target, error)
             reason, halvings, in_a_row, step = str(error), halvings + 1, in_a_row + 1, step / 2
             tangent.factorised = False
-            if in_a_row > settings.max_halvings:
+            if in_a_row > settings.max_halvings or (share > 0 and step < LEAST_STEP):
                 break
             continue
         log.info("unloading, share %.4f: %d iterations so far", target, iterations)
