@@ -291,7 +291,8 @@ def _outcome(run: Run, unloading: Unloading | None, found: dict) -> dict:
         return {"verdict": Outcome.FAILED, "reason": NOT_UNLOADED, "detail": detail}
     if (away := found.get("image_residual_mm", 0.0)) > MOST_FROM_IMAGE_MM:
         # a soft heart has several equilibria: the inflation takes another one than that of the image
-        detail = f"the inflated stress-free geometry is {away:.3g} mm from the image; {MOST_FROM_IMAGE_MM} is allowed"
+        allowed = f"{MOST_FROM_IMAGE_MM} is allowed"
+        detail = f"the inflated stress-free geometry is {away:.3g} mm from the image; {allowed}"
         return {"verdict": Outcome.FAILED, "reason": NOT_UNLOADED, "detail": detail}
     return {"verdict": Outcome.ACCEPTED, "reason": "", "detail": ""}
 
