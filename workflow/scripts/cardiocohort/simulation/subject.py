@@ -289,7 +289,7 @@ def _outcome(run: Run, unloading: Unloading | None, found: dict) -> dict:
             f"{unloading.reason}; the files hold the geometry that unloads {unloading.share:.3g} of the load"
         )
         return {"verdict": Outcome.FAILED, "reason": NOT_UNLOADED, "detail": detail}
-    if (away := found.get("image_residual_mm", 0.0)) > MOST_FROM_IMAGE_MM:
+    if not (away := found.get("image_residual_mm", 0.0)) <= MOST_FROM_IMAGE_MM:
         # a soft heart has several equilibria: the inflation takes another one than that of the image
         allowed = f"{MOST_FROM_IMAGE_MM} is allowed"
         detail = f"the inflated stress-free geometry is {away:.3g} mm from the image; {allowed}"
