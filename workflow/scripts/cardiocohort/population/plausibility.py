@@ -115,7 +115,7 @@ def _far(frame: pd.DataFrame) -> list[str]:
     together = hearts["heart_plausibility"].median()
     if together < FAR:
         found.append(
-            f"the structures together make hearts far outside the reference population; plausibility "
+            f"the structures together lie far outside the reference population; plausibility "
             f"{together:.1e} (median of {len(hearts)} subjects)"
         )
     return found

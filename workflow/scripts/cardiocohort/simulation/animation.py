@@ -69,7 +69,11 @@ def at_nodes(model: BiventricularModel, values: np.ndarray) -> np.ndarray:
 
 
 def cut_open(
-    model: BiventricularModel, moved: list[np.ndarray], view: render.View, through: np.ndarray, values=None
+    model: BiventricularModel,
+    moved: list[np.ndarray],
+    view: render.View,
+    through: np.ndarray,
+    values: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The surface of the muscle behind the plane across the view `through` a point, at end-diastole.
 

@@ -34,31 +34,6 @@ class Spring:
 
 
 @dataclass(frozen=True)
-class Pattern:
-    """Where the entries of the tangent's upper triangle are, row by row.
-
-    order (n,): the free unknowns node by node, by which rows and columns are numbered; node i has those from
-    blocks[i] to blocks[i + 1]. Row i has the entries from starts[i] to starts[i + 1], in `columns` (nnz,).
-    solid (M, 34 * 35 / 2), surface and springs (T, 18 * 19 / 2): the entry of each pair of an element's
-    unknowns, nnz where one of them is prescribed. odd: entries of what the loads add without symmetry.
-    """
-
-    order: np.ndarray
-    blocks: np.ndarray
-    starts: np.ndarray
-    columns: np.ndarray
-    solid: np.ndarray
-    surface: np.ndarray
-    springs: list[np.ndarray]
-    odd: "Odd"
-
-    @property
-    def rows(self) -> np.ndarray:
-        """(nnz,) of the entries."""
-        return np.repeat(np.arange(len(self.order), dtype=np.int32), np.diff(self.starts))
-
-
-@dataclass(frozen=True)
 class Odd:
     """A sparse matrix of all pairs of unknowns of the loaded triangles: places (T, 18, 18) of the pairs among
     the entries, after one for all prescribed ones; columns and starts as those of a pattern."""
@@ -82,6 +57,31 @@ class Odd:
         n, entries = len(self.starts) - 1, len(self.columns)
         summed = np.bincount(self.places.ravel(), values.ravel(), 1 + entries)[1:]
         return scipy.sparse.csr_array((summed, self.columns, self.starts), shape=(n, n))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Where the entries of the tangent's upper triangle are, row by row.
+
+    order (n,): the free unknowns node by node, by which rows and columns are numbered; node i has those from
+    blocks[i] to blocks[i + 1]. Row i has the entries from starts[i] to starts[i + 1], in `columns` (nnz,).
+    solid (M, 34 * 35 / 2), surface and springs (T, 18 * 19 / 2): the entry of each pair of an element's
+    unknowns, nnz where one of them is prescribed. odd: entries of what the loads add without symmetry.
+    """
+
+    order: np.ndarray
+    blocks: np.ndarray
+    starts: np.ndarray
+    columns: np.ndarray
+    solid: np.ndarray
+    surface: np.ndarray
+    springs: list[np.ndarray]
+    odd: Odd
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(nnz,) of the entries."""
+        return np.repeat(np.arange(len(self.order), dtype=np.int32), np.diff(self.starts))
 
 
 @dataclass(frozen=True)
