@@ -20,7 +20,7 @@ from cardiocohort.mesh.model import FACETS, REGIONS
 from cardiocohort.mesh.second_order import second_order
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres, frames_within
 from cardiocohort.runtime.errors import InputError, SubjectError
-from cardiocohort.simulation import factors, materials, measures
+from cardiocohort.simulation import factors, kernels, materials, measures
 from cardiocohort.simulation.active import Contracting
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.elements import CHUNK, quadrature_points
@@ -123,6 +123,38 @@ def test_single_precision_is_left_where_it_is_not_enough():
     assert not found.sharpen()
     with pytest.raises(Singular):  # more than single precision holds
         Pardiso(np.array([0, 1]), np.array([0, 1]), 2).factorise(np.array([1.0, 1e60]))
+
+
+THREADS_OF_MKL = """
+import os, re, time
+{before}
+import numpy as np
+from cardiocohort.simulation import factors
+
+n = 3000
+with factors.blas_on_one_thread():
+    found = factors.Pardiso(np.arange(n), np.arange(n), n, 2)
+    found.factorise(np.full(n, 2.0))
+    assert np.all(found.solve(np.ones((1, n))) == 0.5)
+    spent = time.process_time()
+    time.sleep(0.05)
+    print("idle" if time.process_time() - spent < 0.002 else "busy")
+print(*re.findall(r"mkl_(gnu|intel)_thread", open("/proc/self/maps").read())[:1])
+"""
+
+
+@needs_mkl
+@pytest.mark.parametrize(
+    ("before", "threads"),
+    [("", "intel"), ("import threadpoolctl, ngsolve", "intel"), ("import torch", "gnu")],
+)
+def test_mkl_takes_threads_that_leave_the_cores_unless_gnus_are_in_the_way(before, threads):
+    """GNU's wait busily after each solution. Intel's beside GNU's, whose names hide them, would crash."""
+    command = [sys.executable, "-c", THREADS_OF_MKL.format(before=before)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    waiting, found = done.stdout.split()
+    assert found == threads
+    assert waiting == "idle" or threads == "gnu"
 
 
 @needs_mkl
@@ -250,6 +282,34 @@ def test_threads_change_no_bit():
     pattern, both = stated.pattern(), replace(stated, threads=2)
     assert np.array_equal(stated.residual(state, 0.5), both.residual(state, 0.5))
     assert np.array_equal(stated.tangent(pattern, state, 0.5)[0], both.tangent(pattern, state, 0.5)[0])
+
+
+@given(st.lists(st.integers(1, 7), min_size=2, max_size=6), st.integers(0, 2**32 - 1))
+def test_a_product_of_blocks_is_that_of_the_whole_symmetric_matrix(sizes, seed):
+    """Blocks of any size, coupled or not, in two parts."""
+    rng, ends = np.random.default_rng(seed), np.concatenate([[0], np.cumsum(sizes)])
+    coupled = np.triu(rng.random((len(sizes), len(sizes))) < 0.5) | np.eye(len(sizes), dtype=bool)
+    there = np.triu(np.repeat(np.repeat(coupled, sizes, axis=0), sizes, axis=1))
+    upper = sp.csr_array(np.where(there, rng.normal(size=there.shape), 0.0))
+    x, found, middle = rng.normal(size=ends[-1]), np.zeros(ends[-1]), len(sizes) // 2
+    for part in ((0, middle), (middle, len(sizes))):
+        kernels.multiply(upper.data, upper.indices, upper.indptr, ends, *part, x, found)
+    whole = upper.toarray() + np.triu(upper.toarray(), 1).T
+    assert found == pytest.approx(whole @ x)
+
+
+def test_kernels_compile_where_nothing_can_be_kept():
+    code = """
+import numba.core.caching as caching
+caching._CacheImpl._locator_classes = []
+import numpy as np
+from cardiocohort.simulation import kernels
+c, j = np.empty((6, 1)), np.empty(1)
+kernels.strain(np.diag([1.0, 2.0, 3.0]).reshape(1, 1, 3, 3), c, j)
+print(*c[:, 0], *j)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1.0", "4.0", "9.0", "0.0", "0.0", "0.0", "6.0"]
 
 
 def test_unknowns_of_a_node_stand_together():

@@ -4,23 +4,26 @@ Automatic differentiation of the energy takes six times as long. Element unknown
 the ten nodes, axis by axis, then the pressures of the four corners.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse
 
+from . import kernels
 from .finite_elements import ng
-from .materials import PAIRS, Law, at, direct
+from .materials import Law, at, direct
 
 # four points a tetrahedron, as is customary with ten nodes: exact for the strains of a linear problem
 QUADRATURE_ORDER = 2
 SURFACE_ORDER = 4  # exact for follower pressures on six-node triangles
 EDGE_POINTS = 3  # exact for follower pressures on the fan from a quadratic edge
 OPPOSITE = {"lv_endo": "rv", "rv_endo": "lv"}  # free walls whose base carries nothing of a cavity's load
-CHUNK = 512  # elements at a time, whose arrays stay in the processor's cache
+CHUNK = 1024  # elements at a time, whose arrays stay in the processor's cache
+PARTS = 2  # of every large sum, with any number of threads: the number changes no bit
 _IDENTITY = np.eye(3)
 
 
@@ -37,91 +40,78 @@ class Solid:
     weights: np.ndarray
     pressures: np.ndarray
 
-    def contributions(
-        self, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool, threads: int
-    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
-        """Rows, residual (m, 34) and, if wanted, the stiffness's upper triangle (m, 595), piece by piece."""
-        size = CHUNK * threads  # larger arrays, of which threads wait less for each other
-        pieces = [slice(i, i + size) for i in range(0, len(self.dofs), size)]
+    def forces(self, state: np.ndarray, law: Law, bulk_kpa: float, threads: int) -> np.ndarray:
+        """(ndof,): residual."""
 
-        def work(rows: slice):
+        def add(rows: slice, own: Law, out: np.ndarray) -> None:
+            *body, s_bar, more, _, _, bulk, volume = self._points(rows, state, own, bulk_kpa)
+            kernels.forces(*body, s_bar, more, bulk, volume, out)
+
+        return self._summed(add, law, len(state), threads)
+
+    def stiffness(
+        self, state: np.ndarray, law: Law, bulk_kpa: float, places: np.ndarray, n: int, threads: int
+    ) -> np.ndarray:
+        """(n,): the elements' stiffnesses, whose upper triangles belong at places (M, 595)."""
+
+        def add(rows: slice, own: Law, out: np.ndarray) -> None:
+            kernels.stiffness(*self._points(rows, state, own, bulk_kpa), places[rows], out)
+
+        return self._summed(add, law, n, threads)
+
+    def _summed(self, add: Callable, law: Law, n: int, threads: int) -> np.ndarray:
+        """What `add` adds to (n,), a chunk of elements at a time."""
+
+        def part(share: tuple[int, int]) -> np.ndarray:
+            out = np.zeros(n)
             with np.errstate(all="ignore"):  # a step too large shows as a residual that is not finite
-                return rows, *self._piece(rows, state, at(law, rows), bulk_kpa, stiffness)
+                for start in range(share[0], share[1], CHUNK):
+                    rows = slice(start, min(start + CHUNK, share[1]))
+                    add(rows, at(law, rows), out)
+            return out
 
-        if threads == 1:
-            yield from map(work, pieces)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                yield from pool.map(work, pieces)
+        shares = np.linspace(0, len(self.dofs), PARTS + 1).astype(int)
+        return sum_of_parts(part, pairwise(shares), threads)
 
     def deformation(self, state: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
         """(m, Q, 3, 3) of the elements `rows`: columns are where fibre, sheet and normal go."""
-        nodes, slopes = state[self.dofs[rows, :30]], self.slopes[rows]
-        m, q = slopes.shape[:2]
-        moved = nodes.reshape(m, 3, 10) @ slopes.reshape(m, 3 * q, 10).swapaxes(1, 2)
-        return self.axes[rows] + moved.reshape(m, 3, q, 3).swapaxes(1, 2)
+        slopes = self.slopes[rows]
+        f = np.empty((*slopes.shape[:2], 3, 3))
+        kernels.deform(state, self.dofs[rows], slopes, self.axes[rows], f)
+        return f
 
-    def _piece(self, rows: slice, state: np.ndarray, law: Law, bulk_kpa: float, stiffness: bool):
-        """The energy is W(J^(-2/3) C) + p (J - 1) - p^2 / (2 kappa); Holzapfel, Nonlinear Solid Mechanics
+    def _points(self, rows: slice, state: np.ndarray, law: Law, bulk_kpa: float) -> tuple:
+        """What `kernels.stiffness` needs of some elements.
+
+        The energy is W(J^(-2/3) C) + p (J - 1) - p^2 / (2 kappa); Holzapfel, Nonlinear Solid Mechanics
         (2000), section 6.6, has its derivatives. A law may add a stress by C itself (`materials.direct`), and
         volume_kpa (J - 1 - ln J) at each point."""
-        weights, pressures = self.weights[rows], state[self.dofs[rows, 30:]]
-        m, q = weights.shape
-        # at m q points together: (3, 3, n)
-        f = self.deformation(state, rows).reshape(-1, 3, 3).transpose(1, 2, 0).copy()
-        c = np.array([(f[:, i] * f[:, j]).sum(axis=0) for i, j in PAIRS])
-        j = _determinant(f)
-        inverse = _adjugate(c) / (j * j)
+        f = self.deformation(state, rows)
+        points = f.shape[0] * f.shape[1]
+        c, j = np.empty((6, points)), np.empty(points)
+        kernels.strain(f, c, j)
         shrink = np.where(j > 0, np.cbrt(j) ** -2, np.nan)  # an element turned inside out has no energy
-        mixed = (pressures @ self.pressures.T).ravel()
-        kept = getattr(law, "volume_kpa", 0.0)
-        p = mixed + kept * (1 - 1 / j)
         s_bar, d_bar = law(shrink * c)
-        trace = _contract(s_bar, c)
-        isochoric = shrink * (s_bar - trace / 3 * inverse)
-        stress = isochoric + p * j * inverse
-        if (more := direct(law, c)) is not None:
-            stress += more[0]
-        weighted = weights.ravel()
-        second = _full(weighted * stress)
-        first = _times(f, second).reshape(3, 3, m, q).transpose(2, 0, 3, 1).reshape(m, 3, 3 * q)
-        out = np.empty((m, 34))
-        out[:, :30] = (first @ self.slopes[rows].reshape(m, 3 * q, 10)).reshape(m, 30)
-        out[:, 30:] = (weighted * (j - 1 - mixed / bulk_kpa)).reshape(m, q) @ self.pressures
-        if not stiffness:
-            return out, None
-        dc = np.einsum("ijn,jn->in", d_bar, _weigh(c))
-        both = -(shrink**2) / 3 * dc - 2 / 3 * isochoric
-        both += (shrink**2 / 18 * _contract(dc, c) - shrink * trace / 9 + p * j / 2) * inverse
-        d = (shrink**2) * d_bar + inverse[:, None] * both + both[:, None] * inverse
-        d += (2 / 3 * shrink * trace - 2 * p * j) * _square(inverse)
-        if more is not None:
-            d += more[1]
-        if kept:
-            d += kept * inverse[:, None] * inverse
-        return out, self._stiffness(rows, f, second, weighted * d, weighted * j * inverse, bulk_kpa)
+        more, more_d = direct(law, c) or (np.empty((0, points)), np.empty((0, 0, points)))
+        return (
+            state, self.dofs[rows], self.slopes[rows], self.weights[rows], self.pressures, f, c, j, shrink,
+            s_bar, more, d_bar, more_d, float(bulk_kpa), float(getattr(law, "volume_kpa", 0.0)),
+        )  # fmt: skip
 
-    def _stiffness(self, rows: slice, f, second, d, change, bulk_kpa: float) -> np.ndarray:
-        """(m, 595) from values at the points, times their weights: second Piola-Kirchhoff stress (3, 3, n),
-        its derivative by the strain (6, 6, n), and that of the volume (6, n)."""
-        slopes, weights = self.slopes[rows], self.weights[rows]
-        m, q = weights.shape
-        across = slopes.reshape(m, 3 * q, 10).swapaxes(1, 2)
-        k = np.empty((m, 10 * 90 + 10 * 12 + 16))  # by `_order`
-        by_displacement, by_pressure, own = np.split(k, (900, 1020), axis=1)
-        # derivative of the first stress by the deformation gradient, whose columns are in the body's axes:
-        # (n, column and row of the stress, row and column of the gradient)
-        strain = _strain_by_deformation(f)
-        left = strain.reshape(-1, 6, 9).swapaxes(1, 2)
-        a = left @ (_last(d) @ strain.swapaxes(2, 3).reshape(-1, 6, 9))
-        a.reshape(-1, 3, 9, 3)[:, :, ::4] += _last(second)[:, :, None]
-        pulled = (a.reshape(m, q, 27, 3) @ slopes).reshape(m, 3 * q, 90)
-        np.matmul(across, pulled, out=by_displacement.reshape(m, 10, 90))
-        volume = _last(_times(f, _full(change)).swapaxes(0, 1)).reshape(m, q, 3, 1, 3)
-        volume = (volume * self.pressures[:, None, :, None]).reshape(m, 3 * q, 12)
-        np.matmul(across, volume, out=by_pressure.reshape(m, 10, 12))
-        own[:] = (-(self.pressures.T * (weights / bulk_kpa)[:, None]) @ self.pressures).reshape(m, 16)
-        return k.take(_order(), axis=1)
+
+def sum_of_parts(work: Callable, parts: Iterable, threads: int) -> np.ndarray:
+    """Of what `work` returns for each part, added in their order."""
+    if threads == 1:
+        return sum(map(work, parts))
+    first, *others = parts
+    found = [_other_threads(threads - 1).submit(work, part) for part in others]
+    return sum((other.result() for other in found), start=work(first))
+
+
+@cache
+def _other_threads(n: int) -> ThreadPoolExecutor:
+    """Kept, since a new thread starts work a millisecond late, a quarter of a product's time."""
+    return ThreadPoolExecutor(n)
 
 
 @dataclass(frozen=True)
@@ -420,79 +410,6 @@ def upper(n: int) -> np.ndarray:
     """Places of the upper triangle's entries, row by row, in a raveled n x n matrix."""
     rows, columns = np.triu_indices(n)
     return rows * n + columns
-
-
-def _weigh(tensor: np.ndarray) -> np.ndarray:
-    """With the components off the diagonal doubled, for contractions of symmetric tensors."""
-    out = tensor.copy()
-    out[3:] *= 2
-    return out
-
-
-def _contract(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("in,in->n", a, _weigh(b))
-
-
-def _determinant(f: np.ndarray) -> np.ndarray:
-    return (
-        f[0, 0] * (f[1, 1] * f[2, 2] - f[1, 2] * f[2, 1])
-        - f[0, 1] * (f[1, 0] * f[2, 2] - f[1, 2] * f[2, 0])
-        + f[0, 2] * (f[1, 0] * f[2, 1] - f[1, 1] * f[2, 0])
-    )
-
-
-def _adjugate(c: np.ndarray) -> np.ndarray:
-    xx, yy, zz, xy, xz, yz = c
-    return np.array(
-        [
-            yy * zz - yz * yz, xx * zz - xz * xz, xx * yy - xy * xy,
-            xz * yz - xy * zz, xy * yz - xz * yy, xy * xz - xx * yz,
-        ]
-    )  # fmt: skip
-
-
-def _square(a: np.ndarray) -> np.ndarray:
-    """(6, 6, n): half of a_ik a_jl + a_il a_jk."""
-    full, out = _full(a), np.empty((6, *a.shape))
-    for row, (i, j) in enumerate(PAIRS):
-        for column, (k, m) in enumerate(PAIRS[row:], row):
-            out[row, column] = 0.5 * (full[i, k] * full[j, m] + full[i, m] * full[j, k])
-            out[column, row] = out[row, column]
-    return out
-
-
-def _full(tensor: np.ndarray) -> np.ndarray:
-    """(3, 3, n) of (6, n)."""
-    return tensor[np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])]
-
-
-def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(3, 3, n): products of (3, 3, n)."""
-    return np.array([(a * b[:, column]).sum(axis=1) for column in range(3)]).swapaxes(0, 1)
-
-
-def _last(tensor: np.ndarray) -> np.ndarray:
-    """(n, i, j) of (i, j, n)."""
-    return np.ascontiguousarray(np.moveaxis(tensor, -1, 0))
-
-
-def _strain_by_deformation(f: np.ndarray) -> np.ndarray:
-    """(n, 6, 3, 3): Green-Lagrange strains, shear doubled, by the column and row of F (3, 3, n)."""
-    columns = _last(f.swapaxes(0, 1))
-    out = np.zeros((len(columns), 6, 3, 3))
-    for row, (i, j) in enumerate(PAIRS):
-        out[:, row, i], out[:, row, j] = columns[:, j], columns[:, i]
-    return out
-
-
-@cache
-def _order() -> np.ndarray:
-    """(595,): where `Solid._stiffness` has the entries of the upper triangle, row by row."""
-    place = np.empty((34, 34), dtype=int)
-    place[:30, :30] = np.arange(900).reshape(10, 3, 3, 10).swapaxes(0, 1).reshape(30, 30)
-    place[:30, 30:] = 900 + np.arange(120).reshape(10, 4, 3).transpose(2, 0, 1).reshape(30, 4)
-    place[30:, 30:] = 1020 + np.arange(16).reshape(4, 4)
-    return place[np.triu_indices(34)]
 
 
 def _cross_matrix(vectors: np.ndarray) -> np.ndarray:

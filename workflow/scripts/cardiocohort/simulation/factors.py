@@ -11,7 +11,7 @@ import ctypes
 import importlib.util
 import logging
 import sys
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -30,16 +30,24 @@ ROOM_PERCENT = 5  # beyond MUMPS's estimate of its memory, for pivots that are d
 # the memory and costs a quarter of a factorisation's time.
 LARGE = 150_000
 MUMPS_VERSION = b"5.8.2"  # whose structure is laid out as below
+INTEL_THREADS = 0  # MKL's number for them
 ANALYSE, FACTORISE, SOLVE, RELEASE = 11, 22, 33, -1  # Pardiso's phases
 OUT_OF_MEMORY = -2  # Pardiso's number for it
-
-# Threads of a BLAS wait busily between its calls: they take the cores from the elements' threads, and save
-# nothing in MUMPS, whose dense products are small. Likewise NGSolve's tasks, where there is nothing for them.
-blas_on_one_thread = partial(threadpool_limits, 1, user_api="blas")
 
 
 class Singular(Exception):
     """The matrix could not be factorised."""
+
+
+def blas_on_one_thread() -> threadpool_limits:
+    """A context, since threads of a BLAS wait busily between its calls.
+
+    They take the cores from the elements' threads, and save nothing in MUMPS, whose dense products are small.
+    Likewise NGSolve's tasks, where there is nothing for them.
+    """
+    if all(_mkl_files().values()):
+        mkl()  # whose threads are chosen at its first call, which may be the next one
+    return threadpool_limits(1, user_api="blas")
 
 
 class Factors(Protocol):
@@ -94,17 +102,27 @@ def check_library(library: str) -> None:
 @cache
 def mkl() -> ctypes.CDLL:
     """MKL of this environment: where its wheel and its conda package have it."""
-    folder = Path(sys.prefix) / "lib"
-    found = {name: sorted(folder.glob(f"{name}.so*")) for name in ("libiomp5", "libmkl_rt")}
+    found = _mkl_files()
     if not all(found.values()):
         raise InputError(
             f"simulation.solver: pardiso needs MKL, which is not in the environment {sys.prefix}. Install it "
             "(pip install mkl; conda install mkl), or take mumps"
         )
+    # whose names hide Intel's: both together would crash
+    gnu = hasattr(ctypes.CDLL(None), "GOMP_parallel")
     # found here, MKL does not look for it in folders of the system
     threads = ctypes.CDLL(str(found["libiomp5"][-1]), mode=ctypes.RTLD_GLOBAL)
     threads.kmp_set_blocktime(0)  # else they wait busily, and take the cores from the elements' threads
-    return ctypes.CDLL(str(found["libmkl_rt"][-1]), mode=ctypes.RTLD_GLOBAL)
+    library = ctypes.CDLL(str(found["libmkl_rt"][-1]), mode=ctypes.RTLD_GLOBAL)
+    if not gnu:
+        # else it takes GNU's where they are in the process for another package, and those do wait busily
+        library.MKL_Set_Threading_Layer(ctypes.c_int(INTEL_THREADS))
+    return library
+
+
+def _mkl_files() -> dict[str, list[Path]]:
+    folder = Path(sys.prefix) / "lib"
+    return {name: sorted(folder.glob(f"{name}.so*")) for name in ("libiomp5", "libmkl_rt")}
 
 
 def _pardiso_error(number: int) -> str:

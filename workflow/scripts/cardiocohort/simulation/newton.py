@@ -11,10 +11,11 @@ displacements (the bordered system of arc-length methods: Riks, J Appl Mech 39:1
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
-import scipy.sparse
 
+from . import elements, kernels
 from .factors import Factors, Singular, factors
 from .problem import Pattern, Problem
 
@@ -75,11 +76,19 @@ class Tangent:
 
     def assemble(self, problem: Problem, state: np.ndarray, share: float) -> None:
         self.values, odd = problem.tangent(self.pattern, state, share)
-        n = odd.shape[0]
-        parts = (self.values, self.pattern.columns, self.pattern.starts)
-        upper = scipy.sparse.csr_array(parts, shape=(n, n))
-        lower, diagonal = upper.T, upper.diagonal()
-        self._times = lambda x: upper @ x + lower @ x - diagonal * x + odd @ x
+        rows = self.pattern.starts, self.pattern.blocks
+        ends = self.pattern.starts[self.pattern.blocks]
+        shares = np.searchsorted(ends, np.linspace(0, ends[-1], elements.PARTS + 1))
+
+        def times(x: np.ndarray) -> np.ndarray:
+            def part(share: tuple[int, int]) -> np.ndarray:
+                out = np.zeros(len(x))
+                kernels.multiply(self.values, self.pattern.columns, *rows, *share, x, out)
+                return out
+
+            return elements.sum_of_parts(part, pairwise(shares), problem.threads) + odd @ x
+
+        self._times = times
 
     def times(self, along: np.ndarray) -> np.ndarray:
         """(ndof,): the tangent times `along`, zero at prescribed unknowns."""

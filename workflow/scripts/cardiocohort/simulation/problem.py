@@ -130,9 +130,7 @@ class Problem:
 
     def residual(self, state: np.ndarray, share: float) -> np.ndarray:
         """Forces out of balance (ndof,) at a share of the load, zero at prescribed unknowns."""
-        out = np.zeros(len(self.free))
-        for rows, forces, _ in self.solid.contributions(state, self.law, self.bulk_kpa, False, self.threads):
-            np.add.at(out, self.solid.dofs[rows].ravel(), forces.ravel())
+        out = self.solid.forces(state, self.law, self.bulk_kpa, self.threads)
         for some in self.springs:
             np.add.at(out, some.dofs.ravel(), some.forces(state).ravel())
         return out * self.free - share * self.load(state)
@@ -202,9 +200,8 @@ class Problem:
     def tangent(self, pattern: Pattern, state: np.ndarray, share: float):
         """Entries (nnz,) of the symmetric part's upper triangle, and the rest as a sparse matrix in the
         pattern's order: what follower pressures have at a free rim, and the load of valves."""
-        out = np.zeros(len(pattern.columns) + 1)
-        for rows, _, k in self.solid.contributions(state, self.law, self.bulk_kpa, True, self.threads):
-            np.add.at(out, pattern.solid[rows].ravel().astype(np.intp), k.ravel())
+        size = len(pattern.columns) + 1
+        out = self.solid.stiffness(state, self.law, self.bulk_kpa, pattern.solid, size, self.threads)
         upper = elements.upper(18)
         for at, some in zip(pattern.springs, self.springs, strict=True):
             np.add.at(out, at.ravel(), some.stiffness.reshape(len(at), -1)[:, upper].ravel())
