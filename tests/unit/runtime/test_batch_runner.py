@@ -86,6 +86,23 @@ def end_its_process(error):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def blas_threads(path, payload):
+    """Of the libraries that are loaded, beside Snakemake's number for the whole job."""
+    import numpy  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    found = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    artifacts.write_text(path, "")
+    return {"verdict": "done", "reason": "", "threads": sorted(found)}
+
+
+def test_subjects_side_by_side_have_one_thread_of_a_blas_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    records = batch_runner.run_batch(tmp_path / "batch", tasks_of([1, 2, 3]), blas_threads, 2)
+    assert [record["threads"] for record in records] == [[1]] * 3
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "4"
+
+
 def test_an_initializer_that_is_killed_ends_the_job(tmp_path):
     with pytest.raises(KilledError, match="killed"):
         batch_runner.run_batch(tmp_path / "batch", tasks_of([1, 2]), multiply, 2, end_its_process, ("",))

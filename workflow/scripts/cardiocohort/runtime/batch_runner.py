@@ -4,11 +4,13 @@ Finished subjects are reused, the others made (side by side where `threads` allo
 a record; a subject that fails is a record with a reason and does not end the batch.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -17,6 +19,8 @@ from pathlib import Path
 from . import artifacts, progress, script
 from .errors import KilledError, SubjectError
 from .outcomes import Ending, Outcome
+
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,15 @@ def _finished(folder: Path, task: Task) -> dict | None:
 def _make(folder, groups, work, threads, initializer, initargs):
     if threads > 1 and len(groups) > 1:
         # spawn: forking a process that holds OpenMP threads can deadlock
-        with ProcessPoolExecutor(
-            min(threads, len(groups)),
-            get_context("spawn"),
-            _start_worker,
-            (initializer, initargs, script.logging_for_children()),
-        ) as pool:
+        with (
+            _blas_on_one_thread(),
+            ProcessPoolExecutor(
+                min(threads, len(groups)),
+                get_context("spawn"),
+                _start_worker,
+                (initializer, initargs, script.logging_for_children()),
+            ) as pool,
+        ):
             waiting = [pool.submit(_make_in_worker, folder, tasks, work) for tasks in groups]
             try:
                 for future in as_completed(waiting):
@@ -108,6 +115,20 @@ def _make(folder, groups, work, threads, initializer, initargs):
         opened = _open(initializer, initargs)
         for tasks in groups:
             yield _make_group(folder, tasks, work, opened)
+
+
+@contextmanager
+def _blas_on_one_thread():
+    """In processes that start within. Further threads of a BLAS wait busily, on the cores of the others."""
+    before = os.environ.get(BLAS_THREADS)
+    os.environ[BLAS_THREADS] = "1"  # Snakemake sets it to all threads of the job
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[BLAS_THREADS]
+        else:
+            os.environ[BLAS_THREADS] = before
 
 
 def _open(initializer, initargs) -> tuple:
