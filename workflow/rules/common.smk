@@ -21,7 +21,7 @@ from cardiocohort.runtime import artifacts, stale_lock
 from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.runtime.run_progress import RunProgress
-from cardiocohort.config.arms import calibrated_as, check_arms, section_of
+from cardiocohort.config.arms import calibrated_as, check_arms, section_of, unlike_bases
 from cardiocohort.config.arms import check_calibrations
 from cardiocohort.config.check import check_atlas, check_biventricular
 from cardiocohort.config.check import check_body_surface
@@ -591,6 +591,9 @@ if WITH_COHORT:
                 )
     SIBLING_ARMS = plan.sibling_arms(BATCHES)
     SIBLING_BASES = {arm: own["base"] for arm, own in SIBLING_ARMS.items()}
+    if workflow.is_main_process:
+        for text in unlike_bases(SETTINGS, SIBLING_BASES):
+            logger.warning(text)
     ANATOMY_DIGEST = artifacts.digest(
         [ANATOMY.structures, ANATOMY.centred_on, GRID.shape, GRID.spacing_mm]
     )

@@ -156,6 +156,8 @@ def test_rows_of_several_hearts_and_missing_columns_are_refused(tiny):
     targets = cardiocohort.draw_targets(tiny, "wall: size", n=2)
     with pytest.raises(InputError, match="targets of 2 subjects; give the rows of one"):
         cardiocohort.sample_heart(tiny, targets)
+    with pytest.raises(InputError, match=r"column 'volume_ml': -5\.0 is not a volume above 0 mL"):
+        cardiocohort.sample_heart(tiny, targets.iloc[:1].assign(volume_ml=-5.0))
     with pytest.raises(InputError, match="the targets lack the columns volume_ml"):
         cardiocohort.sample_heart(tiny, targets.drop(columns="volume_ml"))
 

@@ -92,6 +92,18 @@ def test_spreadsheet_quirks_are_harmless(tmp_path):
     assert arm.covariates["age_years"] == Distribution("normal", (61.0, 9.0))
 
 
+def test_quotes_hide_no_arm(tmp_path):
+    """Those of comments are not read, and one that its row does not close would take in the rows below."""
+    path = write(tmp_path / "cohort.tsv", {"arm": "first"}, {"arm": "second"}, {"arm": "third"})
+    header, first, second, third = path.read_text().splitlines()
+    path.write_text("\n".join([header, '# note\t"6 mm', first, second, '# note\t7"', third, ""]))
+    assert [arm.name for arm in read_cohort(path, HEART)] == ["first", "second", "third"]
+    open_quote = first.replace("first\t", 'first\t"', 1)
+    path.write_text("\n".join([header, open_quote, second, third, ""]))
+    with pytest.raises(InputError, match="row 2: a cell begins with a quotation mark that this row does not"):
+        read_cohort(path, HEART)
+
+
 def test_dict_round_trip_is_plain_json_and_leaves_n_out(tmp_path):
     arm = read_one(tmp_path, edits="aorta.volume: x2", constraints="aorta+left_ventricle: size", seed="3")
     plain = arm.to_dict()
@@ -241,7 +253,7 @@ def test_duplicate_arms(tmp_path, second):
         ("\t".join((*COLUMNS, "sex")) + "\n", "'sex' occurs twice"),
         ("\t".join(COLUMNS) + "\n" + "\t".join(GOOD.values()) + "\tmore\n", "row 2: more cells"),
         (",".join(COLUMNS) + "\n" + ",".join(GOOD.values()) + "\n", "separated by tabs"),
-        ('\t'.join(COLUMNS) + '\na\t4\t"female\n', "not a readable tab-separated table"),
+        ('\t'.join(COLUMNS) + '\na\t4\t"female\n', "row 2: a cell begins with a quotation mark"),
         ("\t".join(COLUMNS).encode() + b"\n\xff\xfe\n", "UTF-8"),
     ],
 )  # fmt: skip

@@ -154,3 +154,25 @@ def test_a_weaker_arm_with_its_own_target_or_none_is_calibrated():
         assert arms.calibrated_as(whole, "ph", {}) == (own and "ph")
     resisting = beating({}, {"lv_peak_kpa": 15.0}, contractility={"ph": 0.5})
     arms.check_calibrations(resisting, NAMES, {})
+
+
+def test_siblings_whose_settings_are_not_their_bases_are_named():
+    """A base's wall, pressure or tension is not its siblings'; targets of a calibration are, so they are not
+    named."""
+    own = {
+        "women": {
+            "meshing": {"rv_wall_mm": 6},
+            "mechanics": {"rv_pressure_kpa": 3},
+            "simulation": {"calibrate": {"lv_ef": 0.5}},
+        }
+    }
+    bases = {"small_rv": "women", "large_rv": "women"}
+    cycle = {"cycle": {"beats": 5, "contractility": {"women": 0.5, "large_rv": 0.5}}}
+    small, large = arms.unlike_bases(settings(own, simulation=cycle), bases)
+    for key in ("meshing.rv_wall_mm", "mechanics.rv_pressure_kpa", "'small_rv'", "'women'"):
+        assert key in small
+    assert "contractility" in small
+    assert "contractility" not in large
+    assert "calibrate" not in small + large
+    alike = dict.fromkeys(("women", "small_rv"), own["women"])
+    assert arms.unlike_bases(settings(alike), {"small_rv": "women"}) == []

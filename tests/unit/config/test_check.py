@@ -272,6 +272,7 @@ def test_mistakes_name_the_key_and_what_is_allowed(config, told):
     ("config", "told"),
     [
         ({"guidance": {"sigma_min": 3, "sigma_max": 3}}, ["'guidance.sigma_min'", "sigma_max"]),
+        ({"guidance": {"sigma_from": 0.01, "sigma_to": 5}}, ["'guidance.sigma_from'", "at no noise level"]),
         (
             {"guidance": {"sigma_min": 1, "sibling": {"sigma": 1}}},
             ["'guidance.sigma_min'", "sibling.sigma, 1"],

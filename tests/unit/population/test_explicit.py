@@ -19,7 +19,7 @@ from cardiocohort.cohort.target_arms import refuse_other_arms
 from cardiocohort.population.explicit import ELLIPSOID_COLUMNS, explicit_targets, read_targets
 from cardiocohort.population.plausibility import population_for
 from cardiocohort.population.reference import read_reference
-from cardiocohort.population.targets import drawn_targets
+from cardiocohort.population.targets import drawn_targets, tabulate
 from cardiocohort.population.units import usual_of
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.errors import InputError
@@ -50,6 +50,36 @@ def ellipsoids() -> pd.DataFrame:
 def write(path: Path, frame: pd.DataFrame) -> Path:
     frame.to_csv(path, sep="\t", index=False)
     return path
+
+
+def test_targets_of_no_ellipsoid_name_arm_and_structure(tmp_path):
+    """Edits far outside a population can leave the other structures a covariance of nothing."""
+    table = read_targets(write(tmp_path / "targets.tsv", ellipsoids()), HEART)
+    names, moments = tuple(table["structure"]), from_columns(table)
+    moments.covariance_mm2[1] *= -1
+    own = arm(constraints="left_ventricle: size")
+    with pytest.raises(
+        InputError, match=r"'edits': no myocardium of women-00000 follows from them .*too far"
+    ):
+        tabulate(own, range(1), 0, None, lambda index, person: (names, moments))
+
+
+@pytest.mark.parametrize(
+    ("column", "written"),
+    [("volume_ml", "volume_mL"), ("subject", "subjects"), ("subject", " subject"), ("volume_ml", "volume_l")],
+)
+def test_a_column_that_nearly_has_a_name_is_not_left_out(tmp_path, column, written):
+    """Without it one subject's rows would be the whole arm's, or a shell as large as a solid ellipsoid."""
+    frame = ellipsoids().assign(subject="").rename(columns={column: written})
+    with pytest.raises(InputError, match=rf"row 1: column {written!r} is not read; write {column!r}"):
+        read_targets(write(tmp_path / "targets.tsv", frame), HEART)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    path = write(tmp_path / "targets.tsv", ellipsoids().assign(again=30.0))
+    path.write_text(path.read_text().replace("again", "volume_ml", 1))
+    with pytest.raises(InputError, match=r"row 1: column 'volume_ml' is there twice, as columns 12 and 13"):
+        read_targets(path, HEART)
 
 
 def test_ellipsoids_become_their_moments(tmp_path):

@@ -36,7 +36,7 @@ from .microstructure.settings import FibreAngles
 from .population.explicit import ELLIPSOID_COLUMNS
 from .population.model import ENTRIES
 from .population.plausibility import population_for, warnings_of
-from .population.reference import Reference, read_reference
+from .population.reference import Reference, check_moments, read_reference
 from .population.targets import drawn_targets
 from .runtime.errors import InputError, SubjectError
 
@@ -208,7 +208,7 @@ def sample_heart(prior: Sampler, targets: pd.DataFrame, seed: int = 1) -> LabelM
     Raises
     ------
     InputError
-        The rows lack a column, or belong to several subjects.
+        The rows lack a column, belong to several subjects, or have moments of nothing.
     SubjectError
         The target lies outside the prior, or all samples diverged.
     """
@@ -216,6 +216,7 @@ def sample_heart(prior: Sampler, targets: pd.DataFrame, seed: int = 1) -> LabelM
         raise InputError(f"the targets lack the columns {', '.join(missing)}")
     if len(subjects := targets["subject"].unique()) != 1:
         raise InputError(f"targets of {len(subjects)} subjects; give the rows of one")
+    check_moments("targets", targets)
     payload = (targets.to_dict("records"), seed, *anatomies.arm_and_index(subjects[0]), None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "heart.nii.gz"

@@ -34,6 +34,7 @@ ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
 MAP_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")  # of label maps, in any case of letters
 REFERENCE_COLUMNS = ("subject", "structure", *MOMENT_COLUMNS)
 STREAMS = {"population": 0, "generation": 1}
+COMMENT = re.compile(r"^[ ]*#[^\r\n]*", re.MULTILINE)  # before cells are told apart: it may hold quotes
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,13 @@ def _rows(path: Path, known: Mapping[str, Covariate]) -> list[tuple[int, dict[st
     width = max((line.count("\t") + 1 for line in text.splitlines()), default=0)
     if not text.strip():
         raise InputError(f"{path}: the cohort table is empty; its columns are {', '.join(COLUMNS)}")
+    text = COMMENT.sub("", text)
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count('"') % 2 and any(cell.lstrip().startswith('"') for cell in line.split("\t")):
+            raise InputError(
+                f"{path}, row {number}: a cell begins with a quotation mark that this row does not close, so "
+                "that the rows below would be part of it; take the mark away (cells need none)"
+            )
     try:
         # the header is read as a row, so that pandas cannot take a row that is too long for an index; cells
         # are objects, since for str it loads more of Arrow (3 MB of every Snakemake process)

@@ -69,6 +69,32 @@ def check_arms(settings: Mapping, arms: Iterable[str], edge_lengths_mm: Iterable
                 raise InputError(f"{where}: with {mm:g} of 'refinement.edge_lengths_mm', {error}") from None
 
 
+def unlike_bases(settings: Mapping, bases: Mapping[str, str]) -> list[str]:
+    """What a user should know of siblings whose settings are not those of the arm they are made from.
+
+    bases: as in `calibrated_as`, whose factors siblings take anyway.
+    """
+    found = []
+    contractility = settings["simulation"]["cycle"]["contractility"]
+    for arm, base in bases.items():
+        keys = [
+            f"{section}.{key}"
+            for section in SECTIONS
+            if section not in PARTS
+            for key, value in section_of(settings, arm, section).items()
+            if section_of(settings, base, section)[key] != value
+        ]
+        if contractility.get(arm, 1.0) != contractility.get(base, 1.0):
+            keys.append("simulation.cycle.contractility")
+        if keys:
+            found.append(
+                f"arm {arm!r}: its hearts are siblings of those of {base!r}, but these settings differ: "
+                f"{', '.join(keys)}. Pairs then differ in more than the edit; siblings do not take settings "
+                "from their base, so give both arms the same ones (config key 'arms') where that is not meant"
+            )
+    return found
+
+
 def calibrated_as(settings: Mapping, arm: str, bases: Mapping[str, str]) -> str | None:
     """The arm on whose mean heart the factors of an arm's hearts are fitted; None where nothing is.
 

@@ -90,6 +90,12 @@ def check_together(settings: dict, formats: list[str]) -> None:
             raise InputError(
                 f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than {name}, {sigma}"
             )
+    if guidance["sigma_from"] < guidance["sigma_to"]:
+        raise InputError(
+            f"config key 'guidance.sigma_from': {guidance['sigma_from']} is less than sigma_to, "
+            f"{guidance['sigma_to']}, so that guidance would act at no noise level; noise falls from "
+            "sigma_from to sigma_to"
+        )
     meshing = MeshSettings.of(settings["meshing"])
     if meshing.frame == "scanner" and not settings["label_maps"]:
         raise InputError(

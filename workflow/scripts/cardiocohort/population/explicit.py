@@ -5,6 +5,7 @@ one subject. docs/cohort-table.md describes the columns.
 """
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def read_targets(path: str | Path, anatomy: Anatomy, usual: Usual | None = None)
     (`usual`: of the bundle's hearts).
     """
     frame = tables.read_table(path, KEYS)
+    _check_columns(path, frame)
     ellipsoids = any(name in frame.columns for name in ELLIPSOID_COLUMNS)
     if ellipsoids and any(name in frame.columns for name in MOMENT_COLUMNS[1:]):
         raise InputError(
@@ -126,6 +128,18 @@ def _placed(part: str, subject: str, arm: Arm, heart: tuple[Moments, tuple[str, 
 def _canonical(name: str, anatomy: Anatomy) -> str:
     whole, at, domain = name.partition(AT)
     return "+".join(sorted(whole.split("+"), key=anatomy.label)) + at + domain
+
+
+def _check_columns(path, frame: pd.DataFrame) -> None:
+    """InputError for a column that nearly has the name of one that is read: it would not be."""
+    known = {name.lower(): name for name in ("subject", *KEYS, *MOMENT_COLUMNS, *ELLIPSOID_COLUMNS)}
+    for name in frame.columns:
+        near = get_close_matches(name.strip().lower(), known, n=1, cutoff=0.8)
+        if near and name != (meant := known[near[0]]) and meant not in frame.columns:
+            raise InputError(
+                f"{path}, row 1: column {name!r} is not read; write {meant!r}, or take it out. Columns are "
+                f"{', '.join(known.values())}"
+            )
 
 
 def _check_subjects(path, frame: pd.DataFrame) -> None:

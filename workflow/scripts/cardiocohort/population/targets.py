@@ -91,6 +91,7 @@ def tabulate(
         known = population is not None and person is not None
         person = person or nobody
         own, moments = heart(index, person)
+        _check_ellipsoids(arm, subject_name(arm.name, index), own, moments)
         for name in constrained:
             _check_names(arm, "constraints", [name] if name in own else name.split("+"), own)
         names = (*own, *(name for name in constrained if name not in own))
@@ -101,6 +102,20 @@ def tabulate(
         table |= judge(population, person, names, moments) if known else unjudged
         frames.append(pd.DataFrame(table | person))
     return pd.concat(frames, ignore_index=True)
+
+
+def _check_ellipsoids(arm: Arm, subject: str, names: tuple[str, ...], moments: Moments) -> None:
+    """InputError where edits lie so far from the population that nothing with a volume follows from them."""
+    for k, name in enumerate(names):
+        covariance = moments.covariance_mm2[k]
+        if np.isnan(covariance).any():  # of a part without a place, which ends its subject with a reason
+            continue
+        if not np.isfinite(covariance).all() or np.linalg.eigvalsh(covariance)[0] <= 0:
+            raise InputError(
+                f"arm {arm.name!r}, column 'edits': no {name} of {subject} follows from them (its "
+                "covariance is that of no ellipsoid); they lie too far from the reference population. Take "
+                "values nearer to it"
+            )
 
 
 def draw_vector(

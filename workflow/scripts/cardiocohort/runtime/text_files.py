@@ -46,6 +46,16 @@ def read_table_text(path: str | Path, what: str) -> str:
     return text
 
 
+def refuse_repeated_columns(path: str | Path, text: str) -> None:
+    """InputError for two columns of one name; pandas would take the first and rename the other."""
+    header = [name.strip() for name in text.split("\n", 1)[0].strip("\r").split("\t")]
+    for place, name in enumerate(header, 1):
+        if name and place != (first := header.index(name) + 1):
+            raise InputError(
+                f"{path}, row 1: column {name!r} is there twice, as columns {first} and {place}; keep one"
+            )
+
+
 def refuse_long_lines(path: str | Path, text: str) -> None:
     """InputError for a line with more cells than the header; pandas would take the first for an index."""
     lines = text.splitlines() or [""]
