@@ -77,19 +77,16 @@ def unlike_bases(settings: Mapping, bases: Mapping[str, str]) -> list[str]:
     found = []
     contractility = settings["simulation"]["cycle"]["contractility"]
     for arm, base in bases.items():
-        keys = [
-            f"{section}.{key}"
-            for section in SECTIONS
-            if section not in PARTS
-            for key, value in section_of(settings, arm, section).items()
-            if section_of(settings, base, section)[key] != value
-        ]
+        keys = []
+        for section in SECTIONS.keys() - PARTS.keys():
+            own, others = (section_of(settings, name, section) for name in (arm, base))
+            keys += [f"{section}.{key}" for key in own if own[key] != others[key]]
         if contractility.get(arm, 1.0) != contractility.get(base, 1.0):
             keys.append("simulation.cycle.contractility")
         if keys:
             found.append(
                 f"arm {arm!r}: its hearts are siblings of those of {base!r}, but these settings differ: "
-                f"{', '.join(keys)}. Pairs then differ in more than the edit; siblings do not take settings "
+                f"{', '.join(sorted(keys))}. Pairs then differ in more than the edit; siblings do not take settings "
                 "from their base, so give both arms the same ones (config key 'arms') where that is not meant"
             )
     return found

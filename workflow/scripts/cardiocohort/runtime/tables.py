@@ -11,7 +11,7 @@ import pandas as pd
 
 from .artifacts import atomic_path
 from .errors import InputError
-from .text_files import MAX_CELLS, MAX_COLUMNS, read_table_text, refuse_long_lines, refuse_repeated_columns
+from .text_files import MAX_CELLS, MAX_COLUMNS, check_columns, read_table_text
 
 MAX_PARQUET_BYTES = 2**30  # unpacked
 FILE_COLUMNS = {"file": "str", "size": "Int64", "sha256": "str"}
@@ -39,8 +39,7 @@ def read_table(path: str | Path, columns: dict[str, str], alone: bool = False) -
         else:
             texts = {name: "str" for name, kind in columns.items() if kind == "str"}
             text = read_table_text(path, "table")
-            refuse_repeated_columns(path, text)
-            refuse_long_lines(path, text)
+            check_columns(path, text)
             frame = pd.read_csv(
                 io.StringIO(text), sep="\t", dtype=texts, keep_default_na=False, na_values=[""],
                 usecols=(lambda name: name in columns) if alone else None, skip_blank_lines=alone,
@@ -91,8 +90,7 @@ def first_bad(path: str | Path, frame: pd.DataFrame, column: str, bad, allowed: 
 def read_cells(path: str | Path, what: str) -> pd.DataFrame:
     """The cells of a TSV table as text, empty where there is nothing; InputError if it is none."""
     text = read_table_text(path, what)
-    refuse_repeated_columns(path, text)
-    refuse_long_lines(path, text)
+    check_columns(path, text)
     try:
         frame = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False).fillna("")
     except (ValueError, OverflowError) as error:

@@ -46,23 +46,20 @@ def read_table_text(path: str | Path, what: str) -> str:
     return text
 
 
-def refuse_repeated_columns(path: str | Path, text: str) -> None:
-    """InputError for two columns of one name; pandas would take the first and rename the other."""
-    header = [name.strip() for name in text.split("\n", 1)[0].strip("\r").split("\t")]
+def check_columns(path: str | Path, text: str) -> None:
+    """InputError for what pandas would read without a word: it renames the second of two columns with one
+    name, and takes the first cells for an index where a line has more cells than the header.
+    """
+    lines = text.splitlines() or [""]
+    header = [name.strip() for name in lines[0].split("\t")]
     for place, name in enumerate(header, 1):
         if name and place != (first := header.index(name) + 1):
             raise InputError(
                 f"{path}, row 1: column {name!r} is there twice, as columns {first} and {place}; keep one"
             )
-
-
-def refuse_long_lines(path: str | Path, text: str) -> None:
-    """InputError for a line with more cells than the header; pandas would take the first for an index."""
-    lines = text.splitlines() or [""]
     for number, line in enumerate(lines, 1):
-        if line.count("\t") > lines[0].count("\t"):
-            columns = lines[0].count("\t") + 1
+        if line.count("\t") >= len(header):
             raise InputError(
-                f"{path}, row {number}: more cells than the {columns} columns of the header; "
+                f"{path}, row {number}: more cells than the {len(header)} columns of the header; "
                 "cells are separated by one tab each"
             )

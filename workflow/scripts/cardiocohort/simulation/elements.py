@@ -1,6 +1,6 @@
 """Forces and stiffnesses of all elements at once, in closed form. Owned by the simulation stage.
 
-Automatic differentiation of the energy takes six times as long. Element unknowns are the displacements of
+Automatic differentiation of the energy takes many times as long. Element unknowns are the displacements of
 the ten nodes, axis by axis, then the pressures of the four corners.
 """
 
