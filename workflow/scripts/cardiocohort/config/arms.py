@@ -87,7 +87,8 @@ def unlike_bases(settings: Mapping, bases: Mapping[str, str]) -> list[str]:
             found.append(
                 f"arm {arm!r}: its hearts are siblings of those of {base!r}, but these settings differ: "
                 f"{', '.join(sorted(keys))}. Pairs then differ in more than the edit; siblings do not take "
-                "settings from their base, so give both arms the same ones (config key 'arms') where that is not meant"
+                "settings from their base, so give both arms the same ones (config key 'arms') where that is "
+                "not meant"
             )
     return found
 
