@@ -15,13 +15,14 @@ from cardiocohort.anatomy.attributes import principal_axis_degrees
 from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.diffusion.bundle import Prior, load_sampler
 from cardiocohort.diffusion.device import resolve_device
+from cardiocohort.generation import judging
 from cardiocohort.generation.constraints import make_constraints
-from cardiocohort.generation.sampling import sample_labels
+from cardiocohort.generation.sampling import make_samples, sample_labels
 from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.runtime.artifacts import atomic_path
 from cardiocohort.runtime.batch_runner import Task, run_batch
 from cardiocohort.runtime.outcomes import Outcome
-from guidance_benchmark_settings import METHODS, UNGUIDED, Setting
+from guidance_benchmark_settings import COHORT, METHODS, UNGUIDED, Setting
 
 
 def sample(
@@ -36,7 +37,8 @@ def sample(
 
     `settings` has those of each target. seconds are of processor time, which other work on the machine leaves
     alone; on a GPU of wall time. Each sample has one attempt and one thread; a target's noise is the same in
-    all settings, which take turns. kept: 1 if the gate accepts it after the bounded repairs, else 0.
+    all settings, which take turns. kept: 1 if the gate accepts it after the bounded repairs, else 0. An
+    attempt of COHORT takes the seconds of the gate too, which restarts depend on.
     """
     pairs = enumerate(zip(targets, settings, strict=True))
     jobs = [(setting, rows, number) for number, (rows, own) in pairs for setting in own]
@@ -111,16 +113,20 @@ def work(opened: tuple, path: Path, payload: tuple[Setting, pd.DataFrame, int]) 
 def _sampled(opened: tuple, setting: Setting, rows: pd.DataFrame, number: int) -> pd.DataFrame:
     bundle, prior, rules = opened
     targets = rows.assign(constrained="") if setting.method == UNGUIDED else rows
-    constraints = make_constraints([targets], prior, bundle)
+    noise = [np.random.SeedSequence([1, number])]
     clock = time.process_time if prior.device == "cpu" else time.perf_counter
     started = clock()
-    # labels come back on the CPU: the device is done by then
-    labels = sample_labels(prior, constraints, [np.random.SeedSequence([1, number])], setting.guidance)[0][0]
-    seconds = clock() - started
-    kept = bool(labels.any())
-    if kept:
-        labels, _, verdict = topology.judge(labels, prior.grid.spacing_mm, prior.anatomy, rules)
-        kept = verdict.accepted
+    sampler = judging.Sampler(bundle, prior, rules, setting.guidance)
+    if setting.method == COHORT:
+        judged = make_samples(sampler, [targets], noise, [None], ())[0].judged
+        seconds = clock() - started
+    else:
+        constraints = make_constraints([targets], prior, bundle)
+        # labels come back on the CPU: the device is done by then
+        labels = sample_labels(prior, constraints, noise, setting.guidance)[0][0]
+        seconds = clock() - started
+        judged = judging.judge(sampler, targets, labels)
+    labels, kept = judged.labels, not judged.diverged and judged.verdict.accepted
     found = errors(rows, labels, prior.anatomy, prior.grid)
     found.insert(0, "kept", int(kept))
     found.insert(0, "seconds", round(seconds, 3))

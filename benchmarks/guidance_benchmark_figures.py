@@ -5,15 +5,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cardiocohort.plotting.style import STYLE, plt
-from guidance_benchmark_settings import ERRORS, METHODS, PARAMETERS, UNGUIDED
+from guidance_benchmark_settings import COHORT, ERRORS, METHODS, PARAMETERS, UNGUIDED
 
 TITLES = dict(
     zip(ERRORS, ("volume, %", "centroid, mm", "norm of the Sⁿ difference", "axes, degrees"), strict=True)
 )
 BARS = dict(zip(ERRORS, (2.0, 1.0, 0.02, 3.0), strict=True))  # medians on the written label maps
-COLOURS = {"polyak": "#2b6ca3", "dps": "#c0504d"}
+COLOURS = {"polyak": "#2b6ca3", "dps": "#c0504d", COHORT: "#b3861b"}
 SHADES = ("#9cc3e0", "#2b6ca3", "#12324d")
-MARKERS = "os^Dv<>pPXhd"
+MARKERS = "os^Dv<>pXhd"
+STARS = {"dps": "*", COHORT: "P"}
 
 plt.rcParams.update(STYLE)
 
@@ -38,10 +39,10 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
                     ax.plot(x, y, "x", color="0.5")
                 continue
             polyak = row["method"] == "polyak"
-            marker = MARKERS[ways.index(row["way"])] if polyak else "*"
-            colour = shades[row["steps"]] if polyak else COLOURS["dps"]
+            marker = MARKERS[ways.index(row["way"])] if polyak else STARS[row["method"]]
+            colour = shades[row["steps"]] if polyak else COLOURS[row["method"]]
             ax.plot(x, y, marker, color=colour, ms=6 if polyak else 9)
-            if not polyak:
+            if row["method"] == "dps":
                 ax.annotate(f"{row['steps']}", (x, y), textcoords="offset points", xytext=(6, 3), fontsize=7)
             if row["setting"] in shipped:
                 ax.plot(x, y, "o", ms=13, mfc="none", mec="black")
@@ -60,6 +61,9 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
     ]
     handles.append(
         plt.Line2D([], [], ls="", marker="*", color=COLOURS["dps"], ms=9, label="dps, levels beside it")
+    )
+    handles.append(
+        plt.Line2D([], [], ls="", marker="P", color=COLOURS[COHORT], ms=9, label="cohort: gate, restarts")
     )
     handles.append(plt.Line2D([], [], ls="", marker="x", color="0.5", label="unguided (lines: its seconds)"))
     handles.append(

@@ -13,6 +13,7 @@ from cardiocohort.generation.settings import GuidanceSettings
 
 UNGUIDED = "unguided"
 METHODS = ("polyak", "dps")
+COHORT = "cohort"  # the config's method with topology guidance and restarts, as a cohort has them
 MIDDLE = {"sigma_from": 8.0, "sigma_to": 0.09}  # noise levels where steps of `polyak` pay most
 WAYS = (
     {"guide_every": 1, "step_fraction": 0.5},
@@ -68,8 +69,8 @@ class Setting:
 
 
 def of_config(given: GuidanceSettings) -> list[Setting]:
-    """Unguided sampling and each rule as the config has them."""
-    return [Setting(method, _by(method, given)) for method in (UNGUIDED, *METHODS)]
+    """Unguided sampling, each rule as the config has it, and an attempt of a cohort."""
+    return [Setting(method, _by(method, given)) for method in (UNGUIDED, *METHODS, COHORT)]
 
 
 def frontier(given: GuidanceSettings, levels: Sequence[int]) -> list[Setting]:

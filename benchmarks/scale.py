@@ -34,7 +34,7 @@ from cardiocohort.runtime.artifacts import atomic_path
 from workflow_runs import REPOSITORY, command, environment
 
 SNAKEFILE = REPOSITORY / "workflow/Snakefile"
-BUNDLE = REPOSITORY / "resources/priors/small"
+BUNDLE = REPOSITORY / "resources/priors/people"
 SIZES = (100, 1000, 10_000, 100_000)  # of planned trials
 BATCH_SIZE = 50
 COHORTS = (10, 200)  # subjects of the toy cohorts that are run

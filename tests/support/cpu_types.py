@@ -19,7 +19,7 @@ from cardiocohort.anatomy.label_map import read_label_map
 from heart_anatomy import HEART, HEART_GRID
 from workflow_runs import REPOSITORY, environment
 
-BUNDLE = REPOSITORY / "resources/priors/small"
+BUNDLE = REPOSITORY / "resources/priors/people"
 RULES = REPOSITORY / "resources/anatomies/heart/topology.tsv"
 CHILD = """
 import json, sys

@@ -153,7 +153,7 @@ print(time.process_time() - begun, peak_mb())
 
 def run_script(what: str, folder: Path, paths: dict[str, list[str]]) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of the script that writes the manifest, or the report, of `paths`."""
-    bundle = REPOSITORY / "resources/priors/small/bundle.json"
+    bundle = REPOSITORY / "resources/priors/people/bundle.json"
     report = folder / "report"
     if what == "manifest":
         output = {"table": str(folder / "manifest.tsv")}

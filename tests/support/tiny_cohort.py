@@ -68,7 +68,7 @@ def make_heart_project(folder: Path, template: str = "T2") -> Path:
     (folder / "maps").mkdir(parents=True)
     for path in TEMPLATE.glob(f"{template}*.nii.gz"):
         shutil.copy(path, folder / "maps" / f"{template}.nii.gz")
-    config = {"cohort": "mine", "label_maps": "maps", "bundle": str(REPOSITORY / "resources/priors/small")}
+    config = {"cohort": "mine", "label_maps": "maps", "bundle": str(REPOSITORY / "resources/priors/people")}
     config["meshing"] = COARSE
     (folder / "config").mkdir()
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))

@@ -21,14 +21,12 @@ N_MAPS, N = 26, 13
 SETS = [["wall"], ["wall", "cavity"]]
 ARMS = {
     "unguided",
-    "implicit_0",
-    "implicit_1",
-    "implicit_2",
     "polyak_1",
     "polyak_2",
     "polyak_2_x2",
     "extremes",
 }
+ARMS |= {f"{method}_{k}" for method in ("cohort", "implicit") for k in range(3)}
 ARMS |= {f"polyak_1_{attribute}" for attribute in ("size", "position", "shape", "orientation")}
 
 
@@ -62,7 +60,8 @@ def evaluated(tmp_path_factory):
         "label_maps": "maps",
         "implicit": "conditioned",
         "constrained": SETS,
-        "samples": {"unguided": N, "polyak": N, "dps": 0, "implicit": N, "strengths": 4, "extremes": 1},
+        "samples": {"unguided": N, "polyak": N, "dps": 0, "cohort": N, "implicit": N}
+        | {"strengths": 4, "extremes": 1},
         "strengths": [2.0],
         "extremes": [-3.0, 3.0],
         "known": {"hearts": 10, "autoencoder_steps": 4, "denoiser_steps": 4, "points": 2},
@@ -110,7 +109,7 @@ def test_realism_has_its_columns_and_real_hearts(evaluated):
     ]  # fmt: skip
     rows = found.set_index(["method", "constrained_structures"])
     methods = {("real", 0), ("unguided", 0), ("polyak", 1), ("polyak", 2)}
-    assert set(rows.index) == methods | {("implicit", k) for k in range(3)}
+    assert set(rows.index) == methods | {(m, k) for m in ("cohort", "implicit") for k in range(3)}
     # random weights make nothing like a heart, and other ellipsoids are like ellipsoids
     samples = found[found["method"] != "real"]
     assert (samples["one_nna"] == 1).all()

@@ -168,7 +168,7 @@ def evaluation(arms: int, config: dict) -> Plan:
     return Plan(jobs, {"evaluation": config}, ("evaluate",))
 
 
-FEW = {"samples": {"dps": 0, "extremes": 0}, "strengths": []}
+FEW = {"samples": {"dps": 0, "cohort": 0, "extremes": 0}, "strengths": []}
 BENCHMARKS = "benchmarks/Snakefile"
 OWN = {"label_maps": "maps", "cohort": "mine", "batch_size": 2}
 BEATS = {"cycle": {"beats": 2}}
@@ -310,12 +310,13 @@ MATRIX = {
         target=("guidance_bench",),
         snakefile=BENCHMARKS,
     ),
-    # unguided, two methods at three sets of structures, four of the ablation, four strengths each, extremes
-    "evaluation": Plan(EVALUATION | {"sample_arm": 1 + 6 + 4 + 8 + 1}, target=("evaluate",)),
+    # unguided, two methods at three sets of structures, cohorts at none too, four of the ablation, four
+    # strengths each, extremes
+    "evaluation": Plan(EVALUATION | {"sample_arm": 1 + 6 + 4 + 4 + 8 + 1}, target=("evaluate",)),
     "evaluation of one method": evaluation(1 + 3 + 4, {"known": {"points": 0}} | FEW),
     "evaluation of the baseline too": evaluation(1 + 3 + 4 + 4, {"implicit": "bundle"} | FEW),
     "evaluation of one structure": evaluation(
-        1 + 2 + 4, {"constrained": [["aorta"]], "strengths": [1.0], "extremes": []}
+        1 + 2 + 2 + 4, {"constrained": [["aorta"]], "strengths": [1.0], "extremes": []}
     ),
     "SLURM": Plan(of(3, *MADE, *USED) | ONCE, how=SLURM),
     "SLURM, GPU": Plan(of(3, *MADE, *USED) | ONCE, {"device": "cuda"}, how=SITE),
@@ -326,8 +327,8 @@ MATRIX = {
         how=SITE,
     ),
     "SLURM, GPU, evaluation": Plan(
-        # unguided, two methods at one set of structures, four arms of the ablation
-        EVALUATION | {"sample_arm": 1 + 2 + 4},
+        # unguided, two methods at one set of structures, cohorts at none too, four arms of the ablation
+        EVALUATION | {"sample_arm": 1 + 2 + 2 + 4},
         {"device": "cuda", "evaluation": {"constrained": [["myocardium"]], "strengths": [], "extremes": []}},
         ("evaluate",),
         how=SITE,

@@ -20,7 +20,7 @@ def make_project(folder: Path) -> Path:
     folder.mkdir(parents=True)
     constraints = "myocardium, left_ventricle: size position shape"
     (folder / "trial.tsv").write_text(f"{COLUMNS}\nsmall\t3\tfemale\thealthy\t\t\t\t{constraints}\t\n")
-    bundle = str(REPOSITORY / "resources/priors/small")
+    bundle = str(REPOSITORY / "resources/priors/people")
     config = {"cohort": "mine", "cohort_table": "trial.tsv", "bundle": bundle, "max_attempts": 4}
     config["meshing"] = COARSE
     (folder / "config").mkdir()

@@ -23,7 +23,7 @@ from workflow_runs import COLUMNS, REPOSITORY, make_bundle
 
 SEGMENTED = {"folder": "scans", "covariates": "people.tsv", "whole_heart": ["heart.nii.gz"]}
 SEGMENTED |= {"sources": {name: [f"labels.nrrd:{i + 1}"] for i, name in enumerate(HEART.structures)}}
-FEW_ARMS = {"constrained": [["aorta"]], "samples": {"dps": 0, "extremes": 0}, "strengths": []}
+FEW_ARMS = {"constrained": [["aorta"]], "samples": {"dps": 0, "cohort": 0, "extremes": 0}, "strengths": []}
 # two configs that between them read every kind of file, and the targets that read them
 GENERATED = {
     "cohort_table": "trial.tsv",

@@ -29,6 +29,7 @@ from cardiocohort.config.check import check_hearts_only
 from cardiocohort.config.check import check_refinement
 from cardiocohort.config.check import check_together, complete
 from cardiocohort.config.check import exporters, locate, with_edges
+from cardiocohort.config.idle_keys import idle_keys
 from cardiocohort.config.typed_text import typed_text
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.trial import endpoints
@@ -467,6 +468,8 @@ with plain_errors():
     TYPED = typed_text(CONFIG_FILES, workflow.config_settings.config_args)
     SETTINGS = complete(config, TYPED)
     check_together(SETTINGS, exporters())
+    for text in idle_keys(SETTINGS):
+        warn(text)
 
 DECKS_FOLLOW_SIMULATIONS = SETTINGS["decks"]["follow"] == "simulations"
 # Sampling and training take a GPU where the config insists on one.

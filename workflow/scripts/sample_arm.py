@@ -6,7 +6,7 @@ from cardiocohort.anatomy.bundle_metadata import read_anatomy, read_card
 from cardiocohort.diffusion.bundle import check_weights
 from cardiocohort.diffusion.device import resolve_device
 from cardiocohort.evaluation import sampling, table_columns
-from cardiocohort.evaluation.arms import Arm
+from cardiocohort.evaluation.arms import COHORT, Arm
 from cardiocohort.generation import judging
 from cardiocohort.generation.anatomies import GROUP
 from cardiocohort.runtime import artifacts, batch_runner, script, tables
@@ -26,7 +26,7 @@ def main(snakemake):
     records = batch_runner.run_batch(
         table.with_suffix(""),
         sampling.tasks(targets, p.seed, inputs),
-        sampling.work,
+        sampling.attempts if arm.method == COHORT else sampling.work,
         snakemake.threads if device == "cpu" else 1,
         initializer=judging.open_sampler,
         initargs=(str(bundle), i.rules, settings, device),

@@ -143,8 +143,13 @@ def test_measures_are_in_the_coordinates_of_the_map(tiny):
         ({"weight": 3}, "there is no covariate 'weight'; allowed: sex, age, bsa, condition, "),
         ({"sex": "woman"}, "female"),
         ({"constraints": "ventricle: size"}, "ventricle"),
-        ({"arm": "a b"}, "arm 'a b', n 1: an arm is a word"),
-        ({"n": 0}, "n at least 1"),
+        ({"arm": "a b"}, "arm 'a b': an arm is a word"),
+        ({"n": 0}, "n 0: it is a whole number, 1 or more"),
+        ({"n": 2.0}, "n 2.0: it is a whole number"),
+        ({"seed": -1}, "seed -1: it is a whole number, 0 or more"),
+        ({"seed": "a"}, "seed 'a': it is a whole number"),
+        ({"constraints": None}, "constraints None: it is text"),
+        ({"truncation": 95}, "truncation 95: it is a share between 0 and 1"),
     ],
 )
 def test_a_wrong_argument_says_what_is_allowed(tiny, arguments, message):
@@ -158,6 +163,8 @@ def test_rows_of_several_hearts_and_missing_columns_are_refused(tiny):
         cardiocohort.sample_heart(tiny, targets)
     with pytest.raises(InputError, match=r"column 'volume_ml': -5\.0 is not a volume above 0 mL"):
         cardiocohort.sample_heart(tiny, targets.iloc[:1].assign(volume_ml=-5.0))
+    with pytest.raises(InputError, match=r"seed 1\.5: it is a whole number"):
+        cardiocohort.sample_heart(tiny, targets.iloc[:1], seed=1.5)
     with pytest.raises(InputError, match="the targets lack the columns volume_ml"):
         cardiocohort.sample_heart(tiny, targets.drop(columns="volume_ml"))
 
@@ -221,3 +228,20 @@ def test_the_recipe_for_explicit_targets_writes_them(tmp_path, monkeypatch):
 def test_a_mean_heart_needs_one_value_of_each_covariate(shipped, person, message):
     with pytest.raises(InputError, match=message):
         cardiocohort.mean_heart(shipped, **person)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"guidance": {"guide_every": 2.5}}, "'guidance.guide_every': 2.5 is not a whole number"),
+        ({"guidance": {"stepz": 3}}, "'guidance.stepz' is unknown; did you mean steps"),
+        (
+            {"guidance": {"sigma_from": 0.1, "sigma_to": 0.2}},
+            "'guidance.sigma_from': 0.1 is less than sigma_to",
+        ),
+        ({"max_attempts": 0}, "max_attempts 0: it is a whole number, 1 or more"),
+    ],
+)
+def test_settings_of_a_prior_are_those_of_the_config(tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        cardiocohort.load_prior(tmp_path, **settings)

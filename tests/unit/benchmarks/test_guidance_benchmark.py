@@ -32,7 +32,7 @@ def rows_of(labels) -> pd.DataFrame:
 
 def test_frontier_has_every_method_at_every_number_of_levels():
     found = choice.frontier(GIVEN, (3, 4))
-    assert found[:3] == choice.of_config(GIVEN)
+    assert found[:4] == choice.of_config(GIVEN)
     assert len(found) == len(set(found)) == len({setting.name for setting in found})
     fast = [s.guidance for s in found if s.method == "polyak"]
     assert set(fast) == {replace(GIVEN, steps=steps, **way) for steps in (3, 4) for way in choice.WAYS}
@@ -41,7 +41,7 @@ def test_frontier_has_every_method_at_every_number_of_levels():
 
 def test_sensitivity_multiplies_one_thing_at_a_time():
     found = choice.sensitivity(GIVEN, (0.5, 1.0, 2.0))
-    assert len(found) == 3 + 2 * 4 * 2
+    assert len(found) == 4 + 2 * 4 * 2
     by_name = {setting.name: setting.guidance for setting in found}
     assert by_name["dps_step_x2"].dps == DpsSettings(weight=6.0, lambda_size=5.0)
     assert by_name["dps_size_x0.5"].dps == DpsSettings(weight=3.0, lambda_size=2.5)
@@ -88,7 +88,7 @@ def test_error_of_axes_is_that_of_the_worst_that_has_a_direction():
 def test_summary_has_medians_shares_and_ratios_at_equal_levels():
     own = choice.of_config(GIVEN)
     blocks = []
-    for setting, seconds, error in zip(own, (2.0, 5.0, 20.0), (9.0, 1.0, 4.0), strict=True):
+    for setting, seconds, error in zip(own, (2.0, 5.0, 20.0, 6.0), (9.0, 1.0, 4.0, 2.0), strict=True):
         for target in (0, 1):
             frame = pd.DataFrame({"structure": ["wall", "cavity"], "volume_percent": [error, error + target]})
             frame = frame.assign(centroid_mm=error, shape=error, axes_degrees=[error, np.nan])
@@ -96,9 +96,9 @@ def test_summary_has_medians_shares_and_ratios_at_equal_levels():
             blocks.append(frame.assign(setting=setting.name, target=target))
     found = choice.summary(pd.concat(blocks), own).set_index("method")
     assert found.loc["polyak", "volume_percent"] == 1.0  # of 1, 1, 1 and 2
-    assert found["kept"].tolist() == [0.5] * 3
-    assert found["ratio_to_unguided"].tolist() == pytest.approx([1.0, 2.5, 10.0])
-    assert found["n"].tolist() == [2] * 3
+    assert found["kept"].tolist() == [0.5] * 4
+    assert found["ratio_to_unguided"].tolist() == pytest.approx([1.0, 2.5, 10.0, 3.0])
+    assert found["n"].tolist() == [2] * 4
 
 
 def test_samples_tables_and_charts_of_a_tiny_prior(tmp_path):
@@ -116,6 +116,7 @@ def test_samples_tables_and_charts_of_a_tiny_prior(tmp_path):
     steered = samples.pivot(index="target", columns="setting", values="volume_percent")
     default = choice.of_config(GIVEN)[1].name
     assert not np.allclose(steered[default], steered["unguided_4"])
+    assert "cohort_4" in steered
     assert (choice.summary(samples, few)["n"] == 2).all()
     table = choice.summary(samples, settings)
     assert (table["n"] == 1).all()

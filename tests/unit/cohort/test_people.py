@@ -13,7 +13,7 @@ from heart_anatomy import HEART, HEART_GRID
 from synthetic_population import given
 
 ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = ROOT / "resources/priors/small/reference_moments.parquet"
+SHIPPED = ROOT / "resources/priors/people/reference_moments.parquet"
 RULES = ROOT / "resources/anatomies/heart/topology.tsv"
 
 

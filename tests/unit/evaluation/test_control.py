@@ -38,8 +38,8 @@ from workflow_runs import REPOSITORY
 SETTINGS = {
     "implicit": None,
     "constrained": [["wall", "cavity"], ["wall"]],
-    "samples": {"unguided": 20, "polyak": 10, "dps": 5, "implicit": 6, "strengths": 8, "dps_strengths": 3}
-    | {"extremes": 2},
+    "samples": {"unguided": 20, "polyak": 10, "dps": 5, "cohort": 7, "implicit": 6}
+    | {"strengths": 8, "dps_strengths": 3, "extremes": 2},
     "strengths": [0.5, 1.0, 2.0],
     "extremes": [-4.0, 4.0],
 }
@@ -48,7 +48,7 @@ SETTINGS = {
 def test_arms_are_named_by_what_they_constrain():
     found = arms.arms(SETTINGS)
     assert list(found) == [
-        "unguided", "polyak_1", "polyak_2", "dps_1", "dps_2",
+        "unguided", "polyak_1", "polyak_2", "dps_1", "dps_2", "cohort_0", "cohort_1", "cohort_2",
         "polyak_1_size", "polyak_1_position", "polyak_1_shape", "polyak_1_orientation",
         "polyak_2_x0.5", "polyak_2_x2", "dps_2_x0.5", "dps_2_x2", "extremes",
     ]  # fmt: skip

@@ -182,6 +182,19 @@ def test_a_mirrored_heart_in_another_pose_is_recognised():
         assert misalignment(by_name, CONVENTION.layout)[:8] == seen
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.5])
+@pytest.mark.parametrize("axis", range(3))
+def test_a_wrong_voxel_size_along_one_axis_is_named(tmp_path, axis, factor):
+    affine = T2.affine.copy()
+    affine[:3, axis] *= factor
+    message = refusal(save(tmp_path / "x.nii", T2.labels, affine))
+    found = re.match(
+        r"stretched: along x, y and z \(RAS\+\) it is ([0-9.]+), ([0-9.]+) and ([0-9.]+) times", message
+    )
+    lengths = [float(number) for number in found.groups()]
+    assert (np.argmin if factor < 1 else np.argmax)(lengths) == axis
+
+
 def test_the_documents_remedy_corrects_every_false_storage(tmp_path):
     """The lines of docs/own-data.md, run with the axes that the message names."""
     text = (RESOURCES.parent / "docs/own-data.md").read_text()

@@ -28,7 +28,7 @@ from synthetic_population import K, arm, reference_frame, structure_rows
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "workflow/scripts/draw_targets.py"
-USUAL = ROOT / "resources/priors/small/reference_moments.parquet"
+USUAL = ROOT / "resources/priors/people/reference_moments.parquet"
 TWO = "left_ventricle, myocardium: size position shape"
 
 
@@ -281,7 +281,7 @@ def test_explicit_arms_may_leave_covariates_open(tmp_path, reference):
 
 def test_the_example_is_one_explicit_arm_beside_drawn_ones():
     """config/targets.example.tsv: an arm that it does not name is drawn."""
-    shipped = ROOT / "resources/priors/small/reference_moments.parquet"
+    shipped = ROOT / "resources/priors/people/reference_moments.parquet"
     usual = usual_of(read_reference(shipped, HEART))
     table = read_targets(ROOT / "config/targets.example.tsv", HEART, usual)
     assert set(table["arm"]) == {"explicit"}

@@ -16,7 +16,7 @@ from heart_anatomy import HEART
 from tiny_prior import ANATOMY, GRID, write_tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = ROOT / "resources/priors/small"
+SHIPPED = ROOT / "resources/priors/people"
 RULES = ROOT / "resources/anatomies/heart/topology.tsv"
 
 

@@ -1,4 +1,4 @@
-"""Tables in other units are refused with the unit named; true ones and extreme hearts pass."""
+"""Tables in other units or frames are refused with these named; true ones and extreme hearts pass."""
 
 from pathlib import Path
 
@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from cardiocohort.anatomy.moments import MOMENT_COLUMNS
 from cardiocohort.population.reference import read_reference
-from cardiocohort.population.units import check_units, usual_of
+from cardiocohort.population.units import FRAMES, check_units, usual_of
 from cardiocohort.runtime.errors import InputError
 from heart_anatomy import HEART
 
-SHIPPED = Path(__file__).resolve().parents[3] / "resources/priors/small/reference_moments.parquet"
+SHIPPED = Path(__file__).resolve().parents[3] / "resources/priors/people/reference_moments.parquet"
 TABLE = pd.read_parquet(SHIPPED)
 USUAL = usual_of(read_reference(SHIPPED, HEART))
 CENTROIDS, COVARIANCES = list(MOMENT_COLUMNS[1:4]), list(MOMENT_COLUMNS[4:])
@@ -82,6 +83,58 @@ def test_one_heart_in_another_unit_is_found():
     mixed.loc[mixed["subject"] == subject, CENTROIDS] /= 10
     with pytest.raises(InputError, match=rf"of '{subject}'.*looks like cm"):
         check_units("x.parquet", mixed, USUAL)
+
+
+@pytest.mark.parametrize(
+    ("columns", "signs", "named"),
+    [
+        ([0, 1, 2], [-1, -1, 1], "-x, -y and z"),  # LPS
+        ([0, 1, 2], [-1, 1, 1], "-x, y and z"),  # mirrored
+        ([2, 1, 0], [1, 1, 1], "z, y and x"),  # array order
+        ([1, 2, 0], [-1, 1, 1], "z, -x and y"),
+    ],
+)
+def test_another_frame_is_named(columns, signs, named):
+    other = TABLE.iloc[:400].copy()
+    other[CENTROIDS] = other[CENTROIDS].to_numpy()[:, columns] * signs
+    with pytest.raises(InputError, match=rf"x.parquet.*'centroid_.*with {named} in place of .*RAS"):
+        check_units("x.parquet", other, USUAL)
+
+
+def test_few_structures_betray_lps_too():
+    few = ("left_ventricle", "right_ventricle", "left_atrium", "aorta")
+    other = TABLE[TABLE["structure"].isin(few)].copy()
+    other[CENTROIDS] *= [-1, -1, 1]
+    with pytest.raises(InputError, match="with -x, -y and z in place of"):
+        check_units("x.parquet", other, USUAL)
+
+
+def test_hearts_in_two_frames_are_found():
+    mixed = TABLE.copy()
+    odd = mixed["subject"].isin(mixed["subject"].unique()[::20])
+    mixed.loc[odd, CENTROIDS] *= [-1, -1, 1]
+    with pytest.raises(InputError, match=rf"{odd.sum() // 10} of {len(mixed) // 10} hearts"):
+        check_units("x.parquet", mixed, USUAL)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    axis=st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda axis: np.linalg.norm(axis) > 0.1),
+    degrees=st.floats(0, 30),
+    first=st.integers(0, 600),
+)
+def test_turned_hearts_pass(axis, degrees, first):
+    """Real hearts lie 10 to 26 degrees from each other."""
+    out = TABLE.iloc[10 * first : 10 * first + 50].copy()
+    turn = Rotation.from_rotvec(np.radians(degrees) * np.array(axis) / np.linalg.norm(axis))
+    out[CENTROIDS] = turn.apply(np.array(out[CENTROIDS]))
+    check_units("x", out, USUAL)
+
+
+def test_the_frames_are_all_others_of_the_same_axes():
+    assert len(np.unique(FRAMES, axis=0)) == len(FRAMES) == 47
+    assert np.allclose(FRAMES @ FRAMES.transpose(0, 2, 1), np.eye(3))
+    assert not (np.eye(3) == FRAMES).all((1, 2)).any()
 
 
 def test_without_a_bundle_volume_and_covariance_still_betray_each_other():

@@ -6,6 +6,7 @@ arm, seed and settings give the same heart.
 
 import tempfile
 import warnings
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from .cohort.covariates import Distribution
 from .cohort.grammar import parse_constraints, parse_edits
 from .cohort.stage_tables import TARGETS
 from .cohort.table import ARM_NAME, Arm
+from .config import check
 from .generation import anatomies
 from .generation.judging import Sampler, open_sampler
 from .generation.settings import GuidanceSettings
@@ -77,7 +79,10 @@ def load_prior(
     InputError
         The bundle, the rules or a setting cannot be used.
     """
-    settings = GuidanceSettings.from_config(guidance or {})
+    _check_whole("max_attempts", max_attempts, 1)
+    filled = check.complete({"guidance": guidance or {}})["guidance"]
+    check.check_noise(filled)
+    settings = GuidanceSettings.from_config(filled)
     return open_sampler(str(bundle), str(rules), settings, device, max_attempts)
 
 
@@ -119,14 +124,22 @@ def draw_targets(
     Raises
     ------
     InputError
-        A cell is not in the grammar of the cohort table, or the reference population lacks it.
+        A cell is not in the grammar of the cohort table, or the reference population lacks it; or a number
+        is out of its range.
 
     References
     ----------
     docs/cohort-table.md describes the cells.
     """
-    if not ARM_NAME.fullmatch(arm) or n < 1:
-        raise InputError(f"arm {arm!r}, n {n}: an arm is a word of letters, digits and _, n at least 1")
+    for name, text in {"constraints": constraints, "edits": edits, "arm": arm}.items():
+        if not isinstance(text, str):
+            raise InputError(f"{name} {text!r}: it is text")
+    if not ARM_NAME.fullmatch(arm):
+        raise InputError(f"arm {arm!r}: an arm is a word of letters, digits and _")
+    _check_whole("n", n, 1)
+    _check_whole("seed", seed, 0)
+    if not 0 < truncation < 1:
+        raise InputError(f"truncation {truncation!r}: it is a share between 0 and 1")
     anatomy = prior.prior.anatomy
     described = Arm(
         name=arm,
@@ -208,10 +221,12 @@ def sample_heart(prior: Sampler, targets: pd.DataFrame, seed: int = 1) -> LabelM
     Raises
     ------
     InputError
-        The rows lack a column, belong to several subjects, or have moments of nothing.
+        The rows lack a column, belong to several subjects, or have moments of nothing; or the seed is no
+        whole number.
     SubjectError
         The target lies outside the prior, or all samples diverged.
     """
+    _check_whole("seed", seed, 0)
     if missing := [column for column in TARGETS if column not in targets]:
         raise InputError(f"the targets lack the columns {', '.join(missing)}")
     if len(subjects := targets["subject"].unique()) != 1:
@@ -323,6 +338,11 @@ def heart_grid(model: BiventricularModel | LabelModel) -> pyvista.UnstructuredGr
         Cell arrays `region`, `f0`, `s0`, `n0`, `aha`, `wall_mm` and coordinates; lengths in mm.
     """
     return storage.volume_grid(model)
+
+
+def _check_whole(name: str, value: int, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} {value!r}: it is a whole number, {least} or more")
 
 
 def _reference(prior: Sampler) -> Reference:

@@ -82,20 +82,7 @@ def check_together(settings: dict, formats: list[str]) -> None:
 
     Raises InputError naming the keys.
     """
-    guidance = settings["guidance"]
-    starts = {"sigma_max": guidance["sigma_max"]}
-    starts |= {f"{part}.sigma": guidance[part]["sigma"] for part in ("sibling", "restart")}
-    for name, sigma in starts.items():
-        if guidance["sigma_min"] >= sigma:
-            raise InputError(
-                f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than {name}, {sigma}"
-            )
-    if guidance["sigma_from"] < guidance["sigma_to"]:
-        raise InputError(
-            f"config key 'guidance.sigma_from': {guidance['sigma_from']} is less than sigma_to, "
-            f"{guidance['sigma_to']}, so that guidance would act at no noise level; noise falls from "
-            "sigma_from to sigma_to"
-        )
+    check_noise(settings["guidance"])
     meshing = MeshSettings.of(settings["meshing"])
     if meshing.frame == "scanner" and not settings["label_maps"]:
         raise InputError(
@@ -112,6 +99,23 @@ def check_together(settings: dict, formats: list[str]) -> None:
             "`label_maps` another one, such as my_hearts"
         )
     _check_prior(settings["prior"])
+
+
+def check_noise(guidance: dict) -> None:
+    """InputError where noise levels of the section `guidance`, with its defaults, are in no order."""
+    starts = {"sigma_max": guidance["sigma_max"]}
+    starts |= {f"{part}.sigma": guidance[part]["sigma"] for part in ("sibling", "restart")}
+    for name, sigma in starts.items():
+        if guidance["sigma_min"] >= sigma:
+            raise InputError(
+                f"config key 'guidance.sigma_min': {guidance['sigma_min']} must be less than {name}, {sigma}"
+            )
+    if guidance["sigma_from"] < guidance["sigma_to"]:
+        raise InputError(
+            f"config key 'guidance.sigma_from': {guidance['sigma_from']} is less than sigma_to, "
+            f"{guidance['sigma_to']}, so that guidance would act at no noise level; noise falls from "
+            "sigma_from to sigma_to"
+        )
 
 
 def _check_formats(chosen: list[str], domain: str, biventricular: list[str]) -> None:

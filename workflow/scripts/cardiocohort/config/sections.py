@@ -385,6 +385,13 @@ class SampleCounts:
         minimum=0,
         maximum=100000,
     )
+    cohort: int = key(
+        100,
+        "Attempts as a cohort makes them, with topology guidance and restarts, at no and at each set of "
+        "structures.",
+        minimum=0,
+        maximum=100000,
+    )
     implicit: int = key(
         100,
         "Samples of the baseline at no and at each set of structures.",

@@ -14,6 +14,7 @@ ABLATION = ("size", "position", "shape", "orientation")
 METHODS = ("polyak", "dps")
 STRENGTHS = {"polyak": "strengths", "dps": "dps_strengths"}  # keys of how many samples at other strengths
 UNGUIDED = "unguided"
+COHORT = "cohort"  # an attempt as cohorts make it: the config's method, topology guidance, restarts
 IMPLICIT = "implicit"  # the paper's baseline: a bundle whose denoiser takes heat maps of the targets
 EXTREMES = "extremes"
 
@@ -55,13 +56,14 @@ class Arm:
 def arms(settings: dict) -> dict[str, Arm]:
     """The arms of the config's section `evaluation` by name; those of no samples are left out.
 
-    Unguided; each method at each set of constrained structures, the baseline at none too, if there is a
-    bundle for it; the ablation, one attribute of the smallest set alone (all and none are arms of the
-    former); each method at other strengths, at the largest set; extreme targets.
+    Unguided; each method at each set of constrained structures; attempts of a cohort, and the baseline if
+    there is a bundle for it, at none too; the ablation, one attribute of the smallest set alone (all and
+    none are arms of the former); each method at other strengths, at the largest set; extreme targets.
     """
     n, sets = settings["samples"], sorted(map(tuple, settings["constrained"]), key=len)
     arms = [Arm(UNGUIDED, (), (), n[UNGUIDED])]
     arms += [Arm(method, names, PAPER, n[method]) for method in METHODS for names in sets]
+    arms += [Arm(COHORT, names, PAPER, n[COHORT]) for names in ((), *sets)]
     if settings["implicit"]:
         arms += [Arm(IMPLICIT, names, PAPER, n[IMPLICIT]) for names in ((), *sets)]
     arms += [Arm("polyak", sets[0], (attribute,), n["polyak"]) for attribute in ABLATION]

@@ -6,13 +6,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from ..plotting.style import STYLE, plt
-from .arms import ABLATION, PAPER, UNGUIDED
+from .arms import ABLATION, COHORT, IMPLICIT, PAPER, UNGUIDED
 from .coupling import BAR, ENTRIES, Scaled
 from .fidelity import headline
 from .gate_rates import ALL
 from .realism_table import FIGURES, REAL
 
-COLOURS = {REAL: "#9a9a9a", UNGUIDED: "#35638f", "polyak": "#c4622d", "dps": "#8a5a9e", "implicit": "#4e9a6b"}
+COLOURS = {REAL: "#9a9a9a", UNGUIDED: "#35638f", "polyak": "#c4622d", COHORT: "#b3861b", "dps": "#8a5a9e"}
+COLOURS[IMPLICIT] = "#4e9a6b"
 ATTRIBUTES = dict(zip(ABLATION, ("#35638f", "#c4622d", "#4e9a6b", "#8a5a9e"), strict=True))
 TITLES = {
     "fd": "Fréchet distance, SD²",

@@ -1,12 +1,14 @@
-"""Samples of an arm: guided as in a cohort, one attempt each, judged and kept (evaluation stage)."""
+"""Samples of an arm: one attempt each, judged and kept (evaluation stage)."""
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from .. import topology
 from ..anatomy import moments
@@ -14,20 +16,22 @@ from ..anatomy.label_map import write_label_map
 from ..anatomy.labels import Anatomy
 from ..generation import judging
 from ..generation.constraints import impossible, make_constraints
-from ..generation.sampling import sample_labels
+from ..generation.sampling import make_samples, sample_labels
 from ..generation.settings import GuidanceSettings
 from ..population.reference import read_reference
 from ..runtime import artifacts
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome, ending_of
-from .arms import UNGUIDED, Arm
+from .arms import COHORT, UNGUIDED, Arm
+
+Payload = tuple[list[dict], int, int]  # target rows, seed, index
 
 
 def settings_of(arm: Arm, guidance: dict) -> GuidanceSettings:
     """The config's guidance with the arm's method and strength."""
     s = GuidanceSettings.from_config(guidance)
-    if arm.method == UNGUIDED:
+    if arm.method in (UNGUIDED, COHORT):
         return s
     s = replace(s, method=arm.method)
     if arm.method == "dps":
@@ -85,32 +89,63 @@ def tasks(targets: list[pd.DataFrame], seed: int, inputs: str) -> list[Task]:
     return listed
 
 
-def work(
-    s: judging.Sampler, paths: list[Path], payloads: list[tuple[list[dict], int, int]]
-) -> list[dict | SubjectError]:
-    """Sample hearts together (for `batch_runner.run_batch`): payload is target rows, seed, index.
+def work(s: judging.Sampler, paths: list[Path], payloads: list[Payload]) -> list[dict | SubjectError]:
+    """Sample hearts together, without topology guidance and restarts (for `batch_runner.run_batch`).
 
     Noise is that of seed and index, the same in every arm. What is written has the bounded repairs.
     """
+    return _work(s, paths, payloads, _bare)
+
+
+def attempts(s: judging.Sampler, paths: list[Path], payloads: list[Payload]) -> list[dict | SubjectError]:
+    """The same by attempts as a cohort makes them; `raw_reasons` are of the last latent, unrepaired."""
+    return _work(s, paths, payloads, _as_in_cohorts)
+
+
+Drawn = tuple[topology.Verdict | None, judging.Judged]  # before repairs, and after
+
+
+def _bare(s: judging.Sampler, rows: list[pd.DataFrame], seeds: list) -> list[Drawn]:
+    sampled, _, _ = sample_labels(s.prior, make_constraints(rows, s.prior, s.bundle), seeds, s.settings)
+    raw = [_verdict(s, labels) for labels in sampled]
+    return [(r, judging.judge(s, *each, r)) for r, *each in zip(raw, rows, sampled, strict=True)]
+
+
+def _as_in_cohorts(s: judging.Sampler, rows: list[pd.DataFrame], seeds: list) -> list[Drawn]:
+    samples = make_samples(s, rows, seeds, [None] * len(rows), ())
+    with torch.no_grad():
+        decoded = s.prior.labels(torch.cat([one.latent for one in samples])).cpu().numpy()
+    return [
+        (None if one.judged.diverged else _verdict(s, labels), one.judged)
+        for one, labels in zip(samples, decoded, strict=True)
+    ]
+
+
+def _verdict(s: judging.Sampler, labels: np.ndarray) -> topology.Verdict | None:
+    return topology.examine(labels, *s.gate) if labels.any() else None
+
+
+def _work(
+    s: judging.Sampler, paths: list[Path], payloads: list[Payload], draw: Callable[..., list[Drawn]]
+) -> list[dict | SubjectError]:
     rows = [pd.DataFrame(target_rows) for target_rows, *_ in payloads]
     refused = [impossible(target_rows, s.prior.grid) for target_rows in rows]
     open_ones = [i for i, reason in enumerate(refused) if not reason]
-    started, labels = time.process_time(), {}
+    started, drawn = time.process_time(), {}
     if open_ones:
         seeds = [np.random.SeedSequence(payloads[i][1:]) for i in open_ones]
-        constraints = make_constraints([rows[i] for i in open_ones], s.prior, s.bundle)
-        sampled, _, _ = sample_labels(s.prior, constraints, seeds, s.settings)
-        labels = dict(zip(open_ones, sampled, strict=True))
+        made = draw(s, [rows[i] for i in open_ones], seeds)
+        drawn = dict(zip(open_ones, made, strict=True))
     seconds = (time.process_time() - started) / max(len(open_ones), 1)
     return [
-        SubjectError(ending.reason, ending.detail) if ending else _judge(s, path, rows[i], labels[i], seconds)
+        SubjectError(ending.reason, ending.detail) if ending else _record(s, path, *drawn[i], seconds)
         for i, (path, ending) in enumerate(zip(paths, refused, strict=True))
     ]
 
 
-def _judge(s: judging.Sampler, path: Path, rows: pd.DataFrame, labels: np.ndarray, seconds: float) -> dict:
-    raw = topology.examine(labels, *s.gate) if labels.any() else None
-    judged = judging.judge(s, rows, labels, raw)
+def _record(
+    s: judging.Sampler, path: Path, raw: topology.Verdict | None, judged: judging.Judged, seconds: float
+) -> dict:
     write_label_map(path, judged.labels, s.prior.grid)
     columns = moments.to_columns(judged.achieved)
     return {
