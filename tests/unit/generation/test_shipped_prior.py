@@ -70,7 +70,7 @@ def generate(folder, targets, names, threads=1, steps=30, attempts=1):
 
 
 @pytest.mark.parametrize(
-    ("name", "anatomy", "most_mb"), [("small", "heart", 30), ("people", "heart", 30), ("aorta", "aorta", 10)]
+    ("name", "anatomy", "most_mb"), [("people", "heart", 30), ("aorta", "aorta", 10)]
 )
 def test_the_bundle_is_whole_small_and_of_its_anatomy(name, anatomy, most_mb):
     folder = BUNDLE.parent / name

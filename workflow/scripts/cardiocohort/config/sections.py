@@ -300,7 +300,7 @@ class Prior:
     """The config section `prior`."""
 
     name: str = key(
-        "small",
+        "mine",
         "Name of the prior; everything lies in results/prior/<name>/. Letters, digits and underscores.",
         pattern="^[A-Za-z0-9][A-Za-z0-9_]{0,63}(?!\\n)$",
     )

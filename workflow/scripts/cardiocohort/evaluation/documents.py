@@ -31,10 +31,9 @@ DOCUMENTS = [
         "docs/evaluation.md",
         "docs/validation/anatomies.md",
         "docs/validation/atlas.md",
-        "docs/validation/prior-small.md",
         "docs/cohort-table.md",
         "docs/virtual-patients.md",
-        *(f"resources/priors/{name}/CARD.md" for name in ("aorta", "knee", "people", "small", "spine")),
+        *(f"resources/priors/{name}/CARD.md" for name in ("aorta", "knee", "people", "spine")),
     )
 ]
 MARKED = re.compile(r"(<!-- table: ([\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -84,16 +83,13 @@ def markdown_tables() -> dict[str, str]:
 
 
 def _of_prior(bundle: Path) -> dict[str, str]:
-    """Tables of the evaluation of a shipped bundle, and of an earlier run of its baseline if there is one."""
-    tables, baseline = read(bundle / "evaluation"), read(bundle / "evaluation/implicit")
-    if baseline:  # its left-out template is not shown
-        baseline["realism"] = baseline["realism"].query("reference == 'reference'")
+    """Tables of the evaluation of a shipped bundle."""
+    tables = read(bundle / "evaluation")
     figures = acceptance_criteria.read_figures(
         bundle / "card.json", read_card(bundle / "bundle.json")["weights_sha256"]
     )
     written = {
         **{name: WRITERS[name](table) for name, table in tables.items()},
-        **{f"implicit/{name}": WRITERS[name](table) for name, table in baseline.items()},
         "overview": summary.overview(tables),
     }
     if of_hearts(read_anatomy(bundle / "bundle.json")[0]):  # the bars are those of hearts
