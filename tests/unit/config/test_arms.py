@@ -132,6 +132,10 @@ def test_siblings_have_the_factors_of_the_hearts_that_they_were_made_from():
     alone = beating({"smaller": own_targets(lv_ef=0.5)})
     found = [arms.calibrated_as(alone, arm, SIBLINGS) for arm in ("healthy", *SIBLINGS)]
     assert found == [None, "smaller", "smaller"]
+    closer = beating({"smaller": own_targets(tolerance=0.01)}, {"lv_ef": 0.6})
+    assert arms.calibrated_as(closer, "smaller", SIBLINGS) == "healthy"
+    (said,) = arms.unlike_bases(closer, {"smaller": "healthy"})
+    assert "simulation.calibrate.tolerance without effect" in said
 
 
 @pytest.mark.parametrize(

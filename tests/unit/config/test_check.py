@@ -347,3 +347,9 @@ def test_paths_are_found_in_the_working_directory_first(tmp_path):
         locate("b.tsv", "cohort_table", workdir, root)
     for part in ("'cohort_table'", str(workdir / "b.tsv"), str(root / "b.tsv")):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("config", "key"), [({"meshing": None}, "meshing"), ({"seed": None}, "seed")])
+def test_an_empty_section_or_key_is_named(config, key):
+    with pytest.raises(InputError, match=rf"'{key}': it is empty \(null\), not of type "):
+        complete(config)

@@ -69,9 +69,7 @@ def generate(folder, targets, names, threads=1, steps=30, attempts=1):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "anatomy", "most_mb"), [("people", "heart", 30), ("aorta", "aorta", 10)]
-)
+@pytest.mark.parametrize(("name", "anatomy", "most_mb"), [("people", "heart", 30), ("aorta", "aorta", 10)])
 def test_the_bundle_is_whole_small_and_of_its_anatomy(name, anatomy, most_mb):
     folder = BUNDLE.parent / name
     assert sum(f.stat().st_size for f in folder.iterdir()) < most_mb * 1e6

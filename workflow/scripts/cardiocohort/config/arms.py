@@ -77,6 +77,11 @@ def unlike_bases(settings: Mapping, bases: Mapping[str, str]) -> list[str]:
     found = []
     contractility = settings["simulation"]["cycle"]["contractility"]
     for arm, base in bases.items():
+        if (given := _calibrate(settings, arm)) and _own_targets(settings, arm) is None:
+            found.append(
+                f"arm {arm!r}: {', '.join(f'simulation.calibrate.{key}' for key in given)} without effect, "
+                f"since siblings without targets of their own have the factors of {base!r}"
+            )
         keys = []
         for section in SECTIONS.keys() - PARTS.keys():
             own, others = (section_of(settings, name, section) for name in (arm, base))
@@ -149,7 +154,14 @@ def _simulation(settings: Mapping, arm: str) -> SimulationSettings:
 
 
 def _own_targets(settings: Mapping, arm: str) -> Mapping | None:
-    return settings["arms"].get(arm, {}).get("simulation", {}).get("calibrate")
+    """Targets that `arms` gives this arm, null ones too; None where it gives other keys or nothing."""
+    own = {name: value for name, value in _calibrate(settings, arm).items() if name in ANSWERED_BY}
+    return own or None
+
+
+def _calibrate(settings: Mapping, arm: str) -> Mapping:
+    """What `arms` gives this arm of the section `simulation.calibrate`."""
+    return settings["arms"].get(arm, {}).get("simulation", {}).get("calibrate") or {}
 
 
 def _merged(whole: Mapping, own: Mapping) -> dict:

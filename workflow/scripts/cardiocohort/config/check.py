@@ -282,6 +282,8 @@ def _bound(error: ValidationError) -> str:
     # jsonschema's own sentences name value and bound, but not what an alternative type would be
     if error.validator == "type":
         value, kinds = error.instance, _kinds({"type": error.validator_value})
+        if value is None:
+            return f"it is empty (null), not of type {' or '.join(kinds)}; leave it out for its default"
         if isinstance(value, float) and {"integer", "number"} & set(kinds):
             return f"{value} is not a {'finite' if not isfinite(value) else 'whole'} number"
         if isinstance(value, str) and re.match("[-+]?[0-9]", value):
