@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from cardiocohort.plotting.style import STYLE, plt
 from guidance_benchmark_settings import COHORT, ERRORS, METHODS, PARAMETERS, UNGUIDED
@@ -28,7 +30,8 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
     columns = (*ERRORS, "kept")
     fig, axes = plt.subplots(1, len(columns), figsize=(14.5, 3.6), layout="constrained")
     levels = sorted(table["steps"].unique())
-    shades = dict(zip(levels, SHADES * (1 + len(levels) // len(SHADES)), strict=False))
+    shades = SHADES[1:2] if len(levels) == 1 else SHADES * (1 + len(levels) // len(SHADES))
+    shades = dict(zip(levels, shades, strict=False))
     ways = list(dict.fromkeys(table.loc[table["method"] == "polyak", "way"]))
     for ax, column in zip(axes, columns, strict=True):
         for _, row in table.iterrows():
@@ -49,9 +52,11 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
         if column in BARS:
             ax.axhline(BARS[column], color="0.4", lw=0.8, ls="--")
             ax.set(yscale="log", title=TITLES[column])
+            _plain_ticks(ax.yaxis)
         else:
             ax.set(ylim=(-0.03, 1.03), title="share kept by the gate")
         ax.set(xscale="log", xlabel="seconds per sample")
+        _plain_ticks(ax.xaxis)
     handles = [
         plt.Line2D([], [], ls="", marker="o", color=shades[n], label=f"polyak, {n} levels") for n in levels
     ]
@@ -71,6 +76,13 @@ def frontier_figure(table: pd.DataFrame, shipped: set[str]) -> Figure:
     )
     fig.legend(handles=handles, loc="outside right center", frameon=False, fontsize=7.5)
     return fig
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, ..., in plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _said(way: str) -> str:
@@ -103,6 +115,7 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
             if column in BARS:
                 ax.axhline(BARS[column], color="0.4", lw=0.8, ls="--")
                 ax.set(yscale="log")
+                _plain_ticks(ax.yaxis)
             else:
                 ax.set(ylim=(-0.03, 1.03))
             ax.set(xscale="log")

@@ -211,15 +211,15 @@ def test_halving_the_rv_leaves_the_rest_of_a_generated_heart(cohort, tmp_path):
     assert_halved(given, read_label_map(folder / record["file"], HEART).labels, sibling, tmp_path)
 
 
-def test_topology_guidance_closes_a_thin_wall_and_moves_little_else():
-    sampler = judging.open_sampler(str(BUNDLE.parent / "small"), str(RULES), GuidanceSettings(), "cpu")
-    seeds = [np.random.SeedSequence((777, 28))]  # the first of 40 that fails by its wall alone, in one spot
+def test_topology_guidance_parts_what_must_not_touch_and_moves_little_else():
+    sampler = judging.open_sampler(str(BUNDLE), str(RULES), GuidanceSettings(), "cpu")
+    seeds = [np.random.SeedSequence((777, 28))]  # the first that steps mend without a repair
     labels, _, z = sampling.sample_labels(sampler.prior, [], seeds, sampler.settings)
     rows = pd.DataFrame({"structure": list(HEART.structures), "constrained": ""})
     own = moments.measure_labels(labels[0], [(k,) for k in range(1, 11)], HEART_GRID.axes_mm())
     rows = rows.assign(**moments.to_columns(own))
     before = judging.judge(sampler, rows, labels[0])
-    assert before.verdict.failed_rules == ("wall_thin.left_ventricle.myocardium",)
+    assert before.verdict.failed_rules == ("apart.left_ventricle.pulmonary_artery",)
     after = judging.improved(sampler, rows, before, z)
     assert after.verdict.accepted
     assert after.repairs[0].startswith("topology guidance, ")
