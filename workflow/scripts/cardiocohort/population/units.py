@@ -1,4 +1,4 @@
-"""Are a table's numbers in mL, mm and mm^2, its axes those of the heart frame? Owned by the population stage.
+"""Are a table's numbers in mL, mm and mm^2, its axes RAS+? Owned by the population stage.
 
 Three tests. A solid body fills at most all of the ellipsoid with its second moments, in any unit of length.
 So a volume and a covariance of different units show it, whatever the anatomy. And no structure is a hundred
@@ -31,10 +31,10 @@ MAX_VOLUME_FACTOR, MAX_LENGTH_FACTOR, MAX_AREA_FACTOR = 100.0, 4.0, 30.0
 # 1,000 with three structures look mirrored, and none with six; of a large table so many hearts are let pass
 FEWEST_STRUCTURES, MOST_MIRRORED = 3, 0.02
 # a frame is recognised if it moves the usual centroids by so many times their spread, and if exchanging it
-# for the heart frame leaves at most so much of the distance to them
+# leaves at most so much of the distance to them
 LEAST_MOVE, LEAST_DISTANCE, MOST_LEFT = 0.8, 0.7, 0.5
 AXES = "xyz"
-# every other frame of the same axes, (47, 3, 3): rows of a table times such a matrix are in the heart frame
+# every other frame of the same axes, (47, 3, 3): rows of a table times such a matrix are RAS+
 FRAMES = np.array(
     [
         np.eye(3)[list(order)] * np.array(signs)[:, None]
@@ -127,8 +127,8 @@ def _check_distances(path, frame: pd.DataFrame, moments: Moments, usual: Usual) 
         raise InputError(
             f"{path}, columns 'centroid_*_mm' of {heart!r}: with {_said(other)} in place of x, y and z its "
             f"structures lie to each other as those of the bundle do; {len(mirrored)} of {told} hearts are "
-            "so. The axes are those of the heart frame: x to the right of the patient, y to the front, z to "
-            "the head (RAS+). Give centroids and covariances in it"
+            "so. Axes run to the right of the patient, to the front and to the head (RAS+): give centroids "
+            "and covariances so"
         )
 
 
