@@ -72,6 +72,29 @@ def test_the_share_that_passes_is_of_all_rules_at_full_strength(unguided, guided
     assert met("polyak, 6 structures: pass", tables) == (expected, f"{100 * guided:.3g} %")
 
 
+@pytest.mark.parametrize(("unguided", "guided"), [(0.92, 0.97), (0.91, 0.96)])
+def test_attempts_of_cohorts_have_bars_of_their_own(unguided, guided):
+    rows = [
+        {"method": "cohort", "constrained_structures": 0, "share": unguided, **PASSED},
+        {"method": "cohort", "constrained_structures": 6, "share": guided, **PASSED},
+    ]
+    tables = {"topology": pd.DataFrame(rows)}
+    expected = unguided == 0.92
+    assert met("cohort, no structures: pass", tables) == (expected, f"{100 * unguided:.3g} %")
+    assert met("cohort, 6 structures: pass", tables) == (expected, f"{100 * guided:.3g} %")
+
+
+@pytest.mark.parametrize(("low", "expected"), [(0.85, True), (0.95, False), (None, None)])
+def test_mended_samples_are_no_farther_from_real_hearts(low, expected):
+    own = {"constrained_structures": 6, "one_nna": 0.9, "reference": "reference"}
+    rows = [
+        own | {"method": "polyak", "fd_ratio": 0.8, "fd_ratio_low": 0.7, "fd_ratio_high": 0.9},
+        own | {"method": "cohort", "fd_ratio": 1.0, "fd_ratio_low": low, "fd_ratio_high": 1.2},
+    ]
+    said, _ = met("cohort, 6 structures: Fréchet", {"realism": pd.DataFrame(rows)})
+    assert said is expected
+
+
 def test_medians_are_of_the_largest_set():
     of_set = {"method": "polyak", "constrained_structures": 6, "strength": 1.0, "arm": "polyak_6"}
     rows = [
