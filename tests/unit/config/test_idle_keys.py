@@ -1,9 +1,15 @@
 """Keys that another key switches off are named; what acts is not."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from cardiocohort.config.check import SCHEMA, complete, exporters
 from cardiocohort.config.idle_keys import ACTIVE_FORMATS, SWITCHES, idle_keys
+
+CONFIG = Path(__file__).resolve().parents[3] / "config"
+SHIPPED = sorted([*CONFIG.glob("*.yaml"), *CONFIG.glob("experiments/*.yaml")])
 
 
 def idle(**config):
@@ -99,3 +105,8 @@ def test_switches_name_keys_and_formats_that_exist():
             part = SCHEMA
             for name in dotted.split("."):
                 part = part["properties"][name]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_no_key_of_a_shipped_config_is_idle(path):
+    assert idle(**yaml.safe_load(path.read_text())) == []
