@@ -232,7 +232,7 @@ def test_explicit_targets_of_a_part_have_its_domain(tmp_path):
 )
 def test_a_part_without_a_place_in_the_median_heart_ends_the_dry_run(tmp_path, domain, message):
     arms = read(tmp_path, "a\t2", "b\t2" + "\t" * 7 + "aorta@d.volume: x2\ta", own={"d": domain})
-    reference = RESOURCES / "priors/small/reference_moments.parquet"
+    reference = RESOURCES / "priors/people/reference_moments.parquet"
     with pytest.raises(InputError, match=rf"trial\.tsv, arm 'b': aorta@d .*{message}.*'domains\.d'"):
         people.check_trial(
             arms, "trial.tsv", reference, RESOURCES / "anatomies/heart/topology.tsv", known(), HEART_GRID
@@ -241,7 +241,7 @@ def test_a_part_without_a_place_in_the_median_heart_ends_the_dry_run(tmp_path, d
 
 def test_a_wall_thinner_than_a_cell_ends_the_dry_run(tmp_path):
     arms = read(tmp_path, "a\t2", "b\t2" + "\t" * 7 + "myocardium@apex.thickness: = 3 mm\ta")
-    reference = RESOURCES / "priors/small/reference_moments.parquet"
+    reference = RESOURCES / "priors/people/reference_moments.parquet"
     with pytest.raises(InputError, match=r"'edits': myocardium@apex\.thickness is 3 mm.* at least 4 mm"):
         people.check_parts(arms, "trial.tsv", reference, HEART_GRID)
 

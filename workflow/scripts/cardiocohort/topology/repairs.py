@@ -1,4 +1,4 @@
-"""Small repairs of a label map: defects of one voxel or a dozen. Owned by the topology stage.
+"""Small repairs of a label map: defects within the volumes that the rules state. Owned by the topology stage.
 
 A repair acts on one structure and reports its changes. Its rule bounds the volume that it may change in
 all places together. Where that is not enough, it changes nothing.
