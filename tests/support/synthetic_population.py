@@ -20,8 +20,8 @@ K, D = len(HEART.structures), 10 * len(HEART.structures)
 CONDITIONS = ("dilated_cardiomyopathy", "healthy", "hypertrophic_cardiomyopathy")
 VOLUMES = np.array([110.0, 130.0, 145.0, 75.0, 85.0, 45.0, 40.0, 15.0, 12.0, 9.0])
 CENTRES = np.array(
-    [[10, 5, -10], [12, 6, -8], [-12, 18, -12], [5, -35, 20], [-38, -10, 5], [-8, 5, 50], [0, 30, 45],
-     [-40, -5, 55], [-42, -20, -40], [15, -50, 30]],
+    [[-10, 5, -10], [-12, 6, -8], [12, 18, -12], [-5, -35, 20], [38, -10, 5], [8, 5, 50], [0, 30, 45],
+     [40, -5, 55], [42, -20, -40], [-15, -50, 30]],
     dtype=float,
 )  # fmt: skip
 
