@@ -17,7 +17,9 @@ def main(snakemake):
     found = {name: pd.read_csv(i[name], sep="\t", keep_default_na=False, na_values=[""]) for name in names}
     for name in ("extremes", "known"):
         if name in found:
-            found[name] = found[name].fillna({"ended": "", "gate": ""})
+            # a column without any text was read as numbers
+            text = found[name][["ended", "gate"]].astype(object).fillna("")
+            found[name] = found[name].assign(**text)
     anatomy, _ = read_anatomy(i.bundle)
     smallest = sorted(map(tuple, p.constrained), key=len)[0]
     k, arms = len(smallest), read_arms(i.samples, p.arms)

@@ -75,7 +75,8 @@ def control(table: pd.DataFrame) -> Figure:
         ax.set(yscale="log", ylabel=UNITS[attribute], xticks=range(len(groups)))
         ax.set_xticklabels([name.split("_")[1] for name in groups])
         ax.set_xlabel("constrained structures")
-    axes[0].legend(frameon=False, fontsize=8)
+    bars, names = axes[0].get_legend_handles_labels()
+    fig.legend(bars, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=8)
     return fig
 
 
