@@ -1,7 +1,7 @@
 """A heart on processors of several types: how far its label maps are apart (docs/cluster.md states it).
 
 `CPU_TYPES=2 python -m pytest -s tests/long/test_cpu_types.py` compares two subjects of each arm of the demo
-on all types, and prints the differences (minutes). The suite takes one subject, the one farthest apart.
+on all types, and prints the differences (minutes). The suite takes the first subject.
 """
 
 import os

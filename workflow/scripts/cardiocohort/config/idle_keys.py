@@ -15,7 +15,10 @@ ACTIVE_FORMATS = ("febio", "svmultiphysics", "fenicsx")  # those with an active 
 
 @dataclass(frozen=True)
 class Switch:
-    """`keys` (dotted; of a section all) act only where `acts(settings)`, as `needs` says."""
+    """`keys` act only where `acts(settings)`, which `needs` says in words.
+
+    Keys are dotted; a section stands for all of its keys.
+    """
 
     keys: tuple[str, ...]
     acts: Callable[[Mapping], bool]

@@ -182,7 +182,7 @@ def _held(bar: Bar, sources: dict, most: int) -> dict:
 
 
 def _no_worse(row: pd.Series, plain: pd.Series, structures: int) -> dict:
-    """Bar of attempts as cohorts make them: the gate's mending moves samples no farther from real hearts."""
+    """Bar of attempts as cohorts make them: the gate's repairs move samples no farther from real hearts."""
     low, high = row.get("fd_ratio_low"), plain.get("fd_ratio_high")
     known = not (pd.isna(low) or pd.isna(high))
     return {
