@@ -66,7 +66,9 @@ def scripted(monkeypatch):
             for name in rows:
                 turn = sum(name in earlier[0] for earlier in calls) - 1
                 latent = torch.full((1,), float(10 * rows.index(name) + turn))
-                made.append(sampling.Sampled([float(turn)], latent, script[name][turn]))
+                made.append(
+                    sampling.Sampled([float(turn)], latent, script[name][turn].labels, script[name][turn])
+                )
             return made
 
         monkeypatch.setattr(sampling, "_sampled", sampled)

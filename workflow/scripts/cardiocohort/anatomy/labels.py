@@ -5,6 +5,7 @@ folder and bundle. The heart's labels are the eleven channels of Kadry et al., C
 """
 
 from dataclasses import dataclass
+from itertools import permutations, product
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from ..runtime.errors import InputError
 ATTRIBUTES = ("size", "position", "shape")  # volume, centroid, S / tr S: the paper's
 FURTHER_ATTRIBUTES = ("scale", "orientation", "aspect")  # tr S; eigenvectors and eigenvalues of S / tr S
 WALL_ATTRIBUTES = ("thickness",)  # of a wall in a domain
+# every order and sign of three axes, (3, 3) each, that of RAS+ first: rows of centroids times one of them
+ARRANGEMENTS = tuple(
+    np.diag(signs) @ np.eye(3)[list(order)]
+    for order in permutations(range(3))
+    for signs in product((1.0, -1.0), repeat=3)
+)
 RELATIONS = ("volume_ratio", "distance", "direction")  # of one structure to another, written `a/b`
 
 

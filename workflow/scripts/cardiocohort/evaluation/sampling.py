@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from .. import topology
 from ..anatomy import moments
@@ -98,7 +97,7 @@ def work(s: judging.Sampler, paths: list[Path], payloads: list[Payload]) -> list
 
 
 def attempts(s: judging.Sampler, paths: list[Path], payloads: list[Payload]) -> list[dict | SubjectError]:
-    """The same by attempts as a cohort makes them; `raw_reasons` are of the last latent, unrepaired."""
+    """The same by attempts as a cohort makes them; `raw_reasons` are of the kept sample, unrepaired."""
     return _work(s, paths, payloads, _as_in_cohorts)
 
 
@@ -113,12 +112,7 @@ def _bare(s: judging.Sampler, rows: list[pd.DataFrame], seeds: list) -> list[Dra
 
 def _as_in_cohorts(s: judging.Sampler, rows: list[pd.DataFrame], seeds: list) -> list[Drawn]:
     samples = make_samples(s, rows, seeds, [None] * len(rows), ())
-    with torch.no_grad():
-        decoded = s.prior.labels(torch.cat([one.latent for one in samples])).cpu().numpy()
-    return [
-        (None if one.judged.diverged else _verdict(s, labels), one.judged)
-        for one, labels in zip(samples, decoded, strict=True)
-    ]
+    return [(_verdict(s, one.labels), one.judged) for one in samples]
 
 
 def _verdict(s: judging.Sampler, labels: np.ndarray) -> topology.Verdict | None:
@@ -173,9 +167,9 @@ def table(arm: Arm, records: list[dict], targets: list[pd.DataFrame]) -> pd.Data
     """One row per sample and structure: `table_columns.SAMPLES`, then file, size and sha256 of the label map.
 
     residual_sd: the worst residual of what the structure constrains, in reference standard deviations.
-    ended: why a sample is none, or misses its target by far; "" otherwise. reasons: of the gate, as JSON,
-    before the bounded repairs (raw) and after. causes: the same by name, as JSON: ids of the rules that the
-    sample breaks, or the reason that there is no sample.
+    seconds: of the processor, the gate included. ended: why a sample is none, or misses its target by far; ""
+    otherwise. reasons: of the gate, as JSON, before the bounded repairs (raw) and after. causes: the same by
+    name, as JSON: ids of the rules that the sample breaks, or the reason that there is no sample.
     """
     blocks = []
     for index, (record, rows) in enumerate(zip(records, targets, strict=True)):

@@ -86,11 +86,13 @@ def sample_labels(
 class Sampled:
     """A sample that the gate has judged.
 
-    losses: of guidance, step by step; latent (1, L, m, m, m); restarts: how many led to it.
+    losses: of guidance, step by step; latent (1, L, m, m, m); labels (X, Y, Z): what it decodes to, before
+    steps and repairs; restarts: how many led to it.
     """
 
     losses: list[float]
     latent: torch.Tensor
+    labels: np.ndarray
     judged: Judged
     restarts: int = 0
 
@@ -144,7 +146,8 @@ def _sampled(
         absent = own[2] if own else ()
         latent, free = latents[k : k + 1], base.free[k : k + 1] if base else None
         judged = judge(g, rows[k], labels[k], absent=absent)
-        made.append(Sampled(losses[k], latent, improved(g, rows[k], judged, latent, absent, free)))
+        judged = improved(g, rows[k], judged, latent, absent, free)
+        made.append(Sampled(losses[k], latent, labels[k], judged))
     return made
 
 

@@ -9,7 +9,6 @@ its axes.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from ..anatomy.contacts import bare_voxels, contact_areas
-from ..anatomy.labels import Anatomy
+from ..anatomy.labels import ARRANGEMENTS, Anatomy
 from ..anatomy.moments import measure
 from ..runtime.errors import InputError
 from .rule_rows import read_rows
@@ -41,11 +40,6 @@ UNNAMED = 0.4  # mean deviation that each label without a structure counts as, w
 FEW_LABELS = 4  # their centroids lie nearly in a plane: they do not show how the axes run
 MAX_LABELS = 16  # more are not taken for a heart in an unknown numbering
 PASSES = 5
-ARRANGEMENTS = tuple(
-    np.diag(signs) @ np.eye(3)[list(order)]
-    for order in permutations(range(3))
-    for signs in product((1.0, -1.0), repeat=3)
-)
 
 
 @dataclass(frozen=True)

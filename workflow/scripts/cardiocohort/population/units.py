@@ -7,12 +7,12 @@ the bundle's once its axes are swapped or turned round.
 """
 
 from dataclasses import dataclass
-from itertools import permutations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ..anatomy.labels import ARRANGEMENTS
 from ..anatomy.moments import Moments, from_columns
 from ..runtime import tables
 from ..runtime.errors import InputError
@@ -34,14 +34,7 @@ FEWEST_STRUCTURES, MOST_MIRRORED = 3, 0.02
 # leaves at most so much of the distance to them
 LEAST_MOVE, LEAST_DISTANCE, MOST_LEFT = 0.8, 0.7, 0.5
 AXES = "xyz"
-# every other frame of the same axes, (47, 3, 3): rows of a table times such a matrix are RAS+
-FRAMES = np.array(
-    [
-        np.eye(3)[list(order)] * np.array(signs)[:, None]
-        for order in permutations(range(3))
-        for signs in product((1, -1), repeat=3)
-    ]
-)[1:]
+FRAMES = np.array(ARRANGEMENTS[1:])  # all that are not RAS+, (47, 3, 3)
 MAX_FILL = 10.0  # of a solid body: 1; a row drawn from a wide distribution may exceed it somewhat
 
 
