@@ -98,6 +98,24 @@ def test_what_samples_lack_steers_from_its_level_on_alone(prior):
     )
 
 
+def test_a_sample_that_lacked_something_is_measured_once_per_level_until_it_does_not(prior):
+    z, levels = torch.randn(1, *prior.latent_shape), [2.0, 1.5, 1.0, 0.5, 0.25, 0.0]
+    short_of, measured = iter([0, 1, 1, 1, 0, 0]), []
+
+    def lacking(occupancy):
+        measured.append(torch.is_grad_enabled())
+        return (1.0 - occupancy[:, 1].mean((1, 2, 3))) * next(short_of)
+
+    steered = guided(prior, [], GuidanceSettings(guide_every=1), levels, lacking=lacking)
+    moved = []
+    for level in levels[:-1]:
+        sigma = torch.full((1,), level)
+        moved.append(not torch.equal(steered(z, sigma), prior.denoise(z, sigma)))
+    assert moved == [False, True, True, False, False]
+    # without gradients at 2, 1.5 and, since nothing was lacking at 0.5, at 0.25
+    assert measured == [False, False, True, True, True, False]
+
+
 def test_paper_rule_steps_by_weight_times_variance(prior):
     z, sigma = torch.randn(1, *prior.latent_shape), torch.tensor([2.0])
     steps = []

@@ -218,7 +218,8 @@ def test_only_what_is_below_the_margin_counts_and_each_sample_by_itself():
 
 
 def test_descending_what_is_lacking_saves_the_vessel():
-    z = drawn(2).mul(4.0).requires_grad_(True)
+    z = drawn(2).mul(12.0).requires_grad_(True)
+    assert lacking(z.softmax(1), CELL, Rules(LEAST, ())) > 0
     for _ in range(40):
         loss = lacking(z.softmax(1), CELL, Rules(LEAST, ())).sum()
         if loss == 0:
@@ -243,3 +244,19 @@ def test_structures_that_must_not_touch_count_where_they_do():
     touching, free = drawn(3), drawn(3)
     free[0, :, :, :, 5] = torch.tensor([1.0, 0, 0, 0])[:, None, None]
     assert lacking(free, CELL, apart) == 0 < lacking(touching, CELL, apart)
+
+
+def test_rules_that_are_kept_change_neither_loss_nor_gradient():
+    apart = rule("contact", (1,), (VESSEL,), maximum=1e4)  # kept
+    ends = rule("gap", (VESSEL,), (1,), maximum=4.0)  # kept
+    found = []
+    for rules in (LEAST, (*LEAST, apart, ends)):
+        z = drawn(2, 5).mul(12.0).requires_grad_(True)
+        loss = lacking(z.softmax(1), CELL, Rules(rules, ()))
+        found.append((loss.detach(), *torch.autograd.grad(loss.sum(), z)))
+    (loss, gradient), (same, alike) = found
+    assert loss[0] > 0 == loss[1]
+    assert torch.equal(loss, same)
+    assert torch.equal(gradient, alike)
+    assert gradient[0].any()
+    assert not gradient[1].any()

@@ -240,16 +240,16 @@ def guided(
         every, fraction, momentum = 1, s.sibling.step_fraction, 0.0
     acting = {level for level in sigmas[-2::-every] if s.sigma_to <= level <= s.sigma_from}
     by_labels = set(sorted(acting)[: s.label_levels])
-    before = None
+    before, lacked = None, False
 
     def denoise(z, sigma):
-        nonlocal before
+        nonlocal before, lacked
         level = float(sigma[0])
         level = min(following, key=lambda known: abs(known - level))  # float32 round-off of the schedule
         also = lacking if level <= s.topology_from else None
         if (not constraints and also is None) or (s.method == "polyak" and level not in acting):
             return unguided(z, sigma)
-        if not constraints:  # most samples lack nothing: found out without gradients
+        if not constraints and not lacked:  # most samples lack nothing: found out without gradients
             clean = unguided(z, sigma)
             with torch.no_grad():
                 if not standardised_loss(prior, clean, [], s, base, also).any():
@@ -260,8 +260,13 @@ def guided(
             if s.method == "dps":
                 loss = unit_cube_loss(prior, clean, constraints, s)
             else:
-                of_labels = label_moments(prior, clean.detach(), constraints) if level in by_labels else None
+                by_map = constraints and level in by_labels
+                of_labels = label_moments(prior, clean.detach(), constraints) if by_map else None
                 loss = standardised_loss(prior, clean, constraints, s, base, also, of_labels)
+            if not constraints:
+                lacked = bool(loss.any())
+                if not lacked:
+                    return clean.detach()
             gradient = torch.autograd.grad(loss.sum(), z)[0]
         clean = clean.detach()
         gradient = gradient * base.free if base else gradient

@@ -190,9 +190,9 @@ def _volume(e: Estimate, rule: Rule) -> torch.Tensor:
 def _contact(e: Estimate, rule: Rule) -> torch.Tensor:
     own, other = e.of(rule.structure), e.of(rule.other)
     area = sum(_summed(face) for face in _faces(own, other)) * e.cell_mm**2
-    if not np.isfinite(rule.maximum):
-        return _short(area, rule.minimum)
     beyond = (1.0 - rule.maximum / area.detach().clamp_min(1e-6)).clamp_min(0)
+    if not beyond.any():
+        return _short(area, rule.minimum)
     return _short(area, rule.minimum) + beyond * _touching(own, other)
 
 
@@ -217,11 +217,13 @@ WHILE_DRAWN: dict[str, Callable[[Estimate, Rule], torch.Tensor]] = {
 def lacking(occupancy: torch.Tensor, cell_mm: float, rules: Rules) -> torch.Tensor:
     """What is about to go wrong with samples that are being drawn, (B,): the sum of the terms of `rules`.
 
-    occupancy (B, K+1, n, n, n) in cells of `cell_mm`. 0 where nothing is.
+    occupancy (B, K+1, n, n, n) in cells of `cell_mm`. 0 where nothing is. Few rules are about to be broken:
+    gradients are kept of their terms alone.
     """
-    estimate = Estimate(occupancy, cell_mm)
+    seen, estimate = Estimate(occupancy.detach(), cell_mm), Estimate(occupancy, cell_mm)
+    broken = [r for r in _steering(rules, WHILE_DRAWN) if WHILE_DRAWN[r.kind](seen, r).any()]
     return sum(
-        (WHILE_DRAWN[rule.kind](estimate, rule) for rule in _steering(rules, WHILE_DRAWN)),
+        (WHILE_DRAWN[rule.kind](estimate, rule) for rule in broken),
         start=occupancy.new_zeros(len(occupancy)),
     )
 
