@@ -112,6 +112,9 @@ def test_svmultiphysics_finds_what_it_requires(mechanics, solver, tmp_path):
     law = equation.find("Constitutive_model")
     # every parameter of a law is required, and no other is known
     assert tags(law) == LAWS[law.get("type")]
+    for viscosity in equation.findall("Viscosity"):
+        assert viscosity.get("model") in ("Newtonian", "Potential")
+        assert tags(viscosity) == {"Value"}
     for element, attribute in (("Add_BC", "name"), ("Output", "type"), ("LS", "type")):
         assert all(part.get(attribute) for part in equation.findall(element))
     assert all(condition.findtext("Type") for condition in equation.findall("Add_BC"))

@@ -294,7 +294,7 @@ def test_a_deck_lists_its_files_and_replaces_an_old_one(tmp_path):
     nested = exporters.write_deck(
         batch / "s" / "svmultiphysics" / "README.txt", ("svmultiphysics", *listed, Mechanics(), Deck())
     )
-    assert "s/svmultiphysics/mesh-complete/mesh-surfaces/lv_endo.vtp" in nested["files"]
+    assert "s/svmultiphysics/mesh-complete/mesh-surfaces/lv_endo.vtu" in nested["files"]
     (tmp_path / "a.vtp").write_bytes(b"changed")
     with pytest.raises(InputError, match=r"a\.vtp"):
         exporters.write_deck(deck / "README.txt", ("vtu", *listed, Mechanics(), Deck()))

@@ -127,7 +127,12 @@ def load_shares(mechanics: Mechanics, slack_steps: int) -> np.ndarray:
     """
     if is_ramp(mechanics):
         return np.linspace(0, 1, mechanics.load_steps + 1)
-    return np.linspace(0, 1, slack_steps * mechanics.load_steps + 1) ** SLACK_POWER
+    return slow_shares(slack_steps * mechanics.load_steps)
+
+
+def slow_shares(steps: int) -> np.ndarray:
+    """(steps + 1,) shares from 0 to 1, of which the first steps are small."""
+    return np.linspace(0, 1, steps + 1) ** SLACK_POWER
 
 
 def need_fibres(model: BiventricularModel, mechanics: Mechanics) -> None:

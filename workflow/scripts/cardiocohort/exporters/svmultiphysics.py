@@ -11,14 +11,17 @@ written as `Active_stress`, as in the source of July 2026; other versions may re
 Caps close the cavities for a coupling with svZeroDSolver (`Chamber_cap_surface`): triangles between nodes of
 the rim, with GlobalNodeID and cell Normals, turned as the endocardium is. They are no faces of the mesh.
 
-The equation is `ustruct`, displacement and pressure on four-node tetrahedra with stabilisation, which does
-not lock where displacements alone would (Liu & Marsden, Comput Methods Appl Mech Eng 337:549, 2018). Its two
-stabilisation coefficients are 0 unless they are written. Loads are taken at the end of a step and balanced
-within it (generalised alpha), so that a ramp is in balance some steps after its end alone. Where Newton's
-method fails the solver goes on to the next step: a load that is too large for it ends in numbers without
-meaning, not in an error.
+The equation is `ustruct`, displacement and pressure (Liu & Marsden, Comput Methods Appl Mech Eng 337:549,
+2018). On ten-node tetrahedra displacements are quadratic and pressures linear (Taylor and Hood), as those of
+`simulate` are. On four-node ones both are linear and stabilised, by two coefficients that are 0 unless they
+are written. VTK's polygons have no midside nodes: faces of ten-node tetrahedra are unstructured grids.
+
+Loads are taken at the end of a step and balanced within it (generalised alpha), so that a ramp is in balance
+some steps after its end alone. Where Newton's method fails the solver goes on to the next step: a load that
+is too large for it ends in numbers without meaning, not in an error.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,79 +42,127 @@ from ._deck import (
     expected,
     is_ramp,
     load_shares,
+    mesh_of_order,
     need_fibres,
     pressures_kpa,
+    slow_shares,
     text_rows,
 )  # fmt: skip
 
 MESH = "mesh-complete"
+ENDING = {1: "vtp", 2: "vtu"}  # of the faces' files, by element_order
 DIRECTIONS = {"f0": "fibres_f0.vtu", "s0": "fibres_s0.vtu"}
 # Vinnakota & Bassingthwaighte, Am J Physiol Heart Circ Physiol 286:H1742 (2004)
 DENSITY_KG_PER_MM3 = 1.053e-6
 POISSON_RATIO = 0.49
 RAMP_S = 1.0  # pressures rise this slowly, so that inertia does not count
-SLACK_STEPS = 8  # steps are never shortened; with 4 one of two runs failed
+ACTIVE_STEPS = 2  # of a contraction on ten-node tetrahedra, for each of an inflation
+# as in the solver's own case LV_HolzapfelOgden_active; it has decayed when the loads have been held
+VISCOSITY_KPA_S = 0.1
+# the solver takes the mean out of the tension, which swells compressible muscle: this times the bulk modulus
+INCOMPRESSIBLE = 100.0
+SLACK_STEPS = {1: 8, 2: 4}  # by element_order; steps are never shortened. With 4 a run of order 1 failed
 HOLD_STEPS = 6  # at full pressure, until the state is in balance with it
 # as in the solver's own cases of ustruct
 STABILISATION = {"holzapfel_ogden": 1e-5, "guccione": 1e-3, "neo_hooke": 1e-3}
-# type and preconditioner; the solver's own (fsils) stagnates on fibre laws
-PETSC = ("petsc", "petsc-jacobi")
-LINEAR_SOLVERS = {"holzapfel_ogden": PETSC, "guccione": PETSC, "neo_hooke": ("fsils", "fsils")}
+# type and preconditioner; the solver's own stagnates on fibre laws
+PETSC, OWN = ("petsc", "petsc-jacobi"), ("fsils", "fsils")
 DIRECT = 'PETSC_OPTIONS="-pc_type lu -pc_factor_mat_solver_type mumps"'  # in the preconditioner's place
 RUN = "svmultiphysics solver.xml"
-ACTIVE, ACTIVE_PRESSURE = "active", "_pressure_active.dat"
+ACTIVE = "active"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An inflation or a contraction, and what brings Newton's method through it."""
+
+    mechanics: Mechanics
+    active: bool = False
+
+    @property
+    def quadratic(self) -> bool:
+        return self.mechanics.element_order == 2
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(n + 1,) shares of the full load from 0 to 1, at even times."""
+        if self.active and self.quadratic:
+            return slow_shares(ACTIVE_STEPS * self.mechanics.load_steps)
+        return load_shares(self.mechanics, SLACK_STEPS[self.mechanics.element_order])
+
+    @property
+    def viscous(self) -> bool:
+        """Four-node tetrahedra did without."""
+        return self.quadratic and not _is_even(self.shares)
+
+    @property
+    def bulk_modulus_kpa(self) -> float:
+        return self.mechanics.bulk_modulus_kpa * (INCOMPRESSIBLE if self.active and self.quadratic else 1.0)
+
+    @property
+    def curves(self) -> str:
+        return "_pressure_active.dat" if self.active else "_pressure.dat"
+
+    @property
+    def linear_solver(self) -> tuple[str, str]:
+        return PETSC if self.quadratic or self.mechanics.material != "neo_hooke" else OWN
 
 
 @register("svmultiphysics")
 def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: Deck = PLAIN) -> list[Path]:
     """solver.xml, one pressure curve a cavity, mesh-complete/ with fibres, and README.txt in `folder`."""
     need_fibres(model, mechanics)
-    mesh = folder / MESH
+    mesh, order = folder / MESH, mechanics.element_order
+    points, tets, facets = mesh_of_order(model, order)
     names = [name for name, tag in FACETS.items() if (model.facet_tag == tag).any()]
     owner, _ = behind_facets(model)
-    files = [mesh / f"{MESH}.mesh.vtu", mesh / f"{MESH}.exterior.vtp"]
-    _write_volume(files[0], model)
-    _write_face(files[1], model, np.arange(len(model.facets)), owner)
+    files = [mesh / f"{MESH}.mesh.vtu", mesh / f"{MESH}.exterior.{ENDING[order]}"]
+    _write_volume(files[0], points, tets, model.region)
+    _write_face(files[1], points, facets, model.facet_tag, owner)
     for name in names:
-        files.append(mesh / "mesh-surfaces" / f"{name}.vtp")
-        _write_face(files[-1], model, np.flatnonzero(model.facet_tag == FACETS[name]), owner)
-    for name, facets in lids(model).items():
+        files.append(mesh / "mesh-surfaces" / f"{name}.{ENDING[order]}")
+        own = model.facet_tag == FACETS[name]
+        _write_face(files[-1], points, facets[own], model.facet_tag[own], owner[own])
+    for name, lid in lids(model).items():
         files.append(mesh / "caps" / f"{name}_cap.vtp")
-        _write_cap(files[-1], model, facets)
+        _write_cap(files[-1], model, lid)
     if model.microstructure is not None:
         for direction, file in DIRECTIONS.items():
             files.append(mesh / file)
             _write_directions(files[-1], model, getattr(model.microstructure, direction))
-    files += _write_curves(folder, "_pressure.dat", mechanics, pressures_kpa(mechanics), names)
+    run, springs = Run(mechanics), deck.pericardium_kpa_per_mm
+    files += _write_curves(folder, run.curves, run.shares, pressures_kpa(mechanics), names)
     files.append(folder / "solver.xml")
-    springs = deck.pericardium_kpa_per_mm
-    write_text(files[-1], _solver(model, mechanics, names, springs))
+    write_text(files[-1], _solver(model, run, names, springs))
     if _contracts(model, mechanics, deck):
-        tension = {ACTIVE: deck.settings.active_tension_kpa}
-        files += _write_curves(folder, ACTIVE_PRESSURE, mechanics, deck.active_pressures_kpa(), names)
-        files += _write_curves(folder, "_tension.dat", mechanics, tension, [ACTIVE])
+        run, tension = Run(mechanics, active=True), {ACTIVE: deck.settings.active_tension_kpa}
+        files += _write_curves(folder, run.curves, run.shares, deck.active_pressures_kpa(), names)
+        files += _write_curves(folder, "_tension.dat", run.shares, tension, [ACTIVE])
         files.append(folder / "solver_active.xml")
-        write_text(files[-1], _solver(model, mechanics, names, springs, active=True))
+        write_text(files[-1], _solver(model, run, names, springs))
     files.append(folder / "README.txt")
     write_text(files[-1], _readme(model, mechanics, deck, names))
     return files
 
 
 def _contracts(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> bool:
-    """Whether there is an active variant: with slack fibres it failed, however small its first steps."""
-    return deck.contracts(model) and is_ramp(mechanics)
+    """Whether there is an active variant: on four-node tetrahedra it failed with slack fibres."""
+    return deck.contracts(model) and (mechanics.element_order == 2 or is_ramp(mechanics))
+
+
+def _is_even(shares: np.ndarray) -> bool:
+    return bool(np.ptp(np.diff(shares)) < 1e-9)
 
 
 def _write_curves(
-    folder: Path, ending: str, mechanics: Mechanics, kpa: dict[str, float], names: list[str]
+    folder: Path, ending: str, shares: np.ndarray, kpa: dict[str, float], names: list[str]
 ) -> list[Path]:
     """A file per name that is present: how many points and Fourier coefficients, then time and value.
 
     The solver holds the last value only with two points and a ramp. Other curves are periodic: they last a
     step longer than the run.
     """
-    shares = load_shares(mechanics, SLACK_STEPS)
-    if is_ramp(mechanics):
+    if _is_even(shares):
         times, shares, coefficients = np.array([0.0, RAMP_S]), shares[[0, -1]], 1
     else:
         coefficients = len(shares) - 1
@@ -126,20 +177,27 @@ def _write_curves(
     return files
 
 
-def _write_volume(path: Path, model: BiventricularModel) -> None:
-    grid = _grid(model)
-    grid.point_data["GlobalNodeID"] = np.arange(1, len(model.points_mm) + 1, dtype=np.int32)
-    grid.cell_data["GlobalElementID"] = np.arange(1, len(model.tets) + 1, dtype=np.int32)
-    grid.cell_data["DOMAIN_ID"] = model.region.astype(np.int32)
+def _write_volume(path: Path, points: np.ndarray, tets: np.ndarray, region: np.ndarray) -> None:
+    cell = pyvista.CellType.TETRA if tets.shape[1] == 4 else pyvista.CellType.QUADRATIC_TETRA
+    grid = pyvista.UnstructuredGrid({cell: tets}, points)
+    grid.point_data["GlobalNodeID"] = np.arange(1, len(points) + 1, dtype=np.int32)
+    grid.cell_data["GlobalElementID"] = np.arange(1, len(tets) + 1, dtype=np.int32)
+    grid.cell_data["DOMAIN_ID"] = region.astype(np.int32)
     write_dataset(path, grid)
 
 
-def _write_face(path: Path, model: BiventricularModel, rows: np.ndarray, owner: np.ndarray) -> None:
-    nodes, compact = np.unique(model.facets[rows], return_inverse=True)
-    face = pyvista.PolyData.from_regular_faces(model.points_mm[nodes], compact.reshape(-1, 3))
+def _write_face(
+    path: Path, points: np.ndarray, facets: np.ndarray, tags: np.ndarray, owner: np.ndarray
+) -> None:
+    nodes, compact = np.unique(facets, return_inverse=True)
+    compact = compact.reshape(facets.shape)
+    if facets.shape[1] == 3:
+        face = pyvista.PolyData.from_regular_faces(points[nodes], compact)
+    else:
+        face = pyvista.UnstructuredGrid({pyvista.CellType.QUADRATIC_TRIANGLE: compact}, points[nodes])
     face.point_data["GlobalNodeID"] = (nodes + 1).astype(np.int32)
-    face.cell_data["GlobalElementID"] = (owner[rows] + 1).astype(np.int32)
-    face.cell_data["ModelFaceID"] = model.facet_tag[rows].astype(np.int32)
+    face.cell_data["GlobalElementID"] = (owner + 1).astype(np.int32)
+    face.cell_data["ModelFaceID"] = tags.astype(np.int32)
     write_dataset(path, face)
 
 
@@ -154,33 +212,29 @@ def _write_cap(path: Path, model: BiventricularModel, facets: np.ndarray) -> Non
 
 
 def _write_directions(path: Path, model: BiventricularModel, directions: np.ndarray) -> None:
-    grid = _grid(model)
+    grid = pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
     grid.cell_data["FIB_DIR"] = np.asarray(directions, dtype=np.float64)
     write_dataset(path, grid)
 
 
-def _grid(model: BiventricularModel) -> pyvista.UnstructuredGrid:
-    return pyvista.UnstructuredGrid({pyvista.CellType.TETRA: model.tets}, model.points_mm)
-
-
-def _solver(
-    model: BiventricularModel, mechanics: Mechanics, names: list[str], springs: float, active: bool = False
-) -> str:
+def _solver(model: BiventricularModel, run: Run, names: list[str], springs: float) -> str:
     fibres = "".join(
         f"  <Fiber_direction_file_path> {MESH}/{file} </Fiber_direction_file_path>\n"
         for file in (DIRECTIONS.values() if model.microstructure is not None else ())
     )
+    ending = ENDING[run.mechanics.element_order]
     faces = "".join(
         f'  <Add_face name="{name}">\n'
-        f"    <Face_file_path> {MESH}/mesh-surfaces/{name}.vtp </Face_file_path>\n  </Add_face>\n"
+        f"    <Face_file_path> {MESH}/mesh-surfaces/{name}.{ending} </Face_file_path>\n  </Add_face>\n"
         for name in names
     )
-    rising = len(load_shares(mechanics, SLACK_STEPS)) - 1
+    rising = len(run.shares) - 1
     steps = rising + HOLD_STEPS
-    kind, preconditioner = LINEAR_SOLVERS[mechanics.material]
+    kind, preconditioner = run.linear_solver
+    title = "Contraction" if run.active else "Passive inflation"
     return (
         '<?xml version="1.0" encoding="UTF-8" ?>\n'
-        f"<!-- {'Contraction' if active else 'Passive inflation'} of both ventricles; mm, kg, s, kPa. -->\n"
+        f"<!-- {title} of both ventricles; mm, kg, s, kPa. -->\n"
         '<svMultiPhysicsFile version="0.1">\n'
         "<GeneralSimulationParameters>\n"
         "  <Continue_previous_simulation> false </Continue_previous_simulation>\n"
@@ -203,7 +257,9 @@ def _solver(
         '<Add_equation type="ustruct">\n'
         "  <Coupled> true </Coupled>\n  <Min_iterations> 3 </Min_iterations>\n"
         "  <Max_iterations> 20 </Max_iterations>\n  <Tolerance> 1e-8 </Tolerance>\n"
-        f"{_material(mechanics)}{_TENSION if active else ''}"
+        f"  <Use_taylor_hood_type_basis> {str(run.quadratic).lower()} "
+        "</Use_taylor_hood_type_basis>\n"
+        f"{_material(run)}{_tension(run.shares) if run.active else ''}"
         '  <Output type="Spatial">\n    <Displacement> true </Displacement>\n'
         "    <Pressure> true </Pressure>\n    <Jacobian> true </Jacobian>\n"
         "    <Cauchy_stress> true </Cauchy_stress>\n    <Def_grad> true </Def_grad>\n  </Output>\n"
@@ -212,25 +268,34 @@ def _solver(
         # iterations count restarts, each of as many steps as the Krylov space has dimensions
         "    <Tolerance> 1e-4 </Tolerance>\n    <Max_iterations> 4 </Max_iterations>\n"
         "    <Krylov_space_dimension> 250 </Krylov_space_dimension>\n  </LS>\n"
-        f"{_conditions(mechanics, names, ACTIVE_PRESSURE if active else '_pressure.dat')}"
+        f"{_conditions(run, names)}"
         f"{_pericardium(springs, names)}"
         "</Add_equation>\n</svMultiPhysicsFile>\n"
     )
 
 
-def _material(mechanics: Mechanics) -> str:
+def _material(run: Run) -> str:
     """Energy and the moduli that scale the stabilisation (and, for neo_hooke, the shear modulus itself)."""
-    shear, law = _LAWS[mechanics.material](mechanics)
-    damping = STABILISATION[mechanics.material]
+    shear, law = _LAWS[run.mechanics.material](run.mechanics)
+    stabilisation = viscosity = ""
+    if not run.quadratic:
+        stabilisation = "".join(
+            f"  <{term}_stabilization_coefficient> {STABILISATION[run.mechanics.material]:g} "
+            f"</{term}_stabilization_coefficient>\n"
+            for term in ("Momentum", "Continuity")
+        )
+    if run.viscous:
+        viscosity = (
+            f'  <Viscosity model="Potential">\n    <Value> {VISCOSITY_KPA_S:g} </Value>\n  </Viscosity>\n'
+        )
     return (
         f"  <Density> {DENSITY_KG_PER_MM3:.10g} </Density>\n"
         f"  <Elasticity_modulus> {2 * shear * (1 + POISSON_RATIO):.10g} </Elasticity_modulus>\n"
-        f"  <Poisson_ratio> {POISSON_RATIO} </Poisson_ratio>\n{law}"
+        f"  <Poisson_ratio> {POISSON_RATIO} </Poisson_ratio>\n{viscosity}{law}"
         # K/2 (J - 1)^2
         "  <Dilational_penalty_model> quad </Dilational_penalty_model>\n"
-        f"  <Penalty_parameter> {mechanics.bulk_modulus_kpa:.10g} </Penalty_parameter>\n"
-        f"  <Momentum_stabilization_coefficient> {damping:g} </Momentum_stabilization_coefficient>\n"
-        f"  <Continuity_stabilization_coefficient> {damping:g} </Continuity_stabilization_coefficient>\n"
+        f"  <Penalty_parameter> {run.bulk_modulus_kpa:.10g} </Penalty_parameter>\n"
+        f"{stabilisation}"
     )
 
 
@@ -264,20 +329,21 @@ def _neo_hooke(mechanics: Mechanics) -> tuple[float, str]:
 _LAWS = {"holzapfel_ogden": _holzapfel_ogden, "guccione": _guccione, "neo_hooke": _neo_hooke}
 
 
-_TENSION = (
-    "  <Active_stress>\n    <Model> UniformUnsteady </Model>\n    <UniformUnsteady>\n"
-    "      <Ramp> true </Ramp>\n"
-    f"      <Temporal_values_file_path> {ACTIVE}_tension.dat </Temporal_values_file_path>\n"
-    "    </UniformUnsteady>\n  </Active_stress>\n"
-)
+def _tension(shares: np.ndarray) -> str:
+    return (
+        "  <Active_stress>\n    <Model> UniformUnsteady </Model>\n    <UniformUnsteady>\n"
+        f"      <Ramp> {str(_is_even(shares)).lower()} </Ramp>\n"
+        f"      <Temporal_values_file_path> {ACTIVE}_tension.dat </Temporal_values_file_path>\n"
+        "    </UniformUnsteady>\n  </Active_stress>\n"
+    )
 
 
-def _conditions(mechanics: Mechanics, names: list[str], curves: str) -> str:
+def _conditions(run: Run, names: list[str]) -> str:
     pressures = "".join(
         f'  <Add_BC name="{name}">\n    <Type> Neu </Type>\n'
         "    <Time_dependence> Unsteady </Time_dependence>\n"
-        f"    <Temporal_values_file_path> {name}{curves} </Temporal_values_file_path>\n"
-        f"    <Ramp_function> {str(is_ramp(mechanics)).lower()} </Ramp_function>\n"
+        f"    <Temporal_values_file_path> {name}{run.curves} </Temporal_values_file_path>\n"
+        f"    <Ramp_function> {str(_is_even(run.shares)).lower()} </Ramp_function>\n"
         "    <Follower_pressure_load> true </Follower_pressure_load>\n  </Add_BC>\n"
         for name in ENDOCARDIA
         if name in names
@@ -286,9 +352,9 @@ def _conditions(mechanics: Mechanics, names: list[str], curves: str) -> str:
         return pressures
     support = (
         "    <Type> Dirichlet </Type>\n    <Value> 0.0 </Value>\n"
-        if mechanics.base == "fixed"
+        if run.mechanics.base == "fixed"
         else "    <Type> Robin </Type>\n"
-        f"    <Stiffness> {mechanics.base_stiffness_kpa_per_mm:.10g} </Stiffness>\n"
+        f"    <Stiffness> {run.mechanics.base_stiffness_kpa_per_mm:.10g} </Stiffness>\n"
         "    <Damping> 0.0 </Damping>\n"
     )
     return f'{pressures}  <Add_BC name="base">\n{support}  </Add_BC>\n'
@@ -306,9 +372,10 @@ def _pericardium(stiffness: float, names: list[str]) -> str:
 
 
 def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: list[str]) -> str:
-    kind, _ = LINEAR_SOLVERS[mechanics.material]
-    rise = "evenly" if is_ramp(mechanics) else "as the cube of time"
-    steps = len(load_shares(mechanics, SLACK_STEPS)) - 1
+    run = Run(mechanics)
+    kind, _ = run.linear_solver
+    rise = "evenly" if _is_even(run.shares) else "as the cube of time"
+    steps = len(run.shares) - 1
     contraction = ""
     if _contracts(model, mechanics, deck):
         contraction = deck.contraction("solver_active.xml", "Run by hand with guccione.")

@@ -104,11 +104,20 @@ def make_samples(
     bases: list[OpenBase | None],
     edited: tuple[str, ...],
 ) -> list[Sampled]:
-    """One attempt of each subject: target rows, seed and base of each; `edited` parts of the bases.
+    """One attempt of each subject: target rows, seed and base of each; `edited` parts of the bases."""
+    return restarted(g, _sampled(g, rows, seeds, bases, edited), rows, seeds, bases, edited)
 
-    Samples that fail (`to_restart`) are restarted, and the best of each subject is kept (`failing`).
-    """
-    best = _sampled(g, rows, seeds, bases, edited)
+
+def restarted(
+    g: Sampler,
+    samples: list[Sampled],
+    rows: list[pd.DataFrame],
+    seeds: list[np.random.SeedSequence],
+    bases: list[OpenBase | None],
+    edited: tuple[str, ...],
+) -> list[Sampled]:
+    """Samples after restarts of those that fail (`to_restart`): the best of each subject (`failing`)."""
+    best = list(samples)
     most = g.settings.restart.most if g.settings.method == "polyak" else 0  # the others stay as published
     for number in range(1, most + 1):
         poor = [k for k, one in enumerate(best) if to_restart(one.judged, g.settings)]

@@ -127,7 +127,8 @@ class Mechanics:
     )
     element_order: int = key(
         2,
-        "Of the FEBio and CalculiX meshes; 2 has ten nodes a tetrahedron and does not lock as 1 does.",
+        "Of FEBio, svMultiPhysics and CalculiX meshes; 2 has ten nodes a tetrahedron and does not lock as "
+        "1 does.",
         enum=[1, 2],
     )
 
