@@ -177,13 +177,14 @@ def test_the_stress_is_the_derivative_of_the_configured_energy(material, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("material", "base", "steps"), [("neo_hooke", "fixed", 8), ("holzapfel_ogden", "robin", 64)]
+    ("material", "base", "order", "steps"),
+    [("neo_hooke", "fixed", 2, 8), ("holzapfel_ogden", "robin", 1, 64), ("holzapfel_ogden", "robin", 2, 32)],
 )
-def test_conditions_and_steps(material, base, steps, tmp_path_factory):
+def test_conditions_and_steps(material, base, order, steps, tmp_path_factory):
     """Slack fibres need more steps, which are small at first."""
     model = block(side=lambda n: {(0, 0, 1): 2, (1, 0, 0): 3, (-1, 0, 0): 4}.get(n, 1))
     pressures = {"lv_pressure_kpa": 2.0, "rv_pressure_kpa": 0.7}
-    mechanics = Mechanics(material=material, base=base, load_steps=8, **pressures)
+    mechanics = Mechanics(material=material, base=base, element_order=order, load_steps=8, **pressures)
     folder = export("svmultiphysics", model, mechanics, tmp_path_factory)
     root = ElementTree.parse(folder / "solver.xml").getroot()
     general, equation = root.find("GeneralSimulationParameters"), root.find("Add_equation")
