@@ -381,6 +381,9 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: 
     kind, _ = run.linear_solver
     rise = "evenly" if _is_even(run.shares) else "as the cube of time"
     steps = len(run.shares) - 1
+    viscosity = ""
+    if run.viscous:
+        viscosity = f"A viscosity of {VISCOSITY_KPA_S:g} kPa s helps Newton's method; it decays in these.\n"
     tolerance = CHECKS["svmultiphysics"].tolerance if run.quadratic else "none, for these elements"
     contraction = ""
     if _contracts(model, mechanics, deck):
@@ -402,7 +405,7 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: 
         f"DOMAIN_ID {REGIONS}, for a <Domain_file_path> of your own.\n"
         f"Material: {mechanics.material}. Pressures rise {rise} over {RAMP_S:g} s in {steps} steps\n"
         f"and are held for {HOLD_STEPS} more: read the volumes at the last step.\n"
-        f"Linear solver: {kind}.\n{petsc}"
+        f"{viscosity}Linear solver: {kind}.\n{petsc}"
         "The solver does not stop where Newton's method fails: see that the column Ri/R1 of each step ends\n"
         "below 1e-4.\n"
         f"{contraction}"
