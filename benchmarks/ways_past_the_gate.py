@@ -24,37 +24,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from cardiocohort.anatomy import moments
 from cardiocohort.cohort.table import seed_sequence
-from cardiocohort.diffusion import edm
-from cardiocohort.diffusion.networks import REFINEMENT
-from cardiocohort.diffusion.sampler import sample
 from cardiocohort.evaluation.intervals import wilson
 from cardiocohort.generation.anatomies import arm_and_index
 from cardiocohort.generation.constraints import make_constraints
-from cardiocohort.generation.guidance import guided
 from cardiocohort.generation.judging import Judged, Sampler, improved, judge, open_sampler
-from cardiocohort.generation.sampling import make_samples, restarted
+from cardiocohort.generation.sampling import make_samples, restarted, sample_labels
 from cardiocohort.generation.settings import GuidanceSettings
-from cardiocohort.generation.topology_guidance import lacking
 from cardiocohort.plotting.style import STYLE, plt
 
 ATTEMPTS = 3
 FACTORS = (4, 16, 64)
-RESTARTS, LOOP = "restarts", "loop"
+RESTARTS = "restarts"
 COLOURS = ("#2b6ca3", "#c0504d", "#b3861b")
-
-
-class Stopwatch:
-    """Processor seconds since it was made."""
-
-    def __init__(self):
-        self.start = time.process_time()
-
-    def seconds(self) -> float:
-        return time.process_time() - self.start
 
 
 def errors(rows: pd.DataFrame, judged: Judged) -> tuple[float, float]:
@@ -68,22 +52,11 @@ def errors(rows: pd.DataFrame, judged: Judged) -> tuple[float, float]:
     return float(volume.mean()), float(centroid.mean())
 
 
-def accepted(judged: Judged) -> bool:
-    return not judged.diverged and judged.miss is None and judged.verdict.accepted
-
-
 def in_the_loop(g: Sampler, rows: pd.DataFrame, seed: np.random.SeedSequence) -> Judged:
     """A sample that the rules' terms steer while it is drawn, beside its constraints."""
-    noise = np.random.Generator(np.random.Philox(seed)).standard_normal(g.prior.latent_shape)
-    sigmas = edm.schedule(g.settings.steps, g.settings.sigma_min, g.settings.sigma_max)
-    start = g.prior.start(torch.tensor(noise[None], dtype=torch.float32, device=g.prior.device), sigmas[0])
-    terms = partial(lacking, cell_mm=g.prior.grid.spacing_mm * REFINEMENT, rules=g.rules)
     constraints = make_constraints([rows], g.prior, g.bundle, ())
-    z = torch.nan_to_num(
-        sample(guided(g.prior, constraints, g.settings, sigmas, lacking=terms), start, sigmas)
-    )
-    with torch.no_grad():
-        return judge(g, rows, g.prior.labels(z)[0].cpu().numpy())
+    labels, _, _ = sample_labels(g.prior, constraints, [seed], g.settings, rules=g.rules)
+    return judge(g, rows, labels[0])
 
 
 def with_larger_repairs(g: Sampler, factor: float) -> Sampler:
@@ -102,29 +75,30 @@ def ways(g: Sampler, rows: pd.DataFrame, seed: int) -> list[dict]:
         volume, centroid = errors(rows, judged)
         found.append(
             {
-                "arm": arm, "subject": rows["subject"].iloc[0], "way": way, "passes": accepted(judged),
+                "arm": arm, "subject": rows["subject"].iloc[0], "way": way, "passes": judged.accepted,
                 "cpu_seconds": seconds, "volume": volume, "centroid": centroid,
             }
         )  # fmt: skip
 
-    watch = Stopwatch()
+    start = time.process_time()
     (first,) = make_samples(bare, [rows], seeds[:1], [None], ())
-    spent = watch.seconds()
+    spent = time.process_time() - start
     add("repairs", first.judged, spent)
     for factor in FACTORS:
         add(f"repairs x{factor}", judge(with_larger_repairs(g, factor), rows, first.labels), spent)
-    watch, judged = Stopwatch(), first.judged
+    start, judged = time.process_time(), first.judged
     for again in seeds[1:]:
-        if not accepted(judged):
+        if not judged.accepted:
             judged = make_samples(bare, [rows], [again], [None], ())[0].judged
-    add("attempts", judged, spent + watch.seconds())
-    watch = Stopwatch()
+    add("attempts", judged, spent + time.process_time() - start)
+    start = time.process_time()
     mended = replace(first, judged=improved(g, rows, first.judged, first.latent))
-    add("steps", mended.judged, spent + watch.seconds())
+    add("steps", mended.judged, spent + time.process_time() - start)
     (kept,) = restarted(g, [mended], [rows], seeds[:1], [None], ())
-    add(RESTARTS, kept.judged, spent + watch.seconds())
-    watch = Stopwatch()
-    add(LOOP, in_the_loop(g, rows, seeds[0]), watch.seconds())
+    add(RESTARTS, kept.judged, spent + time.process_time() - start)
+    start = time.process_time()
+    looped = in_the_loop(g, rows, seeds[0])
+    add("loop", looped, time.process_time() - start)
     return found
 
 
@@ -193,7 +167,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/bench/ways"))
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
-    targets = pd.concat(map(pd.read_parquet, sorted((o.cohort / "targets").glob("*.parquet"))))
+    tables = sorted((o.cohort / "targets").glob("*.parquet"))
+    if not tables:
+        parser.error(f"{o.cohort}: no targets; draw them with `make run ARGS='--until draw_targets ...'`")
+    targets = pd.concat(map(pd.read_parquet, tables))
+    if unknown := set(o.arms) - set(targets["arm"]):
+        parser.error(f"{o.cohort} has no arm {', '.join(sorted(unknown))}")
     rows = [own for _, own in targets.groupby("subject", sort=False)]
     chosen = [own for arm in o.arms for own in [r for r in rows if r["arm"].iloc[0] == arm][: o.subjects]]
     found = []

@@ -96,9 +96,14 @@ class Run:
         return load_shares(self.mechanics, SLACK_STEPS[self.mechanics.element_order])
 
     @property
+    def even(self) -> bool:
+        """Whether the loads rise in equal steps, else as a power of time."""
+        return is_ramp(self.mechanics) and not (self.active and self.quadratic)
+
+    @property
     def viscous(self) -> bool:
         """Four-node tetrahedra did without."""
-        return self.quadratic and not _is_even(self.shares)
+        return self.quadratic and not self.even
 
     @property
     def bulk_modulus_kpa(self) -> float:
@@ -136,13 +141,13 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
             files.append(mesh / file)
             _write_directions(files[-1], model, getattr(model.microstructure, direction))
     run, springs = Run(mechanics), deck.pericardium_kpa_per_mm
-    files += _write_curves(folder, run.curves, run.shares, pressures_kpa(mechanics), names)
+    files += _write_curves(folder, run.curves, run, pressures_kpa(mechanics), names)
     files.append(folder / "solver.xml")
     write_text(files[-1], _solver(model, run, names, springs))
     if _contracts(model, mechanics, deck):
         run, tension = Run(mechanics, active=True), {ACTIVE: deck.settings.active_tension_kpa}
-        files += _write_curves(folder, run.curves, run.shares, deck.active_pressures_kpa(), names)
-        files += _write_curves(folder, "_tension.dat", run.shares, tension, [ACTIVE])
+        files += _write_curves(folder, run.curves, run, deck.active_pressures_kpa(), names)
+        files += _write_curves(folder, "_tension.dat", run, tension, [ACTIVE])
         files.append(folder / "solver_active.xml")
         write_text(files[-1], _solver(model, run, names, springs))
     files.append(folder / "README.txt")
@@ -155,19 +160,14 @@ def _contracts(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> b
     return deck.contracts(model) and (mechanics.element_order == 2 or is_ramp(mechanics))
 
 
-def _is_even(shares: np.ndarray) -> bool:
-    return bool(np.ptp(np.diff(shares)) < 1e-9)
-
-
-def _write_curves(
-    folder: Path, ending: str, shares: np.ndarray, kpa: dict[str, float], names: list[str]
-) -> list[Path]:
+def _write_curves(folder: Path, ending: str, run: Run, kpa: dict[str, float], names: list[str]) -> list[Path]:
     """A file per name that is present: how many points and Fourier coefficients, then time and value.
 
     The solver holds the last value only with two points and a ramp. Other curves are periodic: they last a
     step longer than the run.
     """
-    if _is_even(shares):
+    shares = run.shares
+    if run.even:
         times, shares, coefficients = np.array([0.0, RAMP_S]), shares[[0, -1]], 1
     else:
         coefficients = len(shares) - 1
@@ -264,7 +264,7 @@ def _solver(model: BiventricularModel, run: Run, names: list[str], springs: floa
         "  <Max_iterations> 20 </Max_iterations>\n  <Tolerance> 1e-8 </Tolerance>\n"
         f"  <Use_taylor_hood_type_basis> {str(run.quadratic).lower()} "
         "</Use_taylor_hood_type_basis>\n"
-        f"{_material(run)}{_tension(run.shares) if run.active else ''}"
+        f"{_material(run)}{_tension(run) if run.active else ''}"
         '  <Output type="Spatial">\n    <Displacement> true </Displacement>\n'
         "    <Pressure> true </Pressure>\n    <Jacobian> true </Jacobian>\n"
         "    <Cauchy_stress> true </Cauchy_stress>\n    <Def_grad> true </Def_grad>\n  </Output>\n"
@@ -334,10 +334,10 @@ def _neo_hooke(mechanics: Mechanics) -> tuple[float, str]:
 _LAWS = {"holzapfel_ogden": _holzapfel_ogden, "guccione": _guccione, "neo_hooke": _neo_hooke}
 
 
-def _tension(shares: np.ndarray) -> str:
+def _tension(run: Run) -> str:
     return (
         "  <Active_stress>\n    <Model> UniformUnsteady </Model>\n    <UniformUnsteady>\n"
-        f"      <Ramp> {str(_is_even(shares)).lower()} </Ramp>\n"
+        f"      <Ramp> {str(run.even).lower()} </Ramp>\n"
         f"      <Temporal_values_file_path> {ACTIVE}_tension.dat </Temporal_values_file_path>\n"
         "    </UniformUnsteady>\n  </Active_stress>\n"
     )
@@ -348,7 +348,7 @@ def _conditions(run: Run, names: list[str]) -> str:
         f'  <Add_BC name="{name}">\n    <Type> Neu </Type>\n'
         "    <Time_dependence> Unsteady </Time_dependence>\n"
         f"    <Temporal_values_file_path> {name}{run.curves} </Temporal_values_file_path>\n"
-        f"    <Ramp_function> {str(_is_even(run.shares)).lower()} </Ramp_function>\n"
+        f"    <Ramp_function> {str(run.even).lower()} </Ramp_function>\n"
         "    <Follower_pressure_load> true </Follower_pressure_load>\n  </Add_BC>\n"
         for name in ENDOCARDIA
         if name in names
@@ -379,11 +379,14 @@ def _pericardium(stiffness: float, names: list[str]) -> str:
 def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck, names: list[str]) -> str:
     run = Run(mechanics)
     kind, _ = run.linear_solver
-    rise = "evenly" if _is_even(run.shares) else "as the cube of time"
+    rise = "evenly" if run.even else "as the cube of time"
     steps = len(run.shares) - 1
     viscosity = ""
     if run.viscous:
-        viscosity = f"A viscosity of {VISCOSITY_KPA_S:g} kPa s helps Newton's method; it decays in these.\n"
+        viscosity = (
+            f"A viscosity of {VISCOSITY_KPA_S:g} kPa s helps Newton's method; its stress decays while the\n"
+            "loads are held.\n"
+        )
     tolerance = CHECKS["svmultiphysics"].tolerance if run.quadratic else "none, for these elements"
     contraction = ""
     if _contracts(model, mechanics, deck):

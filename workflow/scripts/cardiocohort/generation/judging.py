@@ -74,6 +74,11 @@ class Judged:
     def diverged(self) -> bool:
         return self.verdict is None
 
+    @property
+    def accepted(self) -> bool:
+        """By the gate, with no target missed by far."""
+        return not self.diverged and self.miss is None and self.verdict.accepted
+
 
 def judge(
     sampler: Sampler,
@@ -119,7 +124,7 @@ def improved(
     steps = topology_steps(sampler.prior, z, judged.labels, judged.verdict, rules, most, free)
     for number, labels in enumerate(steps, 1):
         changed = judge(sampler, rows, labels, absent=absent)
-        if not changed.diverged and changed.verdict.accepted and not changed.miss:
+        if changed.accepted:
             note = f"topology guidance, {number} step{'s' if number > 1 else ''}"
             return replace(changed, repairs=(note, *changed.repairs))
     return judged
@@ -130,7 +135,7 @@ def to_restart(judged: Judged, s: GuidanceSettings) -> bool:
     if judged.diverged:
         return False
     far = max(judged.residuals.values(), default=0.0) > s.restart.residual
-    return far or judged.miss is not None or not judged.verdict.accepted
+    return far or not judged.accepted
 
 
 def failing(judged: Judged) -> tuple:

@@ -42,9 +42,9 @@ def sample_labels(
     """Label maps (B, X, Y, Z) uint8 of B subjects; per subject the guidance loss at each step; its latent.
 
     Subjects that have a `base` start from it, at the noise level of `settings.sibling`. Samples `again`
-    (B, L, m, m, m) are noised and steered once more, as `settings.restart` says; with `rules`, those without
-    base are then held above the least of the gate (`topology_guidance.lacking`). A latent that diverged has
-    an empty map, and zeros in place of what is not finite.
+    (B, L, m, m, m) are noised and steered once more, as `settings.restart` says. With `rules`, subjects
+    without base are held above the least of the gate (`topology_guidance.lacking`). A latent that diverged
+    has an empty map, and zeros in place of what is not finite.
     """
     noise = [np.random.Generator(np.random.Philox(s)).standard_normal(prior.latent_shape) for s in seeds]
     start = torch.tensor(np.stack(noise), dtype=torch.float32, device=prior.device)
@@ -69,7 +69,7 @@ def sample_labels(
         denoise = conditioned(prior, constraints, base)
     else:
         lacks = None
-        if again is not None and rules is not None and base is None:  # a base says what is to be there
+        if rules is not None and base is None:  # a base says what is to be there
             cell_mm = prior.grid.spacing_mm * REFINEMENT
             lacks = partial(lacking, cell_mm=cell_mm, rules=rules)
         denoise = guided(prior, constraints, settings, sigmas, record, base, lacks)
