@@ -47,6 +47,16 @@ def dry(workdir, *config: str, target: str | None = None):
     return snakemake(workdir, *targets, *DRY, "--config", *pairs)
 
 
+@pytest.mark.parametrize("target", ["describe_population", "reference_parts"])
+def test_label_maps_have_no_population(workdir, target):
+    (workdir / "maps").mkdir()
+    (workdir / "maps/p1.nii").touch()
+    run = dry(workdir, "label_maps=maps", "cohort=mine", "cohort_table=null", target=target)
+    assert run.returncode != 0
+    assert f"target '{target}'" in run.stdout
+    assert "leave out the config key `label_maps`" in run.stdout
+
+
 @pytest.mark.parametrize("training", [{"label_maps": "maps"}, {"templates": {"gone.nii.gz": 1.0}}])
 def test_a_bundle_without_its_hearts_cannot_be_evaluated(workdir, training):
     path = workdir / "bundle/bundle.json"

@@ -366,8 +366,11 @@ def simulated():
     """
     if requested("simulate") or trial_simulates() or DECKS_FOLLOW_SIMULATIONS:
         return plan.stage_tables("simulations", simulation_batches())
-    # with one subject per batch there are many: they are not listed where none has been simulated
-    if not in_results(f"{plan.COHORT}/simulations"):
+    # with one subject per batch there are many: they are not listed where none has been simulated; those of
+    # another domain, which were made before, are not made again
+    if SETTINGS["meshing"]["domain"] != "biventricular" or not in_results(
+        f"{plan.COHORT}/simulations"
+    ):
         return []
     return list(
         filter(in_results, plan.stage_tables("simulations", simulation_batches()))

@@ -2,6 +2,13 @@
 # in  the label maps of the batch
 # out <cohort>/anatomies/<batch>.parquet: their moments; canonical copies in <cohort>/anatomies/<batch>/
 
+for target in ("describe_population", "reference_parts"):
+    if requested(target):
+        raise InputError(
+            f"target {target!r}: hearts of `label_maps` are drawn from no population; leave out the config key "
+            "`label_maps`"
+        )
+
 
 rule import_anatomies:
     input:

@@ -39,9 +39,10 @@ if SETTINGS["label_maps"]:
     use rule import_anatomies as import_again with:
         input:
             label_maps=lambda wildcards: ancient(
-                batch_of(wildcards)["label_maps"][VERIFIED_SUBJECT(wildcards)]
+                [batch_of(wildcards)["label_maps"][VERIFIED_SUBJECT(wildcards)]]
             ),
             rules=ancient(RULES),
+            convention=ancient(CONVENTION),
             bundle=ancient(BUNDLE),
         output:
             table="<cohort>/verification/anatomies/{batch}.parquet",

@@ -16,7 +16,8 @@ def main(snakemake):
     anatomy, grid = read_anatomy(snakemake.input.anatomy)
     p, folder = snakemake.params, Path(snakemake.output.hearts).parent / "hearts"
     templates = dict(zip(snakemake.input.get("templates", []), p.shares, strict=True))
-    inputs = artifacts.digest([p.library, p.seed, p.anatomy, list(p.digests), p.nifti_geometry])
+    shares = list(templates.values())
+    inputs = artifacts.digest([p.library, p.seed, p.anatomy, list(p.digests), shares, p.nifti_geometry])
     if templates:
         tasks, work = population.deformed_tasks(p.n, inputs), population.work_deformed
     else:

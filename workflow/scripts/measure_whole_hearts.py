@@ -24,6 +24,7 @@ def main(snakemake):
         training = {name: str(artifacts.check_file(*file)) for name, file in listed.items()}
         methods.append(whole_hearts.NEAREST)
     made_of = [p.library, p.weights_sha256, p.rules_sha256, p.guidance, p.attempts, p.others_sha256, device]
+    made_of += [p.convention_sha256, p.nifti_geometry]
     hearts = dict(zip(p.subjects, i.label_maps, strict=True))
     tasks = whole_hearts.tasks(hearts, p.seeds, methods, artifacts.digest(made_of))
     records = batch_runner.run_batch(

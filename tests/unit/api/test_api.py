@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import cardiocohort
+from cardiocohort import api
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.label_map import LabelMap, read_label_map
 from cardiocohort.cohort.table import read_cohort
@@ -24,6 +25,7 @@ from cardiocohort.population.reference import read_reference
 from cardiocohort.population.targets import drawn_targets
 from cardiocohort.runtime.errors import InputError, SubjectError
 from heart_anatomy import HEART
+from small_meshes import box
 from tiny_prior import write_tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -100,6 +102,15 @@ def test_the_documented_example_makes_a_heart(tmp_path, monkeypatch):
     assert {"region", "f0", "s0", "n0", "aha", "wall_mm", "apicobasal"} <= set(grid.cell_data.keys())
     assert np.median(grid["wall_mm"][grid["region"] == 2]) == pytest.approx(5, rel=0.15)
     assert grid.n_cells == len(found["model"].tets) > 5000
+
+
+def test_a_mesh_is_in_the_frame_that_is_set_or_refused(tiny, monkeypatch):
+    model = box()
+    monkeypatch.setattr(api, "mesh_labels", lambda *_: (model, {}))
+    heart = LabelMap(np.ones((2, 2, 2), np.uint8), np.eye(4))
+    assert cardiocohort.mesh_heart(tiny, heart, domain="labels") is model
+    with pytest.raises(SubjectError, match="no origin for this heart"):
+        cardiocohort.mesh_heart(tiny, heart, domain="labels", frame="scanner")
 
 
 def test_targets_are_those_of_the_cohort_table(shipped):

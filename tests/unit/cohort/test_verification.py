@@ -1,13 +1,16 @@
 """`snakemake verify`: what is not as it was made is found and named; what is passes."""
 
+import shutil
+
 import pandas as pd
 import pytest
+import yaml
 
 import tiny_cohort
 from cardiocohort.cohort import stage_tables, verification
 from cardiocohort.runtime import tables
 from cardiocohort.runtime.artifacts import sha256
-from workflow_runs import job_counts, make_bundle, snakemake
+from workflow_runs import TEMPLATES, job_counts, make_bundle, snakemake
 
 DRY = ("verify", "--dry-run", "--quiet", "rules", "--cores", "1")
 
@@ -122,6 +125,41 @@ def test_the_jobs_of_a_verification_of_the_users_own_hearts(tmp_path):
     repeats = ("import_again", "check_again", "mesh_again", "write_inputs_again", "compare_batch")
     assert dict.fromkeys(repeats, 2).items() <= job_counts(run.stdout).items()
     assert "draw_again" not in job_counts(run.stdout)
+
+
+def own_hearts(project):
+    """A cohort of two real label maps, in batches of one, with a coarse mesh."""
+    make_bundle(project / "bundle")
+    (project / "maps").mkdir()
+    for template in TEMPLATES[2:]:
+        shutil.copy(template, project / "maps")
+    (project / "config").mkdir()
+    config = {
+        "bundle": "bundle", "label_maps": "maps", "cohort": "mine", "batch_size": 1, "formats": ["vtu"],
+        "meshing": {"edge_length_mm": 5.5, "rv_wall_mm": 6.0},
+    }  # fmt: skip
+    (project / "config/config.yaml").write_text(yaml.safe_dump(config))
+    return project / "results/cohorts/mine"
+
+
+def test_a_users_own_hearts_are_imported_again(tmp_path):
+    cohort = own_hearts(tmp_path)
+    both = [
+        folder / "mine-0001.parquet" for folder in (cohort / "anatomies", cohort / "verification/anatomies")
+    ]
+    run = snakemake(tmp_path, *(str(path.relative_to(tmp_path)) for path in both), "--cores", "1")
+    assert run.returncode == 0, run.stdout
+    one, other = (tables.read_table(path, stage_tables.ANATOMIES) for path in both)
+    assert len(one) == 1
+    assert one["sha256"].tolist() == other["sha256"].tolist()
+
+
+@pytest.mark.long
+def test_a_cohort_of_the_users_own_hearts_verifies(tmp_path):
+    own_hearts(tmp_path)
+    run = snakemake(tmp_path, "verify", "--cores", "2")
+    assert run.returncode == 0, run.stdout
+    assert "2 batches: stored files are whole, recomputed subjects are identical" in run.stdout
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ import write_inputs
 from cardiocohort import exporters
 from cardiocohort.cohort import stage_tables
 from cardiocohort.exporters import Deck, Simulated
+from cardiocohort.mechanics.decks import NOT_UNLOADED
 from cardiocohort.mechanics.settings import HolzapfelOgden, Mechanics
 from cardiocohort.mesh.storage import read_model, write_surface, write_volume
 from cardiocohort.runtime import artifacts, tables
@@ -152,6 +153,18 @@ def test_decks_have_the_unloaded_geometry_and_the_calibrated_stiffness(cohort):
     (ended,) = table[table["subject"] == "a-00001"].to_dict("records")
     assert ended["verdict"] == "skipped"
     assert "simulation failed: unloading did not converge" in ended["reason"]
+
+
+def test_a_geometry_that_does_not_give_the_image_is_in_no_deck():
+    """Though its inflation reached the full load."""
+    row = {"lv_unloaded_ml": 70.0, "lv_loaded_ml": 81.5, "rv_unloaded_ml": 79.0, "rv_loaded_ml": 88.0}
+    row |= {"load_share": 1.0, "seconds": 1.0, "detail": "0.3 mm from the image", "reason": ""}
+    row |= {"unloaded_file": "a.vtu", "unloaded_size": 1, "unloaded_sha256": "0"}
+    mesh = (("a.vtu", 1, "0"), ("a.vtp", 1, "0"))
+    assert Simulated.of(row, "unloaded", "points").geometry(mesh, row, Path()) is not None
+    found = Simulated.of(row | {"reason": NOT_UNLOADED}, "unloaded", "points")
+    assert found.geometry(mesh, row, Path()) is None
+    assert "0.3 mm from the image" in found.reason
 
 
 def test_decks_of_the_image_are_there_for_every_mesh(cohort):

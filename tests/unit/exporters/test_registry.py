@@ -1,5 +1,6 @@
 """Exporters: what is written reads back, by readers that are not ours or follow the format's rules alone."""
 
+import tarfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given
 
 from cardiocohort import exporters
 from cardiocohort.exporters import Deck
+from cardiocohort.mechanics.decks import DeckSettings
 from cardiocohort.mechanics.settings import Mechanics
 from cardiocohort.mesh.model import FACETS
 from cardiocohort.mesh.storage import read_model, write_surface, write_volume
@@ -163,6 +165,38 @@ def test_another_vtk_file_is_no_mesh_of_ours(tmp_path):
         read_model(tmp_path / "a.vtu", tmp_path / "a.vtp")
     with pytest.raises(InputError, match="no such mesh"):
         read_model(tmp_path / "b.vtu", tmp_path / "a.vtp")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_archive_has_the_deck_to_the_byte(name, tmp_path):
+    listed, packed = stored(tmp_path, box()), Deck(settings=DeckSettings(archive=True))
+    plain = tmp_path / "batch" / "one" / name / "README.txt"
+    exporters.write_deck(plain, (name, *listed, Mechanics(), Deck()))
+    expected = {
+        path.relative_to(plain.parent).as_posix(): path.read_bytes()
+        for path in plain.parent.rglob("*")
+        if path.is_file()
+    }
+    archives = []
+    for subject in ("two", "three"):
+        readme = tmp_path / "batch" / subject / name / "README.txt"
+        record = exporters.write_deck(readme, (name, *listed, Mechanics(), packed))
+        there = [path.relative_to(readme.parents[2]).as_posix() for path in readme.parent.iterdir()]
+        assert sorted(there) == sorted([*record["files"], f"{subject}/{name}/README.txt"])
+        if name == "vtu":  # second names of the mesh's own files
+            assert (readme.parent / "mesh.vtu").samefile(listed[0][0])
+            continue
+        assert record["files"] == [f"{subject}/{name}/deck.tar.gz"]
+        archives.append((readme.parent / "deck.tar.gz").read_bytes())
+        text = readme.read_text()
+        assert text == expected["README.txt"].decode() + text.splitlines(keepends=True)[-1]
+        with tarfile.open(readme.parent / "deck.tar.gz") as tar:
+            tar.extractall(readme.parent, filter="data")
+        (readme.parent / "deck.tar.gz").unlink()
+        for path, content in expected.items():
+            assert path == "README.txt" or (readme.parent / path).read_bytes() == content
+        assert sum(path.is_file() for path in readme.parent.rglob("*")) == len(expected)
+    assert archives[:1] == archives[1:]
 
 
 def rows(path: Path, heads: int) -> tuple[list[str], list[list[str]]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cardiocohort.label_maps import cases
-from cardiocohort.label_maps.folder import find_label_maps, ignored
+from cardiocohort.label_maps.folder import find_label_maps, ignored, subject_of
 from cardiocohort.label_maps.reading import read_heart
 from cardiocohort.runtime.errors import InputError
 from heart_anatomy import CONVENTION, HEART
@@ -26,7 +26,9 @@ def test_every_format_is_a_subject_in_any_case_of_letters(tmp_path):
         tmp_path, "cases.tsv", "covariates.tsv", "pictures/a.png"
     )  # as the target `label_maps` leaves a folder
     make(tmp_path, "a.nii.gz", "b.nrrd", "c.NII.GZ", "d.Mha", "e.seg.nrrd", "f.1.Nii")
-    assert list(find_label_maps(tmp_path)) == ["a", "b", "c", "d", "e", "f.1"]
+    found = find_label_maps(tmp_path)
+    assert list(found) == ["a", "b", "c", "d", "e", "f.1"]
+    assert [subject_of(path) for path in found.values()] == list(found)
     assert ignored(tmp_path) == ""
 
 

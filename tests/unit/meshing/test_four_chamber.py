@@ -8,8 +8,10 @@ import pytest
 from scipy import ndimage
 
 from ball_heart import CENTRES, RADIUS_MM, TUBES, heart
+from cardiocohort import mesh_subject
 from cardiocohort.anatomy.labels import Anatomy
 from cardiocohort.mesh.label_model import wrong_facets
+from cardiocohort.mesh.tetrahedron_geometry import scaled_jacobian
 from cardiocohort.meshing.four_chamber import (
     build_four_chamber,
     failures,
@@ -152,6 +154,21 @@ def test_walls_alone_keep_the_names_of_their_surfaces(made):
     }  # fmt: skip
     assert {"left_atrium-left_atrium_wall", "left_atrium_wall-outside"} <= set(model.interfaces())
     assert len(np.unique(patch_of(valve_facets(made[0], ("left_ventricle", "left_atrium"))))) == 1
+
+
+def test_the_table_describes_the_mesh_that_is_written(made, monkeypatch):
+    monkeypatch.setattr(mesh_subject, "build_four_chamber", lambda *_: (made[0], dict(made[1])))
+    model, figures = mesh_subject.mesh_labels(
+        heart(), HEART, replace(SETTINGS, blood="left_out"), FibreAngles()
+    )
+    assert (figures["n_tets"], figures["n_nodes"]) == (len(model.tets), len(model.points_mm))
+    assert figures["n_tets"] < len(made[0].tets)
+    assert figures["min_scaled_jacobian"] == scaled_jacobian(model.points_mm[model.tets]).min()
+    assert (figures["regions"], figures["interfaces"]) == (
+        len(np.unique(model.region)),
+        len(model.interfaces()),
+    )
+    assert figures["right_atrium_wall_ml"] == made[1]["right_atrium_wall_ml"]
 
 
 def test_blood_is_coarser_inside_and_walls_are_not(made, walled):

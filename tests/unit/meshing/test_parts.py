@@ -236,6 +236,18 @@ def test_scaled_jacobian_is_invariant_to_pose_and_size(corners, seed, size):
     )
 
 
+@given(arrays(float, (9, 3), elements=st.floats(-1, 1)), st.integers(0, 3))
+def test_scaled_jacobians_over_faces_are_those_of_the_tets(points, corner):
+    """Nodes 0 to 3 as the apex over two faces, which are those opposite to a tet's `corner`."""
+    apexes, faces = points[:3], points[3:].reshape(2, 3, 3)
+    tets = np.empty((3, 2, 4, 3))
+    tets[:, :, corner] = apexes[:, None]
+    tets[:, :, tetrahedron_geometry.FACES[corner]] = faces
+    assert tetrahedron_geometry.scaled_jacobian_over(apexes, faces) == pytest.approx(
+        tetrahedron_geometry.scaled_jacobian(tets), abs=1e-9
+    )
+
+
 def test_boundary_facets_enclose_the_volume_outward():
     model = box()
     facets, owner = tetrahedron_geometry.boundary_facets(model.tets)

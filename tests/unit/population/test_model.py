@@ -374,6 +374,29 @@ def test_absolute_edits_hold_and_the_rest_follows_the_population(population):
     assert vectors[:, scale].std() > 0
 
 
+@pytest.mark.parametrize(
+    ("given", "later", "found"),
+    [
+        ("right_ventricle/left_ventricle.volume_ratio: 0.8", "left_ventricle.volume: x0.5", "1.6"),
+        ("aorta/left_ventricle.distance: = 60 mm", "left_ventricle.centroid_x: +30 mm", ""),
+        ("left_ventricle.volume: 180 mL", "left_ventricle/aorta.volume_ratio: x0.5", "90"),
+        ("aorta.centroid_x: = -12 mm", "aorta/left_ventricle.distance: +5 mm", ""),
+    ],
+)
+def test_a_given_value_that_a_later_edit_changes_is_refused(population, given, later, found):
+    name = given.split(":")[0]
+    with pytest.raises(InputError, match=f"edit {name}: the given .* is {found}.*; write it last"):
+        drawn_targets(arm(edits=f"{given}; {later}"), range(2), 0, population, 0.95)
+    if "/" in given:  # a relation that comes last holds
+        edits = drawn_targets(arm(edits=f"{later}; {given}"), range(2), 0, population, 0.95)
+        first, second = (structure_rows(edits, part) for part in name.split(".")[0].split("/"))
+        if "ratio" in given:
+            assert first["volume_ml"].to_numpy() == pytest.approx(0.8 * second["volume_ml"].to_numpy())
+        else:
+            places = [f"centroid_{axis}_mm" for axis in "xyz"]
+            assert np.linalg.norm(first[places] - second[places], axis=1) == pytest.approx(60)
+
+
 def test_edits_of_one_volume_keep_ellipsoids_solid():
     m = Moments(np.array([4 / 3 * np.pi]), np.zeros((1, 3)), np.eye(3)[None] * 20.0)
     (edit,) = parse_edits("aorta.volume: x8", HEART)

@@ -1,6 +1,7 @@
 """Training: cells and their voxels, resuming from a kill, determinism, a loss that falls."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -185,6 +186,22 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(blocks, tmp_path, monkey
 def test_a_checkpoint_of_other_settings_is_not_taken(blocks, tmp_path, other):
     training.train_autoencoder(make(Autoencoder), blocks, 3, fit(2), tmp_path, "cpu")
     _, history = training.train_autoencoder(make(Autoencoder), blocks, 3, fit(3, **other), tmp_path, "cpu")
+    assert len(history.losses) == 3
+
+
+def test_a_checkpoint_of_other_hearts_or_another_network_is_not_taken(blocks, tmp_path, caplog):
+    """A run that has ended already is no excuse: its weights would pass as those of the new hearts."""
+    training.train_autoencoder(make(Autoencoder), blocks, 3, fit(3), tmp_path / "a", "cpu")
+    anew, fresh = (
+        training.train_autoencoder(make(Autoencoder), blocks[1:], 3, fit(3), tmp_path / folder, "cpu")
+        for folder in "ab"
+    )
+    assert anew[1].losses == fresh[1].losses
+    for a, b in zip(anew[0].parameters(), fresh[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert "of other hearts or another network" in caplog.text
+    wider = Autoencoder(replace(NETWORKS, fine_width=2 * NETWORKS.fine_width))
+    _, history = training.train_autoencoder(wider, blocks[1:], 3, fit(3), tmp_path / "a", "cpu")
     assert len(history.losses) == 3
 
 

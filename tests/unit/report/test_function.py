@@ -270,12 +270,13 @@ def test_a_base_that_is_a_label_map_has_the_targets_of_unedited_structures():
     none = pd.DataFrame()
     tables = CohortTables(targets, made, none, none, none)
     manifest = pd.DataFrame({"subject": ["s-00000"], "arm": "s", "status": "accepted"})
-    arm = Arm("s", 1, {}, None, (), (Edit("left_ventricle", "volume", "multiply", 0.5),), "maps/base.nii.gz")
-    table = pairs_section.pair_table(tables, manifest, [arm]).set_index("structure")
-    assert table.loc["aorta", ["change_percent", "moved_mm"]].tolist() == pytest.approx([2.5, 1.0])
-    edited = table.loc["left_ventricle"]  # its target is the edited volume, not the base's
-    assert np.isnan(edited[["wanted_percent", "change_percent", "moved_mm"]].astype(float)).all()
-    assert edited["dice"] == 0.9
+    for of in ("left_ventricle", "left_ventricle@apex"):  # a structure follows its parts
+        arm = Arm("s", 1, {}, None, (), (Edit(of, "volume", "multiply", 0.5),), "maps/base.nii.gz")
+        table = pairs_section.pair_table(tables, manifest, [arm]).set_index("structure")
+        assert table.loc["aorta", ["change_percent", "moved_mm"]].tolist() == pytest.approx([2.5, 1.0])
+        edited = table.loc["left_ventricle"]  # its target is the edited volume, not the base's
+        assert np.isnan(edited[["wanted_percent", "change_percent", "moved_mm"]].astype(float)).all()
+        assert edited["dice"] == 0.9
 
 
 @pytest.mark.parametrize(

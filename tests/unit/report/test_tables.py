@@ -33,7 +33,7 @@ from cardiocohort.plotting import pages
 from cardiocohort.report import acceptance, gallery, reference_values
 from cardiocohort.report import page as report_page
 from cardiocohort.report.baseline_table import baseline_table
-from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables
+from cardiocohort.report.cohort_tables import CohortTables, read_cohort_tables, requests
 from cardiocohort.report.further_attributes import further_attributes
 from cardiocohort.report.manifest import COLUMNS, manifest
 from cardiocohort.report.summary import summarise
@@ -408,6 +408,16 @@ def page(folder, paths):
         folder, paths, SEEDS, [siblings], trial=trial, simulations=simulations, comparisons=comparisons,
         cohort_table=str(table), calibrations=[str(folder / "calibrations.json")],
     )  # fmt: skip
+
+
+def test_names_that_pandas_takes_for_missing_values_stay(tmp_path):
+    table = tmp_path / "cohort.tsv"
+    table.write_text("arm\tn\tcondition\tage\nNA\t2\tNone\nnan\t3\tnull\t\n")
+    assert requests(table).to_dict("list") == {
+        "arm": ["NA", "nan"],
+        "n": ["2", "3"],
+        "condition": ["None", "null"],
+    }
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from cardiocohort.mesh.model import FACETS, REGIONS
 from cardiocohort.mesh.second_order import second_order
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres, frames_within
 from cardiocohort.runtime.errors import InputError, SubjectError
-from cardiocohort.simulation import factors, kernels, materials, measures
+from cardiocohort.simulation import factors, kernels, materials, measures, subject
 from cardiocohort.simulation.active import Contracting
 from cardiocohort.simulation.continuation import inflate
-from cardiocohort.simulation.elements import CHUNK, quadrature_points
+from cardiocohort.simulation.elements import CHUNK, Sums, quadrature_points
 from cardiocohort.simulation.factors import Mumps, NGSolve, Pardiso, Singular
 from cardiocohort.simulation.mesh import directions, solver_mesh
 from cardiocohort.simulation.newton import Tangent
@@ -196,6 +196,24 @@ def test_the_tangent_is_the_derivative_of_the_residual(material, base):
     assert np.allclose(found, (ahead - behind) / 2e-5, atol=1e-5 * np.abs(found).max())
 
 
+def test_loads_start_from_their_last_solutions():
+    """What is solved already takes no solution by the factors; a load that turned round starts anew."""
+    stated, _, _ = state_heart(ventricle((3, 7, 12)), Mechanics(material="neo_hooke"), ELEMENTS)
+    tangent, state = replace(Tangent.of(stated), costly_pairs=True), np.zeros(len(stated.free))
+    tangent.assemble(stated, state, 0.5)
+    out, load = (1e-3 * displaced(stated, 1.0, seed) * stated.free for seed in (1, 2))
+    solved, solve = [], tangent.factors.solve
+    tangent.factors.solve = lambda rights: solved.append(len(rights)) or solve(rights)
+    for rights, most in (
+        ([out, load], 2), ([out, load], 1), ([load, load], 1), ([out, -load], 2), ([load], 1),
+    ):  # fmt: skip
+        solved.clear()
+        found = tangent.solve(np.array(rights), 1e-3)
+        assert max(solved) == most
+        for right, solution in zip(rights, found, strict=True):
+            assert np.linalg.norm(tangent.times(solution) - right) <= 1e-3 * np.linalg.norm(right)
+
+
 LOADED = replace(ELEMENTS, valve_plane="loaded")
 
 
@@ -275,13 +293,29 @@ def test_loaded_valves_have_the_residuals_tangent():
     assert found == pytest.approx(-0.7 * (ahead - behind) / 2e-5, abs=1e-6 * np.abs(found).max())
 
 
+def test_a_beat_that_was_begun_with_other_fibres_is_another():
+    """Its checkpoint goes on for the same arrays alone."""
+    model = ventricle((2, 6, 12))
+    turned = add_fibres(replace(model, microstructure=None), FibreAngles(fibre_endo_deg=30.0))
+    moved = replace(model, points_mm=model.points_mm + 1e-3)
+    assert len({subject._digest_of(some) for some in (model, turned, moved)}) == 3
+    assert subject._digest_of(model) == subject._digest_of(replace(model))
+
+
 def test_threads_change_no_bit():
     stated, _, _ = state_heart(ventricle((4, 10, 14)), Mechanics(), ELEMENTS)
     assert len(stated.solid.dofs) > 2 * CHUNK
     state = np.random.default_rng(3).normal(scale=0.01, size=len(stated.free))
     pattern, both = stated.pattern(), replace(stated, threads=2)
     assert np.array_equal(stated.residual(state, 0.5), both.residual(state, 0.5))
-    assert np.array_equal(stated.tangent(pattern, state, 0.5)[0], both.tangent(pattern, state, 0.5)[0])
+    found = [some.tangent(pattern, state, 0.5, Sums(len(pattern.columns) + 1))[0] for some in (stated, both)]
+    assert np.array_equal(*found)
+    # arrays that stay have nothing of their last use
+    kept = Sums(len(pattern.columns) + 1)
+    for scale in (2.0, 1.0):
+        again = both.tangent(pattern, scale * state, 0.5, kept)[0]
+    kept.release()
+    assert np.array_equal(again, found[0])
 
 
 @settings(deadline=None)  # the first call compiles

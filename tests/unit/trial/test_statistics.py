@@ -53,6 +53,15 @@ def row(frame: pd.DataFrame, endpoint: Endpoint = LOSS, reference: str = "a") ->
     return contrasts(compared(frame, endpoint, reference), frame, [], 0.05).iloc[0]
 
 
+def test_a_heart_that_was_not_accepted_is_missing_though_its_target_is_known():
+    frame = subjects(a=[1.0, 2.0, 3.0, 4.0], b=[2.0, 3.0, 5.0, 9.0])
+    frame.loc[[1, 4, 5], "status"] = ["rejected", "failed", "base_rejected"]
+    (found,) = compared(frame)
+    assert found.missing == (2, 1)
+    assert sorted(found.arm_values) == [5.0, 9.0]
+    assert missing.target_shift(frame.assign(target_x=frame["x"]), "b", "x") < 0
+
+
 def test_paired_sleep_data_of_student_1908():
     found = row(subjects(siblings=True, b=SLEEP[1], a=SLEEP[0]), reference="b")
     assert found["design"] == "paired"
@@ -399,7 +408,8 @@ def test_targets_of_measures_that_follow_from_volumes_and_people():
         "distance_aorta_to_myocardium_mm": distance,
     }
     for column, values in targets.items():
-        measured = frame.assign(**{column: [1.0, 2.0, np.nan, np.nan]})
+        measured = subjects(a=[1.0, 2.0, np.nan, np.nan])[["status"]].join(frame)
+        measured[column] = [1.0, 2.0, np.nan, np.nan]
         np.testing.assert_allclose(missing.target_of(measured, column), values)
         kept, lost = np.asarray(values)[:2], np.asarray(values)[2:]
         expected = (lost.mean() - kept.mean()) / kept.std(ddof=1)
@@ -409,7 +419,7 @@ def test_targets_of_measures_that_follow_from_volumes_and_people():
         assert missing.target_of(frame, column) is None
     assert missing.target_of(frame.drop(columns="bsa_m2"), "myocardium_mass_index_g_m2") is None
     # hearts of unknown area say nothing about an index
-    unknown = frame.assign(bsa_m2=np.nan, myocardium_volume_index_ml_m2=[1.0, 2.0, np.nan, np.nan])
+    unknown = measured.assign(bsa_m2=np.nan, myocardium_volume_index_ml_m2=[1.0, 2.0, np.nan, np.nan])
     assert np.isnan(missing.target_shift(unknown, "a", "myocardium_volume_index_ml_m2"))
 
 

@@ -27,6 +27,7 @@ from .generation import anatomies
 from .generation.judging import Sampler, open_sampler
 from .generation.settings import GuidanceSettings
 from .mesh import storage
+from .mesh.frames import in_frame
 from .mesh.label_model import LabelModel
 from .mesh.model import BiventricularModel
 from .mesh_subject import mesh_labels
@@ -315,13 +316,14 @@ def mesh_heart(
     InputError
         A setting is out of its bounds.
     SubjectError
-        The heart has no mesh that passes the quality gates; `reason` says which gate failed.
+        The heart has no mesh that passes the quality gates; `reason` says which gate failed. Or the frame is
+        "scanner", since its place in the scanner's coordinates is not known here.
     """
     chosen, angles = MeshSettings.of(settings), FibreAngles.of(fibres or {})
     if chosen.domain != "biventricular":
-        return mesh_labels(heart, prior.prior.anatomy, chosen, angles)[0]
+        return in_frame(mesh_labels(heart, prior.prior.anatomy, chosen, angles)[0], chosen.frame)
     model, _ = build(heart, prior.prior.anatomy, chosen)
-    return add_coordinates(add_fibres(model, angles))
+    return in_frame(add_coordinates(add_fibres(model, angles)), chosen.frame)
 
 
 def heart_grid(model: BiventricularModel | LabelModel) -> pyvista.UnstructuredGrid:

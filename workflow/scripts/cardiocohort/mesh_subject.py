@@ -15,7 +15,7 @@ from .mesh.label_model import LabelModel
 from .meshing.build import build
 from .meshing.chambers import WALL_FIGURES
 from .meshing.four_chamber import build_four_chamber, without_blood
-from .meshing.label_regions import build_labels
+from .meshing.label_regions import build_labels, counts
 from .meshing.settings import MeshSettings
 from .microstructure.coordinates import add_coordinates
 from .microstructure.fibres import FibreAngles, add_fibres
@@ -122,6 +122,7 @@ def mesh_labels(
             figures["changes"] = "; ".join(filter(None, (figures["changes"], f"{error.reason}: {error}")))
     if settings.domain == "four_chamber" and settings.blood == "left_out":
         model = without_blood(model)
+        figures |= counts(model)
     return model, figures | {"seconds_fibres": round(time.perf_counter() - start, 1)}
 
 

@@ -478,8 +478,9 @@ class Evaluation:
 
     label_maps: str | None = key(
         None,
-        "Folder of label maps that the bundle has not seen, half of them targets; null deforms "
-        "the bundle's own templates anew. A bundle that was trained on label maps needs one.",
+        "Folder of label maps that the bundle has not seen: the first are targets, half of them where they "
+        "are few; null deforms the bundle's own templates anew. A bundle that was trained on label maps "
+        "needs one.",
         minLength=1,
     )
     implicit: str | None = key(
@@ -605,9 +606,9 @@ class Config:
     )
     label_maps: str | None = key(
         None,
-        "A folder of label maps (.nii, .nii.gz) that replaces population and generation: each "
-        "file becomes a subject of the same name. Needs a `cohort` name of its own, other than "
-        "`demo`. null generates.",
+        "A folder of label maps (.nii, .nii.gz, .nrrd, .seg.nrrd, .mha) that replaces population and "
+        "generation: each file becomes a subject of the same name. Needs a `cohort` name of its own, other "
+        "than `demo`. null generates.",
         minLength=1,
     )
     bundle: str = key(

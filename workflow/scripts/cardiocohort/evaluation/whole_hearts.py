@@ -24,6 +24,7 @@ from ..diffusion.device import autocast
 from ..diffusion.networks import to_blocks, to_occupancy
 from ..generation import anatomies
 from ..generation.judging import Sampler
+from ..label_maps.folder import subject_of
 from ..label_maps.importing import repaired
 from ..label_maps.on_grid import read_on_grid
 from ..label_maps.reading import Convention
@@ -153,7 +154,7 @@ def table(records: list[dict], made_by: list[Task], anatomy: Anatomy) -> pd.Data
     rows = []
     for record, task in zip(records, made_by, strict=True):
         source, method, seed = task.payload
-        row = {"heart": Path(source).name.split(".")[0], "method": method, "seed": seed}
+        row = {"heart": subject_of(source), "method": method, "seed": seed}
         row |= {"verdict": str(record["verdict"]), "reason": ending_of(record).text}
         row["attempts"] = record.get("attempts", 0)
         for what in ("dice", "distance_mm"):

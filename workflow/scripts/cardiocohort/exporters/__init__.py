@@ -29,6 +29,7 @@ from ..runtime.artifacts import check_file, link_to, listed_in, remove, write_te
 from ..runtime.errors import InputError
 from ..runtime.outcomes import Outcome
 from . import _labels
+from ._archive import pack
 from ._deck import Deck
 from ._deck import Simulated as Simulated
 
@@ -116,8 +117,9 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics, Deck]) -
 
     payload: format, path, size and sha256 of the mesh's volume and of its surface file, the passive
     inflation that the deck describes, and the rest of it. What is the mesh's own file becomes a second name
-    of it, unless the volume is another, unloaded one, whose surface has other places. The record's `files`
-    are all but the README, relative to the batch folder <batch>/<subject>/<format>/README.txt.
+    of it, unless the volume is another, unloaded one, whose surface has other places. All other files go into
+    an archive where `deck` says so. The record's `files` are all but the README, relative to the batch folder
+    of <batch>/<subject>/<format>/README.txt.
     """
     name, volume, surface, mechanics, deck = payload
     for file in (volume, surface):
@@ -126,18 +128,22 @@ def write_deck(path: Path, payload: tuple[str, tuple, tuple, Mechanics, Deck]) -
     remove(path.parent)
     path.parent.mkdir(parents=True)
     if isinstance(model, LabelModel):
-        _link_mesh(_labels.MESH_FILES.get(name, ()), payload, path.parent)
+        mesh_files = _labels.MESH_FILES.get(name, ())
+        _link_mesh(mesh_files, payload, path.parent)
         written = label_writer(name)(model, path.parent)
     else:
         write = writer(name)  # known after this: its mesh files too
+        mesh_files = _MESH_FILES.get(name, ())
         if deck.simulated is None or deck.simulated.reference == "image":
-            _link_mesh(_MESH_FILES.get(name, ()), payload, path.parent)
+            _link_mesh(mesh_files, payload, path.parent)
         written = write(model, path.parent, mechanics, deck)
     if not path.exists():
         listed = "\n".join(file.relative_to(path.parent).as_posix() for file in written)
         write_text(path, f"A biventricular heart, written by the exporter {name!r}:\n{listed}\n")
     if model.world_from_heart is not None:
         written.append(_write_frame(path, model))
+    if deck.settings.archive and not mesh_files:
+        written = [pack(path)]
     batch = path.parents[2]
     return {
         "verdict": Outcome.ACCEPTED,

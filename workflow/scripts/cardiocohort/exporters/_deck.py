@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..mechanics.decks import DeckSettings
+from ..mechanics.decks import NOT_UNLOADED, DeckSettings
 from ..mechanics.settings import Mechanics
 from ..mesh.model import FACETS, BiventricularModel
 from ..mesh.second_order import second_order
@@ -46,7 +46,7 @@ class Simulated:
             {v: float(row[f"{v}_{name}_ml"]) for v in VENTRICLES if np.isfinite(row[f"{v}_{name}_ml"])}
             for name in ("unloaded", "loaded")
         )
-        if row["load_share"] >= 1:
+        if row["load_share"] >= 1 and row["reason"] != NOT_UNLOADED:
             return cls(reference, at_rest, at_load, "", float(row["seconds"]), fibres)
         reason = ": ".join(filter(None, (row["reason"], row["detail"])))
         return cls(reference, at_rest, {}, reason)

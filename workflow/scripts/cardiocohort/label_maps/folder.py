@@ -15,6 +15,11 @@ OWN_FILES = ("cases.tsv", "covariates.tsv", "pictures")  # beside the maps that 
 SHOWN_NAMES = 3  # of the files that are not read
 
 
+def subject_of(path: str | Path) -> str:
+    """The subject of a label map file: its name without the suffix."""
+    return Path(path).name[: -len(_suffix(Path(path)))]
+
+
 def find_label_maps(folder: str | Path) -> dict[str, Path]:
     """Label maps directly in `folder` by subject, which is the file's name without its suffix; sorted.
 
@@ -25,10 +30,9 @@ def find_label_maps(folder: str | Path) -> dict[str, Path]:
     label_maps: dict[str, Path] = {}
     seen = set()  # names without case: some file systems do not distinguish `A` from `a`
     for path in sorted(folder.iterdir()):
-        suffix = _suffix(path)
-        if suffix is None or path.is_dir():
+        if _suffix(path) is None or path.is_dir():
             continue
-        subject = path.name[: -len(suffix)]
+        subject = subject_of(path)
         if not SUBJECT_NAME.fullmatch(subject):
             raise InputError(
                 f"{path}: its name cannot name a subject; allowed before {', '.join(MAP_SUFFIXES)}: 1 to 100 "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ..runtime.keys import check, from_section, key
 
 FOLLOW = ("meshes", "simulations")
+NOT_UNLOADED = "unloading did not converge"  # reason of a simulation whose stress-free geometry is none
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,12 @@ class DeckSettings:
         "`simulate` took, which then runs first. Decks have its stress-free geometry "
         "(`simulation.reference`) and the arm's calibrated stiffness, and each README has its volumes.",
         enum=list(FOLLOW),
+    )
+
+    archive: bool = key(
+        False,
+        "Each deck as README.txt and one compressed archive, a third of the size. Formats that are the "
+        "mesh's own files (vtu) stay as they are.",
     )
 
     active_tension_kpa: float = key(

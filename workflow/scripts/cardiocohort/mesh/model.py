@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .tetrahedron_geometry import boundary_facets, signed_volumes
+from .tetrahedron_geometry import boundary_facets, row_keys, signed_volumes
 
 REGIONS = {"lv": 1, "rv": 2, "septum": 3}
 FACETS = {"epi": 1, "base": 2, "lv_endo": 3, "rv_endo": 4}
@@ -134,8 +134,9 @@ def enclosed_ml(points_mm: np.ndarray, facets: np.ndarray) -> float:
 def rim_edges(facets: np.ndarray) -> np.ndarray:
     """Directed edges (E, 2) of oriented facets (F, 3) that have no opposite: the borders of the patch."""
     directed = np.concatenate([facets[:, [0, 1]], facets[:, [1, 2]], facets[:, [2, 0]]])
-    present = {tuple(edge) for edge in directed.tolist()}
-    return np.array([e for e in directed.tolist() if (e[1], e[0]) not in present], dtype=int).reshape(-1, 2)
+    n = directed.max(initial=0) + 1
+    opposed = np.isin(row_keys(directed[:, ::-1], n), row_keys(directed, n))
+    return directed[~opposed].astype(int)
 
 
 def all_boundary_tagged(model: BiventricularModel) -> bool:

@@ -31,6 +31,25 @@ def scaled_jacobian(corners: np.ndarray) -> np.ndarray:
     return np.sqrt(2.0) * jacobian / largest
 
 
+def scaled_jacobian_over(apexes: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """`scaled_jacobian` (A, F) of the tets between each of `apexes` (A, 3) and each of `faces` (F, 3, 3).
+
+    Corners of faces in the order of FACES. Faces count once, so that many apexes take little time.
+    """
+    ax, ay, az = np.moveaxis(faces[None] - apexes[:, None, None], 3, 0)  # (A, F, 3) from apex to corners
+    lengths = np.sqrt(ax * ax + ay * ay + az * az)
+    jacobian = (
+        ax[..., 0] * (ay[..., 1] * az[..., 2] - az[..., 1] * ay[..., 2])
+        + ay[..., 0] * (az[..., 1] * ax[..., 2] - ax[..., 1] * az[..., 2])
+        + az[..., 0] * (ax[..., 1] * ay[..., 2] - ay[..., 1] * ax[..., 2])
+    )
+    sides = faces - faces[:, [1, 2, 0]]
+    sides = np.sqrt((sides * sides).sum(axis=2))  # (F, 3): of corners 0 and 1, 1 and 2, 2 and 0
+    at_face = (lengths * (sides * sides[:, [2, 0, 1]])).max(axis=2)
+    largest = np.maximum(lengths.prod(axis=2), at_face)
+    return np.sqrt(2.0) * jacobian / np.maximum(largest, np.finfo(float).tiny)
+
+
 def boundary_facets(tets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Facets (F, 3) that belong to one tet only, normals outward, and that tet's index (F,)."""
     faces = tets[:, FACES].reshape(-1, 3)

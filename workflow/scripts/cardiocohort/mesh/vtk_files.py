@@ -12,7 +12,7 @@ from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter, vtkXMLUnstructuredGridWrit
 from ..runtime.artifacts import atomic_path
 
 WRITERS = {".vtu": vtkXMLUnstructuredGridWriter, ".vtp": vtkXMLPolyDataWriter}
-COMPRESSION_LEVEL = 5  # of zlib, as pyvista's
+COMPRESSION_LEVEL = 4  # of zlib; 5 takes 1.6 times as long and saves 0.3 %
 
 
 def write_dataset(path: str | Path, data: pyvista.DataSet) -> None:
@@ -20,6 +20,7 @@ def write_dataset(path: str | Path, data: pyvista.DataSet) -> None:
     path = Path(path)
     writer = WRITERS[path.suffix]()
     writer.SetInputData(data)
+    # base64 inside: of appended raw data, a quarter smaller, meshio 5.3.5 may mix up the arrays
     writer.SetDataModeToBinary()
     writer.SetCompressionLevel(COMPRESSION_LEVEL)
     writer.SetWriteToOutputString(True)

@@ -20,6 +20,7 @@ from ..mesh.tetrahedron_geometry import (
     boundary_facets,
     row_keys,
     scaled_jacobian,
+    scaled_jacobian_over,
     signed_volumes,
 )
 from ..runtime.errors import KilledError, SubjectError
@@ -253,31 +254,36 @@ def improve(
     on_surface = np.zeros(len(points), dtype=bool)
     on_surface[boundary_facets(tets)[0] if surface is None else surface] = True
     directions = np.concatenate([np.eye(3), -np.eye(3), _corners()])
-    around = _around(tets, len(points))
+    around = _places(tets, len(points))
     for step in 0.3 * 0.5 ** np.arange(4):
         quality = scaled_jacobian(points[tets])
         inner, outer = np.unique(tets[quality < GOOD]), np.unique(tets[quality < BAD])
         moved = np.concatenate([inner[~on_surface[inner]], outer[on_surface[outer]]])
         for node in moved if among is None else moved[np.isin(moved, among)]:
-            ring = tets[around(node)]
-            others = points[np.unique(ring[ring != node])]
+            places = around(node)
+            opposite = tets[places[:, None] // 4, FACES[places % 4]]
+            others = points[np.unique(opposite)]
             size = np.linalg.norm(others - points[node], axis=1).mean()
             trials = np.vstack([points[node], others.mean(axis=0), points[node] + step * size * directions])
             if on_surface[node]:
                 near = np.linalg.norm(trials - anchor[node], axis=1) <= reach_mm
                 trials = np.vstack([points[node], trials[near]])
-            corners = np.repeat(points[ring][None], len(trials), axis=0)
-            corners[:, ring == node] = trials[:, None]
-            worst = scaled_jacobian(corners).min(axis=1)
+            worst = scaled_jacobian_over(trials, points[opposite]).min(axis=1)
             points[node] = trials[np.argmax(worst)]
     return points
 
 
-def _around(tets: np.ndarray, n: int):
-    """A function node -> sorted indices of the tets that have it."""
+def _places(tets: np.ndarray, n: int):
+    """A function node -> its places in tets.ravel(), sorted: four times the tet, and which corner."""
     order = np.argsort(tets.ravel(), kind="stable")
     start = np.searchsorted(tets.ravel()[order], np.arange(n + 1))
-    return lambda node: order[start[node] : start[node + 1]] // 4
+    return lambda node: order[start[node] : start[node + 1]]
+
+
+def _around(tets: np.ndarray, n: int):
+    """A function node -> sorted indices of the tets that have it."""
+    places = _places(tets, n)
+    return lambda node: places(node) // 4
 
 
 def _corners() -> np.ndarray:

@@ -26,7 +26,7 @@ STEERED_BY = {
 
 
 def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...]) -> Moments:
-    """Moments (K,) in which every edit holds exactly (the later one, where two are of the same quantity).
+    """Moments (K,) after all edits, one after the other; InputError where a given value does not hold then.
 
     A volume times f takes its covariance along (f^(2/3)): the structure grows about its own centroid and
     keeps its form. `scale` multiplies tr S and leaves volume and S^n; `elongation` multiplies the long
@@ -69,7 +69,32 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
         else:
             turn = Rotation.from_euler(edit.quantity[-1], edit.value, degrees=True).as_matrix()
             covariance[k] = turn @ covariance[k] @ turn.T
+    _check_given(moments, names, edits)
     return moments
+
+
+def _check_given(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...]) -> None:
+    """InputError for a given value that a later edit has changed, such as a ratio's other structure."""
+    for edit in edits:
+        if edit.operation != "set":
+            continue
+        first, _, second = edit.structure.partition("/")
+        k, other = names.index(first), names.index(second) if second else None
+        volume, place = moments.volume_ml, moments.centroid_mm
+        if edit.quantity == "volume_ratio":
+            found = volume[k] / volume[other]
+        elif edit.quantity == "distance":
+            found = np.linalg.norm(place[k] - place[other])
+        elif edit.quantity == "thickness":
+            found = moments.thickness_mm[k]
+        else:
+            found = volume[k] if edit.quantity == "volume" else place[k, "xyz".index(edit.quantity[-1])]
+        if np.isfinite(found) and not np.isclose(found, edit.value, rtol=1e-6, atol=1e-6):
+            raise InputError(
+                f"edit {edit.structure}.{edit.quantity}: the given {edit.value:g} is {found:.4g} after the "
+                "edits that follow it, since edits are made one after the other; write it last, or leave one "
+                "out"
+            )
 
 
 def follow_parts(names: tuple[str, ...], before: Moments, after: Moments) -> Moments:

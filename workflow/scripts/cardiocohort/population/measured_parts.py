@@ -31,7 +31,7 @@ def measure_population(
     The second value is why each subject is left out: those in which a part has no place. InputError where too
     few are left, and for a file that is not as the table lists it.
     """
-    table = pd.read_csv(hearts, sep="\t", keep_default_na=False)
+    table = pd.read_csv(hearts, sep="\t", keep_default_na=False, dtype={"subject": str})
     table = table[table["verdict"] == Outcome.ACCEPTED]
     paths = [
         artifacts.check_file(hearts.parent / "hearts" / row.file, int(float(row.size)), row.sha256)

@@ -3,10 +3,12 @@
 Safetensors with a JSON header, written whole or not at all, by the first of several processes.
 """
 
+import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, field
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -24,8 +26,20 @@ class History:
     validation: dict[int, float] = field(default_factory=dict)
 
 
-def save(path, network, ema, optimiser, s, history: History, minutes) -> None:
-    """Write what a run of settings `s` needs to go on after len(history.losses) steps."""
+def digest_of(network: torch.nn.Module, *data: torch.Tensor) -> str:
+    """Of the network's form and of what it is trained on: a checkpoint serves no other."""
+    found = hashlib.sha256(str([(k, tuple(v.shape)) for k, v in network.state_dict().items()]).encode())
+    for tensor in data:
+        found.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        found.update(tensor.detach().cpu().contiguous().numpy())
+    return found.hexdigest()
+
+
+def save(path, network, ema, optimiser, s, history: History, minutes, made_of: str) -> None:
+    """Write what a run of settings `s` needs to go on after len(history.losses) steps.
+
+    made_of: the `digest_of` what is trained.
+    """
     if not share().first:
         return
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
@@ -33,13 +47,13 @@ def save(path, network, ema, optimiser, s, history: History, minutes) -> None:
     for i, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items()}
     header = {"settings": json.dumps(asdict(s)), "history": json.dumps(asdict(history))}
-    header["minutes"] = str(minutes)
+    header |= {"minutes": str(minutes), "made_of": made_of}
     with artifacts.atomic_path(path) as temporary:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=header)
 
 
-def resume(path, network, ema, optimiser, s, history: History) -> tuple[int, float]:
-    """Load a checkpoint of the same settings, if there is one; returns the next step and the minutes spent.
+def resume(path, network, ema, optimiser, s, history: History, made_of: str) -> tuple[int, float]:
+    """Load a checkpoint of the same settings and `made_of`, if there is one; next step and minutes spent.
 
     More cycles after those of the checkpoint, or more minutes, are no other settings: they train a run on.
     """
@@ -53,6 +67,9 @@ def resume(path, network, ema, optimiser, s, history: History) -> tuple[int, flo
             for settings in (saved, wanted):
                 del settings["cycles"], settings["max_minutes"]
             if saved != wanted:
+                return 0, 0.0
+            if header["made_of"] != made_of:
+                log.warning("%s is of other hearts or another network: training begins anew", path)
                 return 0, 0.0
             minutes, past = float(header["minutes"]), json.loads(header["history"])
             tensors = {k: checkpoint.get_tensor(k) for k in checkpoint.keys()}  # noqa: SIM118 - not a dict

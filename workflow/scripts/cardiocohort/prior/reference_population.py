@@ -131,7 +131,8 @@ def _of_a_patient(s: Source, rng: np.random.Generator) -> tuple[Growth, dict]:
     patient = virtual_patients.draw(rng, s.published, vessels)
     growth = Growth(
         {s.anatomy.label(name): volume for name, volume in patient.volumes_ml.items()},
-        {s.anatomy.label(name): factor for name, factor in patient.vessel_factors.items()},
+        # an aorta is drawn for every patient
+        {s.anatomy.label(name): f for name, f in patient.vessel_factors.items() if name in vessels},
         patient.septal_growth,
     )
     return growth, {name: getattr(patient, name) for name in STANDARD}

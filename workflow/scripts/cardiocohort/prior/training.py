@@ -86,7 +86,7 @@ def read_hearts(
     leave_out: origins that are not used. Of more than `most` hearts, as many spread over the table. Raises
     InputError if there is none, and for a file that is not the one the table lists.
     """
-    hearts = pd.read_csv(table, sep="\t", keep_default_na=False)
+    hearts = pd.read_csv(table, sep="\t", keep_default_na=False, dtype={"subject": str})
     used = hearts[(hearts["split"] == split) & (hearts["verdict"] == Outcome.ACCEPTED)]
     used = used[~used["origin"].isin(leave_out)]
     if used.empty:
@@ -202,7 +202,8 @@ def train_autoencoder(
         losses = [loss_of(averaged, voxels, rng, 1, slice(0, 1)) for voxels in held_out.split(1)]
         return float(torch.stack(losses).mean())
 
-    return _fit(network, objective, s, folder, validate if held_out is not None else None, watch)
+    made_of = checkpoints.digest_of(network, blocks)
+    return _fit(network, objective, s, folder, made_of, validate if held_out is not None else None, watch)
 
 
 def _draw(eligible: torch.Tensor, uniform: np.ndarray) -> tuple[torch.Tensor, ...]:
@@ -267,7 +268,8 @@ def train_denoiser(
             losses.append(loss_of(averaged, clean, of_heart, *randomness(rng, len(clean), clean.shape[1:])))
         return float(torch.cat(losses).mean())
 
-    return _fit(network, objective, s, folder, validate if held_out is not None else None, watch)
+    made_of = checkpoints.digest_of(network, latents, *([] if heat_maps is None else [heat_maps]))
+    return _fit(network, objective, s, folder, made_of, validate if held_out is not None else None, watch)
 
 
 def encode_all(network: Autoencoder, blocks: torch.Tensor, channels: int, device: str) -> torch.Tensor:
@@ -290,6 +292,7 @@ def _fit(
     objective: Callable[[int], torch.Tensor],
     s: FitSettings,
     folder: Path,
+    made_of: str,
     validate: Callable[[torch.nn.Module], float] | None,
     watch: Watch | None,
 ):
@@ -297,14 +300,14 @@ def _fit(
     ema = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(network.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
     path, history = folder / "checkpoint.safetensors", History()
-    first, minutes = checkpoints.resume(path, network, ema, optimiser, s, history)
+    first, minutes = checkpoints.resume(path, network, ema, optimiser, s, history, made_of)
     saved = time.monotonic()
     started = saved - 60 * minutes
     shared = share()
     for step in range(first, s.steps):
         if s.max_minutes is not None and shared.agree(minutes) >= s.max_minutes:
             log.warning("ended after %d of %d steps: max_minutes is %g", step, s.steps, s.max_minutes)
-            checkpoints.save(path, network, ema, optimiser, s, history, minutes)
+            checkpoints.save(path, network, ema, optimiser, s, history, minutes, made_of)
             break
         for group in optimiser.param_groups:
             group["lr"] = s.rate(step)
@@ -335,6 +338,6 @@ def _fit(
             log.info("step %d/%d loss %.4f, %.2f s a step, %.0f min left", step + 1, s.steps,
                      np.mean(history.losses[-50:]), 60 * pace, pace * (s.steps - step - 1))  # fmt: skip
         if time.monotonic() - saved > CHECKPOINT_EVERY_S or step + 1 == s.steps:
-            checkpoints.save(path, network, ema, optimiser, s, history, minutes)
+            checkpoints.save(path, network, ema, optimiser, s, history, minutes, made_of)
             saved = time.monotonic()
     return ema, history

@@ -84,5 +84,7 @@ def requests(path: str | Path | None) -> pd.DataFrame:
         for line in read_table_text(path, "cohort table").splitlines()
         if line.strip() and not line.startswith("#")
     ]
-    frame = pd.read_csv(io.StringIO("\n".join(lines)), sep="\t", dtype="str", index_col=False).fillna("")
+    text = io.StringIO("\n".join(lines))
+    # an arm may have the name NA
+    frame = pd.read_csv(text, sep="\t", dtype="str", index_col=False, keep_default_na=False).fillna("")
     return frame.loc[:, frame.ne("").any()]

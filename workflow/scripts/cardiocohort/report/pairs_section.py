@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..anatomy.domains import split
 from ..anatomy.moments import MOMENT_COLUMNS, from_columns
 from ..cohort.grammar import Edit
 from ..cohort.table import Arm
@@ -110,6 +111,7 @@ def _rows(arm: Arm, tables: CohortTables, accepted: set[str]) -> list[dict]:
     edited: dict[str, list[Edit]] = {}
     for edit in arm.edits:
         edited.setdefault(edit.structure.split("/")[0], []).append(edit)
+    changed = {name for edit in arm.edits for part in edit.changes for name in (part, split(part)[0])}
     source = tables.anatomies if arm.base_arm else tables.targets
     bases = source.set_index(["subject", "structure"])[list(MOMENT_COLUMNS)]
     targets = tables.targets.set_index(["subject", "structure"])[list(MOMENT_COLUMNS)]
@@ -126,7 +128,7 @@ def _rows(arm: Arm, tables: CohortTables, accepted: set[str]) -> list[dict]:
         now = from_columns(own)
         of_pairs = pd.MultiIndex.from_product([[structure], own["subject"]]).swaplevel()
         wanted = targets.reindex(of_pairs)["volume_ml"].to_numpy()
-        known = bool(arm.base_arm) or structure not in edited
+        known = bool(arm.base_arm) or structure not in changed
         volume = np.where((base.volume_ml > 0) & known, base.volume_ml, np.nan)
         change = 100 * (now.volume_ml / volume - 1)
         moved = np.linalg.norm(now.centroid_mm - base.centroid_mm, axis=-1)

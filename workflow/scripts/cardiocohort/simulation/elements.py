@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import pairwise
 
 import numpy as np
 import scipy.sparse
@@ -47,31 +46,31 @@ class Solid:
             *body, s_bar, more, _, _, bulk, volume = self._points(rows, state, own, bulk_kpa)
             kernels.forces(*body, s_bar, more, bulk, volume, out)
 
-        return self._summed(add, law, len(state), threads)
+        return self._summed(add, law, Sums(len(state)), threads)
 
     def stiffness(
-        self, state: np.ndarray, law: Law, bulk_kpa: float, places: np.ndarray, n: int, threads: int
+        self, state: np.ndarray, law: Law, bulk_kpa: float, places: np.ndarray, sums: "Sums", threads: int
     ) -> np.ndarray:
-        """(n,): the elements' stiffnesses, whose upper triangles belong at places (M, 595)."""
+        """(n,), in `sums`: the elements' stiffnesses, whose upper triangles belong at places (M, 595)."""
 
         def add(rows: slice, own: Law, out: np.ndarray) -> None:
             kernels.stiffness(*self._points(rows, state, own, bulk_kpa), places[rows], out)
 
-        return self._summed(add, law, n, threads)
+        return self._summed(add, law, sums, threads)
 
-    def _summed(self, add: Callable, law: Law, n: int, threads: int) -> np.ndarray:
+    def _summed(self, add: Callable, law: Law, sums: "Sums", threads: int) -> np.ndarray:
         """What `add` adds to (n,), a chunk of elements at a time."""
+        shares = np.linspace(0, len(self.dofs), PARTS + 1).astype(int)
 
-        def part(share: tuple[int, int]) -> np.ndarray:
-            out = np.zeros(n)
+        def part(number: int) -> np.ndarray:
+            out, end = sums.zeros(number), shares[number + 1]
             with np.errstate(all="ignore"):  # a step too large shows as a residual that is not finite
-                for start in range(share[0], share[1], CHUNK):
-                    rows = slice(start, min(start + CHUNK, share[1]))
+                for start in range(shares[number], end, CHUNK):
+                    rows = slice(start, min(start + CHUNK, end))
                     add(rows, at(law, rows), out)
             return out
 
-        shares = np.linspace(0, len(self.dofs), PARTS + 1).astype(int)
-        return sum_of_parts(part, pairwise(shares), threads)
+        return sum_of_parts(part, range(PARTS), threads)
 
     def deformation(self, state: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
         """(m, Q, 3, 3) of the elements `rows`: columns are where fibre, sheet and normal go."""
@@ -99,13 +98,36 @@ class Solid:
         )  # fmt: skip
 
 
+class Sums:
+    """Arrays (n,) for the parts of a sum, which stay: pages of new ones cost as much as the elements."""
+
+    def __init__(self, n: int):
+        self._n, self._parts = n, [None] * PARTS
+
+    def zeros(self, part: int) -> np.ndarray:
+        """The array of a part, set to zero."""
+        if self._parts[part] is None:
+            self._parts[part] = np.empty(self._n)
+        self._parts[part].fill(0)
+        return self._parts[part]
+
+    def release(self) -> None:
+        """The memory of all but the first, in which the sum is."""
+        self._parts[1:] = [None] * (PARTS - 1)
+
+
 def sum_of_parts(work: Callable, parts: Iterable, threads: int) -> np.ndarray:
-    """Of what `work` returns for each part, added in their order."""
-    if threads == 1:
-        return sum(map(work, parts))
+    """Of what `work` returns for each part, added in their order to the first."""
     first, *others = parts
-    found = [_other_threads(threads - 1).submit(work, part) for part in others]
-    return sum((other.result() for other in found), start=work(first))
+    if threads == 1:
+        found = map(work, others)
+    else:
+        submitted = [_other_threads(threads - 1).submit(work, part) for part in others]
+        found = (other.result() for other in submitted)
+    total = work(first)
+    for other in found:
+        total += other
+    return total
 
 
 @cache

@@ -139,7 +139,7 @@ class Pardiso:
         self._handle = np.zeros(64, dtype=np.int64)
         self._options = options = np.zeros(64, dtype=np.int32)
         options[0] = 1  # those below, not MKL's defaults
-        options[1] = 2  # METIS
+        options[1] = 3 if threads > 1 else 2  # METIS
         options[9] = 8  # pivots below 1e-8 of the norm are raised to it
         options[20] = 1  # Bunch and Kaufman
         options[23] = int(threads > 1)  # factorisation of two levels, which is for threads

@@ -217,6 +217,34 @@ def stiffness(
 
 
 @compiled
+def places(dofs, local, ends, neighbours, offsets, number, before, within, none, out):
+    """out (m, D (D + 1) / 2): the matrix entry of each pair of an element's unknowns dofs (m, D), row by row;
+    `none` where one is prescribed.
+
+    local (D,): which of the element's nodes has the unknown; the first of dofs are the nodes. Those from
+    node i on that share an element with it are neighbours[ends[i]:ends[i + 1]], in their order. The entry of
+    unknowns numbered low and high is before[low] + within[high] and what offsets has for their nodes.
+    """
+    nodes = local.max() + 1
+    offset = np.empty((nodes, nodes), np.int64)
+    for e in range(len(dofs)):
+        for one in range(nodes):
+            for other in range(one, nodes):
+                low, high = min(dofs[e, one], dofs[e, other]), max(dofs[e, one], dofs[e, other])
+                at = ends[low] + np.searchsorted(neighbours[ends[low] : ends[low + 1]], high)
+                offset[one, other] = offset[other, one] = offsets[at]
+        place = 0
+        for row in range(len(local)):
+            for column in range(row, len(local)):
+                low, high = number[dofs[e, row]], number[dofs[e, column]]
+                if low > high:
+                    low, high = high, low
+                entry = before[low] + offset[local[row], local[column]] + within[high]
+                out[e, place] = none if low < 0 else entry
+                place += 1
+
+
+@compiled
 def multiply(values, columns, starts, blocks, begin, end, x, out):
     """Add to out (n,) what blocks of rows of a symmetric matrix's upper triangle and their mirror images make
     of x (n,). Rows of a block start on the diagonal and end with the same columns, those beyond the block."""

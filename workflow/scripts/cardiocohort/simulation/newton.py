@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from . import elements, kernels
-from .factors import Factors, Singular, factors
+from .factors import Factors, Pardiso, Singular, factors
 from .problem import Pattern, Problem
 
 KRYLOV_STEPS = 16
@@ -62,9 +62,15 @@ class Tangent:
     pattern: Pattern
     n_unknowns: int
     factors: Factors
+    costly_pairs: bool = False  # two right sides at once take twice the time of one
     factorised: bool = False
     factorisations: int = 0
-    values: np.ndarray = field(init=False)
+    values: np.ndarray = field(init=False)  # (nnz,)
+    along_loads: np.ndarray = ()  # (k - 1, n): last solutions for rights after the first
+    sums: elements.Sums = field(init=False)
+
+    def __post_init__(self):
+        self.sums = elements.Sums(len(self.pattern.columns) + 1)
 
     @classmethod
     def of(cls, problem: Problem) -> "Tangent":
@@ -72,10 +78,11 @@ class Tangent:
         n = len(pattern.order)
         parts = pattern.rows, pattern.columns, n, problem.threads, pattern.blocks
         found = factors(problem.library, *parts)
-        return cls(pattern, len(problem.free), found)
+        costly_pairs = isinstance(found, Pardiso) and problem.threads > 1
+        return cls(pattern, len(problem.free), found, costly_pairs)
 
     def assemble(self, problem: Problem, state: np.ndarray, share: float) -> None:
-        self.values, odd = problem.tangent(self.pattern, state, share)
+        self.values, odd = problem.tangent(self.pattern, state, share, self.sums)
         rows = self.pattern.starts, self.pattern.blocks
         ends = self.pattern.starts[self.pattern.blocks]
         shares = np.searchsorted(ends, np.linspace(0, ends[-1], elements.PARTS + 1))
@@ -101,12 +108,14 @@ class Tangent:
     def solve(self, rights: np.ndarray, aim: float) -> np.ndarray:
         """Solutions of the tangent for `rights` (k, ndof), each up to a relative residual `aim`.
 
-        Raises Diverged if there are none.
+        Rights after the first are loads, which change little from one iteration to the next: where pairs are
+        costly their last solutions are where they start. Raises Diverged if there are none.
         """
         free = rights[:, self.pattern.order]
         found = self._krylov(free, aim) if self.factorised else None
         if found is None:
             self.factorised = False
+            self.sums.release()
             try:
                 self.factors.factorise(self.values)
             except Singular as error:
@@ -118,6 +127,8 @@ class Tangent:
                 return self.solve(rights, aim)
         if found is None:
             raise Diverged("the tangent could not be solved")
+        if self.costly_pairs and len(found) > 1:
+            self.along_loads = found[1:]
         return np.array([self._spread(row) for row in found])
 
     def _krylov(self, rights: np.ndarray, aim: float) -> np.ndarray | None:
@@ -128,6 +139,10 @@ class Tangent:
         """
         sizes = np.linalg.norm(rights, axis=1)
         left, found, basis = rights.copy(), np.zeros_like(rights), []
+        for row, guess in zip(range(1, len(rights)), self.along_loads, strict=False):
+            after = rights[row] - self._times(guess)
+            if np.linalg.norm(after) < sizes[row]:
+                left[row], found[row] = after, guess
         for step in range(KRYLOV_STEPS + 1):
             ratios = np.linalg.norm(left, axis=1) / np.where(sizes > 0, sizes, 1)
             worst = ratios.max()

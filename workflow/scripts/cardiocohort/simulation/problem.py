@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse
 
-from . import elements
+from . import elements, kernels
 from .finite_elements import ng
 from .materials import Law
 from .settings import MUMPS
-
-PATTERN_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -167,23 +165,14 @@ class Problem:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         before = starts[:-1] - within
         columns = columns[np.repeat(blocks[node[order]] - before, lengths) + np.arange(starts[-1])]
-        pairs = of * np.int64(n_nodes) + to
+        ends, neighbours = graph.indptr, graph.indices
 
         def places(dofs: np.ndarray, n: int) -> np.ndarray:
             """Of the pairs of unknowns of elements with n nodes."""
-            local = np.concatenate([np.tile(np.arange(n), 3), np.arange(dofs.shape[1] - 3 * n)])
-            one, other = np.triu_indices(dofs.shape[1])
-            found = np.empty((len(dofs), len(one)), dtype=np.int32)
-            # a share of the elements at a time: all their pairs of unknowns would fill the memory
-            for start in range(0, len(dofs), PATTERN_CHUNK):
-                own = dofs[start : start + PATTERN_CHUNK]
-                low = np.minimum(own[:, :n, None], own[:, None, :n])
-                high = np.maximum(own[:, :n, None], own[:, None, :n])
-                offset = offsets[np.searchsorted(pairs, low * np.int64(n_nodes) + high)]
-                a, b = number[own[:, one]], number[own[:, other]]
-                low, high = np.minimum(a, b), np.maximum(a, b)
-                entry = before[low] + offset[:, local[one], local[other]] + within[high]
-                found[start : start + PATTERN_CHUNK] = np.where(low < 0, len(columns), entry)
+            size = dofs.shape[1]
+            local = np.concatenate([np.tile(np.arange(n), 3), np.arange(size - 3 * n)])
+            found, none = np.empty((len(dofs), size * (size + 1) // 2), dtype=np.int32), len(columns)
+            kernels.places(dofs, local, ends, neighbours, offsets, number, before, within, none, found)
             return found
 
         return Pattern(
@@ -197,11 +186,12 @@ class Problem:
             Odd.of(number[self.surface.dofs], len(order)),
         )
 
-    def tangent(self, pattern: Pattern, state: np.ndarray, share: float):
+    def tangent(self, pattern: Pattern, state: np.ndarray, share: float, sums: elements.Sums):
         """Entries (nnz,) of the symmetric part's upper triangle, and the rest as a sparse matrix in the
-        pattern's order: what follower pressures have at a free rim, and the load of valves."""
-        size = len(pattern.columns) + 1
-        out = self.solid.stiffness(state, self.law, self.bulk_kpa, pattern.solid, size, self.threads)
+        pattern's order: what follower pressures have at a free rim, and the load of valves.
+
+        sums: of nnz + 1; the entries lie in them, until they are used again."""
+        out = self.solid.stiffness(state, self.law, self.bulk_kpa, pattern.solid, sums, self.threads)
         upper = elements.upper(18)
         for at, some in zip(pattern.springs, self.springs, strict=True):
             np.add.at(out, at.ravel(), some.stiffness.reshape(len(at), -1)[:, upper].ravel())

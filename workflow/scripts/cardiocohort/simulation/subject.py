@@ -1,14 +1,16 @@
 """One heart's simulation, from its mesh to its files and row of the table. Owned by the simulation stage."""
 
+import hashlib
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..anatomy.aha_segments import LEFT, RIGHT
 from ..cohort import stage_tables
+from ..mechanics.decks import NOT_UNLOADED
 from ..mechanics.settings import Mechanics
 from ..mesh.model import REGIONS, BiventricularModel
 from ..mesh.storage import read_model, write_volume
@@ -29,7 +31,6 @@ from .settings import SimulationSettings
 from .unloading import LEAST_VOLUME_RATIO, Unloading, pulled_back, stress_free, unload
 
 UNFINISHED = "simulation did not converge"
-NOT_UNLOADED = "unloading did not converge"
 NO_BEAT = "beat did not converge"
 NOT_EJECTED = "a ventricle does not eject"
 MOST_FROM_IMAGE_MM = 0.1  # of a node of the inflated stress-free geometry
@@ -155,7 +156,7 @@ def beat_heart(
         heart = Heart(stated, cycle, share, size)
         vector = stated.state.vec.FV().NumPy()
         pressures = np.array([getattr(mechanics, f"{v}_pressure_kpa") for v in VENTRICLES])
-        key = digest([asdict(mechanics), asdict(settings), size, model.points_mm])
+        key = digest([asdict(mechanics), asdict(settings), size, _digest_of(model)])
         beats = beat_until_periodic(heart, vector.copy(), pressures, folder / CHECKPOINT, key)
         times = np.array([moment.time for moment in beats.moments])
         shown = beat_output.frames(times)
@@ -278,6 +279,17 @@ def table_row(record: dict) -> dict:
     # a run that ended unfinished is a failure with files
     figures = {name: record.get(name, np.nan) for name in FIGURES}
     return head | figures | listed_in(record) | listed
+
+
+def _digest_of(model: BiventricularModel) -> str:
+    """Of all arrays of the mesh, fibres included."""
+    arrays = [model.points_mm, model.tets, model.region, model.facets, model.facet_tag]
+    if model.microstructure is not None:
+        arrays += [getattr(model.microstructure, field.name) for field in fields(model.microstructure)]
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()
 
 
 def _outcome(run: Run, unloading: Unloading | None, found: dict) -> dict:

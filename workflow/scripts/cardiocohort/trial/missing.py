@@ -11,7 +11,7 @@ import pandas as pd
 from ..cohort.covariates import AREA
 from ..cohort.subject_columns import MUSCLE_G_PER_ML
 from .contrasts import interval
-from .pairing import Comparison
+from .pairing import Comparison, values_of
 
 COLUMNS = (
     "endpoint", "unit", "kind", "arm", "reference", "requested_arm", "missing_arm", "requested_reference",
@@ -82,7 +82,7 @@ def target_shift(subjects: pd.DataFrame, arm: str, column: str) -> float:
     if target is None:
         return float("nan")
     own = subjects["arm"] == arm
-    lost = subjects[column].isna()
+    lost = values_of(subjects, column).isna()
     kept, gone = target[own & ~lost].dropna(), target[own & lost].dropna()
     if gone.empty or len(kept) < 2:
         return float("nan")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..runtime.errors import InputError
+from ..runtime.outcomes import Outcome
 from .endpoints import Endpoint
 
 
@@ -74,12 +75,17 @@ def comparisons(subjects: pd.DataFrame, endpoints: list[Endpoint], reference: st
     arms = [name for name in subjects["arm"].unique() if name != reference]
     found = []
     for endpoint in endpoints:
-        values = subjects[endpoint.column].astype(float)
+        values = values_of(subjects, endpoint.column)
         _check_values(endpoint, values)
         table = subjects[["subject", "arm", "cluster"]].assign(value=values)
         of_arm = dict(list(table.groupby("arm", sort=False)))
         found += [_compared(endpoint, arm, reference, of_arm[arm], of_arm[reference]) for arm in arms]
     return found
+
+
+def values_of(subjects: pd.DataFrame, column: str) -> pd.Series:
+    """A column's numbers of accepted hearts, NaN for others, whose targets and covariates are known too."""
+    return subjects[column].astype(float).where(subjects["status"] == Outcome.ACCEPTED)
 
 
 def remarks(compared: list[Comparison]) -> list[str]:
