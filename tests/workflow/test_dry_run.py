@@ -67,6 +67,17 @@ def test_a_bundle_without_its_hearts_cannot_be_evaluated(workdir, training):
     assert ("evaluation.label_maps" if "label_maps" in training else "gone.nii.gz") in run.stdout
 
 
+@pytest.mark.parametrize(("domain", "jobs"), [("biventricular", 1), ("labels", 0)])
+def test_simulations_of_another_domain_are_not_made_again(workdir, domain, jobs):
+    """They cannot be: meshes of labels have no cavities."""
+    table = workdir / "results/cohorts/demo/simulations/small-0000.tsv"
+    table.parent.mkdir(parents=True)
+    table.touch()
+    run = dry(workdir, f"meshing={{domain: {domain}}}", "formats=[vtu]")
+    assert run.returncode == 0, run.stdout
+    assert job_counts(run.stdout).get("simulate_hearts", 0) == jobs
+
+
 def test_the_shipped_config_from_elsewhere(tmp_path):
     """The demo's two arms of four, with the repository's config and tables."""
     make_bundle(tmp_path / "bundle")
