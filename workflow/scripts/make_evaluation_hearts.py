@@ -19,7 +19,7 @@ def main(snakemake):
     folder, variation = out.with_suffix(""), read_variation(i.anatomy)
     context = anatomy, grid, i.rules, i.values, variation
     used = [p.library, p.rules_sha256, p.digests, p.seed, p.shares, p.nifti_geometry, asdict(variation)]
-    used += [p.anatomy, p.anatomy_sha256]
+    used += [p.left_out_shares, p.anatomy, p.anatomy_sha256]
     inputs = artifacts.digest(used)
     if i.get("label_maps"):
         maps = dict(zip(p.subjects, map(Path, i.label_maps), strict=True))

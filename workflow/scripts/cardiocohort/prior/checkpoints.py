@@ -3,7 +3,6 @@
 Safetensors with a JSON header, written whole or not at all, by the first of several processes.
 """
 
-import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, field
@@ -28,11 +27,8 @@ class History:
 
 def digest_of(network: torch.nn.Module, *data: torch.Tensor) -> str:
     """Of the network's form and of what it is trained on: a checkpoint serves no other."""
-    found = hashlib.sha256(str([(k, tuple(v.shape)) for k, v in network.state_dict().items()]).encode())
-    for tensor in data:
-        found.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        found.update(tensor.detach().cpu().contiguous().numpy())
-    return found.hexdigest()
+    form = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    return artifacts.digest([form, artifacts.digest_of_arrays(tensor.cpu().numpy() for tensor in data)])
 
 
 def save(path, network, ema, optimiser, s, history: History, minutes, made_of: str) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -83,6 +83,15 @@ def digest(value) -> str:
     """sha256 of a JSON-able value; equal values have equal digests whatever their key order."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_arrays(arrays: Iterable) -> str:
+    """sha256 of numpy arrays, whose JSON would be large: their types, shapes and bytes."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape} ".encode())
+        found.update(array if array.flags.c_contiguous else array.tobytes())
+    return found.hexdigest()
 
 
 def _plain(value):

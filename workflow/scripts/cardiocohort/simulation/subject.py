@@ -1,6 +1,5 @@
 """One heart's simulation, from its mesh to its files and row of the table. Owned by the simulation stage."""
 
-import hashlib
 import math
 import time
 from dataclasses import asdict, fields, replace
@@ -14,7 +13,7 @@ from ..mechanics.decks import NOT_UNLOADED
 from ..mechanics.settings import Mechanics
 from ..mesh.model import REGIONS, BiventricularModel
 from ..mesh.storage import read_model, write_volume
-from ..runtime.artifacts import NO_FILE, atomic_path, check_file, digest, listed_in
+from ..runtime.artifacts import NO_FILE, atomic_path, check_file, digest, digest_of_arrays, listed_in
 from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome
@@ -286,10 +285,7 @@ def _digest_of(model: BiventricularModel) -> str:
     arrays = [model.points_mm, model.tets, model.region, model.facets, model.facet_tag]
     if model.microstructure is not None:
         arrays += [getattr(model.microstructure, field.name) for field in fields(model.microstructure)]
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(np.ascontiguousarray(array))
-    return found.hexdigest()
+    return digest_of_arrays(arrays)
 
 
 def _outcome(run: Run, unloading: Unloading | None, found: dict) -> dict:
