@@ -18,7 +18,8 @@ WHOLE = {
 }  # fmt: skip
 EVALUATION = {
     "rules_sha256": "r", "digests": ["d"], "seed": 1, "shares": [1.0], "left_out_shares": [1.0],
-    "anatomy": "a", "anatomy_sha256": "b", "constrained": {}, "targets": 2, "counts": {"reference": 2, "left_out": 1},
+    "anatomy": "a", "anatomy_sha256": "b", "constrained": {}, "targets": 2,
+    "counts": {"reference": 2, "left_out": 1},
 }  # fmt: skip
 SEEN = {  # by the names of the tasks or by other files, not by the digest
     make_reference_population: {"subjects", "n", "held_out_share"},
