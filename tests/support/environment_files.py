@@ -15,7 +15,6 @@ PYPI_NAMES = {
     "pytorch": "torch",
     "pytorch-cpu": "torch",
     "pytorch-gpu": "torch",
-    "skfem": "scikit-fem",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "vtkmodules": "vtk",

@@ -85,7 +85,7 @@ def test_calculix_reads_coordinates_next_to_zero(model, tmp_path):
     shifted = dataclasses.replace(model, points_mm=model.points_mm + 4e-6)
     _labels.write_calculix(shifted, tmp_path)
     written = (tmp_path / "heart_mesh.inp").read_text()
-    assert "4.000000000e-06" in written
+    assert "0.000004000" in written
     assert not re.findall(r"(?<![\d.])-?\d+e[-+]\d+", written)
 
 

@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import pyvista
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cardiocohort.anatomy.label_map import LabelMap
 from cardiocohort.mesh import tetrahedron_geometry
 from cardiocohort.mesh.model import FACETS, BiventricularModel, all_boundary_tagged, rim_edges
-from cardiocohort.meshing import build, signed_distance, tetgen_child
+from cardiocohort.meshing import build, kernels, signed_distance, tetgen_child
 from cardiocohort.meshing.crossings import REASON as CROSSED
 from cardiocohort.meshing.domain import Domain, domain, n_openings, valve_plane
 from cardiocohort.meshing.quality import rim_distance_mm
@@ -89,6 +90,27 @@ def test_offsets_in_a_box_around_the_inside_end_as_on_the_whole_grid(at):
     for offset in (-2.0, 4.0, -2.0):
         whole = signed_distance.redistance(whole + offset, 1.0)
     assert np.array_equal(signed_distance.round_edges(values, 2.0, 1.0), whole)
+
+
+@settings(deadline=None)
+@given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=9)))
+def test_the_nearest_voxel_beyond_is_that_of_scipy(side):
+    """Of equally near ones the same: meshes must not depend on which library measured them."""
+    side[0, 0, 0] = False
+    found = np.empty((3, *side.shape), dtype=np.int32)
+    kernels.nearest(side, found)
+    _, expected = ndimage.distance_transform_edt(side, return_indices=True)
+    assert np.array_equal(found, expected)
+
+
+def test_distances_end_at_the_reach_that_is_set():
+    x, _ = grid((30, 30, 30), 1.0)
+    values = np.linalg.norm(x, axis=-1) - 12
+    whole, near = signed_distance.redistance(values, 1.0), signed_distance.redistance(values, 1.0, 4)
+    within = np.abs(whole) < 2.2  # and the nearest voxel beyond, a diagonal more, within 4
+    assert np.array_equal(near[within], whole[within])
+    assert np.abs(near).max() == pytest.approx(4, abs=1) and np.array_equal(near < 0, whole < 0)
+    assert (np.abs(near[np.abs(whole) > 6]) == 4).all()
 
 
 def test_field_gradient_of_a_linear_field():
@@ -237,15 +259,15 @@ def test_scaled_jacobian_is_invariant_to_pose_and_size(corners, seed, size):
 
 
 @given(arrays(float, (9, 3), elements=st.floats(-1, 1)), st.integers(0, 3))
-def test_scaled_jacobians_over_faces_are_those_of_the_tets(points, corner):
+def test_the_worst_tet_over_faces_is_that_of_the_tets(points, corner):
     """Nodes 0 to 3 as the apex over two faces, which are those opposite to a tet's `corner`."""
     apexes, faces = points[:3], points[3:].reshape(2, 3, 3)
-    tets = np.empty((3, 2, 4, 3))
-    tets[:, :, corner] = apexes[:, None]
-    tets[:, :, tetrahedron_geometry.FACES[corner]] = faces
-    assert tetrahedron_geometry.scaled_jacobian_over(apexes, faces) == pytest.approx(
-        tetrahedron_geometry.scaled_jacobian(tets), abs=1e-9
-    )
+    sides = np.linalg.norm(faces - faces[:, [1, 2, 0]], axis=2)
+    for apex in apexes:
+        tets = np.empty((2, 4, 3))
+        tets[:, corner], tets[:, tetrahedron_geometry.FACES[corner]] = apex, faces
+        worst = kernels.worst_over(apex, points, np.arange(3, 9).reshape(2, 3), sides, -np.inf)
+        assert worst == pytest.approx(tetrahedron_geometry.scaled_jacobian(tets).min(), abs=1e-9)
 
 
 def test_boundary_facets_enclose_the_volume_outward():

@@ -11,9 +11,9 @@ from cardiocohort.mesh.model import COORDINATES, REGIONS
 from cardiocohort.mesh.tetrahedron_geometry import EDGES
 from cardiocohort.meshing.build import build
 from cardiocohort.meshing.settings import MeshSettings
-from cardiocohort.microstructure import laplace
 from cardiocohort.microstructure.coordinates import add_coordinates, rotational_of
 from cardiocohort.microstructure.junctions import heart_axes, junctions, sheets
+from cardiocohort.microstructure.laplace import Elements
 from cardiocohort.microstructure.segments import attachments
 from cardiocohort.runtime.errors import SubjectError
 from heart_anatomy import HEART
@@ -52,19 +52,16 @@ def test_a_length_along_straight_lines_is_the_distance():
     flat = replace(block, points_mm=np.round(block.points_mm / 1.5) * 1.5)
     start = np.flatnonzero(flat.points_mm[:, 2] == 0)
     up = np.tile([0.0, 0.0, 1.0], (len(flat.tets), 1))
-    found = laplace.lengths(flat.points_mm, flat.tets, up, start)
+    (found,) = Elements(flat.points_mm, flat.tets).lengths(up, (1.0, start))
     assert np.allclose(found, flat.points_mm[:, 2], atol=1e-5)
 
 
 def test_a_length_along_radii_is_the_curved_walls_thickness():
     """The ellipsoid of revolution with a wall of 10 mm: at the equator radii are straight lines."""
     shell = truncated_ellipsoid()
-    (field,) = laplace.solve(
-        shell.points_mm, shell.tets, [{0.0: shell.nodes_of("lv_endo"), 1.0: shell.nodes_of("epi")}]
-    )
-    share, total = laplace.share_of_length(
-        shell.points_mm, shell.tets, field, shell.nodes_of("lv_endo"), shell.nodes_of("epi")
-    )
+    elements = Elements(shell.points_mm, shell.tets)
+    (field,) = elements.solve([{0.0: shell.nodes_of("lv_endo"), 1.0: shell.nodes_of("epi")}])
+    share, total = elements.share_of_length(field, shell.nodes_of("lv_endo"), shell.nodes_of("epi"))
     equator = np.abs(shell.points_mm[:, 2]) < 2
     assert equator.sum() > 200
     assert np.allclose(total[equator], 10, atol=0.1)

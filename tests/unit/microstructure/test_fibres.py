@@ -4,10 +4,12 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
 
-from cardiocohort.microstructure import laplace
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres, frames_within
-from cardiocohort.runtime.errors import InputError
+from cardiocohort.microstructure.laplace import Elements, to_nodes
+from cardiocohort.runtime.errors import InputError, SubjectError
 from small_meshes import box, truncated_ellipsoid
 
 
@@ -26,15 +28,53 @@ def test_laplace_reproduces_a_linear_field_and_its_gradient():
     slope = np.array([0.3, -0.2, 0.5])
     exact = model.points_mm @ slope
     held = {value: np.flatnonzero(exact == value) for value in exact[np.unique(model.facets)]}
-    (field,) = laplace.solve(model.points_mm, model.tets, [held])
+    elements = Elements(model.points_mm, model.tets)
+    (field,) = elements.solve([held])
     assert np.allclose(field, exact, atol=1e-6)
-    assert np.allclose(laplace.gradients(model.points_mm, model.tets, field[None])[0], slope, atol=1e-5)
+    assert np.allclose(elements.gradients(field[None])[0], slope, atol=1e-5)
+
+
+def test_a_flat_field_has_no_direction():
+    """Not one of rounding: where all nodes of a tet are held at one value, a length must not follow noise."""
+    model = box()
+    elements = Elements(model.points_mm, model.tets)
+    assert not elements.directions(np.full(len(model.points_mm), 0.1)).any()
+
+
+def test_laplace_problems_solved_at_once_are_as_one_by_one(ventricle):
+    """Five, more than one batch; each as near to an independent direct solution as its tolerance."""
+    walls = [ventricle.nodes_of(tag) for tag in ("lv_endo", "epi", "base")]
+    problems = [
+        {0.0: walls[a], v: walls[b]} for a, b, v in ((0, 1, 1.0), (1, 0, 2.0), (2, 0, 1.0), (0, 2, -1.0))
+    ]
+    problems.append({0.0: walls[0][:1], 1.0: walls[2]})
+    elements = Elements(ventricle.points_mm, ventricle.tets)
+    fields = elements.solve(problems)
+    local = elements.volume[:, None, None] * np.einsum("mai,mbi->mab", elements.hats, elements.hats)
+    tets, n = ventricle.tets, len(ventricle.points_mm)
+    rows, columns = np.repeat(tets, 4, axis=1).ravel(), np.tile(tets, 4).ravel()
+    matrix = sparse.coo_array((local.ravel(), (rows, columns)), shape=(n, n)).tocsc()
+    for field, problem in zip(fields, problems, strict=True):
+        exact, free = np.zeros(n), np.ones(n, dtype=bool)
+        for value, nodes in problem.items():
+            exact[nodes], free[nodes] = value, False
+        exact[free] = spsolve(matrix[free][:, free], -(matrix @ exact)[free])
+        assert np.abs(field - exact).max() < 1e-6
+        assert np.allclose(elements.solve([problem])[0], field, atol=1e-7)
+
+
+def test_a_laplace_problem_without_a_solution_is_said_so():
+    model = box()
+    points = model.points_mm.copy()
+    points[0] = np.nan
+    with pytest.raises(SubjectError, match="no solution after"):
+        Elements(points, model.tets).solve([{0.0: np.array([1]), 1.0: np.array([2])}])
 
 
 def test_node_averages_keep_a_constant():
     model = box()
     values = np.tile([1.0, -2.0, 3.0], (len(model.tets), 1))
-    averaged = laplace.to_nodes(model.tets, model.tet_volumes_mm3, values, len(model.points_mm))
+    averaged = to_nodes(model.tets, model.tet_volumes_mm3, values, len(model.points_mm))
     assert np.allclose(averaged, [1.0, -2.0, 3.0])
 
 
@@ -51,12 +91,13 @@ def test_helix_angle_is_linear_in_the_transmural_field(ventricle, endo, epi):
     model = add_fibres(ventricle, FibreAngles(endo, epi, 0, 0))
     base = model.nodes_of("base")
     walls = [np.setdiff1d(model.nodes_of(tag), base) for tag in ("lv_endo", "epi")]
-    fields = laplace.solve(model.points_mm, model.tets, [{0.0: walls[0], 1.0: walls[1]}])
+    elements = Elements(model.points_mm, model.tets)
+    fields = elements.solve([{0.0: walls[0], 1.0: walls[1]}])
     depth = fields[0][model.tets].mean(axis=1)
     centroids = model.points_mm[model.tets].mean(axis=1)
     polar = np.degrees(np.arctan2(np.linalg.norm(centroids[:, :2], axis=1) / 25, -centroids[:, 2] / 45))
     away = (polar > 35) & (polar < 95)
-    around, along = local_frame(centroids, laplace.gradients(model.points_mm, model.tets, fields)[0])
+    around, along = local_frame(centroids, elements.gradients(fields)[0])
     fibre = model.microstructure.f0
     angle = np.degrees(np.arctan(np.sum(fibre * along, 1) / np.sum(fibre * around, 1)))
     error = np.abs(angle - (endo * (1 - depth) + epi * depth))[away]
@@ -75,8 +116,9 @@ def test_helix_angle_is_linear_within_coarse_tets():
     assert np.allclose(found.swapaxes(2, 3) @ found, np.eye(3))
     base = model.nodes_of("base")
     walls = [np.setdiff1d(model.nodes_of(tag), base) for tag in ("lv_endo", "epi")]
-    fields = laplace.solve(model.points_mm, model.tets, [{0.0: walls[0], 1.0: walls[1]}])
-    slope = laplace.gradients(model.points_mm, model.tets, fields)[0]
+    elements = Elements(model.points_mm, model.tets)
+    fields = elements.solve([{0.0: walls[0], 1.0: walls[1]}])
+    slope = elements.gradients(fields)[0]
     centroids = model.points_mm[model.tets].mean(axis=1)
     polar = np.degrees(np.arctan2(np.linalg.norm(centroids[:, :2], axis=1) / 25, -centroids[:, 2] / 45))
     away = (polar > 35) & (polar < 95)

@@ -1,6 +1,7 @@
 """What the decks of several solvers share. Owned by the inputs stage."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,7 @@ def need_fibres(model: BiventricularModel, mechanics: Mechanics) -> None:
         )
 
 
+@lru_cache(maxsize=1)  # three formats ask for it
 def mesh_of_order(model: BiventricularModel, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points, tets and facets of the model with corner nodes only (1) or midside nodes too (2)."""
     if order == 2:
@@ -150,6 +152,7 @@ def mesh_of_order(model: BiventricularModel, order: int) -> tuple[np.ndarray, np
     return model.points_mm, model.tets, model.facets
 
 
+@lru_cache(maxsize=1)
 def behind_facets(model: BiventricularModel) -> tuple[np.ndarray, np.ndarray]:
     """Index of the tetrahedron behind each facet of the model, and which node (0..3) of it lies opposite."""
     n = len(model.points_mm)
@@ -236,9 +239,3 @@ def _at_load(simulated: Simulated, full: str, tolerance: str, solved: str, mater
 
 def _volumes(ml: dict[str, float]) -> str:
     return ", ".join(f"{name.upper()} {volume:.2f} mL" for name, volume in ml.items())
-
-
-def text_rows(form: str, *columns: np.ndarray) -> str:
-    """One formatted row an entry of `columns`, arrays (n,) or (n, k); `%d` takes whole numbers."""
-    table = np.column_stack(columns)
-    return (form * len(table)) % tuple(table.ravel().tolist())

@@ -12,8 +12,8 @@ import numpy as np
 from ..mesh.label_model import LabelModel
 from ..mesh.storage import write_surface, write_volume
 from ..runtime.artifacts import readable_json, write_text
-from ._deck import text_rows
 from ._surfaces import write_glb, write_stl
+from ._text import text_rows
 from ._xdmf import write_tagged_mesh
 
 NAME = "heart"
@@ -69,7 +69,7 @@ def write_calculix(model: LabelModel, folder: Path) -> list[Path]:
     text = ["*NODE, NSET=NALL\n"]
     text.append(
         # with a decimal point: CalculiX 2.20 does not read 4e-06
-        text_rows("%d, %#.10g, %#.10g, %#.10g\n", np.arange(1, len(model.points_mm) + 1), model.points_mm)
+        text_rows("%d, %.9f, %.9f, %.9f\n", np.arange(1, len(model.points_mm) + 1), model.points_mm)
     )
     for label in np.unique(model.region):
         rows = np.flatnonzero(model.region == label)

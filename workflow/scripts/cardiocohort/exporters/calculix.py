@@ -30,8 +30,8 @@ from ._deck import (
     mesh_of_order,
     patches,
     pressures_kpa,
-    text_rows,
 )
+from ._text import text_rows
 
 NAME = "heart"
 MPA_PER_KPA = 1e-3
@@ -70,7 +70,7 @@ def _mesh(
     model: BiventricularModel, points: np.ndarray, tets: np.ndarray, surfaces: dict[str, np.ndarray]
 ) -> str:
     text = ["*NODE, NSET=NALL\n"]
-    text.append(text_rows("%d, %#.10g, %#.10g, %#.10g\n", np.arange(1, len(points) + 1), points))
+    text.append(text_rows("%d, %.9f, %.9f, %.9f\n", np.arange(1, len(points) + 1), points))
     form = ", ".join(["%d"] * (tets.shape[1] + 1)) + "\n"
     for name, tag in REGIONS.items():
         rows = np.flatnonzero(model.region == tag)
@@ -103,7 +103,7 @@ def _set(kind: str, name: str, ids: np.ndarray) -> str:
 def _fibres(model: BiventricularModel) -> str:
     """Local axes an element: the first along the fibre, the second along the sheet."""
     micro = model.microstructure
-    form = "%d, " + ", ".join(["%#.8g"] * 6) + "\n"
+    form = "%d, " + ", ".join(["%.8f"] * 6) + "\n"
     return (
         # Abaqus demands the table; CalculiX ignores it with a warning
         "*DISTRIBUTION TABLE, NAME=AXES\nCOORD3D, COORD3D\n"

@@ -35,8 +35,8 @@ from ._deck import (
     need_fibres,
     patches,
     pressures_kpa,
-    text_rows,
 )  # fmt: skip
+from ._text import text_rows
 
 NAME = "heart"
 TET_KINDS = {4: "tet4", 10: "tet10"}
@@ -74,7 +74,7 @@ def _document(model: BiventricularModel, mechanics: Mechanics) -> str:
         "</Material>\n",
         "<Mesh>\n",
         f'<Nodes name="{NAME}">\n',
-        text_rows('<node id="%d">%.10g,%.10g,%.10g</node>\n', np.arange(1, len(points) + 1), points),
+        text_rows('<node id="%d">%.9f,%.9f,%.9f</node>\n', np.arange(1, len(points) + 1), points),
         "</Nodes>\n",
         *(_elements(name, tets, rows) for name, rows in parts.items()),
         *(_surface(name, rows) for name, rows in surfaces.items()),
@@ -229,7 +229,7 @@ def _node_set(name: str, facets: np.ndarray) -> str:
 
 def _axes(part: str, model: BiventricularModel, rows: np.ndarray) -> str:
     """First axis along the fibre; the second is what of `d` is normal to it: the sheet direction."""
-    form = '<e lid="%d"><a>%.8g,%.8g,%.8g</a><d>%.8g,%.8g,%.8g</d></e>\n'
+    form = '<e lid="%d"><a>%.8f,%.8f,%.8f</a><d>%.8f,%.8f,%.8f</d></e>\n'
     micro = model.microstructure
     data = text_rows(form, np.arange(1, len(rows) + 1), micro.f0[rows], micro.s0[rows])
     return f'<ElementData type="mat_axis" elem_set="{part}">\n{data}</ElementData>\n'
@@ -264,7 +264,8 @@ def _supports_and_loads(
 def _load_curve(mechanics: Mechanics) -> str:
     shares = load_shares(mechanics, SLACK_STEPS)
     shares = shares[[0, -1]] if is_ramp(mechanics) else shares
-    points = text_rows("<pt>%.10g,%.10g</pt>\n", np.linspace(0, 1, len(shares)), shares)
+    times = np.linspace(0, 1, len(shares))
+    points = "".join(f"<pt>{t:.10g},{share:.10g}</pt>\n" for t, share in zip(times, shares, strict=True))
     return (
         '<LoadData>\n<load_controller id="1" type="loadcurve">\n<interpolate>LINEAR</interpolate>\n'
         f"<extend>CONSTANT</extend>\n<points>\n{points}</points>\n"

@@ -15,7 +15,8 @@ from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
 from ._checks import checked
-from ._deck import PLAIN, Deck, geometry, text_rows
+from ._deck import PLAIN, Deck, geometry
+from ._text import text_rows
 from ._uvc import uvc
 
 UM_PER_MM = 1000.0
@@ -142,7 +143,7 @@ def _write_rows(path: Path, head: str, rows: np.ndarray, form: str) -> None:
 
 def _write_values(path: Path, values: np.ndarray) -> None:
     form = "%d\n" if values.dtype.kind == "i" else "%.7f\n"
-    write_text(path, (form * len(values)) % tuple(values.tolist()))
+    write_text(path, text_rows(form, values))
 
 
 def _readme(model: BiventricularModel, deck: Deck) -> str:

@@ -46,7 +46,6 @@ from ._deck import (
     need_fibres,
     pressures_kpa,
     slow_shares,
-    text_rows,
 )  # fmt: skip
 
 MESH = "mesh-complete"
@@ -177,7 +176,8 @@ def _write_curves(folder: Path, ending: str, run: Run, kpa: dict[str, float], na
     for name, value in kpa.items():
         if name in names:
             files.append(folder / f"{name}{ending}")
-            rows = text_rows("%.10g %.10g\n", times, value * shares)
+            steps = zip(times, value * shares, strict=True)
+            rows = "".join(f"{time:.10g} {pressure:.10g}\n" for time, pressure in steps)
             write_text(files[-1], f"{len(times)} {coefficients}\n{rows}")
     return files
 

@@ -57,7 +57,7 @@ class VentricularCoordinates:
         return named | {"rotational_sin": np.sin(turn), "rotational_cos": np.cos(turn)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: equal arrays would have no hash
 class BiventricularModel:
     """A tagged tetrahedral mesh of both ventricles.
 

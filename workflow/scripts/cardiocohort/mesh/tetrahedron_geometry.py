@@ -10,12 +10,21 @@ EDGES_AT = np.array([[0, 1, 2], [0, 3, 4], [1, 3, 5], [2, 4, 5]])  # the three e
 
 def signed_volumes(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
     """(M,) volumes, positive for right-handed tets (M, 4) over points (N, 3)."""
-    return _determinants(points[tets]) / 6.0
+    return _determinants(_edges(points[tets])) / 6.0
 
 
-def _determinants(corners: np.ndarray) -> np.ndarray:
-    a, b, c = (corners[..., i, :] - corners[..., 0, :] for i in (1, 2, 3))
-    return np.einsum("...i,...i->...", a, np.cross(b, c))
+def _edges(corners: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Components (...) of the six EDGES of tets given by corners (..., 4, 3), first end less second.
+
+    One array for each component of a corner: many times faster than short rows.
+    """
+    x, y, z = (np.moveaxis(corners[..., i], -1, 0).copy() for i in range(3))
+    return [(x[i] - x[j], y[i] - y[j], z[i] - z[j]) for i, j in EDGES]
+
+
+def _determinants(edges) -> np.ndarray:
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = edges[:3]
+    return -(ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx))
 
 
 def scaled_jacobian(corners: np.ndarray) -> np.ndarray:
@@ -24,30 +33,10 @@ def scaled_jacobian(corners: np.ndarray) -> np.ndarray:
     sqrt(2) J over the largest product of the three edge lengths that meet at a corner (Knupp, Finite
     Elements in Analysis and Design 2003; the definition of the Verdict library).
     """
-    edges = np.linalg.norm(corners[..., EDGES[:, 0], :] - corners[..., EDGES[:, 1], :], axis=-1)
-    at = edges[..., EDGES_AT].prod(axis=-1)
-    jacobian = _determinants(corners)
-    largest = np.maximum(at.max(axis=-1), np.finfo(float).tiny)
-    return np.sqrt(2.0) * jacobian / largest
-
-
-def scaled_jacobian_over(apexes: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """`scaled_jacobian` (A, F) of the tets between each of `apexes` (A, 3) and each of `faces` (F, 3, 3).
-
-    Corners of faces in the order of FACES. Faces count once, so that many apexes take little time.
-    """
-    ax, ay, az = np.moveaxis(faces[None] - apexes[:, None, None], 3, 0)  # (A, F, 3) from apex to corners
-    lengths = np.sqrt(ax * ax + ay * ay + az * az)
-    jacobian = (
-        ax[..., 0] * (ay[..., 1] * az[..., 2] - az[..., 1] * ay[..., 2])
-        + ay[..., 0] * (az[..., 1] * ax[..., 2] - ax[..., 1] * az[..., 2])
-        + az[..., 0] * (ax[..., 1] * ay[..., 2] - ay[..., 1] * ax[..., 2])
-    )
-    sides = faces - faces[:, [1, 2, 0]]
-    sides = np.sqrt((sides * sides).sum(axis=2))  # (F, 3): of corners 0 and 1, 1 and 2, 2 and 0
-    at_face = (lengths * (sides * sides[:, [2, 0, 1]])).max(axis=2)
-    largest = np.maximum(lengths.prod(axis=2), at_face)
-    return np.sqrt(2.0) * jacobian / np.maximum(largest, np.finfo(float).tiny)
+    edges = _edges(corners)
+    lengths = [np.sqrt(x * x + y * y + z * z) for x, y, z in edges]
+    largest = np.maximum.reduce([lengths[i] * lengths[j] * lengths[k] for i, j, k in EDGES_AT])
+    return np.sqrt(2.0) * _determinants(edges) / np.maximum(largest, np.finfo(float).tiny)
 
 
 def boundary_facets(tets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

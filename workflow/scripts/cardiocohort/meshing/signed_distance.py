@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from . import kernels
+
 ROUND_MM = 1.5  # sharper edges would fold triangles of 2 to 3 mm
 
 
@@ -84,42 +86,28 @@ def _level(values: np.ndarray, n_inside: float) -> np.ndarray:
     return values - (low + high) / 2
 
 
-def redistance(values: np.ndarray, spacing_mm: float) -> np.ndarray:
+def redistance(values: np.ndarray, spacing_mm: float, reach: int | None = None) -> np.ndarray:
     """Signed distance (mm) to the zero level of `values`, accurate to about a tenth of a voxel.
 
     Beside the surface it is value over gradient; elsewhere the distance to the surface point under the
-    nearest voxel of the other side, a point that the same two tell.
+    nearest voxel of the other side, a point that the same two tell. Within `reach` voxels, where that is
+    given, and no more than that beyond.
     """
-    values = values.astype(np.float32)  # microns, at half the memory traffic
-    gradient = np.stack(np.gradient(values, spacing_mm))
-    slope = np.maximum(np.sqrt(np.sum(gradient**2, axis=0)), 1e-6)
-    beside, normals = values / slope, gradient / slope
-    to_surface = -normals * np.clip(beside, -1.5 * spacing_mm, 1.5 * spacing_mm)
-    distance = beside.copy()
-    for sign, side in ((-1.0, values < 0), (1.0, values >= 0)):
-        nearest = ndimage.distance_transform_edt(side, return_distances=False, return_indices=True)
-        far = np.flatnonzero(side & (np.abs(beside) > spacing_mm))
-        voxel = nearest.reshape(3, -1)[:, far]
-        other = np.ravel_multi_index(voxel, values.shape)
-        step = (voxel - np.stack(np.unravel_index(far, values.shape))).astype(np.float32) * spacing_mm
-        step += to_surface.reshape(3, -1)[:, other]
-        straight = np.sum(step**2, axis=0)
-        normal = np.sum(step * normals.reshape(3, -1)[:, other], axis=0) ** 2
-        # that point may lie two voxels beside the nearest one: on a smooth surface the normal part is exact
-        reach = np.sqrt(np.where(straight - normal < (2 * spacing_mm) ** 2, normal, straight))
-        distance.reshape(-1)[far] = sign * reach
+    values = np.ascontiguousarray(values, dtype=np.float32)  # microns, at half the memory traffic
+    distance = np.empty_like(values)
+    kernels.redistance(values, np.float32(spacing_mm), reach or sum(values.shape), distance)
     return distance
 
 
 def redistance_near(values: np.ndarray, spacing_mm: float, reach_mm: float) -> np.ndarray:
-    """As `redistance` in a box `reach_mm` larger than the inside; beyond it the values of the box's faces."""
+    """As `redistance` within `reach_mm` of the surface and two voxels more; beyond it that reach."""
     inside = np.nonzero(values < 0)
+    margin = int(np.ceil(reach_mm / spacing_mm)) + 2
     if not inside[0].size:
         return redistance(values, spacing_mm)
-    margin = int(np.ceil(reach_mm / spacing_mm)) + 2
     low = [max(along.min() - margin, 0) for along in inside]
     high = [min(along.max() + margin + 1, n) for along, n in zip(inside, values.shape, strict=True)]
-    distance = redistance(values[tuple(map(slice, low, high))], spacing_mm)
+    distance = redistance(values[tuple(map(slice, low, high))], spacing_mm, margin)
     beyond = [(first, n - last) for first, last, n in zip(low, high, values.shape, strict=True)]
     return np.pad(distance, beyond, mode="edge")
 

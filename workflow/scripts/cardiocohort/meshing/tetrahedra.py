@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..mesh.kernels import places
 from ..mesh.model import FACETS
 from ..mesh.tetrahedron_geometry import (
     EDGES,
@@ -20,11 +21,10 @@ from ..mesh.tetrahedron_geometry import (
     boundary_facets,
     row_keys,
     scaled_jacobian,
-    scaled_jacobian_over,
     signed_volumes,
 )
 from ..runtime.errors import KilledError, SubjectError
-from . import tetgen_child
+from . import kernels, tetgen_child
 from .surface import Size, edges_of
 
 MIN_RATIO, MIN_DIHEDRAL = 1.4, 15.0  # radius-edge ratio and degrees that TetGen aims at
@@ -135,16 +135,16 @@ def refine(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.nda
         tets, facets, tag = peel(points, tets, facets, tag)
         on_surface = np.isin(tets, facets).all(axis=1)
         flat = on_surface & (scaled_jacobian(points[tets]) < GOOD)
-        points, tets, _ = bisect(points, tets, flat | clamped(tets, facets, tag, ENDOCARDIA))
-        points = improve(points, tets, anchor, reach_mm)
+        points, tets, _ = bisect(points, tets, flat | clamped(tets, facets, tag, ENDOCARDIA), facets)
+        points = improve(points, tets, anchor, reach_mm, surface=facets)
     while (bad := clamped(tets, facets, tag)).any():
         first = len(points)
-        points, tets, n = bisect(points, tets, bad)
+        points, tets, n = bisect(points, tets, bad, facets)
         if n == 0:  # all their edges are on the surface
             points, tets = split_at_centroid(points, tets, bad)
         # improving all again would raise the worst tets and make more of them poor
         near = np.unique(tets[(tets >= first).any(axis=1)])
-        points = improve(points, tets, anchor, reach_mm, near)
+        points = improve(points, tets, anchor, reach_mm, near, facets)
     outward, _ = boundary_facets(tets)  # clustering leaves a facet the wrong way round now and then
     return points, tets, outward, _tags_of(outward, facets, tag, len(points))
 
@@ -178,7 +178,9 @@ def peel(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarr
         pair = np.flatnonzero(owner == tet)
         shared = np.intersect1d(faces[pair[0]], faces[pair[1]])
         opposite = np.setdiff1d(tets[tet], shared)
-        on_surface = np.isin(row_keys(opposite[None], len(points)), surface_edges)[0]
+        key = row_keys(opposite[None], len(points))[0]
+        at = min(np.searchsorted(surface_edges, key), len(surface_edges) - 1)
+        on_surface = surface_edges[at] == key
         one_tag = tag_of[pair[0]] == tag_of[pair[1]]
         if not one_tag or on_surface or taken[tets[tet]].any() or uses[shared].min() < 2:
             continue
@@ -198,12 +200,14 @@ def peel(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.ndarr
     )
 
 
-def bisect(points: np.ndarray, tets: np.ndarray, chosen: np.ndarray):
+def bisect(points: np.ndarray, tets: np.ndarray, chosen: np.ndarray, surface: np.ndarray | None = None):
     """Points and tets with the longest interior edge of `chosen` tets (M,) halved, and how many were.
 
     An edge is halved in all tets around it; of chosen tets that share neighbours one is left for later.
+    `surface`: the boundary's facets (F, 3) in any order, if known.
     """
-    surface_edges = np.unique(row_keys(edges_of(boundary_facets(tets)[0])[0], len(points)))
+    facets = boundary_facets(tets)[0] if surface is None else surface
+    surface_edges = np.unique(row_keys(edges_of(facets)[0], len(points)))
     around = _around(tets, len(points))
     busy = np.zeros(len(tets), dtype=bool)
     edges = np.sort(tets[chosen][:, EDGES], axis=2)
@@ -248,42 +252,35 @@ def improve(
     set of directions; a move counts only if the worst scaled Jacobian around the node grows. Interior
     nodes of tets below GOOD move freely; nodes of the surface, the first of `points`, only for tets
     below BAD and only within `reach_mm` of their place in `anchor` (S, 3). `among`: the only nodes to move.
-    `surface`: facets (F, 3) of the surface where it is more than the boundary.
+    `surface`: its facets (F, 3) in any order, if known or more than the boundary.
     """
-    points = points.copy()
+    points = np.ascontiguousarray(points, dtype=float).copy()
     on_surface = np.zeros(len(points), dtype=bool)
     on_surface[boundary_facets(tets)[0] if surface is None else surface] = True
     directions = np.concatenate([np.eye(3), -np.eye(3), _corners()])
-    around = _places(tets, len(points))
+    order, start = places(tets, len(points))
+    quality, changed = np.empty(len(tets)), np.ones(len(tets), dtype=bool)
     for step in 0.3 * 0.5 ** np.arange(4):
-        quality = scaled_jacobian(points[tets])
+        quality[changed] = scaled_jacobian(points[tets[changed]])
         inner, outer = np.unique(tets[quality < GOOD]), np.unique(tets[quality < BAD])
         moved = np.concatenate([inner[~on_surface[inner]], outer[on_surface[outer]]])
-        for node in moved if among is None else moved[np.isin(moved, among)]:
-            places = around(node)
-            opposite = tets[places[:, None] // 4, FACES[places % 4]]
-            others = points[np.unique(opposite)]
-            size = np.linalg.norm(others - points[node], axis=1).mean()
-            trials = np.vstack([points[node], others.mean(axis=0), points[node] + step * size * directions])
-            if on_surface[node]:
-                near = np.linalg.norm(trials - anchor[node], axis=1) <= reach_mm
-                trials = np.vstack([points[node], trials[near]])
-            worst = scaled_jacobian_over(trials, points[opposite]).min(axis=1)
-            points[node] = trials[np.argmax(worst)]
+        nodes = moved if among is None else moved[np.isin(moved, among)]
+        kernels.move_nodes(points, tets, nodes, order, start, anchor, on_surface, reach_mm, step, directions)
+        changed = _has(tets, nodes, len(points))
     return points
 
 
-def _places(tets: np.ndarray, n: int):
-    """A function node -> its places in tets.ravel(), sorted: four times the tet, and which corner."""
-    order = np.argsort(tets.ravel(), kind="stable")
-    start = np.searchsorted(tets.ravel()[order], np.arange(n + 1))
-    return lambda node: order[start[node] : start[node + 1]]
+def _has(tets: np.ndarray, nodes: np.ndarray, n: int) -> np.ndarray:
+    """(M, 4) -> (M,) whether a tet has any of some nodes, of n."""
+    chosen = np.zeros(n, dtype=bool)
+    chosen[nodes] = True
+    return chosen[tets].any(axis=1)
 
 
 def _around(tets: np.ndarray, n: int):
     """A function node -> sorted indices of the tets that have it."""
-    places = _places(tets, n)
-    return lambda node: places(node) // 4
+    order, start = places(tets, n)
+    return lambda node: order[start[node] : start[node + 1]] // 4
 
 
 def _corners() -> np.ndarray:

@@ -21,8 +21,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..mesh.model import REGIONS, BiventricularModel, VentricularCoordinates
-from . import laplace
 from .junctions import Junctions, heart_axes, junctions
+from .laplace import Elements, part_of
 from .segments import segments
 from .thickness import wall_thickness
 
@@ -36,11 +36,10 @@ def add_coordinates(model: BiventricularModel) -> BiventricularModel:
     """
     axes = heart_axes(model)
     meet = junctions(model, axes)
-    half, depth, turn, rise = _fields(model, meet)
+    elements = Elements(model.points_mm, model.tets)
+    half, depth, turn, rise = _fields(model, elements, meet)
     share, node_share = _rotational(model, meet, turn)
-    apicobasal, _ = laplace.share_of_length(
-        model.points_mm, model.tets, rise, meet.tip, model.nodes_of("base")
-    )
+    apicobasal, _ = elements.share_of_length(rise, meet.tip, model.nodes_of("base"))
     septal = meet.sheet == REGIONS["septum"]
     within = np.isin(np.arange(len(model.points_mm)), np.setdiff1d(model.tets[septal], model.tets[~septal]))
     in_tets = {name: f[model.tets].mean(axis=1) for name, f in (("half", half), ("depth", depth))}
@@ -67,7 +66,7 @@ def rotational_of(share: np.ndarray, septal: np.ndarray) -> np.ndarray:
     return np.where(turn < 1, turn, 0.0)  # the posterior junction has one value from either side
 
 
-def _fields(model: BiventricularModel, meet: Junctions) -> np.ndarray:
+def _fields(model: BiventricularModel, elements: Elements, meet: Junctions) -> np.ndarray:
     """Four harmonic fields (4, N).
 
     From the LV's endocardium (0) to the RV's (1); signed depth, -1 at the LV's endocardium, 0 at the
@@ -80,7 +79,7 @@ def _fields(model: BiventricularModel, meet: Junctions) -> np.ndarray:
         {0.0: meet.posterior, 1.0: meet.anterior},
         {0.0: meet.tip, 1.0: base},
     ]
-    fields = laplace.solve(model.points_mm, model.tets, problems)
+    fields = elements.solve(problems)
     # the iteration may leave the bounds of a harmonic field by its tolerance
     return np.clip(fields, np.array([[0.0], [-1.0], [0.0], [0.0]]), 1.0)
 
@@ -97,8 +96,8 @@ def _rotational(
     for value in REGIONS.values():
         part = meet.sheet == value
         nodes = np.unique(model.tets[part])
-        points, tets, ends = laplace.part_of(model.points_mm, model.tets[part], meet.posterior, meet.anterior)
-        share, _ = laplace.share_of_length(points, tets, turn[nodes], *ends)
+        points, tets, ends = part_of(model.points_mm, model.tets[part], meet.posterior, meet.anterior)
+        share, _ = Elements(points, tets).share_of_length(turn[nodes], *ends)
         on_nodes[nodes] = share
         on_tets[part] = share[tets].mean(axis=1)
     return on_tets, on_nodes

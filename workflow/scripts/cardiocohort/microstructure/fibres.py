@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from ..mesh.model import BiventricularModel, Microstructure
-from . import laplace
+from .laplace import Elements, to_nodes
 from .ldrb import Angles, frames
 from .settings import FibreAngles
 
@@ -15,7 +15,7 @@ def add_fibres(model: BiventricularModel, angles: FibreAngles) -> BiventricularM
     nodal, gradient = _fields(model)
     in_tets = nodal[:, model.tets].mean(axis=2)
     volumes, n = model.tet_volumes_mm3, len(model.points_mm)
-    at_nodes = np.array([laplace.to_nodes(model.tets, volumes, g, n) for g in gradient])
+    at_nodes = np.array([to_nodes(model.tets, volumes, g, n) for g in gradient])
     on = [_frames(*place, angles) for place in ((in_tets, gradient), (nodal, at_nodes))]
     micro = Microstructure(*(frame[..., axis] for frame in on for axis in range(3)))
     return replace(
@@ -43,8 +43,9 @@ def _fields(model: BiventricularModel) -> tuple[np.ndarray, np.ndarray]:
     walls = [np.setdiff1d(nodes, base) for nodes in (epi, lv, rv)]
     problems = [{0.0: np.setdiff1d(np.concatenate(walls), wall), 1.0: wall} for wall in walls]
     problems.append({0.0: np.array([apex_node(model)]), 1.0: base})
-    nodal = laplace.solve(model.points_mm, model.tets, problems)
-    return nodal, laplace.gradients(model.points_mm, model.tets, nodal)
+    elements = Elements(model.points_mm, model.tets)
+    nodal = elements.solve(problems)
+    return nodal, elements.gradients(nodal)
 
 
 def _frames(field: np.ndarray, grad: np.ndarray, angles: FibreAngles) -> np.ndarray:

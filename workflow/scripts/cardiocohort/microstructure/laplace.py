@@ -1,65 +1,105 @@
 """Laplace problems on the mesh with linear elements. Owned by the meshing stage."""
 
 import numpy as np
-from scipy.sparse import coo_array, diags_array
-from scipy.sparse.linalg import cg
-from skfem import Basis, ElementTetP1, MeshTet, asm, condense
-from skfem.models.poisson import laplace as stiffness
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from ..mesh.tetrahedron_geometry import signed_volumes
+from ..mesh.kernels import places
 from ..runtime.errors import SubjectError
+from . import kernels
 
 TOLERANCE = 1e-8
+STEPS = 5000
 SIDEWAYS = 0.01  # weight of what a length may change across its direction, against along it
 
 
-def solve(points_mm: np.ndarray, tets: np.ndarray, problems: list[dict[float, np.ndarray]]) -> np.ndarray:
-    """Harmonic fields (len(problems), N), each given by values -> nodes held at that value.
+class Elements:
+    """Linear elements on tets (M, 4) over points (N, 3), mm. Every node must be in a tet.
 
-    Where sets of nodes overlap the later one holds. SubjectError if the iteration does not converge.
+    hats (M, 4, 3): gradients of the hat functions, per mm; volume (M,), mm3.
     """
-    mesh = MeshTet(np.ascontiguousarray(points_mm.T), np.ascontiguousarray(tets.T))
-    basis = Basis(mesh, ElementTetP1())
-    matrix = asm(stiffness, basis)
-    return np.array([_held(matrix, np.zeros(len(points_mm)), held) for held in problems])
 
+    def __init__(self, points_mm: np.ndarray, tets: np.ndarray):
+        self.hats, self.volume = kernels.hats(points_mm, tets)
+        self._tets = tets
+        rows, columns = kernels.pattern(tets, *places(tets, len(points_mm)))
+        graph = csr_array((np.ones(len(columns), dtype=np.int8), columns.astype(np.int32), rows))
+        # neighbours close to each other in memory, and fewer steps
+        self._order = reverse_cuthill_mckee(graph, symmetric_mode=True)
+        number = np.empty(len(points_mm), dtype=np.int64)
+        number[self._order] = np.arange(len(points_mm))
+        self._numbered = number[tets]
+        self._pattern = kernels.pattern(self._numbered, *places(self._numbered, len(points_mm)))
 
-def lengths(points_mm: np.ndarray, tets: np.ndarray, direction: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Length (N,), mm, of the path along unit vectors `direction` (M, 3) on the tets from the nodes `start`.
+    def solve(self, problems: list[dict[float, np.ndarray]]) -> np.ndarray:
+        """Harmonic fields (len(problems), N), each given by values -> nodes held at that value.
 
-    The field d that fits direction . grad d = 1 best (least squares), zero on `start` (Schuler et al., Med
-    Image Anal 2021; the equation is that of Yezzi and Prince, IEEE Trans Med Imaging 2003). A weak penalty
-    on its change across the direction makes the answer unique and smooth. Every node must be in a tet.
-    """
-    return _held(*_length_system(points_mm, tets, direction), {0.0: start})
+        Where sets of nodes overlap the later one holds. SubjectError if the iteration does not converge.
+        """
+        nothing = np.zeros((len(self.volume), 4))
+        return self._held(self._matrix(nothing, 1.0), [np.zeros(len(self._order))] * len(problems), problems)
 
+    def gradients(self, fields: np.ndarray) -> np.ndarray:
+        """Gradients (K, M, 3), per mm, of nodal fields (K, N) on the tets."""
+        # of rises: a flat field has no slope, not one of rounding
+        rises = fields[:, self._tets[:, 1:]] - fields[:, self._tets[:, :1]]
+        return np.einsum("kma,mai->kmi", rises, self.hats[:, 1:])
 
-def _length_system(points_mm: np.ndarray, tets: np.ndarray, direction: np.ndarray):
-    """Matrix (N, N) and right side (N,) of `lengths`; the other way round, the matrix is the same."""
-    shape = _shapes(points_mm, tets)
-    volume = np.abs(signed_volumes(points_mm, tets))
-    along = np.einsum("mki,mi->mk", shape, direction)  # (M, 4)
-    full = np.einsum("mki,mli->mkl", shape, shape)
-    along_twice = along[:, :, None] * along[:, None, :]
-    local = volume[:, None, None] * ((1 - SIDEWAYS) * along_twice + SIDEWAYS * full)
-    n = len(points_mm)
-    rows, columns = np.repeat(tets, 4, axis=1).ravel(), np.tile(tets, 4).ravel()
-    matrix = coo_array((local.ravel(), (rows, columns)), shape=(n, n)).tocsr()
-    return matrix, np.bincount(tets.ravel(), (volume[:, None] * along).ravel(), minlength=n)
+    def directions(self, field: np.ndarray) -> np.ndarray:
+        """Unit vectors (M, 3) on the tets along which a nodal field (N,) rises; zero where it is flat."""
+        slope = self.gradients(field[None])[0]
+        return slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), np.finfo(float).tiny)
 
+    def lengths(self, direction: np.ndarray, *starts: tuple[float, np.ndarray]) -> np.ndarray:
+        """Lengths (K, N), mm, of the path along unit vectors `direction` (M, 3) on the tets, or against it.
 
-def share_of_length(
-    points_mm: np.ndarray, tets: np.ndarray, field: np.ndarray, start: np.ndarray, end: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """How far a node lies from `start` to `end` (nodes) along the gradient of `field` (N,), and that length.
+        starts: sense, 1 or -1, and the nodes where the path begins. The field d that fits direction . grad d
+        = sense best (least squares), zero at its start (Schuler et al., Med Image Anal 2021; the equation is
+        that of Yezzi and Prince, IEEE Trans Med Imaging 2003). A weak penalty on its change across the
+        direction makes the answer unique and smooth.
+        """
+        along = np.einsum("mai,mi->ma", self.hats, direction)
+        right = np.bincount(
+            self._tets.ravel(), (self.volume[:, None] * along).ravel(), minlength=len(self._order)
+        )
+        values = self._matrix(along, SIDEWAYS)
+        return self._held(
+            values, [sense * right for sense, _ in starts], [{0.0: nodes} for _, nodes in starts]
+        )
 
-    Share (N,) from 0 to 1 and length (N,) in mm of the whole path. Every node must be in a tet.
-    """
-    up = directions(points_mm, tets, field)
-    matrix, right = _length_system(points_mm, tets, up)
-    before = np.maximum(_held(matrix, right, {0.0: start}), 0.0)
-    behind = np.maximum(_held(matrix, -right, {0.0: end}), 0.0)
-    return before / np.maximum(before + behind, np.finfo(float).tiny), before + behind
+    def share_of_length(
+        self, field: np.ndarray, start: np.ndarray, end: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How far a node lies from `start` to `end` (nodes) along the gradient of `field` (N,).
+
+        Share (N,) from 0 to 1, and length (N,) in mm of the whole path.
+        """
+        both = self.lengths(self.directions(field), (1.0, start), (-1.0, end))
+        before, behind = np.maximum(both, 0.0)
+        return before / np.maximum(before + behind, np.finfo(float).tiny), before + behind
+
+    def _matrix(self, along: np.ndarray, sideways: float) -> np.ndarray:
+        """Values in the order of the pattern; `along` and `sideways` as in `kernels.assemble`."""
+        return kernels.assemble(self._numbered, self.hats, self.volume, along, sideways, *self._pattern)
+
+    def _held(
+        self, values: np.ndarray, rights: list[np.ndarray], problems: list[dict[float, np.ndarray]]
+    ) -> np.ndarray:
+        """Solutions (K, N) of symmetric systems of one matrix with values held at nodes."""
+        fields = np.zeros((len(problems), len(self._order)))
+        for first in range(0, len(problems), kernels.WIDTH):
+            shape = (len(self._order), kernels.WIDTH)
+            right, field, free = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=bool)
+            some = slice(first, first + kernels.WIDTH)
+            for k, (own, held) in enumerate(zip(rights[some], problems[some], strict=True)):
+                right[:, k], free[:, k] = own, True
+                for value, nodes in held.items():
+                    field[nodes, k], free[nodes, k] = value, False
+            right, field, free = (array[self._order] for array in (right, field, free))
+            if not kernels.solve(*self._pattern, values, right, field, free, TOLERANCE, STEPS):
+                raise SubjectError("Laplace problem not solved", f"no solution after {STEPS} steps")
+            fields[some, self._order] = field[:, : len(problems[some])].T
+        return fields
 
 
 def part_of(
@@ -68,41 +108,6 @@ def part_of(
     """Points and tets of some of a mesh's tets alone, and sets of its nodes as indices of the new points."""
     nodes, compact = np.unique(tets, return_inverse=True)
     return points_mm[nodes], compact.reshape(-1, 4), [np.flatnonzero(np.isin(nodes, s)) for s in sets]
-
-
-def _held(matrix, right: np.ndarray, held: dict[float, np.ndarray]) -> np.ndarray:
-    """Solution (N,) of a symmetric system with values held at nodes."""
-    field = np.zeros(len(right))
-    for value, nodes in held.items():
-        field[nodes] = value
-    fixed = np.unique(np.concatenate(list(held.values())))
-    reduced, rest, _, free = condense(matrix, right, x=field, D=fixed)
-    values, status = cg(reduced, rest, rtol=TOLERANCE, maxiter=5000, M=diags_array(1.0 / reduced.diagonal()))
-    if status != 0:
-        raise SubjectError("Laplace problem not solved", f"conjugate gradients ended with status {status}")
-    field[free] = values
-    return field
-
-
-def gradients(points_mm: np.ndarray, tets: np.ndarray, fields: np.ndarray) -> np.ndarray:
-    """Gradients (K, M, 3), per mm, of nodal fields (K, N) on the tets."""
-    corners = points_mm[tets]
-    edges = corners[:, 1:] - corners[:, :1]  # (M, 3, 3)
-    rises = fields[:, tets[:, 1:]] - fields[:, tets[:, :1]]  # (K, M, 3)
-    return np.einsum("mij,kmj->kmi", np.linalg.inv(edges), rises)
-
-
-def directions(points_mm: np.ndarray, tets: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """Unit vectors (M, 3) on the tets along which a nodal field (N,) rises; zero where it is flat."""
-    slope = gradients(points_mm, tets, field[None])[0]
-    return slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), np.finfo(float).tiny)
-
-
-def _shapes(points_mm: np.ndarray, tets: np.ndarray) -> np.ndarray:
-    """Gradients (M, 4, 3), per mm, of the four hat functions of every tet."""
-    corners = points_mm[tets]
-    inner = np.linalg.inv(corners[:, 1:] - corners[:, :1]).transpose(0, 2, 1)  # (M, 3, 3)
-    return np.concatenate([-inner.sum(axis=1, keepdims=True), inner], axis=1)
 
 
 def to_nodes(tets: np.ndarray, weights: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:

@@ -8,7 +8,7 @@ IEEE Trans Med Imaging 2003). The septum reaches from the LV's endocardium to th
 import numpy as np
 
 from ..mesh.model import REGIONS, BiventricularModel
-from . import laplace
+from .laplace import Elements, part_of
 
 THINNEST_MM = 1.0  # a tet in the corner of two walls must not outweigh the rest of its segment
 
@@ -22,9 +22,10 @@ def wall_thickness(model: BiventricularModel, sheet: np.ndarray) -> np.ndarray:
         (~rv, model.nodes_of("lv_endo"), outer),
         (rv, model.nodes_of("rv_endo"), model.nodes_of("epi")),
     ):
-        points, tets, (inside, outside) = laplace.part_of(model.points_mm, model.tets[part], inside, outside)
-        (field,) = laplace.solve(points, tets, [{0.0: inside, 1.0: outside}])
-        _, total = laplace.share_of_length(points, tets, field, inside, outside)
+        points, tets, (inside, outside) = part_of(model.points_mm, model.tets[part], inside, outside)
+        elements = Elements(points, tets)
+        (field,) = elements.solve([{0.0: inside, 1.0: outside}])
+        _, total = elements.share_of_length(field, inside, outside)
         thickness[part] = total[tets].mean(axis=1)
     return thickness
 

@@ -26,7 +26,7 @@ from .trial_section import Trial
 
 TEMPLATE = Path(__file__).with_name("cohort.html.j2")
 VIEWER = TEMPLATE.with_name("viewer.js")
-MAIN_PACKAGES = ("snakemake", "numpy", "scipy", "torch", "nibabel", "pyvista", "vtk", "tetgen", "scikit-fem")
+MAIN_PACKAGES = ("snakemake", "numpy", "scipy", "torch", "nibabel", "pyvista", "vtk", "tetgen", "numba")
 QUALITY = 86  # of JPEGs: twice the usual size, no rings around lines
 MOST_ROWS = 400  # of a table: the rest is in the tables that the page links to
 

@@ -1,23 +1,16 @@
 """Loops over elements and matrix entries, compiled by Numba. Owned by the simulation stage.
 
-They let go of the interpreter's lock, so that threads run them side by side. Arrays of m elements with Q
+Arrays of m elements with Q
 points are as in `elements.Solid`. At the n = m Q points: f the deformation gradient, c = f^T f, j = det f,
 shrink = j^(-2/3), s_bar and d_bar the law's stress and stiffness (`materials`), more and more_d those by c
 itself, without rows where a law has none.
 """
 
-import numba
 import numpy as np
 
+from ..runtime.compiled import compiled as compiled_with
 
-def compiled(function):
-    """Kept on the disk: beside the module, or in the user's cache where that folder cannot be written."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither folder can be written: each process compiles for itself
-        return numba.njit(**options)(function)
-
+compiled = compiled_with(fastmath={"contract"})
 
 _PLACE = np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])  # of a symmetric tensor's components among PAIRS
 _TWICE = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])  # how often a component of PAIRS is in its tensor
