@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..mesh.model import FACETS, REGIONS, BiventricularModel, all_boundary_tagged, rim_edges
-from ..mesh.tetrahedron_geometry import boundary_facets, scaled_jacobian
+from ..mesh.tetrahedron_geometry import boundary_facets, row_keys, scaled_jacobian
 from ..runtime.errors import SubjectError
 from .free_wall import FreeWall
 from .settings import LEVELS, SECTORS, MeshSettings
@@ -163,7 +163,8 @@ def failures(model: BiventricularModel, quality: dict[str, float], settings: Mes
         return
     if n := len(rim_edges(model.facets)) // 2:
         yield "facets not outward", f"{n} edges have two facets that turn the same way"
-    edges = np.unique(edges_of(model.facets)[0], axis=0)
+    n_nodes = len(model.points_mm)
+    edges = np.unique(row_keys(edges_of(model.facets)[0], n_nodes))
     euler = len(np.unique(model.facets)) - len(edges) + len(model.facets)
     if euler != 2:
         yield "Euler characteristic", f"{euler} instead of 2: the surface has handles or several pieces"
@@ -181,9 +182,9 @@ def failures(model: BiventricularModel, quality: dict[str, float], settings: Mes
         if n := int(np.isin(model.tets, model.nodes_of(tag)).all(axis=1).sum()):
             yield "tet on one surface", f"{n} tets have all four nodes on {tag}"
     facets, owner = boundary_facets(model.tets)
-    epi = {tuple(row) for row in np.sort(model.facets[model.facet_tag == FACETS["epi"]], axis=1).tolist()}
-    septal = np.sort(facets[model.region[owner] == REGIONS["septum"]], axis=1).tolist()
-    if n := sum(tuple(row) in epi for row in septal):
+    septal, epi = facets[model.region[owner] == REGIONS["septum"]], model.facet_tag == FACETS["epi"]
+    keys = [row_keys(np.sort(some, axis=1), n_nodes) for some in (septal, model.facets[epi])]
+    if n := int(np.isin(*keys).sum()):
         yield "septum in epicardium", f"{n} epicardial facets belong to septal tets"
     for region, value in REGIONS.items():
         if not (model.region == value).any():

@@ -5,20 +5,28 @@ import numpy as np
 from ..runtime.compiled import compiled
 
 WIDTH = 4  # systems that are solved at once
+ONE = np.uint64(1)  # a sum with a signed 1 would be a float
 
 
 @compiled()
 def hats(points, tets):
     """Gradients (M, 4, 3), per mm, of the four hat functions of each tet, and its volume (M,), mm3."""
     gradients, volume = np.empty((len(tets), 4, 3)), np.empty(len(tets))
+    edges, across = np.empty((3, 3)), np.empty((3, 3))
     for e in range(len(tets)):
-        origin = points[tets[e, 0]]
-        a, b, c = points[tets[e, 1]] - origin, points[tets[e, 2]] - origin, points[tets[e, 3]] - origin
-        bc, ca, ab = np.cross(b, c), np.cross(c, a), np.cross(a, b)
-        six = a[0] * bc[0] + a[1] * bc[1] + a[2] * bc[2]
+        for k in range(3):
+            for i in range(3):
+                edges[k, i] = points[tets[e, k + 1], i] - points[tets[e, 0], i]
+        for k in range(3):
+            one, two = (k + 1) % 3, (k + 2) % 3
+            for i in range(3):
+                j, m = (i + 1) % 3, (i + 2) % 3
+                across[k, i] = edges[one, j] * edges[two, m] - edges[one, m] * edges[two, j]
+        six = edges[0, 0] * across[0, 0] + edges[0, 1] * across[0, 1] + edges[0, 2] * across[0, 2]
         for i in range(3):
-            gradients[e, 1, i], gradients[e, 2, i], gradients[e, 3, i] = bc[i] / six, ca[i] / six, ab[i] / six
-            gradients[e, 0, i] = -(bc[i] + ca[i] + ab[i]) / six
+            gradients[e, 0, i] = -(across[0, i] + across[1, i] + across[2, i]) / six
+            for k in range(3):
+                gradients[e, k + 1, i] = across[k, i] / six
         volume[e] = abs(six) / 6
     return gradients, volume
 
@@ -27,7 +35,7 @@ def hats(points, tets):
 def pattern(tets, order, start):
     """Rows of the matrix of the tets: where each begins (n + 1,), and columns, sorted in each row.
 
-    order, start: as of `mesh.kernels.places`.
+    order, start: as of `mesh.kernels.places`. Indices have no sign, so that loops need no test of it.
     """
     n = len(start) - 1
     rows, columns = np.zeros(n + 1, dtype=np.int64), np.empty(4 * start[-1], dtype=np.uint32)
@@ -42,7 +50,7 @@ def pattern(tets, order, start):
                     end += 1
         columns[rows[node] : end].sort()
         rows[node + 1] = end
-    return rows, columns[: rows[-1]].copy()
+    return rows.astype(np.uint64), columns[: rows[-1]].copy()
 
 
 @compiled()
@@ -62,7 +70,7 @@ def assemble(tets, gradients, volume, along, sideways, rows, columns):
                     full += gradients[e, a, i] * gradients[e, b, i]
                 at = rows[row]
                 while columns[at] != tets[e, b]:
-                    at += 1
+                    at += ONE
                 values[at] += volume[e] * ((1 - sideways) * along[e, a] * along[e, b] + sideways * full)
     return values
 
@@ -96,14 +104,14 @@ def solve(rows, columns, values, right, field, free, tolerance, most):
                 if not free[j, k]:
                     way[i, k] -= values[e] * field[j, k]
         way[i] *= scale[i]
-    _forward(rows, columns, scaled, diagonal, way, kept, residual)
+    found, back, ahead = np.zeros((n, WIDTH)), np.zeros((n, WIDTH)), np.empty((n, WIDTH))
+    _forward(rows, columns, scaled, diagonal, way, back, kept, residual)
     way[:] = residual
-    found, back, ahead = np.zeros((n, WIDTH)), np.empty((n, WIDTH)), np.empty((n, WIDTH))
     size = (residual * residual).sum(axis=0)
     enough = size * tolerance**2
     for _ in range(most):
         _backward(rows, columns, scaled, diagonal, way, kept, back)
-        _forward(rows, columns, scaled, diagonal, way - back, kept, ahead)
+        _forward(rows, columns, scaled, diagonal, way, back, kept, ahead)
         before, along = size.copy(), np.zeros(WIDTH)
         for i in range(n):
             for k in range(WIDTH):
@@ -130,10 +138,11 @@ def solve(rows, columns, values, right, field, free, tolerance, most):
 
 
 @compiled(fastmath={"contract"})
-def _forward(rows, columns, scaled, diagonal, right, kept, out):
-    """(I + L) out = right, L below the diagonal; zero where `kept` is."""
+def _forward(rows, columns, scaled, diagonal, right, less, kept, out):
+    """(I + L) out = right - less, L below the diagonal; zero where `kept` is."""
     for i in range(len(diagonal)):
-        a, b, c, d = right[i, 0], right[i, 1], right[i, 2], right[i, 3]
+        a, b = right[i, 0] - less[i, 0], right[i, 1] - less[i, 1]
+        c, d = right[i, 2] - less[i, 2], right[i, 3] - less[i, 3]
         for e in range(rows[i], diagonal[i]):
             j, weight = columns[e], scaled[e]
             a -= weight * out[j, 0]
@@ -150,7 +159,7 @@ def _backward(rows, columns, scaled, diagonal, right, kept, out):
     """(I + L^T) out = right, as `_forward`."""
     for i in range(len(diagonal) - 1, -1, -1):
         a, b, c, d = right[i, 0], right[i, 1], right[i, 2], right[i, 3]
-        for e in range(diagonal[i] + 1, rows[i + 1]):
+        for e in range(diagonal[i] + ONE, rows[i + 1]):
             j, weight = columns[e], scaled[e]
             a -= weight * out[j, 0]
             b -= weight * out[j, 1]

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 TINY = 1e-12
-# unit quaternions (w, x, y, z) of the half turns that leave a frame's lines where they are
-HALF_TURNS = np.eye(4)
 
 
 @dataclass(frozen=True)
@@ -62,22 +60,31 @@ def axis(longitudinal: np.ndarray, transmural: np.ndarray) -> np.ndarray:
 
 def orient(frame: np.ndarray, helix_deg, sheet_deg) -> np.ndarray:
     """Frames turned by the helix angle about transmural, then by the sheet angle about the fibre."""
-    a, b = np.radians(helix_deg), np.radians(sheet_deg)
-    one, zero = np.ones_like(a), np.zeros_like(a)
-    turn_a = [[np.cos(a), -np.sin(a), zero], [np.sin(a), np.cos(a), zero], [zero, zero, one]]
-    turn_b = [[one, zero, zero], [zero, np.cos(b), np.sin(b)], [zero, -np.sin(b), np.cos(b)]]
-    stack = [np.stack([np.stack(row, -1) for row in rows], -2) for rows in (turn_a, turn_b)]
-    return frame @ stack[0] @ stack[1]
+    a, b = (np.radians(angle)[..., None] for angle in (helix_deg, sheet_deg))
+    around, along, across = np.moveaxis(frame, -1, 0)
+    fibre, along = np.cos(a) * around + np.sin(a) * along, np.cos(a) * along - np.sin(a) * around
+    return np.stack(
+        [fibre, np.cos(b) * along - np.sin(b) * across, np.sin(b) * along + np.cos(b) * across], axis=-1
+    )
 
 
 def bislerp(p: np.ndarray, q: np.ndarray, t: np.ndarray) -> np.ndarray:
     """From frame p to frame q (n, 4) by the share t, over whichever half turn of p is nearest to q."""
-    turned = quaternion_product(p[..., None, :], HALF_TURNS)  # (n, 4, 4)
-    dots = np.einsum("...ki,...i->...k", turned, q)
-    best = np.abs(dots).argmax(axis=-1)
-    nearest = np.take_along_axis(turned, best[..., None, None], axis=-2)[..., 0, :]
-    sign = np.where(np.take_along_axis(dots, best[..., None], axis=-1) < 0, -1.0, 1.0)
-    return slerp(sign * nearest, q, t)
+    turned = half_turned(p)
+    dots = np.einsum("ki...,...i->k...", turned, q)
+    best = np.abs(dots).argmax(axis=0)
+    nearest = np.take_along_axis(turned, best[None, None], axis=0)[0]
+    sign = np.where(np.take_along_axis(dots, best[None], axis=0)[0] < 0, -1.0, 1.0)
+    return slerp(np.moveaxis(sign * nearest, 0, -1), q, t)
+
+
+def half_turned(q: np.ndarray) -> np.ndarray:
+    """Quaternions (4, 4, n), components second, of frames q (n, 4) as they are and after each half turn.
+
+    A half turn about one of its own axes, the product with i, j or k, leaves a frame's lines where they are.
+    """
+    w, x, y, z = np.moveaxis(q, -1, 0)
+    return np.array([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]])
 
 
 def slerp(p: np.ndarray, q: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -89,13 +96,6 @@ def slerp(p: np.ndarray, q: np.ndarray, t: np.ndarray) -> np.ndarray:
     safe = np.where(near, 1.0, sine)
     mixed = np.where(near, (1 - t) * p + t * q, (np.sin((1 - t) * angle) * p + np.sin(t * angle) * q) / safe)
     return mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
-
-
-def quaternion_product(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Hamilton product (..., 4) of quaternions written (w, x, y, z)."""
-    pw, pv, qw, qv = p[..., :1], p[..., 1:], q[..., :1], q[..., 1:]
-    w = pw * qw - np.sum(pv * qv, axis=-1, keepdims=True)
-    return np.concatenate([w, pw * qv + qw * pv + np.cross(pv, qv)], axis=-1)
 
 
 def to_quaternion(rotation: np.ndarray) -> np.ndarray:
