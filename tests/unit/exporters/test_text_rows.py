@@ -34,6 +34,15 @@ def test_a_number_that_has_no_such_digits_is_refused(bad):
         text_rows("%.7f\n", np.array([1.0, bad]))
 
 
+def test_single_precision_keeps_its_digits():
+    assert text_rows("%.7f\n", np.float32([123.456])) == f"{np.float32(123.456):.7f}\n"
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="different lengths"):
+        text_rows("%d %d\n", np.arange(3), np.array([7]))
+
+
 def test_what_is_not_whole_or_does_not_fit_its_form_is_refused():
     with pytest.raises(ValueError, match="should be whole"):
         text_rows("%d\n", np.array([1.0, 2.5]))

@@ -7,13 +7,14 @@ import pytest
 import pyvista
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
+from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cardiocohort.anatomy.label_map import LabelMap
 from cardiocohort.mesh import tetrahedron_geometry
-from cardiocohort.mesh.model import FACETS, BiventricularModel, all_boundary_tagged, rim_edges
+from cardiocohort.mesh.model import FACETS, REGIONS, BiventricularModel, all_boundary_tagged, rim_edges
 from cardiocohort.meshing import build, kernels, signed_distance, tetgen_child
 from cardiocohort.meshing.crossings import REASON as CROSSED
 from cardiocohort.meshing.domain import Domain, domain, n_openings, valve_plane
@@ -34,7 +35,7 @@ from cardiocohort.meshing.tetrahedra import (
 )
 from cardiocohort.runtime.errors import InputError, KilledError, SubjectError
 from heart_anatomy import HEART
-from small_meshes import box, lattice_tets, truncated_ellipsoid
+from small_meshes import biventricle, box, lattice_tets, truncated_ellipsoid
 
 REGULAR = np.array([[1, -1, -1], [1, 1, 1], [-1, 1, -1], [-1, -1, 1]], dtype=float)
 
@@ -92,15 +93,41 @@ def test_offsets_in_a_box_around_the_inside_end_as_on_the_whole_grid(at):
     assert np.array_equal(signed_distance.round_edges(values, 2.0, 1.0), whole)
 
 
+def distance_by_scipy(values, spacing):
+    """`redistance` with SciPy's transform, on all voxels at once."""
+    values = values.astype(np.float32)
+    gradient = np.stack(np.gradient(values, spacing))
+    slope = np.maximum(np.sqrt(np.sum(gradient**2, axis=0)), 1e-6)
+    beside, normals = values / slope, (gradient / slope).reshape(3, -1)
+    distance = beside.copy()
+    for sign, side in ((-1.0, values < 0), (1.0, values >= 0)):
+        nearest = ndimage.distance_transform_edt(side, return_distances=False, return_indices=True)
+        far = np.flatnonzero(side & (np.abs(beside) > spacing))
+        voxel = nearest.reshape(3, -1)[:, far]
+        other = np.ravel_multi_index(voxel, values.shape)
+        under = np.clip(beside.ravel()[other], -1.5 * spacing, 1.5 * spacing)
+        step = (voxel - np.stack(np.unravel_index(far, values.shape))).astype(np.float32) * spacing
+        step -= normals[:, other] * under
+        straight, normal = np.sum(step**2, axis=0), np.sum(step * normals[:, other], axis=0) ** 2
+        oblique = straight - normal >= (2 * spacing) ** 2
+        distance.reshape(-1)[far] = sign * np.sqrt(np.where(oblique, straight, normal))
+    return distance
+
+
 @settings(deadline=None)
-@given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=9)))
-def test_the_nearest_voxel_beyond_is_that_of_scipy(side):
-    """Of equally near ones the same: meshes must not depend on which library measured them."""
-    side[0, 0, 0] = False
-    found = np.empty((3, *side.shape), dtype=np.int32)
-    kernels.nearest(side, found)
-    _, expected = ndimage.distance_transform_edt(side, return_indices=True)
-    assert np.array_equal(found, expected)
+@given(st.tuples(*[st.integers(2, 14)] * 3), st.integers(0, 2**32 - 1), st.floats(0.3, 3))
+def test_distances_are_those_of_scipys_transform(shape, seed, smoothing):
+    """To the last bits, and of equally near voxels the same one."""
+    values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), smoothing)
+    values -= np.median(values)
+    assert (values < 0).any() and (values >= 0).any()
+    found, expected = signed_distance.redistance(values, 1.25), distance_by_scipy(values, 1.25)
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_of_one_layer_has_no_distances():
+    with pytest.raises(ValueError, match="has no slopes"):
+        signed_distance.redistance(np.zeros((1, 5, 6)), 1.0)
 
 
 def test_distances_end_at_the_reach_that_is_set():
@@ -258,6 +285,7 @@ def test_scaled_jacobian_is_invariant_to_pose_and_size(corners, seed, size):
     )
 
 
+@settings(deadline=None)  # the first example waits for the compiler
 @given(arrays(float, (9, 3), elements=st.floats(-1, 1)), st.integers(0, 3))
 def test_the_worst_tet_over_faces_is_that_of_the_tets(points, corner):
     """Nodes 0 to 3 as the apex over two faces, which are those opposite to a tet's `corner`."""
@@ -268,6 +296,21 @@ def test_the_worst_tet_over_faces_is_that_of_the_tets(points, corner):
         tets[:, corner], tets[:, tetrahedron_geometry.FACES[corner]] = apex, faces
         worst = kernels.worst_over(apex, points, np.arange(3, 9).reshape(2, 3), sides, -np.inf)
         assert worst == pytest.approx(tetrahedron_geometry.scaled_jacobian(tets).min(), abs=1e-9)
+
+
+@pytest.mark.parametrize("ventricles", ["both", "left"])
+def test_regions_are_by_the_wall_farthest_from_the_centroid(ventricles):
+    """Most are told from a node; all as if each tet's own distances were measured."""
+    model = biventricle() if ventricles == "both" else truncated_ellipsoid()
+    centroids = model.points_mm[model.tets].mean(axis=1)
+    distance = np.zeros((4, len(centroids)))
+    for region, wall in (("septum", "epi"), ("lv", "rv_endo"), ("rv", "lv_endo")):
+        patch = model.facets[model.facet_tag == FACETS[wall]]
+        sample = np.concatenate([model.points_mm[np.unique(patch)], model.points_mm[patch].mean(axis=1)])
+        distance[REGIONS[region]] = cKDTree(sample).query(centroids)[0] if len(sample) else np.inf
+    found = build.region_of(model.points_mm, model.tets, model.facets, model.facet_tag)
+    assert np.array_equal(found, distance.argmax(axis=0))
+    assert len(np.unique(found)) == (3 if ventricles == "both" else 1)
 
 
 def test_boundary_facets_enclose_the_volume_outward():

@@ -63,6 +63,12 @@ def test_laplace_problems_solved_at_once_are_as_one_by_one(ventricle):
         assert np.allclose(elements.solve([problem])[0], field, atol=1e-7)
 
 
+def test_a_node_without_a_tet_is_refused():
+    model = box()
+    with pytest.raises(ValueError, match="1 nodes are in no tetrahedron"):
+        Elements(np.vstack([model.points_mm, [[0, 0, 99]]]), model.tets)
+
+
 def test_a_laplace_problem_without_a_solution_is_said_so():
     model = box()
     points = model.points_mm.copy()

@@ -9,12 +9,15 @@ MOST = 2.0**53  # whole numbers up to here are exact
 
 
 def text_rows(form: str, *columns: np.ndarray) -> str:
-    """One row of text an entry of `columns`, arrays (n,) or (n, k), as `form` % their values.
+    """One row of text an entry of `columns`, arrays (n,) or (n, k), as `form` % their values but for -0, and
+    for the last digit where the rest is a half.
 
     form: conversions `%d`, of whole numbers, and `%.<digits>f`, as many as there are columns. The digits of
     all rows are worked out at once, five times faster than one row at a time. ValueError where a number is
-    not finite, too large for its digits, or not whole.
+    not finite, too large for its digits, or not whole, or columns differ in length.
     """
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError("columns of different lengths")
     table = [part for column in columns for part in (column.T if column.ndim == 2 else column[None])]
     literals = CONVERSION.split(form)
     texts, conversions = literals[::2], literals[1::2]
@@ -37,6 +40,7 @@ def _literal(text: str) -> np.ndarray:
 
 def _digits(values: np.ndarray, decimals: int) -> list[np.ndarray]:
     """Characters (w, n) of numbers (n,): sign, whole part, point and decimals. 0 is no character."""
+    values = np.asarray(values, dtype=np.float64)
     scaled = np.rint(np.abs(values) * 10.0**decimals)
     if not (scaled < MOST).all():  # NaN too
         raise ValueError(f"a number is not finite, or has no {decimals} decimals")
@@ -54,7 +58,7 @@ def _digits(values: np.ndarray, decimals: int) -> list[np.ndarray]:
     whole = width - decimals
     leading = np.logical_and.accumulate(characters[: whole - 1] == ord("0"), axis=0)
     characters[: whole - 1][leading] = 0
-    sign = np.where((np.asarray(values) < 0) & (scaled > 0), ord("-"), 0).astype(np.uint8)[None]
+    sign = np.where((values < 0) & (scaled > 0), ord("-"), 0).astype(np.uint8)[None]
     if not decimals:
         return [sign, characters]
     return [sign, characters[:whole], _literal("."), characters[whole:]]

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ..mesh.tetrahedron_geometry import FACES
 from ..runtime.compiled import compiled
 
 TINY_SLOPE = np.float32(1e-6)
@@ -80,23 +79,6 @@ def _far(distance, beside, normals, side, sign, spacing, reach):
                 # that point may lie two voxels beside the nearest one: on a smooth surface the normal part
                 # is exact
                 distance[x, y, z] = sign * np.sqrt(normal if straight - normal < straight_on else straight)
-
-
-@compiled()
-def nearest(side, found):
-    """Voxel (3, X, Y, Z) nearest to each voxel of `side` (X, Y, Z) that is not in it, written to `found`."""
-    nx, ny, nz = side.shape
-    squares, feature_x, feature_y = _nearest_across(side, nx + ny + nz)
-    line, best, stack = _lines(nz)
-    for x in range(nx):
-        for y in range(ny):
-            line[:nz] = squares[x, y]
-            _nearest_on_line(line[:nz], best, stack)
-            for z in range(nz):
-                k = best[z]
-                found[0, x, y, z] = feature_x[x, y, k]
-                found[1, x, y, z] = feature_y[x, y, k]
-                found[2, x, y, z] = k
 
 
 @compiled()
@@ -179,12 +161,12 @@ def _nearest_on_line(squares, best, stack):
 
 
 @compiled()
-def move_nodes(points, tets, nodes, order, start, anchor, held, reach_mm, step, directions):
+def move_nodes(points, tets, faces_of, nodes, order, start, anchor, held, reach_mm, step, directions):
     """Move each of `nodes` in turn to where the worst tet around it is best; `points` (N, 3) change.
 
-    order, start: as of `mesh.kernels.places`. A node tries where it is, the middle of its neighbours, and a
-    `step` of their mean distance along each of `directions` (D, 3). Nodes that are `held` (N,) may be no
-    more than `reach_mm` from their place in `anchor`.
+    faces_of: FACES of `tetrahedron_geometry`; order, start: as of `mesh.kernels.places`. A node tries where
+    it is, the middle of its neighbours, and a `step` of their mean distance along each of `directions`
+    (D, 3). Nodes that are `held` (N,) may be no more than `reach_mm` from their place in `anchor`.
     """
     trial, best, middle = np.empty(3), np.empty(3), np.empty(3)
     most = 0
@@ -197,7 +179,7 @@ def move_nodes(points, tets, nodes, order, start, anchor, held, reach_mm, step, 
         for t in range(n):
             place = order[start[node] + t]
             for i in range(3):
-                faces[t, i] = tets[place // 4, FACES[place % 4, i]]
+                faces[t, i] = tets[place // 4, faces_of[place % 4, i]]
                 others[3 * t + i] = faces[t, i]
             for i in range(3):
                 sides[t, i] = _apart(points[faces[t, i]], points[faces[t, (i + 1) % 3]])

@@ -90,9 +90,11 @@ def redistance(values: np.ndarray, spacing_mm: float, reach: int | None = None) 
     """Signed distance (mm) to the zero level of `values`, accurate to about a tenth of a voxel.
 
     Beside the surface it is value over gradient; elsewhere the distance to the surface point under the
-    nearest voxel of the other side, a point that the same two tell. Within `reach` voxels, where that is
-    given, and no more than that beyond.
+    nearest voxel of the other side, a point that the same two tell. Where `reach` is given and no voxel of
+    the other side is within so many voxels, it is that reach. ValueError for a grid of a single layer.
     """
+    if min(values.shape) < 2:
+        raise ValueError(f"a grid of {values.shape} voxels has no slopes")
     values = np.ascontiguousarray(values, dtype=np.float32)  # microns, at half the memory traffic
     distance = np.empty_like(values)
     kernels.redistance(values, np.float32(spacing_mm), reach or sum(values.shape), distance)
@@ -100,7 +102,10 @@ def redistance(values: np.ndarray, spacing_mm: float, reach: int | None = None) 
 
 
 def redistance_near(values: np.ndarray, spacing_mm: float, reach_mm: float) -> np.ndarray:
-    """As `redistance` within `reach_mm` of the surface and two voxels more; beyond it that reach."""
+    """As `redistance` within `reach_mm` of the surface and two voxels more, inside and outside.
+
+    Farther away it is that reach, and outside a box around the inside what the faces of the box have.
+    """
     inside = np.nonzero(values < 0)
     margin = int(np.ceil(reach_mm / spacing_mm)) + 2
     if not inside[0].size:

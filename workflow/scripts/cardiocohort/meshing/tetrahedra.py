@@ -254,7 +254,7 @@ def improve(
     below BAD and only within `reach_mm` of their place in `anchor` (S, 3). `among`: the only nodes to move.
     `surface`: its facets (F, 3) in any order, if known or more than the boundary.
     """
-    points = np.ascontiguousarray(points, dtype=float).copy()
+    points, tets = np.array(points, dtype=float, order="C"), np.ascontiguousarray(tets)
     on_surface = np.zeros(len(points), dtype=bool)
     on_surface[boundary_facets(tets)[0] if surface is None else surface] = True
     directions = np.concatenate([np.eye(3), -np.eye(3), _corners()])
@@ -265,7 +265,9 @@ def improve(
         inner, outer = np.unique(tets[quality < GOOD]), np.unique(tets[quality < BAD])
         moved = np.concatenate([inner[~on_surface[inner]], outer[on_surface[outer]]])
         nodes = moved if among is None else moved[np.isin(moved, among)]
-        kernels.move_nodes(points, tets, nodes, order, start, anchor, on_surface, reach_mm, step, directions)
+        kernels.move_nodes(
+            points, tets, FACES, nodes, order, start, anchor, on_surface, reach_mm, step, directions
+        )
         changed = _has(tets, nodes, len(points))
     return points
 
@@ -279,7 +281,7 @@ def _has(tets: np.ndarray, nodes: np.ndarray, n: int) -> np.ndarray:
 
 def _around(tets: np.ndarray, n: int):
     """A function node -> sorted indices of the tets that have it."""
-    order, start = places(tets, n)
+    order, start = places(np.ascontiguousarray(tets), n)
     return lambda node: order[start[node] : start[node + 1]] // 4
 
 

@@ -12,20 +12,23 @@ SIDEWAYS = 0.01  # weight of what a length may change across its direction, agai
 
 
 class Elements:
-    """Linear elements on tets (M, 4) over points (N, 3), mm. Every node must be in a tet.
+    """Linear elements on tets (M, 4) over points (N, 3), mm. ValueError where a node is in no tet.
 
     hats (M, 4, 3): gradients of the hat functions, per mm; volume (M,), mm3.
     """
 
     def __init__(self, points_mm: np.ndarray, tets: np.ndarray):
-        self.hats, self.volume = kernels.hats(points_mm, tets)
-        self._tets = tets
+        self._tets = np.ascontiguousarray(tets, dtype=np.int64)
         # along an axis: neighbours close to each other in memory, and a seventh fewer steps
         self._order = np.argsort(points_mm[:, np.ptp(points_mm, axis=0).argmax()], kind="stable")
         number = np.empty(len(points_mm), dtype=np.int64)
         number[self._order] = np.arange(len(points_mm))
-        self._numbered = number[tets]
-        self._pattern = kernels.pattern(self._numbered, *places(self._numbered, len(points_mm)))
+        self._numbered = number[self._tets]
+        order, start = places(self._numbered, len(points_mm))
+        if not np.diff(start).all():
+            raise ValueError(f"{np.sum(np.diff(start) == 0)} nodes are in no tetrahedron")
+        self._pattern = kernels.pattern(self._numbered, order, start)
+        self.hats, self.volume = kernels.hats(np.ascontiguousarray(points_mm, dtype=float), self._tets)
 
     def solve(self, problems: list[dict[float, np.ndarray]]) -> np.ndarray:
         """Harmonic fields (len(problems), N), each given by values -> nodes held at that value.
