@@ -123,3 +123,13 @@ def test_the_right_wall_mirrors_the_left():
         e = np.array([epi])
         right = ldrb.frames(0 * e, 1 - e, e, 0 * OUT, -OUT, OUT, UP, angles)
         assert same_line(right[0, :, 0], wall(epi, angles)[0, :, 0])
+
+
+def test_muscle_between_two_faces_of_one_wall_has_a_frame_that_rounding_does_not_turn():
+    """Where all nodes nearby are on the RV's endocardium its field is flat but for what the solver leaves."""
+    angles, ones, zero = ldrb.Angles(60, -60, -65, 25), np.ones(20), np.zeros((20, 3))
+    noise = np.random.default_rng(0).normal(size=(3, 20, 3)) * 1e-9
+    up = np.tile([0.0, 0.0, 3e-4], (20, 1))
+    flat = ldrb.frames(0 * ones, ones, 0 * ones, zero, zero, zero, up, angles)
+    assert np.allclose(ldrb.frames(0 * ones, ones, 0 * ones, *noise, up, angles), flat)
+    assert np.allclose(flat.swapaxes(1, 2) @ flat, np.eye(3))

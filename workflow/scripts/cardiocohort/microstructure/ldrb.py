@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 TINY = 1e-12
+FLAT_PER_MM = 1e-7  # what the solver's tolerance leaves of a slope where a field is flat
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def frames(lv, rv, epi, grad_lv, grad_rv, grad_epi, grad_apicobasal, angles: Ang
 def axis(longitudinal: np.ndarray, transmural: np.ndarray) -> np.ndarray:
     """Right-handed frames (n, 3, 3), columns circumferential, longitudinal, transmural.
 
-    Longitudinal is kept as given, transmural is made orthogonal to it. Where one of them vanishes or
-    both are parallel, any frame that fits is returned.
+    Gradients per mm. Longitudinal is kept as given, transmural is made orthogonal to it. Where one of them
+    vanishes or both are parallel, as in muscle between two faces of one wall, any frame that fits is
+    returned, not one of rounding.
     """
     e_l = _unit(longitudinal, np.array([0.0, 0.0, 1.0]))
     part = transmural - np.einsum("...i,...i->...", transmural, e_l)[..., None] * e_l
@@ -132,7 +134,7 @@ def to_matrix(quaternion: np.ndarray) -> np.ndarray:
 
 def _unit(vectors: np.ndarray, instead: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.where(length > TINY, vectors / np.maximum(length, TINY), instead)
+    return np.where(length > FLAT_PER_MM, vectors / np.maximum(length, FLAT_PER_MM), instead)
 
 
 def _any_normal(unit: np.ndarray) -> np.ndarray:
