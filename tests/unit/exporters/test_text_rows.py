@@ -18,11 +18,13 @@ def test_rows_are_what_python_writes(data, n, decimals):
     values = data.draw(arrays(float, n, elements=NUMBERS))
     text = text_rows(f'<e id="%d">%d, %.{decimals}f</e>\n', whole, values)
     lines = text.splitlines()
-    assert len(lines) == n and text.endswith("\n") == (n > 0)
+    assert len(lines) == n
+    assert text.endswith("\n") == (n > 0)
     for line, (a, b), value in zip(lines, whole, values, strict=True):
         head, number = line.removesuffix("</e>").rsplit(" ", 1)
         assert head == f'<e id="{a}">{b},'
-        assert len(number.split(".")[1]) == decimals and number.lstrip("-").split(".")[0].isdigit()
+        assert len(number.split(".")[1]) == decimals
+        assert number.lstrip("-").split(".")[0].isdigit()
         assert abs(float(number) - value) <= 0.5000001 * 10.0**-decimals
         if abs(value * 10**decimals % 1 - 0.5) > 1e-3 and float(number):
             assert number == f"{value:.{decimals}f}"

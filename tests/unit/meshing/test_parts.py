@@ -120,7 +120,8 @@ def test_distances_are_those_of_scipys_transform(shape, seed, smoothing):
     """To the last bits, and of equally near voxels the same one."""
     values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), smoothing)
     values -= np.median(values)
-    assert (values < 0).any() and (values >= 0).any()
+    assert (values < 0).any()
+    assert (values >= 0).any()
     found, expected = signed_distance.redistance(values, 1.25), distance_by_scipy(values, 1.25)
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -136,7 +137,8 @@ def test_distances_end_at_the_reach_that_is_set():
     whole, near = signed_distance.redistance(values, 1.0), signed_distance.redistance(values, 1.0, 4)
     within = np.abs(whole) < 2.2  # and the nearest voxel beyond, a diagonal more, within 4
     assert np.array_equal(near[within], whole[within])
-    assert np.abs(near).max() == pytest.approx(4, abs=1) and np.array_equal(near < 0, whole < 0)
+    assert np.abs(near).max() == pytest.approx(4, abs=1)
+    assert np.array_equal(near < 0, whole < 0)
     assert (np.abs(near[np.abs(whole) > 6]) == 4).all()
 
 
