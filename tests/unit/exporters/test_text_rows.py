@@ -25,7 +25,7 @@ def test_rows_are_what_python_writes(data, n, decimals):
         assert head == f'<e id="{a}">{b},'
         assert len(number.split(".")[1]) == decimals
         assert number.lstrip("-").split(".")[0].isdigit()
-        assert abs(float(number) - value) <= 0.5000001 * 10.0**-decimals
+        assert abs(float(number) - value) <= 0.5 * 10.0**-decimals + 1e-12
         if abs(value * 10**decimals % 1 - 0.5) > 1e-3 and float(number):
             assert number == f"{value:.{decimals}f}"
 

@@ -25,9 +25,10 @@ binding.get_host_cpu_name = lambda: "another"
 
 
 def kept_at(before="", **environment):
+    inherited = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(before=before)],
-        env=os.environ | environment, capture_output=True, text=True, check=True,
+        env=inherited | environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return Path(done.stdout.strip())
 
