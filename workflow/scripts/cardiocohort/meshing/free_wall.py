@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 
+from ..mesh.tetrahedron_geometry import row_keys
 from ..runtime.errors import SubjectError
 from .settings import SECTORS
 from .signed_distance import Field
@@ -157,8 +158,8 @@ def _largest_piece(mask: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def _edges(triangles: np.ndarray) -> np.ndarray:
     edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    n = int(edges.max(initial=0)) + 1
-    return np.stack(np.divmod(np.unique(edges @ [n, 1]), n), axis=1)
+    _, first = np.unique(row_keys(edges, edges.max(initial=0) + 1), return_index=True)
+    return edges[first]
 
 
 def _tip(points, triangles, anterior: np.ndarray, posterior: np.ndarray) -> np.ndarray:

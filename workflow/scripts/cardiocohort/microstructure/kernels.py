@@ -143,15 +143,7 @@ def _forward(rows, columns, scaled, diagonal, right, less, kept, out):
     for i in range(len(diagonal)):
         a, b = right[i, 0] - less[i, 0], right[i, 1] - less[i, 1]
         c, d = right[i, 2] - less[i, 2], right[i, 3] - less[i, 3]
-        for e in range(rows[i], diagonal[i]):
-            j, weight = columns[e], scaled[e]
-            a -= weight * out[j, 0]
-            b -= weight * out[j, 1]
-            c -= weight * out[j, 2]
-            d -= weight * out[j, 3]
-        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = (
-            a * kept[i, 0], b * kept[i, 1], c * kept[i, 2], d * kept[i, 3],
-        )  # fmt: skip
+        _row(i, rows[i], diagonal[i], columns, scaled, kept, out, a, b, c, d)
 
 
 @compiled(fastmath={"contract"})
@@ -159,12 +151,18 @@ def _backward(rows, columns, scaled, diagonal, right, kept, out):
     """(I + L^T) out = right, as `_forward`."""
     for i in range(len(diagonal) - 1, -1, -1):
         a, b, c, d = right[i, 0], right[i, 1], right[i, 2], right[i, 3]
-        for e in range(diagonal[i] + ONE, rows[i + 1]):
-            j, weight = columns[e], scaled[e]
-            a -= weight * out[j, 0]
-            b -= weight * out[j, 1]
-            c -= weight * out[j, 2]
-            d -= weight * out[j, 3]
-        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = (
-            a * kept[i, 0], b * kept[i, 1], c * kept[i, 2], d * kept[i, 3],
-        )  # fmt: skip
+        _row(i, diagonal[i] + ONE, rows[i + 1], columns, scaled, kept, out, a, b, c, d)
+
+
+@compiled(fastmath={"contract"})
+def _row(i, first, end, columns, scaled, kept, out, a, b, c, d):
+    """Row i of `out`: four sums, less what the entries from `first` to `end` and rows before make of them."""
+    for e in range(first, end):
+        j, weight = columns[e], scaled[e]
+        a -= weight * out[j, 0]
+        b -= weight * out[j, 1]
+        c -= weight * out[j, 2]
+        d -= weight * out[j, 3]
+    out[i, 0], out[i, 1], out[i, 2], out[i, 3] = (
+        a * kept[i, 0], b * kept[i, 1], c * kept[i, 2], d * kept[i, 3],
+    )  # fmt: skip

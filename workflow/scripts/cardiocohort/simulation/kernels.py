@@ -1,9 +1,8 @@
 """Loops over elements and matrix entries, compiled by Numba. Owned by the simulation stage.
 
-Arrays of m elements with Q
-points are as in `elements.Solid`. At the n = m Q points: f the deformation gradient, c = f^T f, j = det f,
-shrink = j^(-2/3), s_bar and d_bar the law's stress and stiffness (`materials`), more and more_d those by c
-itself, without rows where a law has none.
+Arrays of m elements with Q points are as in `elements.Solid`. At the n = m Q points: f the deformation
+gradient, c = f^T f, j = det f, shrink = j^(-2/3), s_bar and d_bar the law's stress and stiffness
+(`materials`), more and more_d those by c itself, without rows where a law has none.
 """
 
 import numpy as np
