@@ -13,7 +13,7 @@ from cardiocohort.anatomy.label_map import LabelMap, read_label_map
 from cardiocohort.anatomy.labels import Anatomy
 from cardiocohort.mesh.label_model import LabelModel, wrong_facets
 from cardiocohort.mesh.storage import read_model, write_surface, write_volume
-from cardiocohort.mesh.tetrahedron_geometry import scaled_jacobian
+from cardiocohort.mesh.tetrahedron_geometry import scaled_jacobian, z_order
 from cardiocohort.meshing import label_regions
 from cardiocohort.meshing.interfaces import (
     Nodes,
@@ -152,6 +152,12 @@ def test_a_model_comes_back_from_its_files(analytic, tmp_path):
     assert (back.structures, back.provenance) == (model.structures, model.provenance)
     for name in ("points_mm", "tets", "region", "facets", "sides"):
         assert np.array_equal(getattr(back, name), getattr(model, name))
+
+
+def test_neighbours_follow_each_other(analytic):
+    model, _ = analytic
+    along = z_order(model.points_mm[model.tets].mean(axis=1))
+    assert np.array_equal(along, np.arange(len(model.tets)))
 
 
 def plate():

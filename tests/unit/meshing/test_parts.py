@@ -557,6 +557,8 @@ def test_no_tet_keeps_all_its_nodes_on_one_surface(tag):
     volumes = tetrahedron_geometry.signed_volumes(nodes, refined)
     assert volumes.sum() == pytest.approx(tetrahedron_geometry.signed_volumes(points, tets).sum())
     assert tetrahedron_geometry.scaled_jacobian(nodes[refined]).min() > 0.05
+    along = tetrahedron_geometry.z_order(nodes[refined].mean(axis=1))
+    assert np.array_equal(along, np.arange(len(refined))), "neighbours do not follow each other"
 
 
 def test_peeling_takes_a_flat_tet_off_and_keeps_the_rest_closed():

@@ -82,7 +82,7 @@ def mesh_subject(path: Path, payload: tuple) -> dict:
     model = frames.in_frame(model, settings.frame)
     surface = path.with_name(surface_name(path.stem))
     storage.write_surface(surface, model)
-    storage.write_volume(path, model)
+    storage.write_volume(path, storage.shortened(model))
     seconds = round(time.perf_counter() - start, 1)
     return {"verdict": Outcome.ACCEPTED, "reason": "", **figures, "seconds": seconds, "files": [surface.name]}
 

@@ -52,7 +52,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
     if model.microstructure is not None:
         files.append(folder / f"{NAME}.lon")
         both = np.hstack([model.microstructure.f0, model.microstructure.s0])
-        _write_rows(files[-1], "2", both, " ".join(["%.7f"] * 6))
+        _write_rows(files[-1], "2", both, " ".join(["%.6f"] * 6))
     parts = surfaces(model)
     for name, facets in parts.items():
         surf, vtx = folder / f"{NAME}.{name}.surf", folder / f"{NAME}.{name}.vtx"
@@ -142,7 +142,7 @@ def _write_rows(path: Path, head: str, rows: np.ndarray, form: str) -> None:
 
 
 def _write_values(path: Path, values: np.ndarray) -> None:
-    form = "%d\n" if values.dtype.kind == "i" else "%.7f\n"
+    form = "%d\n" if values.dtype.kind == "i" else "%.6f\n"
     write_text(path, text_rows(form, values))
 
 

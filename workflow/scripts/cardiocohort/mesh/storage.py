@@ -4,6 +4,7 @@ Together they hold the whole model, so that later stages start from the files al
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from .vtk_files import write_dataset
 
 PROVENANCE = "provenance"
 STRUCTURES = "structures"
+STEP = 2.0**-16  # of directions (0.0009 degrees), of coordinates, and of wall thickness in mm
 Model = BiventricularModel | LabelModel
 WORLD_FROM_HEART, IN_SCANNER_FRAME = "world_from_heart", "in_scanner_frame"
 
@@ -47,6 +49,28 @@ def volume_grid(model: Model) -> pyvista.UnstructuredGrid:
     grid.field_data[PROVENANCE] = np.frombuffer(text.encode(), dtype=np.uint8)
     _add_frame(grid, model)
     return grid
+
+
+def shortened(model: Model) -> Model:
+    """The model with directions, coordinates and thickness to STEP.
+
+    Digits below it are a fifth of a file and say nothing of a heart. `read_model` makes directions
+    orthonormal again.
+    """
+    micro, fields = model.microstructure, getattr(model, "coordinates", None)
+    changed = {}
+    if micro is not None:
+        changed["microstructure"] = Microstructure(**{k: _to_step(v) for k, v in vars(micro).items()})
+    if fields is not None:
+        short = {name: _to_step(values) for name, values in vars(fields).items()}
+        for name in ("rotational", "node_rotational"):
+            short[name] %= 1.0  # the turn ends where it begins
+        changed["coordinates"] = VentricularCoordinates(**short)
+    return replace(model, **changed)
+
+
+def _to_step(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.kind == "i" else np.round(values / STEP) * STEP
 
 
 def write_volume(path: str | Path, model: Model) -> None:
@@ -83,10 +107,7 @@ def read_model(volume: str | Path, surface: str | Path) -> Model:
     try:
         micro = None
         if "f0" in grid.cell_data:
-            micro = Microstructure(
-                *(np.asarray(grid.cell_data[name], dtype=float) for name in DIRECTIONS),
-                *(np.asarray(grid.point_data[name], dtype=float) for name in DIRECTIONS),
-            )
+            micro = Microstructure(*_directions(grid.cell_data), *_directions(grid.point_data))
         provenance = json.loads(bytes(np.asarray(grid.field_data[PROVENANCE], dtype=np.uint8)))
         mesh = {
             "points_mm": np.asarray(grid.points, dtype=float),
@@ -109,6 +130,25 @@ def read_model(volume: str | Path, surface: str | Path) -> Model:
         )
     except (KeyError, ValueError, IndexError) as error:
         raise InputError(f"{volume} and {surface}: not a mesh of this workflow ({error})") from error
+
+
+def _directions(data) -> list[np.ndarray]:
+    """f0, s0 and n0 (n, 3), orthonormal in single precision; zero vectors stay."""
+    f0, s0, n0 = (np.asarray(data[name], dtype=float) for name in DIRECTIONS)
+    f0 = _unit(f0)
+    s0 = _unit(s0 - _dot(s0, f0) * f0)
+    across = np.cross(f0, s0)
+    exact = f0, s0, across * np.sign(_dot(across, n0))
+    # a deck that keeps doubles is half as large if they are single ones
+    return [directions.astype(np.float32).astype(float) for directions in exact]
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sum(a * b, axis=1, keepdims=True)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), STEP)
 
 
 def _frame(grid: pyvista.UnstructuredGrid) -> dict:

@@ -6,6 +6,7 @@ import numpy as np
 FACES = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
 EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
 EDGES_AT = np.array([[0, 1, 2], [0, 3, 4], [1, 3, 5], [2, 4, 5]])  # the three edges that meet at each corner
+Z_BITS = 10  # of each coordinate: a thousandth of the longest side
 
 
 def signed_volumes(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
@@ -58,3 +59,20 @@ def row_keys(rows: np.ndarray, n: int) -> np.ndarray:
     if int(n) ** rows.shape[1] >= 2**63:
         raise OverflowError(f"{n} nodes are too many for keys of {rows.shape[1]} indices")
     return rows.astype(np.int64) @ (np.int64(n) ** np.arange(rows.shape[1], dtype=np.int64))
+
+
+def z_order(points: np.ndarray) -> np.ndarray:
+    """Order (N,) of points (N, 3) along a curve through space, by the bits of their coordinates in turn.
+
+    Neighbours on the curve are neighbours in space (Morton, IBM 1966). Of equal places the first comes first.
+    """
+    if not len(points):
+        return np.empty(0, dtype=np.int64)
+    low = points.min(axis=0)
+    side = max(np.max(points - low), np.finfo(float).tiny)
+    cells = ((points - low) / side * (2**Z_BITS - 1)).astype(np.int64)
+    along = np.zeros(len(points), dtype=np.int64)
+    for bit in range(Z_BITS):
+        for axis in range(3):
+            along |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
+    return np.argsort(along, kind="stable")

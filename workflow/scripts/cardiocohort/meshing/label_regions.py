@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..mesh.label_model import OUTSIDE, LabelModel, wrong_facets
-from ..mesh.tetrahedron_geometry import FACES, row_keys, scaled_jacobian
+from ..mesh.tetrahedron_geometry import FACES, row_keys, scaled_jacobian, z_order
 from ..runtime.errors import SubjectError
 from .interfaces import Interfaces, interfaces
 from .settings import MeshSettings
@@ -87,7 +87,8 @@ def _build(
         if scaled_jacobian(points[tets]).min() >= BAD:
             break
         points = improve(points, tets, skin.points_mm, SURFACE_REACH * edge, surface=skin.facets)
-    kept = region > 0
+    kept = z_order(points[tets].mean(axis=1))  # neighbours after each other: smaller files
+    kept = kept[region[kept] > 0]
     used, compact = np.unique(tets[kept], return_inverse=True)
     model = LabelModel(
         points_mm=points[used],

@@ -22,6 +22,7 @@ from ..mesh.tetrahedron_geometry import (
     row_keys,
     scaled_jacobian,
     signed_volumes,
+    z_order,
 )
 from ..runtime.errors import KilledError, SubjectError
 from . import kernels, tetgen_child
@@ -145,6 +146,7 @@ def refine(points: np.ndarray, tets: np.ndarray, facets: np.ndarray, tag: np.nda
         # improving all again would raise the worst tets and make more of them poor
         near = np.unique(tets[(tets >= first).any(axis=1)])
         points = improve(points, tets, anchor, reach_mm, near, facets)
+    tets = tets[z_order(points[tets].mean(axis=1))]  # neighbours after each other: smaller files
     outward, _ = boundary_facets(tets)  # clustering leaves a facet the wrong way round now and then
     return points, tets, outward, _tags_of(outward, facets, tag, len(points))
 
