@@ -18,6 +18,7 @@ from cardiocohort.simulation import land2015, measures
 from cardiocohort.simulation.continuation import inflate
 from cardiocohort.simulation.settings import SimulationSettings
 from cardiocohort.simulation.subject import state_heart
+from decks import reading_lines
 from simulated import ventricle
 from small_meshes import biventricle, two_labels, without_pinhole
 
@@ -32,10 +33,7 @@ def heart():
 
 @pytest.fixture(scope="module")
 def deck(heart, tmp_path_factory):
-    try:
-        fenicsx_environment.environment()
-    except RuntimeError as error:
-        pytest.skip(f"THE FENICSX DECK IS NOT RUN: {error}")
+    fenicsx_environment.need()
     folder = tmp_path_factory.mktemp("fenicsx")
     exporters.writer("fenicsx")(heart, folder, MECHANICS)
     return folder
@@ -71,14 +69,18 @@ def curve(folder) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_fibres_reach_cardiac_geometries_and_the_curve_is_that_of_simulate(heart, deck, deck_record):
-    """Default material to full load; on two processes the same; and by fenicsx-pulse's command line."""
-    reader = (
-        "import h5py, mpi4py.MPI, numpy, inflate, cardiac_geometries as c; inflate.read_fibres_with_h5py();"
-        "g = c.geometry.Geometry.from_folder(mpi4py.MPI.COMM_WORLD, '.');"
-        "i = g.mesh.topology.original_cell_index;"
-        "of = lambda n: getattr(g, n).x.array.reshape(-1, 3)[i.argsort()];"
-        "numpy.savez('read', **{n: of(n) for n in ('f0', 's0', 'n0')})"
-    )
+    """By the README's own lines; default material to full load; on two processes; by pulse's command line."""
+    lines = reading_lines((deck / "README.txt").read_text())
+    assert len(lines) == 2
+    reader = "\n".join([
+        "from mpi4py import MPI  # before DOLFINx, whose library it loads",
+        "import cardiac_geometries, io4dolfinx, numpy",
+        "comm, folder = MPI.COMM_WORLD, '.'",
+        *lines,
+        "order = geometry.mesh.topology.original_cell_index.argsort()",
+        "of = lambda name: getattr(geometry, name).x.array.reshape(-1, 3)[order]",
+        "numpy.savez('read', **{name: of(name) for name in ('f0', 's0', 'n0')})",
+    ])  # fmt: skip
     done = fenicsx_environment.run(["-c", reader], deck)
     assert done.returncode == 0, done.stderr[-3000:]
     read = np.load(deck / "read.npz")

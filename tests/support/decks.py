@@ -1,5 +1,6 @@
 """What the tests of solver decks share: small models, settings, and the energies that decks must describe."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,11 @@ def export(name, model, mechanics, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(name)
     exporters.writer(name)(model, folder, mechanics)
     return folder
+
+
+def reading_lines(readme: str) -> list[str]:
+    """The lines of Python by which the README of a FEniCSx deck reads its folder: those that are indented."""
+    return re.findall(r"^  (\S.*)$", readme, re.MULTILINE)
 
 
 def block(shape=(4, 4, 4), spacing=2.0, side=lambda normal: 1):

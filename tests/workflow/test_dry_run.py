@@ -14,6 +14,7 @@ from heart_anatomy import HEART_GRID
 from workflow_runs import (
     COLUMNS,
     REPOSITORY,
+    TEMPLATES,
     command,
     environment,
     job_counts,
@@ -293,6 +294,17 @@ UNSIMULATED = {
 }
 
 
+def test_a_condition_whose_contraction_nobody_stated_is_refused(workdir):
+    """The demo's second arm is dilated."""
+    table = f"cohort_table={REPOSITORY / 'config/cohort.tsv'}"
+    for stated, refused in ("{}", True), ("{dilated_cardiomyopathy: 0.5}", False):
+        cycle = f"simulation={{cycle: {{beats: 3, contractility: {stated}}}}}"
+        run = dry(workdir, table, cycle, target="simulate")
+        assert (run.returncode != 0) is refused, run.stdout
+        said = "arm 'dilated_cardiomyopathy' has the condition dilated_cardiomyopathy"
+        assert (said in run.stdout) is refused
+
+
 @pytest.mark.parametrize(("config", "message"), UNSIMULATED.values(), ids=UNSIMULATED)
 def test_a_trial_that_simulates_is_checked_as_simulations_are(workdir, config, message):
     run = dry(workdir, SIMULATED, *config, target="trial")
@@ -328,6 +340,108 @@ def test_the_population_is_described_where_a_condition_is_unknown(workdir):
     assert run.returncode != 0
     assert "'amyloidosis' is not in the reference population" in run.stdout
     assert dry(workdir, target="describe_population").returncode == 0
+
+
+ANATOMIES = REPOSITORY / "resources/anatomies"
+MAP_OF = {name: ANATOMIES / name / "templates/hra_male.nii.gz" for name in ("aorta", "knee")}
+MAP_OF["heart"] = TEMPLATES[0]
+OTHER_BASES = {  # anatomy of the cohort, that of the base, message
+    "a structure that the anatomy is centred on lacks": (
+        "heart",
+        "aorta",
+        ["no left_atrium, right_atrium", "it has 1 myocardium, 2 left_ventricle, 3 right_ventricle;"],
+    ),
+    "a structure that the rules require lacks": (
+        "knee",
+        "aorta",
+        [
+            "no fibula",
+            "it has 1 femur, 2 tibia, 3 patella; the anatomy has 1 femur",
+            "'anatomy' and 'bundle'",
+        ],
+    ),
+    "labels that the anatomy lacks": (
+        "knee",
+        "heart",
+        ["label 7 is not in the anatomy; allowed: 0 background, 1 femur", "'anatomy' and 'bundle'"],
+    ),
+}
+
+
+def dry_with_base(workdir, anatomy: str, base, *config: str):
+    """A dry run of an arm whose base is a label map; any edit does."""
+    edited = "right_ventricle" if anatomy == "heart" else "femur"
+    row = ["small", "4", *[""] * 6, f"{edited}.volume: x0.9", "base.nii.gz"]
+    (workdir / "trial.tsv").write_text(f"{COLUMNS}\tbase\n" + "\t".join(row) + "\n")
+    shutil.copy(base, workdir / "base.nii.gz")
+    if anatomy != "heart":
+        config = (*config, f"anatomy={ANATOMIES / anatomy}", "meshing={domain: labels}", "formats=[vtu]")
+        config = (*config, f"bundle={REPOSITORY / 'resources/priors' / anatomy}")
+    return dry(workdir, *config)
+
+
+@pytest.mark.parametrize(("anatomy", "other", "message"), OTHER_BASES.values(), ids=OTHER_BASES)
+def test_a_base_of_another_anatomy_is_refused_before_any_job(workdir, anatomy, other, message):
+    run = dry_with_base(workdir, anatomy, MAP_OF[other])
+    assert run.returncode != 0
+    for part in ("base of arm 'small': ", "base.nii.gz: ", *message):
+        assert part in run.stdout
+    assert "Traceback" not in run.stdout
+    assert "job " not in run.stdout
+
+
+@pytest.mark.parametrize("anatomy", ["heart", "knee"])
+def test_a_base_of_the_anatomy_is_planned(workdir, anatomy):
+    run = dry_with_base(workdir, anatomy, MAP_OF[anatomy])
+    assert run.returncode == 0, run.stdout
+    assert job_counts(run.stdout)["generate_anatomies"] == 1
+
+
+def test_an_arm_cannot_mix_anatomies(workdir):
+    """Structures of another anatomy are unknown, and a bundle is the cohort's."""
+    run = dry(workdir, "arms={small: {bundle: resources/priors/knee}}")
+    assert run.returncode != 0
+    assert "'arms.small.bundle' is unknown" in run.stdout
+    assert "Traceback" not in run.stdout
+    table = workdir / "trial.tsv"
+    table.write_text(table.read_text().replace("left_ventricle: all", "femur: all", 1))
+    run = dry(workdir)
+    assert run.returncode != 0
+    for part in ("trial.tsv, row 2", "'constraints'", "unknown structure 'femur'", "myocardium"):
+        assert part in run.stdout
+    assert "Traceback" not in run.stdout
+
+
+CANNOT_GUIDE = (
+    "own.tsv: topology guidance has no term for rules of kind border, cavities, components, opening."
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "times"),
+    [
+        (["topology_rules=own.tsv"], 1),
+        (["topology_rules=own.tsv", "guidance={method: dps}"], 0),
+        (["topology_rules=own.tsv", "guidance={topology_steps: 0, topology_from: 0}"], 0),
+        ([], 0),
+    ],
+)
+def test_own_rules_that_cannot_guide_are_said_once(workdir, config, times):
+    for end in ("", "_conditions"):
+        shutil.copy(ANATOMIES / f"heart/topology{end}.tsv", workdir / f"own{end}.tsv")
+    run = dry(workdir, *config)
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.count(CANNOT_GUIDE) == times
+    assert run.stdout.count("topology guidance has no term") == times
+
+
+def test_own_rules_are_read_before_any_job(workdir):
+    rows = (ANATOMIES / "heart/topology.tsv").read_text().replace("\tholes\tany", "\ttunnels\tany", 1)
+    (workdir / "own.tsv").write_text(rows)
+    run = dry(workdir, "topology_rules=own.tsv")
+    assert run.returncode != 0
+    assert "own.tsv, line 16: column 'kind': 'tunnels' is unknown; allowed: volume," in run.stdout
+    assert "Traceback" not in run.stdout
 
 
 LAUNCHER = """

@@ -15,6 +15,7 @@ from cardiocohort.cohort import covariates, people, plan, subject_columns, table
 from cardiocohort.cohort import target_arms
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.evaluation import real_hearts as evaluated_hearts
+from cardiocohort.generation.settings import GuidanceSettings
 from cardiocohort.label_maps import cases, folder as label_map_folder
 from cardiocohort.label_maps.folder import CONVENTION_TABLES
 from cardiocohort.runtime import artifacts, stale_lock
@@ -22,7 +23,7 @@ from cardiocohort.runtime.code_digest import library_digest
 from cardiocohort.runtime.content_digests import ContentDigests
 from cardiocohort.runtime.run_progress import RunProgress
 from cardiocohort.config.arms import calibrated_as, check_arms, section_of, unlike_bases
-from cardiocohort.config.arms import check_calibrations
+from cardiocohort.config.arms import check_calibrations, check_contractions
 from cardiocohort.config.check import check_atlas, check_biventricular
 from cardiocohort.config.check import check_body_surface
 from cardiocohort.config.check import check_hearts_only
@@ -253,6 +254,20 @@ def check_labels(paths, whole):
         check_labels_apart(paths, OWN_ANATOMY, whole)
 
 
+def check_own_rules():
+    """What can be known of a rules table of the user before any job.
+
+    Rules that cannot guide are said of such a table alone: docs/generation.md says it of the shipped ones.
+    """
+    if Path(RULES).resolve().is_relative_to((REPOSITORY / "resources").resolve()):
+        return
+    from cardiocohort.topology.table import only_judged_apart
+
+    remark = only_judged_apart(RULES, ANATOMY)
+    if WITH_TABLE and GuidanceSettings.from_config(SETTINGS["guidance"]).follows_rules:
+        warn(remark)
+
+
 # ---- batches
 
 
@@ -268,7 +283,12 @@ def planned_batches():
         if arm.base and not arm.base_arm:
             path = place(arm.base, f"cohort_table, arm {arm.name}, base")
             base_maps[arm.name] = (path, artifacts.sha256(path))
-    check_labels([path for path, _ in base_maps.values()], whole=False)
+    if base_maps and workflow.is_main_process:
+        from cardiocohort.label_maps.planned_bases import check_bases_apart
+
+        paths = {arm: path for arm, (path, _) in base_maps.items()}
+        geometry = SETTINGS["nifti_geometry"]
+        check_bases_apart(paths, ANATOMY, GRID, RULES, CONVENTION, geometry)
     return plan.batches_of_arms(arms, size, seed, base_maps)
 
 
@@ -553,6 +573,7 @@ if WITH_COHORT:
                 ANATOMY, OWN_ANATOMY, f"config key 'bundle': {BUNDLE}", ANATOMY_FOLDER
             )
             check_hearts_only(SETTINGS, ANATOMY.structures)
+            check_own_rules()
         WEIGHTS_SHA256 = bundle_metadata.read_card(BUNDLE).get("weights_sha256")
         BATCHES = planned_batches()
         # once: the tables may be large, and every job reads this file; not for the target that shows what a

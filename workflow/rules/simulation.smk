@@ -40,6 +40,7 @@ for target in SIMULATING:
             BATCHES,
             "simulation.cycle.contractility",
         )
+        check_contractions(SETTINGS, plan.levels_of_arms(BATCHES, covariates.GROUP))
 
 if requested("paired_comparison"):
     with plain_errors():
@@ -117,7 +118,11 @@ rule simulate_hearts:
         subjects=lambda wildcards: simulation_batches()[wildcards.batch]["subjects"],
         mechanics=of_arm("mechanics"),
         # what a calibration aims at does not matter here, the factors that it found do
-        simulation={k: v for k, v in SETTINGS["simulation"].items() if k != "calibrate"},
+        simulation=lambda wildcards: {
+            key: value
+            for key, value in of_arm("simulation")(wildcards).items()
+            if key != "calibrate"
+        },
         library=library("simulate_hearts.py"),
     message:
         "Simulating the hearts of {wildcards.batch}"

@@ -12,8 +12,7 @@ def test_a_heart_that_is_scaled_moves_as_it_is_scaled(across, along):
     """Its axis shortens by what it is scaled along, its walls move inward by what they are scaled across."""
     model = biventricle()
     facets = {
-        name: model.facets[model.facet_tag == wall_motion.FACETS[name]]
-        for name in wall_motion.SURFACES.values()
+        name: model.facets[model.facet_tag == wall_motion.FACETS[name]] for name in wall_motion.SURFACES
     }
     rim = np.unique(wall_motion.rim_edges(facets["lv_endo"]))
     middle, own = model.points_mm[rim].mean(axis=0), np.unique(facets["lv_endo"])

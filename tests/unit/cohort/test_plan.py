@@ -100,6 +100,28 @@ def test_a_config_key_that_names_an_unknown_arm_is_refused(planned):
         plan.check_arms(["dilated"], maps, "simulation.cycle.contractility")
 
 
+def test_levels_of_an_arm_are_its_own_or_those_of_the_arm_it_comes_from(tmp_path):
+    path = tmp_path / "trial.tsv"
+    path.write_text(
+        f"{COLUMNS}\tmatched\n"
+        "ill\t2\tany\tdilated_cardiomyopathy\t\t\t\tleft_ventricle: all\t\t\t\n"
+        "sibling\t2\t\t\t\t\t\tleft_ventricle: all\tleft_ventricle.volume: +10 %\till\t\n"
+        "again\t2\t\t\t\t\t\tleft_ventricle: all\tleft_ventricle.volume: +10 %\tsibling\t\n"
+        "cured\t2\t\thealthy\t\t\t\tleft_ventricle: all\t\t\till\n"
+        "twin\t2\t\t\t40\t\t\tleft_ventricle: all\t\t\till\n"
+        "anyone\t2\tany\t\t\t\t\tleft_ventricle: all\t\t\t\n"
+    )
+    planned = plan.batches_of_arms(read_cohort(path, HEART), 2, 1, {})
+    assert plan.levels_of_arms(planned, "condition") == {
+        "ill": ("dilated_cardiomyopathy",),
+        "sibling": ("dilated_cardiomyopathy",),
+        "again": ("dilated_cardiomyopathy",),
+        "cured": ("healthy",),
+        "twin": ("dilated_cardiomyopathy",),
+        "anyone": (),
+    }
+
+
 def test_what_a_batch_of_siblings_takes_from_its_base(planned):
     def inputs(name):
         return plan.base_inputs(planned[name], ("targets", "topology"))

@@ -11,6 +11,7 @@ from cardiocohort.cohort.subject_columns import BEAT, DTYPES, INDEXED, NO_UNIT, 
 from cardiocohort.runtime.errors import InputError
 from cardiocohort.simulation.beat_output import DIRECTIONS
 from cardiocohort.simulation.subject import BEAT_FIGURES, FIGURES, VENTRICLES
+from cardiocohort.simulation.wall_motion import MOTION
 from heart_anatomy import HEART
 
 ARM = {
@@ -68,7 +69,7 @@ def test_figures_that_only_a_beat_gives_need_one():
     figures = [f"{side}_{name}" for side in VENTRICLES for name in BEAT_FIGURES]
     others = ["beats", "periodic", "beat_iterations", "cardiac_output_l_min"]
     others += ["arterial_mean_kpa", "arterial_peak_kpa", "body_size", "systemic_resistance_kpa_s_ml"]
-    of_beats = {SIMULATION + name for name in (*strains, *figures, *others)}
+    of_beats = {SIMULATION + name for name in (*strains, *figures, *MOTION, *others)}
     needing = {name for name, column in COLUMNS.items() if column.needs == BEAT}
     assert needing - set(INDEXED.values()) == of_beats
 

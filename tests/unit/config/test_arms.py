@@ -74,8 +74,8 @@ def test_what_cannot_be_is_an_error_before_any_job(own, said):
             "'arms.ph.meshing.rv_wall_segments_mm.mid_lateral': 60 is greater than",
         ),
         (
-            {"ph": {"simulation": {"cycle": {}}}},
-            "'arms.ph.simulation.cycle' is unknown; allowed here: calibrate",
+            {"ph": {"simulation": {"curve_points": 2}}},
+            "'arms.ph.simulation.curve_points' is unknown; allowed here: cycle, calibrate",
         ),
         ({"ph": {"simulation": {"calibrate": {"lv_eff": 0.5}}}}, "did you mean lv_ef"),
         (
@@ -123,6 +123,28 @@ def test_an_arm_has_targets_of_its_own_or_those_of_all():
     assert arms.calibrated_as(beating({}), "ph", {}) is None
 
 
+def test_an_arm_beats_at_its_own_rate():
+    whole = beating({"ph": {"simulation": {"cycle": {"heart_rate_per_min": 100, "tension_kpa": 80}}}})
+    arms.check_arms(whole, NAMES)
+    healthy, ph = (arms.section_of(whole, arm, "simulation")["cycle"] for arm in NAMES)
+    assert ph == healthy | {"heart_rate_per_min": 100, "tension_kpa": 80}
+    arms.check_contractions(whole, {"healthy": ("healthy",), "ph": ("pulmonary_hypertension",)})
+    (said,) = arms.unlike_bases(whole, {"ph": "healthy"})
+    assert "simulation.cycle" in said
+
+
+@pytest.mark.parametrize("key", ["beats", "contractility", "reference_bsa_m2", "rate"])
+def test_what_an_arm_cannot_have_of_its_own_in_a_beat(key):
+    with pytest.raises(InputError, match=rf"key .arms.ph.simulation.cycle.{key}. is unknown"):
+        beating({"ph": {"simulation": {"cycle": {key: 1}}}})
+
+
+def test_an_arms_rate_leaves_time_for_its_contraction():
+    fast = beating({"ph": {"simulation": {"cycle": {"heart_rate_per_min": 160}}}})
+    with pytest.raises(InputError, match=r"'arms.ph': together with .*less than a beat, 0.375 s"):
+        arms.check_arms(fast, NAMES)
+
+
 def test_siblings_have_the_factors_of_the_hearts_that_they_were_made_from():
     whole = beating({}, {"lv_ef": 0.6})
     for arm in ("healthy", *SIBLINGS):
@@ -158,6 +180,37 @@ def test_a_weaker_arm_with_its_own_target_or_none_is_calibrated():
         assert arms.calibrated_as(whole, "ph", {}) == (own and "ph")
     resisting = beating({}, {"lv_peak_kpa": 15.0}, contractility={"ph": 0.5})
     arms.check_calibrations(resisting, NAMES, {})
+
+
+@pytest.mark.parametrize(
+    ("whole", "levels"),
+    [
+        (beating({}, contractility={"ph": 1.0}), ("dilated_cardiomyopathy",)),
+        (beating({}), ("healthy",)),
+        (beating({}), ()),  # nothing says which condition the hearts have
+        (beating({}, {"lv_ef": 0.4}), ("dilated_cardiomyopathy",)),
+        (beating({"ph": own_targets(lv_ef=0.4)}), ("dilated_cardiomyopathy",)),
+        (settings({}), ("dilated_cardiomyopathy",)),  # no beats
+    ],
+)
+def test_conditions_whose_contraction_is_stated_fitted_or_not_simulated(whole, levels):
+    arms.check_contractions(whole, {"healthy": ("healthy",), "ph": levels})
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        beating({}),
+        beating({}, contractility={"healthy": 0.5}),
+        beating({}, {"arterial_mean_kpa": 12.0}),  # the resistance answers it, not the tension
+        beating({"ph": own_targets(lv_ef=None)}, {"lv_ef": 0.6}),
+    ],
+)
+def test_a_condition_does_not_contract_as_healthy_hearts_do_without_a_word(whole):
+    named = {"healthy": ("healthy",), "ph": ("healthy", "heart_failure")}
+    said = r"contractility': arm 'ph' has the condition heart_failure, .*ph: 1}"
+    with pytest.raises(InputError, match=said):
+        arms.check_contractions(whole, named)
 
 
 def test_siblings_whose_settings_are_not_their_bases_are_named():

@@ -67,9 +67,25 @@ def test_the_defaults_have_none():
         ),
         (
             {"decks": {"active_tension_kpa": 30.0}},
-            {"formats": ["febio"]},
+            {"formats": ["fenicsx"]},
             "decks.active_tension_kpa",
             "febio, svmultiphysics, fenicsx",
+        ),
+        (
+            {"decks": {"active_tension_kpa": 30.0}, "formats": ["febio"]},
+            {"mechanics": {"material": "guccione"}},
+            "decks.active_tension_kpa",
+            "holzapfel_ogden febio has no active variant",
+        ),
+        (
+            {
+                "decks": {"active_lv_pressure_kpa": 9.0},
+                "formats": ["svmultiphysics"],
+                "mechanics": {"element_order": 1},
+            },
+            {"mechanics": {"element_order": 2}},
+            "decks.active_lv_pressure_kpa",
+            "needs mechanics.element_order: 2",
         ),
         (
             {"label_maps": "maps", "targets_table": "t.tsv"},

@@ -48,9 +48,10 @@ def test_a_variant_needs_tension_and_fibres(name, tmp_path):
     assert "Active" not in (tmp_path / "README.txt").read_text()
 
 
-def test_svmultiphysics_has_no_contraction_that_would_fail_without_an_error(tmp_path):
-    names = export("svmultiphysics", tmp_path, Mechanics(material="holzapfel_ogden", element_order=1))
-    assert not FILES["svmultiphysics"] & names
+@pytest.mark.parametrize(("name", "order"), [("febio", 1), ("febio", 2), ("svmultiphysics", 1)])
+def test_there_is_no_contraction_that_fails_in_the_solver(name, order, tmp_path):
+    names = export(name, tmp_path, Mechanics(material="holzapfel_ogden", element_order=order))
+    assert not FILES[name] & names
     assert "No active variant: the solver failed" in (tmp_path / "README.txt").read_text()
 
 
@@ -118,7 +119,7 @@ def resolved(path: Path) -> ElementTree.Element:
     return root
 
 
-@pytest.mark.parametrize("material", MATERIALS)
+@pytest.mark.parametrize("material", ["guccione", "neo_hooke"])
 def test_febio_tension_is_a_solid_of_an_uncoupled_mixture(material, tmp_path):
     export("febio", tmp_path, Mechanics(material=material))
     passive, active = (resolved(tmp_path / f"heart{name}.feb") for name in ("", "_active"))

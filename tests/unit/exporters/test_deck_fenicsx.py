@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+import fenicsx_environment
 from cardiocohort.exporters import Deck, writer
 from cardiocohort.mechanics.settings import MATERIALS, Mechanics
-from decks import RANDOM, block, export, inflations, many, models
+from decks import RANDOM, block, export, inflations, many, models, reading_lines
 
 INCLUDE = "{https://www.w3.org/2001/XInclude}include"
 CORNERS = {"Tetrahedron": 4, "Triangle": 3}
@@ -106,6 +107,29 @@ def test_markers_and_spaces_are_what_cardiac_geometries_keeps(tmp_path_factory):
     spaces = json.loads((folder / "microstructure.json").read_text())
     # basix: ElementFamily.P = 1, CellType.tetrahedron = 3, degree 0, discontinuous
     assert spaces == {"f0": [1, 3, 0, 1], "s0": [1, 3, 0, 1], "n0": [1, 3, 0, 1]}
+
+
+def test_the_page_reads_the_folder_by_the_lines_of_the_readme(tmp_path_factory):
+    """Which a long test runs."""
+    readme = export("fenicsx", block(), Mechanics(), tmp_path_factory) / "README.txt"
+    lines = reading_lines(readme.read_text())
+    page = (fenicsx_environment.REPOSITORY / "docs/solvers.md").read_text(encoding="utf-8")
+    assert re.findall(r"```python\n(.*?)```", page, re.DOTALL) == ["\n".join([*lines, ""])]
+
+
+@pytest.mark.parametrize("in_ci", [True, False])
+@pytest.mark.parametrize("lacking", ["", "a C compiler"])
+def test_in_continuous_integration_a_broken_environment_fails(in_ci, lacking, monkeypatch, tmp_path):
+    def broken(python, folder):
+        raise RuntimeError("pip install: no such version")
+
+    monkeypatch.setattr(fenicsx_environment, "CACHE", tmp_path)
+    monkeypatch.setattr(fenicsx_environment, "lacking", lambda: lacking)
+    monkeypatch.setattr(fenicsx_environment, "_make", broken)
+    monkeypatch.setenv("CI", "true" if in_ci else "")
+    ends = RuntimeError if in_ci and not lacking else pytest.skip.Exception
+    with pytest.raises(ends, match=lacking or "no such version"):
+        fenicsx_environment.need()
 
 
 @pytest.mark.parametrize("material", MATERIALS)

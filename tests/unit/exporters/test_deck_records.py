@@ -72,6 +72,13 @@ def test_each_format_is_read_and_says_so(name):
     assert ("Not run" in readme) == (f"| `{name}` |  | not run |" in shown) == (not runs)
 
 
+@pytest.mark.parametrize("name", _checks.CHECKS)
+def test_each_inflation_has_a_measured_time(name):
+    """For a mesh or heart that is named."""
+    (time,) = re.findall(r"^Time of a run: (.+)", _checks.checked(name), re.MULTILINE)
+    assert re.match(r"[\d,]+ (to \d+ |CPU )?s for (the heart|[\d,]+ (ten-node )?tetrahedra)", time)
+
+
 def test_the_versions_that_ran_are_the_pinned_ones():
     pins = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "envs/fenicsx.txt").read_text(), re.MULTILINE))
     stated = {row.version for row in ROWS if row.program == "DOLFINx, fenicsx-pulse"}

@@ -37,6 +37,7 @@ def test_a_writer_returns_what_it_wrote(model, tmp_path, name):
     files = _labels.WRITERS[name](model, tmp_path)
     assert sorted(files) == sorted(tmp_path.iterdir())
     assert files[-1].name == "README.txt"
+    assert "Volumes: lower 1.00 mL, upper 1.00 mL.\n" in files[-1].read_text()
 
 
 def test_opencarp(model, tmp_path):

@@ -109,6 +109,37 @@ def test_none_are_made_where_none_are_wanted(scripted, settings):
     assert b.judged is BROKEN
 
 
+@pytest.mark.parametrize(("method", "steps"), [("polyak", 8), ("dps", 0), ("implicit", 0)])
+def test_the_published_methods_have_no_topology_steps(monkeypatch, method, steps):
+    asked = []
+
+    def topology_steps(prior, z, labels, verdict, rules, most, free):
+        asked.append(most)
+        return iter([labels] * most)
+
+    monkeypatch.setattr(judging, "topology_steps", topology_steps)
+    monkeypatch.setattr(judging, "judge", lambda *args, **absent: GOOD)
+    settings = GuidanceSettings(method=method)
+    g = judging.Sampler(None, None, topology.Rules((), ()), settings)
+    found = judging.improved(g, None, BROKEN, None)
+    assert asked == [steps]
+    assert found.accepted is (steps > 0)
+    assert settings.follows_rules is (steps > 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "follows"),
+    [
+        ({"topology_steps": 0}, True),
+        ({"topology_from": 0.0}, True),
+        ({"topology_steps": 0, "topology_from": 0.0}, False),
+        ({"topology_steps": 0, "restart": RestartSettings(most=0)}, False),
+    ],
+)
+def test_rules_steer_by_steps_or_in_restarts(settings, follows):
+    assert GuidanceSettings(**settings).follows_rules is follows
+
+
 def test_a_restart_from_little_noise_changes_little(tmp_path):
     prior = load_prior(write_tiny_bundle(tmp_path / "bundle"), "cpu")
     settings = GuidanceSettings(steps=8)

@@ -7,8 +7,16 @@ import pytest
 import torch
 
 from cardiocohort.anatomy.labels import Anatomy
-from cardiocohort.generation.topology_guidance import MARGIN, lacking, topology_loss, topology_steps
+from cardiocohort.generation.topology_guidance import (
+    MARGIN,
+    TREATED,
+    WHILE_DRAWN,
+    lacking,
+    topology_loss,
+    topology_steps,
+)
 from cardiocohort.topology import Rules, examine
+from cardiocohort.topology.measures import KINDS, ONLY_JUDGED
 from cardiocohort.topology.rules import Rule
 
 N, CELL = 14, 4.0
@@ -129,6 +137,7 @@ def test_what_must_be_joined_is_joined():
         rule("leak", (1,), (2,), maximum=0.0, openings=(3,)),
         rule("wall_thickness", (1,), (2,), minimum=2.4, openings=(3,)),
         rule("breach", (1,), (2,), maximum=0.0, openings=(3,)),
+        rule("exposure", (1,), (2,), maximum=1.0, openings=(3,)),
     ],
     ids=lambda rule: rule.kind,
 )
@@ -145,6 +154,36 @@ def test_a_hole_in_the_wall_is_closed_by_wall(closed):
 def test_a_sound_wall_has_no_term():
     z = latent(walled(hole=False), 0, 9.0)
     assert loss_of(z, Rules((rule("leak", (1,), (2,), maximum=0.0),), ())) < 1e-3
+
+
+def exposed(z, limit, openings=(3,)):
+    return loss_of(z, Rules((rule("exposure", (1,), (2,), maximum=limit, openings=openings),), ()))
+
+
+def test_an_allowed_exposure_is_left_alone():
+    z = latent(walled(hole=True))
+    rules = Rules((rule("exposure", (1,), (2,), maximum=0.0, openings=(3,)),), ())
+    share = examine(Cells().labels(z)[0].numpy(), CELL / 2, ANATOMY, rules).measures["exposure.a"]
+    assert share > 1
+    assert exposed(z, share) == 0
+    assert 0 < exposed(z, 0.9 * share) < exposed(z, 0.5 * share) < exposed(z, 0.0)
+    # as for the gate, an opening in the hole covers it
+    filled = walled(hole=True)
+    filled[6:8, 6:8, 10:] = 3
+    assert exposed(latent(filled), 0.0) == 0 < exposed(latent(filled), 0.0, ())
+
+
+def test_descent_covers_what_is_exposed():
+    z = latent(walled(hole=True)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(exposed(z, 1.0), z)
+    at_hole = (..., slice(6, 8), slice(6, 8), 10)
+    assert (gradient[0, 0][at_hole] > 0).all()  # background becomes less likely in the hole
+    assert (gradient[0, 2][at_hole] < 0).all()  # wall more likely
+    assert (gradient[0, 3][at_hole] < 0).all()  # an opening as well
+
+
+def test_every_kind_of_rule_steers_or_is_said_to_judge_only():
+    assert set(KINDS) - TREATED - set(WHILE_DRAWN) == ONLY_JUDGED
 
 
 def test_held_cells_keep_their_values():
@@ -186,6 +225,15 @@ def test_a_row_that_does_not_steer_hides_none_that_does():
     leak = rule("leak", (1,), (2,), maximum=0.0)
     assert loss_of(z, Rules((thick,), ())) == 0
     assert loss_of(z, Rules((thick, leak), ())) == loss_of(z, Rules((leak,), ())) > 0
+
+
+@pytest.mark.parametrize("second", [{"maximum": 0.5, "openings": (3,)}, {"maximum": 1.0}])
+def test_rows_of_an_exposure_that_differ_both_count(second):
+    """In their limit or in their openings."""
+    z = latent(walled(hole=True))
+    rows = [rule("exposure", (1,), (2,), maximum=1.0, openings=(3,)), rule("exposure", (1,), (2,), **second)]
+    apart = [loss_of(z, Rules((row,), ())) for row in rows]
+    assert float(loss_of(z, Rules(tuple(rows), ()))) == pytest.approx(float(sum(apart)))
 
 
 # ---- while a sample is drawn

@@ -229,6 +229,22 @@ def renumbered(numbering: dict[int, str], index: int = 1) -> np.ndarray:
     return out
 
 
+def test_structures_that_are_needed_are_missed_before_the_heart_is_looked_at(tmp_path):
+    """Three labels may look like anything; labels of another numbering are left to that look."""
+    needed = ("left_atrium", "aorta")
+    part = save(tmp_path / "part.nii", np.where(T2.labels > 3, 0, T2.labels)[::-1], T2.affine)
+    with pytest.raises(
+        InputError, match=r"part\.nii: it has no left_atrium, aorta\. .*it has 1 myocardium, 2 "
+    ):
+        read_heart(part, HEART, CONVENTION, needed)
+    numbering = next(n for n in CONVENTION.numberings.values() if max(n) > len(HEART.structures))
+    other = save(tmp_path / "other.nii", renumbered(numbering), T2.affine)
+    with pytest.raises(InputError, match=r"other\.nii: its labels look like the numbering of"):
+        read_heart(other, HEART, CONVENTION, needed)
+    whole, _ = read_heart(save(tmp_path / "whole.nii", T2.labels, T2.affine), HEART, CONVENTION, needed)
+    assert same_heart(whole, T2)
+
+
 @pytest.mark.parametrize("name", CONVENTION.numberings)
 @pytest.mark.parametrize("index", [0, 2])
 def test_common_numberings_are_named_with_the_sources_to_paste(tmp_path, name, index):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import ngsolve as ng
@@ -16,8 +17,9 @@ from cardiocohort.mechanics.settings import Guccione, Mechanics
 from cardiocohort.mesh.second_order import second_order
 from cardiocohort.microstructure.coordinates import add_coordinates
 from cardiocohort.microstructure.fibres import FibreAngles, add_fibres
+from cardiocohort.runtime.artifacts import NO_FILE
 from cardiocohort.runtime.errors import InputError
-from cardiocohort.simulation import beat_output, beats, materials, measures, subject
+from cardiocohort.simulation import beat_output, beats, materials, measures, subject, wall_motion
 from cardiocohort.simulation.active import VOLUME_KPA, Contracting, modified_tensors
 from cardiocohort.simulation.beat import Heart, Moment
 from cardiocohort.simulation.beats import closed_outlets, next_loop, repeats
@@ -43,7 +45,7 @@ from cardiocohort.simulation.newton import TIGHT, Diverged, Tangent, equilibrium
 from cardiocohort.simulation.problem import problem
 from cardiocohort.simulation.settings import SimulationSettings
 from decks import block
-from simulated import simulate
+from simulated import listed, simulate
 from small_meshes import biventricle, box
 
 ng.SetNumThreads(1)
@@ -324,6 +326,28 @@ def test_a_beat_that_fails_is_named_with_the_last_good_state(small_heart, monkey
     assert len(ended.moments) == 1
 
 
+def test_a_beat_that_creeps_ends_too(small_heart, monkeypatch):
+    """Every second time step has a solution: none fails often in a row, and all are as short as can be."""
+    _, stated, heart = small_heart
+    tried = []
+
+    def every_second(last, dt, guess):
+        tried.append(dt)
+        if len(tried) % 3 != 0:  # a step has two guesses from the second moment on
+            raise Diverged("no equilibrium within 12 iterations")
+        return replace(last, time=last.time + dt), 99
+
+    monkeypatch.setattr(heart, "advance", every_second)
+    monkeypatch.setattr(heart, "cycle", replace(heart.cycle, max_failures=7))
+    state = stated.state.vec.FV().NumPy().copy()
+    ended = beats.beat_until_periodic(heart, state, np.array([1.5, 0.5]))
+    said = r"at .* s: no equilibrium.*; the 7th time step of the beat without a solution"
+    assert re.fullmatch(said, ended.reason)
+    assert len(ended.moments) > 1
+    assert ended.moments[-1].time < heart.circulation.period / 2
+    assert Cycle().max_failures == 30
+
+
 def test_arterial_pressure_is_a_mean_over_time_of_uneven_steps():
     """A pressure that rises from 8 to 16 kPa and falls again has a mean of 12, however the beat was cut."""
     times = np.array([0.0, 0.05, 0.1, 0.4, 0.65, 0.7, 0.8])
@@ -450,6 +474,25 @@ def test_strains_of_the_table_follow_from_the_files(tmp_path):
         mean = np.average(shown[name], weights=shown["muscle_ml"])
         assert row[f"lv_{name}_strain"] == pytest.approx(mean, rel=1e-4, abs=1e-6)
     assert row["lv_circumferential_strain"] < 0 < row["lv_radial_strain"]
+    assert _listed(row, files, "wall_motion.tsv")
+    walls = pd.read_csv(files / "wall_motion.tsv", sep="\t")
+    assert walls["time_s"].to_numpy() == pytest.approx(times)
+    shown = walls.loc[np.abs(walls["time_s"] - systole).idxmin()]
+    for name in wall_motion.MOTION:
+        assert walls.loc[0, name] == 0  # from end-diastole
+        assert row[name] == pytest.approx(shown[name], rel=1e-4)
+    grid, frame = pyvista.read(files / "motion.vtu"), shown.name
+    moved = [grid.point_data[f"displacement_{place:02d}"] for place in (0, frame)]
+    found = wall_motion.rows(model, moved, times[[0, frame]])[-1]
+    assert found == pytest.approx(shown.to_dict(), rel=1e-3, abs=1e-5)
+    assert row["lv_free_wall_inward_motion_mm"] > 1
+
+
+def _listed(row, folder, name):
+    """Whether the table's row lists the file as it is."""
+    part = Path(name).stem
+    found = (f"{folder.name}/{name}", *listed(folder / name)[1:])
+    return tuple(row[f"{part}_{key}"] for key in NO_FILE) == found
 
 
 def test_end_systole_is_where_ejection_ends_not_where_valves_leak_least():

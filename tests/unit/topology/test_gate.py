@@ -809,6 +809,7 @@ def test_scans_may_lack_structures_and_generated_hearts_not(path, absent):
     lacking = {f"volume.{name}" for name in absent}
     assert lacking <= set(examine(labels, 2.0, HEART, RULES).failed_rules)
     assert {label(name) for name in BASE} == RULES.optional()
+    assert RULES.required() == set(range(1, 11)) - RULES.optional()
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name[:2])

@@ -5,14 +5,13 @@ A label map is uint8, RAS+, isotropic voxels, origin anywhere (generated ones: c
 
 import gzip
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from ..runtime.apart import apart
 from ..runtime.artifacts import atomic_path
 from ..runtime.errors import InputError
 from .bundle_metadata import SPACING_MM
@@ -100,7 +99,9 @@ def labels_of(path: Path, values: np.ndarray, anatomy: Anatomy) -> np.ndarray:
         if wrong.size:
             names = ", ".join(f"{i + 1} {name}" for i, name in enumerate(anatomy.structures))
             raise InputError(
-                f"{path}: label {wrong.min():.0f} is not in the anatomy; allowed: 0 background, {names}"
+                f"{path}: label {wrong.min():.0f} is not in the anatomy; allowed: 0 background, {names}. The "
+                "target label_maps imports a map of another numbering (docs/own-data.md); one of another "
+                "anatomy needs that anatomy (config keys 'anatomy' and 'bundle')"
             )
         out[...] = plane
     return labels
@@ -113,8 +114,7 @@ def check_labels_apart(paths: Iterable[str | Path], anatomy: Anatomy, whole: boo
     """
     paths = list(paths)
     if paths:
-        with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
-            apart.submit(_check_labels, paths, anatomy, whole).result()
+        apart(_check_labels, paths, anatomy, whole)
 
 
 def _check_labels(paths: list[str | Path], anatomy: Anatomy, whole: bool) -> None:

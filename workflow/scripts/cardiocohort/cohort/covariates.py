@@ -22,6 +22,7 @@ from .grammar import NUMBER, SIGNED
 SHIPPED = Path(__file__).resolve().parents[4] / "resources/covariates.tsv"
 # every cohort table has their columns, and so has every table of targets, known or not
 STANDARD = ("sex", "age_years", "bsa_m2", "condition")
+HEALTHY = "healthy"  # level of GROUP
 GROUP = "condition"  # hearts of its levels differ in spread, and the gate may exclude some
 AREA = "bsa_m2"  # what edits per m2 are multiplied by
 COLUMNS = ("column", "cohort_column", "kind", "unit", "low", "high", "transform", "levels", "description")

@@ -6,10 +6,8 @@ Owned by the population stage; light, because the Snakefile imports it.
 import csv
 import re
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from difflib import get_close_matches
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from ..anatomy.domains import CELL_VOXELS, REST, place_usual, split
 from ..anatomy.labels import Grid
 from ..anatomy.moments import MOMENT_COLUMNS, from_columns
 from ..runtime import tables
+from ..runtime.apart import apart
 from ..runtime.errors import InputError
 from . import covariates
 from .covariates import GROUP, Covariate
@@ -157,8 +156,7 @@ def check_trial_apart(arms: Iterable[dict], *args) -> list[str]:
 
     The tables and their readers take 30 MB, which the process that plans would keep.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
-        return apart.submit(check_trial, [Arm.from_dict(arm) for arm in arms], *args).result()
+    return apart(check_trial, [Arm.from_dict(arm) for arm in arms], *args)
 
 
 def check_trial(

@@ -166,6 +166,22 @@ def check_arms(named: Iterable[str], planned: Mapping[str, dict], where: str) ->
             )
 
 
+def levels_of_arms(planned: Mapping[str, dict], column: str) -> dict[str, tuple[str, ...]]:
+    """Levels of a covariate that each arm's subjects can have; none where nothing says so.
+
+    They are an arm's own, else those of the arm that it is matched with or made from.
+    """
+    arms = arms_of(planned)
+
+    def levels(arm: Mapping) -> tuple[str, ...]:
+        if column in arm["covariates"]:
+            return Arm.from_dict(arm).covariates[column].levels
+        other = arm["matched"] or arms.get(arm["base"])
+        return levels(other) if other else ()
+
+    return {name: levels(arm) for name, arm in arms.items()}
+
+
 def arms_without_base(planned: Mapping[str, dict]) -> list[str]:
     """Names of the arms that explicit targets can be for: siblings have the moments of their base."""
     return [name for name, arm in arms_of(planned).items() if not arm["base"]]

@@ -253,6 +253,21 @@ TEMPLATES = (
         "the left ventricle's ejection in the last beat: the first moment with its least volume, within "
         "0.1 % of the stroke volume")
       for name in ("longitudinal", "circumferential", "radial")),
+    _of_a_beat("lv_long_axis_shortening", NO_UNIT,
+        "1 - length of the LV's long axis at end-systole over that at end-diastole. The axis runs from the "
+        "middle of the endocardium's rim to its farthest point; end-systole is that of the strains"),
+    *(_of_a_beat(f"{name}_inward_motion_mm", "mm",
+        f"how much nearer the {wall} endocardium is to the LV's long axis at end-systole than at "
+        f"end-diastole, mean of the points between 1/3 and 2/3 of the axis that face {side} RV; below 0 for "
+        "motion away from the axis")
+      for name, wall, side in (
+          ("septal", "septum's left", "the"), ("lv_free_wall", "LV free wall's", "away from the"))),
+    _of_a_beat("septal_thickening", NO_UNIT,
+        "mean thickness of the septum at end-systole over that at end-diastole, minus 1; distance of the "
+        "left endocardium from the right one, where the RV's cavity lies across the wall"),
+    _of_a_beat("lv_free_wall_thickening", NO_UNIT,
+        "mean thickness of the LV's free wall at end-systole over that at end-diastole, minus 1; distance of "
+        "the endocardium from the epicardium"),
     _simulated("max_displacement_mm", "mm", "largest displacement of a node at the full load"),
     _simulated("min_j", NO_UNIT, "least volume change J of an element", "run"),
     _simulated("max_j", NO_UNIT, "largest volume change J of an element", "run"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
+from ..cohort.covariates import HEALTHY
 from ..mechanics.settings import Mechanics
 from ..meshing.settings import MeshSettings
 from ..microstructure.settings import FibreAngles
@@ -18,12 +19,16 @@ SECTIONS = {
     "microstructure": FibreAngles,
     "simulation": SimulationSettings,
 }
-PARTS = {"simulation": ("calibrate",)}  # of a section that an arm may have its own of in part only
+PARTS = {"simulation": ("calibrate", "cycle")}  # of a section that an arm may have its own of in part only
+OF_ALL_ARMS = {"cycle": ("beats", "contractility", "reference_bsa_m2")}  # keys of such parts, the cohort's
 
 
 def _schema_of_section(name: str, settings: type) -> dict:
     schema = schema_of(settings, f"the arm's {name}")
     own = {key: part for key, part in schema["properties"].items() if key in PARTS.get(name, (key,))}
+    for part in own.keys() & OF_ALL_ARMS.keys():
+        keys = {key: value for key, value in own[part]["properties"].items() if key not in OF_ALL_ARMS[part]}
+        own[part] = own[part] | {"properties": keys}
     return schema | {"properties": own}
 
 
@@ -83,9 +88,10 @@ def unlike_bases(settings: Mapping, bases: Mapping[str, str]) -> list[str]:
                 f"since siblings without targets of their own have the factors of {base!r}"
             )
         keys = []
-        for section in SECTIONS.keys() - PARTS.keys():
+        for section in SECTIONS:
             own, others = (section_of(settings, name, section) for name in (arm, base))
-            keys += [f"{section}.{key}" for key in own if own[key] != others[key]]
+            # factors of a calibration are the base's anyway
+            keys += [f"{section}.{key}" for key in own if key != "calibrate" and own[key] != others[key]]
         if contractility.get(arm, 1.0) != contractility.get(base, 1.0):
             keys.append("simulation.cycle.contractility")
         if keys:
@@ -127,6 +133,26 @@ def check_calibrations(settings: Mapping, arms: Iterable[str], bases: Mapping[st
                 check_range(mechanics, replace(simulation, cycle=cycle))
         except InputError as error:
             raise InputError(f"arm {arm!r}: {error}") from None
+
+
+def check_contractions(settings: Mapping, conditions: Mapping[str, Iterable[str]]) -> None:
+    """InputError naming an arm of a condition whose hearts would contract as healthy ones without a word.
+
+    conditions: those of each arm. Where a calibration fits the tension of an arm, nothing need be stated.
+    """
+    cycle = settings["simulation"]["cycle"]
+    for arm, named in conditions.items():
+        ill = sorted(set(named) - {HEALTHY})
+        targets = _simulation(settings, arm).calibrate.targets
+        own = settings["arms"].get(arm, {}).get("simulation", {}).get("cycle", {})
+        stated = arm in cycle["contractility"] or "tension_kpa" in own
+        fitted = any(ANSWERED_BY[name] == "tension" for name in targets)
+        if cycle["beats"] and ill and not stated and not fitted:
+            raise InputError(
+                f"config key 'simulation.cycle.contractility': arm {arm!r} has the condition "
+                f"{', '.join(ill)}, and nothing says how strongly its muscle contracts; give the factor of "
+                f"the tension, for example {{{arm}: 0.5}}, or {{{arm}: 1}} for that of healthy hearts"
+            )
 
 
 def _check_tension(settings: Mapping, arm: str, simulation: SimulationSettings) -> None:

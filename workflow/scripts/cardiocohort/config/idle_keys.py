@@ -13,6 +13,15 @@ from .check import SCHEMA
 ACTIVE_FORMATS = ("febio", "svmultiphysics", "fenicsx")  # those with an active variant
 
 
+def _with_active_variant(mechanics: Mapping) -> set[str]:
+    """Those of ACTIVE_FORMATS whose decks have a contraction of this material."""
+    slack = mechanics["material"] == "holzapfel_ogden"
+    without = {"febio"} if slack else set()
+    if slack and mechanics["element_order"] == 1:
+        without.add("svmultiphysics")
+    return {*ACTIVE_FORMATS} - without
+
+
 @dataclass(frozen=True)
 class Switch:
     """`keys` act only where `acts(settings)`, which `needs` says in words.
@@ -81,8 +90,9 @@ SWITCHES = (
     Switch(("meshing.region_volume_tolerance",), *_domains("labels", "four_chamber")),
     Switch(
         ("decks.active_tension_kpa", "decks.active_lv_pressure_kpa", "decks.active_rv_pressure_kpa"),
-        lambda s: bool({*ACTIVE_FORMATS} & {*s["formats"]}),
-        f"one of the formats {', '.join(ACTIVE_FORMATS)}",
+        lambda s: bool(_with_active_variant(s["mechanics"]) & {*s["formats"]}),
+        f"one of the formats {', '.join(ACTIVE_FORMATS)}; with mechanics.material: holzapfel_ogden febio has "
+        "no active variant, and svmultiphysics needs mechanics.element_order: 2",
     ),
     Switch(
         ("cohort_table", "targets_table", "reference_table", "reference_parts", "truncation"),

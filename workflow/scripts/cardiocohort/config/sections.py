@@ -670,8 +670,8 @@ class Config:
     arms: dict = key(
         {},
         "Settings of single arms by name, which override the cohort's: sections `meshing`, `mechanics`, "
-        "`microstructure`, and of `simulation` the part `calibrate`, with the keys that differ, as in "
-        "`ph: {meshing: {rv_wall_mm: 6}}`.",
+        "`microstructure`, and of `simulation` the parts `calibrate` and `cycle`, with the keys that differ, "
+        "as in `ph: {meshing: {rv_wall_mm: 6}}`.",
         additionalProperties=OF_AN_ARM,
     )
     domains: dict = key(

@@ -177,7 +177,7 @@ def expected(
     material: str = "",
     pericardium: bool = True,
 ) -> str:
-    """The README's paragraph on cavity volumes, by which a run can be judged.
+    """The README's paragraph on volumes, by which a run can be judged.
 
     tolerance: how near this format's solver comes to them. material: the deck's, if it is not the setting.
     pericardium: whether the format has the deck's springs on the epicardium.
@@ -187,13 +187,8 @@ def expected(
         for name, kpa in pressures_kpa(mechanics).items()
         if (model.facet_tag == FACETS[name]).any()
     }
-    rest = _volumes({name: model.cavity_volume_ml(name) for name in present})
     full = ", ".join(f"{name.upper()} {kpa:g} kPa" for name, kpa in present.items())
-    head = (
-        f"{geometry(deck)}"
-        f"Cavities at rest, closed by a fan from the middle of the rim: {rest}.\n"
-        "A plane lid over a curved rim may differ by 0.5 %; more means another mesh, unit or tag.\n"
-    )
+    head = at_rest(model, deck)
     if deck.simulated is None:
         return (
             f"{head}Cavities at full load ({full}): the target `simulate` with the material\n"
@@ -206,9 +201,16 @@ def expected(
     return head + _at_load(deck.simulated, full, tolerance, mechanics.material, material, freed)
 
 
-def geometry(deck: Deck) -> str:
-    """The README's line on which geometry the deck has."""
-    return f"Geometry: {_GEOMETRY[deck.simulated.reference if deck.simulated else 'image']}.\n"
+def at_rest(model: BiventricularModel, deck: Deck) -> str:
+    """The README's lines on which geometry the deck has, and on its volumes."""
+    present = [name for name in VENTRICLES if (model.facet_tag == FACETS[f"{name}_endo"]).any()]
+    cavities = _volumes({name: model.cavity_volume_ml(name) for name in present})
+    return (
+        f"Geometry: {_GEOMETRY[deck.simulated.reference if deck.simulated else 'image']}.\n"
+        f"Cavities at rest, closed by a fan from the middle of the rim: {cavities}.\n"
+        "A plane lid over a curved rim may differ by 0.5 %; more means another mesh, unit or tag.\n"
+        f"Wall at rest: {model.wall_volume_ml:.2f} mL.\n"
+    )
 
 
 _GEOMETRY = {

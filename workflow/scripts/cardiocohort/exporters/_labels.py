@@ -36,7 +36,7 @@ def write_vtu(model: LabelModel, folder: Path) -> list[Path]:
         "             point array node is the index in mesh.vtu\n"
         f"{_fibres(model, 'f0, s0, n0 (cell and point arrays)')}"
     )
-    return [*files, _readme(folder, text)]
+    return [*files, _readme(folder, model, text)]
 
 
 def write_opencarp(model: LabelModel, folder: Path) -> list[Path]:
@@ -61,7 +61,7 @@ def write_opencarp(model: LabelModel, folder: Path) -> list[Path]:
         f"first. {_fibres(model, f'{NAME}.lon')}"
         "There is no parameter file: which regions conduct is the user's choice.\n"
     )
-    return [*files, _readme(folder, text)]
+    return [*files, _readme(folder, model, text)]
 
 
 def write_calculix(model: LabelModel, folder: Path) -> list[Path]:
@@ -87,7 +87,7 @@ def write_calculix(model: LabelModel, folder: Path) -> list[Path]:
         "Node sets of interfaces: <REGION>_TO_<REGION> and <REGION>_TO_OUTSIDE.\n"
         "There are no materials, loads or fibres in it.\n"
     )
-    return [file, _readme(folder, readme)]
+    return [file, _readme(folder, model, readme)]
 
 
 def write_surfaces(model: LabelModel, folder: Path) -> list[Path]:
@@ -100,7 +100,7 @@ def write_surfaces(model: LabelModel, folder: Path) -> list[Path]:
         "<region>.stl: binary, mm, RAS+; for print.\n"
         f"{NAME}.glb: glTF 2.0, one mesh per region, m, y up; for viewers.\n"
     )
-    return [*files, _readme(folder, text)]
+    return [*files, _readme(folder, model, text)]
 
 
 def write_fenicsx(model: LabelModel, folder: Path) -> list[Path]:
@@ -120,7 +120,7 @@ def write_fenicsx(model: LabelModel, folder: Path) -> list[Path]:
         "markers.json: name of each tag, with the dimension of what it marks: [tag, dimension]\n"
         "There are no materials, loads or fibres in it.\n"
     )
-    return [*files, _readme(folder, text)]
+    return [*files, _readme(folder, model, text)]
 
 
 WRITERS: dict[str, Callable[[LabelModel, Path], list[Path]]] = {
@@ -146,7 +146,10 @@ def _fibres(model: LabelModel, where: str) -> str:
     return f"Fibres, {where}: unit vectors in {names}, zero in all other regions.\n"
 
 
-def _readme(folder: Path, text: str) -> Path:
+def _readme(folder: Path, model: LabelModel, text: str) -> Path:
+    """README.txt: `text` and the volumes of the regions."""
+    ml = model.volumes_mm3 / 1000
+    volumes = ", ".join(f"{model.name(k)} {ml[k - 1]:.2f} mL" for k in np.unique(model.region))
     file = folder / "README.txt"
-    write_text(file, text)
+    write_text(file, f"{text}Volumes: {volumes}.\n")
     return file

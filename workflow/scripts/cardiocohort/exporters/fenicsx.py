@@ -265,7 +265,9 @@ def _readme(model: BiventricularModel, mechanics: Mechanics, deck: Deck) -> str:
         "mesh.xdmf, mesh.h5: mesh, cell tags, facet tags; markers.json names the tags. microstructure.bp:\n"
         "f0, s0, n0 by cell. Read the folder with these two lines:\n"
         '  io4dolfinx.set_default_backend("h5py")\n'
-        "  cardiac_geometries.geometry.Geometry.from_folder(comm, folder)\n"
+        "  geometry = cardiac_geometries.geometry.Geometry.from_folder(comm, folder)\n"
+        "On several processes inflate.read_fibres_with_h5py() takes the place of the first line, unless\n"
+        "h5py is built with MPI.\n"
         f"mechanics.json: material ({mechanics.material}), pressures, base. Displacements are of second\n"
         "order, pressures of first order. Load steps begin at 0.1 % of the load. They are halved where\n"
         "Newton's iteration fails and doubled where it is quick, up to 1/load_steps.\n"

@@ -15,7 +15,7 @@ from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
 from ._checks import checked
-from ._deck import PLAIN, Deck, geometry
+from ._deck import PLAIN, Deck, at_rest
 from ._text import text_rows
 from ._uvc import uvc
 
@@ -171,5 +171,5 @@ def _readme(model: BiventricularModel, deck: Deck) -> str:
         f"activation ({', '.join(SITES)}), activation times in activation/.\n"
         f"Edges: {np.linalg.norm(edges, axis=2).mean():.1f} mm on average; conduction needs 0.2 to 0.5 mm.\n"
         "On the coarse mesh waves are slow or stop: refine it first, for example with meshtool resample.\n"
-        f"{geometry(deck)}{checked('opencarp')}"
+        f"{at_rest(model, deck)}{checked('opencarp')}"
     )

@@ -8,7 +8,7 @@ from ..mesh.model import FACETS, BiventricularModel
 from ..runtime.artifacts import write_text
 from . import register
 from ._checks import checked
-from ._deck import PLAIN, Deck, geometry
+from ._deck import PLAIN, Deck, at_rest
 from ._surfaces import write_glb, write_stl
 
 README = f"""Surfaces of a biventricular mesh, RAS+.
@@ -27,5 +27,5 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
     closing = {f"{name}_lid": facets for name, facets in lids(model).items()}
     files = write_stl(folder, model.points_mm, {"wall": model.facets, **parts, **closing})
     files += [write_glb(folder / "heart.glb", model.points_mm, parts), folder / "README.txt"]
-    write_text(files[-1], README + geometry(deck) + checked("surfaces"))
+    write_text(files[-1], README + at_rest(model, deck) + checked("surfaces"))
     return files

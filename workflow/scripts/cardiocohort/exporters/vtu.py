@@ -7,7 +7,7 @@ from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..mesh.storage import write_surface, write_volume
 from ..runtime.artifacts import write_text
 from . import register
-from ._deck import PLAIN, Deck, geometry
+from ._deck import PLAIN, Deck, at_rest
 
 README = f"""Biventricular mesh, coordinates in mm. Load in ParaView, or: pyvista.read("mesh.vtu")
 mesh.vtu     tetrahedra; cell array region {REGIONS}; cell and point arrays f0, s0, n0
@@ -30,5 +30,5 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
     for file, write_part in zip(files, (write_volume, write_surface), strict=False):
         if not file.exists():
             write_part(file, model)
-    write_text(files[2], README + geometry(deck))
+    write_text(files[2], README + at_rest(model, deck))
     return files

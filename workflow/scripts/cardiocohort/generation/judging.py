@@ -115,12 +115,13 @@ def improved(
     """The sample after topology guidance (`topology_guidance`), if the gate then accepts it; else as it was.
 
     z (1, L, m, m, m): its latent; free: as for `topology_steps`. Samples that are accepted, that diverged or
-    that miss their targets are not changed.
+    that miss their targets are not changed, and none of another method than `polyak`.
     """
     if judged.diverged or judged.miss or judged.verdict.accepted:
         return judged
     rules = sampler.rules_without(absent)
-    most = sampler.settings.topology_steps
+    s = sampler.settings
+    most = s.topology_steps if s.method == "polyak" else 0  # the others stay as published
     steps = topology_steps(sampler.prior, z, judged.labels, judged.verdict, rules, most, free)
     for number, labels in enumerate(steps, 1):
         changed = judge(sampler, rows, labels, absent=absent)

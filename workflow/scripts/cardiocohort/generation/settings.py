@@ -217,8 +217,8 @@ class GuidanceSettings:
     )
     topology_steps: int = key(
         8,
-        "Most steps of topology guidance on a sample that the gate rejects, before it is restarted; 0 for "
-        "none.",
+        "Most steps of topology guidance on a sample of `polyak` that the gate rejects, before it is "
+        "restarted; 0 for none.",
         minimum=0,
         maximum=100,
     )
@@ -239,6 +239,12 @@ class GuidanceSettings:
     def from_config(cls, values: dict) -> "GuidanceSettings":
         """From the config's section, whose subsections are dicts; keys may be missing."""
         return from_section(cls, values, "guidance")
+
+    @property
+    def follows_rules(self) -> bool:
+        """Whether the gate's rules steer; `dps` and `implicit` stay as published."""
+        in_restarts = self.topology_from > 0 and self.restart.most > 0
+        return self.method == "polyak" and (self.topology_steps > 0 or in_restarts)
 
     def weight_of(self, attribute: str) -> float:
         return getattr(self, f"lambda_{attribute}")

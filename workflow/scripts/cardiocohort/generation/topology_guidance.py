@@ -40,9 +40,6 @@ DETACHED_ML = 0.5  # of a structure, apart from where it ends, that counts as 1
 LOG_UNIT = 0.25  # log of a volume or area over its margin that counts as 1
 LONGEST_STEP = 1.5  # norm, in standard deviations of a latent's entry
 
-# violations that steps can remove; another attempt is cheaper for a vessel that is missing
-TREATED = frozenset(("contact", "exposure", "breach", "leak", "wall_thickness", "holes"))
-
 
 @dataclass(frozen=True)
 class Soft:
@@ -126,12 +123,26 @@ def breach(soft: Soft, rule: Rule) -> torch.Tensor:
     return _touching(blood * soft.breaches(rule), outside, 0.0)
 
 
+def exposure(soft: Soft, rule: Rule) -> torch.Tensor:
+    """The structure against what is neither wall nor opening, beyond the share that the rule allows."""
+    share = measures.exposure(soft.scene, rule)  # that of the gate: soft borders would count as bare
+    if not share > rule.maximum:
+        return soft.occupancy.new_zeros(())
+    outside = (1.0 - soft.of(rule.structure + rule.other + rule.openings)).clamp_min(0)
+    return (1.0 - rule.maximum / share) * _touching(soft.of(rule.structure), outside)
+
+
 TERMS: dict[str, Callable[[Soft, Rule], torch.Tensor]] = {
     "contact": contact,
+    "exposure": exposure,
     "leak": enclosure,
     "breach": breach,
     "wall_thickness": enclosure,
 }
+
+# violations that steps can remove, a second hole by the terms of the wall; another attempt is cheaper for a
+# vessel that is missing
+TREATED = frozenset((*TERMS, "holes"))
 
 
 def _steering(rules: Rules, terms: Mapping[str, Callable]) -> Iterator[Rule]:
@@ -141,8 +152,8 @@ def _steering(rules: Rules, terms: Mapping[str, Callable]) -> Iterator[Rule]:
     for rule in rules.checks:
         if rule.kind not in terms or (rule.kind == "wall_thickness" and not np.isfinite(rule.minimum)):
             continue  # a wall that is too thick alone is not steered
-        bounds = (rule.minimum, rule.maximum) if rule.kind in ("contact", "volume") else ()
-        key = (terms[rule.kind], rule.structure, rule.other, rule.openings_mm, bounds)
+        bounds = (rule.minimum, rule.maximum) if rule.kind in ("contact", "exposure", "volume") else ()
+        key = (terms[rule.kind], rule.structure, rule.other, rule.openings, rule.openings_mm, bounds)
         if key not in seen:
             seen.add(key)
             yield rule

@@ -5,7 +5,7 @@ base of siblings. What is checked is data, a folder of three tables per anatomy 
 positions.tsv, layout.tsv and numberings.tsv. Owned by the segmentations stage.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -61,23 +61,43 @@ def open_convention(tables: Iterable[str | Path], anatomy: Anatomy, geometry: st
 
 
 def read_heart(
-    path: str | Path, anatomy: Anatomy, convention: Convention
+    path: str | Path, anatomy: Anatomy, convention: Convention, needed: Collection[str] = ()
 ) -> tuple[LabelMap, tuple[str, ...]]:
     """A user's label map, RAS+ and axis-aligned, and remarks on its header.
 
     Raises InputError naming the file, and what to do, for all that `read_volume` and `canonical` refuse, for
-    labels that the anatomy lacks or that look like another numbering, and for a heart that lies mirrored,
-    turned or with its axes in another order.
+    labels that the anatomy lacks or that look like another numbering, for the anatomy's labels without a
+    structure of `needed`, and for a heart that lies mirrored, turned or with its axes in another order.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such label map")
     volume = read_volume(path, convention.geometry)
     values, affine = canonical(path, volume.values, volume.affine)
+    if needed:
+        _check_needed(path, values, anatomy, needed)
     axes = tuple(affine[i, 3] + affine[i, i] * np.arange(n) for i, n in enumerate(values.shape))
     if convention.layout is not None and values.any():
         _check_look(path, values, axes, anatomy, convention, nib.aff2axcodes(volume.affine))
     return LabelMap(labels_of(path, values, anatomy), affine), volume.remarks
+
+
+def _check_needed(path: Path, values, anatomy: Anatomy, needed: Collection[str]) -> None:
+    """InputError unless values (X, Y, Z) have the structures, if they are the anatomy's labels."""
+    structures = dict(enumerate(anatomy.structures, 1))
+    present = np.unique(values)
+    found = [int(value) for value in present if value in structures]
+    if len(found) < np.count_nonzero(present):
+        return  # of another numbering: the checks that follow say more
+    lacking = [name for name in needed if anatomy.label(name) not in found]
+    if lacking:
+        has = ", ".join(f"{k} {structures[k]}" for k in found) or "background alone"
+        labels = ", ".join(f"{k} {name}" for k, name in structures.items())
+        raise InputError(
+            f"{path}: it has no {', '.join(lacking)}. As labels of this anatomy it has {has}; the anatomy "
+            f"has {labels}. Name a label map that has them, or the anatomy that this map is of (config keys "
+            "'anatomy' and 'bundle')"
+        )
 
 
 def _check_look(path: Path, values, axes_mm, anatomy: Anatomy, convention: Convention, stored_axes) -> None:

@@ -3,7 +3,7 @@
 Used by the population stage (targets of siblings) and the generation stage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,18 @@ from ..runtime.outcomes import Outcome
 from .reading import Convention, open_convention, read_heart
 
 
-def read_base_map(path: str | Path, anatomy: Anatomy, grid: Grid, convention: Convention) -> np.ndarray:
+def read_base_map(
+    path: str | Path, anatomy: Anatomy, grid: Grid, convention: Convention, needed: Collection[str] = ()
+) -> np.ndarray:
     """Labels (X, Y, Z) of the file on `grid`, moved by whole voxels so that the heart's centre is the origin.
 
     Raises InputError naming the file if it is no label map of the anatomy, has voxels of another size, lacks
-    a structure that the anatomy is centred on, or does not fit the field. Vessels may be absent.
+    a structure that is `needed` or that the anatomy is centred on, or does not fit the field. Vessels may be
+    absent.
     """
     try:
-        label_map, _ = read_heart(path, anatomy, convention)
-        labels = label_map.labels
-        missing = [name for name in anatomy.centred_on if not np.any(labels == anatomy.label(name))]
-        if missing:
-            raise InputError(f"{path}: it has no {', '.join(missing)}, which a base must have")
+        needed = dict.fromkeys((*anatomy.centred_on, *needed))
+        label_map, _ = read_heart(path, anatomy, convention, needed)
         return centred(label_map, anatomy, grid)
     except InputError as error:
         raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from None

@@ -29,8 +29,8 @@ class DeckSettings:
     active_tension_kpa: float = key(
         60.0,
         "Active variant of febio, svmultiphysics and fenicsx decks: tension along the fibres at its end "
-        "(kPa); 0 writes none, and svmultiphysics has none with holzapfel_ogden. Default: problem 3 of Land "
-        "et al., Proc R Soc A 2015.",
+        "(kPa); 0 writes none. With holzapfel_ogden febio has none, and svmultiphysics has none with "
+        "`mechanics.element_order: 1`. Default: problem 3 of Land et al., Proc R Soc A 2015.",
         minimum=0,
         maximum=1000,
     )

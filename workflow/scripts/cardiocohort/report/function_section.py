@@ -53,6 +53,11 @@ OF_A_BEAT = {
     "arterial_mean_kpa": ("mean arterial pressure", "kPa", 1.0),
     "arterial_peak_kpa": ("peak arterial pressure", "kPa", 1.0),
     "lv_dpdt_max_kpa_s": ("LV fastest rise of pressure", "kPa/s", 1.0),
+    "lv_long_axis_shortening": ("LV long-axis shortening", "%", 100.0),
+    "septal_inward_motion_mm": ("septum, inward motion", "mm", 1.0),
+    "lv_free_wall_inward_motion_mm": ("LV free wall, inward motion", "mm", 1.0),
+    "septal_thickening": ("septum, thickening", "%", 100.0),
+    "lv_free_wall_thickening": ("LV free wall, thickening", "%", 100.0),
 }
 OF_AN_INFLATION = {
     "lv_unloaded_ml": ("LV volume, unloaded", "mL", 1.0),

@@ -181,10 +181,11 @@ def run_beat(
     """All moments of the beat that began at `start` (s), from the first ones on; Newton iterations; why it
     ended early, or nothing. `keep` is called with the moments so far.
 
-    Steps are halved where Newton's method fails, at most cycle.max_halvings times in a row.
+    Steps are halved where Newton's method fails, at most cycle.max_halvings times in a row, and
+    cycle.max_failures times in all.
     """
     cycle, period = heart.cycle, heart.circulation.period
-    moments, used, in_a_row = list(moments), 0, 0
+    moments, used, in_a_row, failures = list(moments), 0, 0, 0
     dt = full = period / cycle.steps
     while (left := start + period - moments[-1].time) > 1e-9:
         last, step = moments[-1], min(dt, left)
@@ -202,10 +203,12 @@ def run_beat(
                 reason = f"at {last.time:.4f} s: {error}"
                 heart.tangent.factorised = False
         if new is None:
-            in_a_row, dt = in_a_row + 1, dt / 2
+            in_a_row, failures, dt = in_a_row + 1, failures + 1, dt / 2
             log.info("%s; the time step is halved", reason)
             if in_a_row > cycle.max_halvings:
                 return moments, used, reason
+            if failures >= cycle.max_failures:
+                return moments, used, f"{reason}; the {failures}th time step of the beat without a solution"
             continue
         used, in_a_row = used + iterations, 0
         if iterations <= EASY:

@@ -11,7 +11,7 @@ from ..mesh.model import BiventricularModel
 from ..mesh.second_order import second_order
 from ..mesh.vtk_files import write_dataset
 
-LOOPS, STRAINS, MOTION = "loops.tsv", "strains.tsv", "motion.vtu"
+LOOPS, STRAINS, WALL_MOTION, MOTION = "loops.tsv", "strains.tsv", "wall_motion.tsv", "motion.vtu"
 FIGURE, ANIMATION = "beat.png", "beat.webp"
 DIRECTIONS = ("longitudinal", "radial", "circumferential")  # of strains
 FRAMES = 30

@@ -28,8 +28,8 @@ class Cycle:
     )
     contractility: dict = key(
         {},
-        "Factor of the tension by arm of the cohort table; 1 for arms that are not named. Below 1 for hearts "
-        "that contract weakly, as in dilated cardiomyopathy.",
+        "Factor of the tension by arm of the cohort table; 1 for healthy arms that are not named. Below 1 "
+        "for hearts that contract weakly, as in dilated cardiomyopathy. Arms of a condition must be named.",
         additionalProperties={"type": "number", "minimum": 0, "maximum": 10, "description": "factor"},
     )
     rv_tension: float = key(
@@ -80,6 +80,13 @@ class Cycle:
     )
     max_halvings: int = key(
         8, "Halvings of a time step in a row after which a beat ends as failed.", minimum=1, maximum=100
+    )
+
+    max_failures: int = key(
+        30,
+        "Time steps without a solution, in one beat, after which it ends as failed.",
+        minimum=1,
+        maximum=10000,
     )
 
     def __post_init__(self):

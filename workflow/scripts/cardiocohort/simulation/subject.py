@@ -18,7 +18,7 @@ from ..runtime.batch_runner import Task
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome
 from ..runtime.peak_memory import peak_mb
-from . import beat_output, materials, measures, mesh, output
+from . import beat_output, materials, measures, mesh, output, wall_motion
 from .beat import Heart
 from .beats import beat_until_periodic, closed_outlets, figures, unheld_pressure
 from .circulation import V_LV
@@ -35,11 +35,14 @@ NOT_EJECTED = "a ventricle does not eject"
 MOST_FROM_IMAGE_MM = 0.1  # of a node of the inflated stress-free geometry
 CHECKPOINT = "beat.npz"  # of a beat that is under way
 BEAT_FILES = (
-    beat_output.LOOPS, beat_output.STRAINS, beat_output.MOTION, beat_output.FIGURE, beat_output.ANIMATION,
+    beat_output.LOOPS, beat_output.STRAINS, beat_output.WALL_MOTION, beat_output.MOTION, beat_output.FIGURE,
+    beat_output.ANIMATION,
 )  # fmt: skip
 BESIDE = {  # of the table's columns
     "curve": output.CURVE, "regional": output.REGIONAL, "unloaded": output.UNLOADED,
-    **dict(zip(("loops", "strains", "motion", "picture", "animation"), BEAT_FILES, strict=True)),
+    **dict(
+        zip(("loops", "strains", "wall_motion", "motion", "picture", "animation"), BEAT_FILES, strict=True)
+    ),
 }  # fmt: skip
 VENTRICLES = ("lv", "rv")
 WALLS = {"lv": LEFT, "rv": RIGHT}  # segments of each ventricle
@@ -53,7 +56,7 @@ FIGURES = (
     "seconds", "peak_mb", "beats", "periodic", "beat_iterations",
     *(f"{v}_{name}" for v in VENTRICLES for name in BEAT_FIGURES), "cardiac_output_l_min",
     "arterial_mean_kpa", "arterial_peak_kpa", "body_size", "systemic_resistance_kpa_s_ml",
-    *(f"lv_{name}_strain" for name in beat_output.DIRECTIONS),
+    *(f"lv_{name}_strain" for name in beat_output.DIRECTIONS), *wall_motion.MOTION,
 )  # fmt: skip
 
 
@@ -167,14 +170,17 @@ def beat_heart(
     systole = beat_output.end_systole(times, volumes) - times[0]
     times = times[shown] - times[0]
     strains = beat_output.strains(model, moved, times)
+    walls = wall_motion.rows(model, moved, times)
     output.write_rows(folder / beat_output.LOOPS, beats.rows)
     output.write_rows(folder / beat_output.STRAINS, strains)
+    output.write_rows(folder / beat_output.WALL_MOTION, walls)
     beat_output.write_motion(folder / beat_output.MOTION, model, moved, times)
     with atomic_path(folder / beat_output.FIGURE) as temporary:
         beat_figure.figure(beats.rows).savefig(temporary, dpi=120)
     with atomic_path(folder / beat_output.ANIMATION) as temporary:
         animation.write(temporary, animation.pictures(model, moved, times, beats.rows), times)
     found = figures(beats, heart.circulation.period) | beat_output.end_systolic(strains, systole)
+    found |= wall_motion.end_systolic(walls, systole)
     found |= {
         "body_size": size,
         "systemic_resistance_kpa_s_ml": heart.circulation.resistances[0],

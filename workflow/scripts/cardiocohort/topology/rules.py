@@ -50,6 +50,14 @@ class Rules:
         least = (rule for rule in self.checks if rule.kind == "volume" and rule.minimum > 0)
         return frozenset(label for rule in least if rule.scope == PRESENT for label in rule.structure)
 
+    def required(self) -> frozenset[int]:
+        """Labels of the structures that every generated map must have: those whose least volume always holds.
+
+        Of a union none is, since another one may have the volume.
+        """
+        least = (rule for rule in self.checks if rule.kind == "volume" and rule.minimum > 0)
+        return frozenset(r.structure[0] for r in least if r.scope != PRESENT and len(r.structure) == 1)
+
     def holding(self, present: Collection[int]) -> "Rules":
         """The rules that hold for a heart which has the labels `present` and is to have no others."""
         checks = [

@@ -4,9 +4,10 @@ import math
 from pathlib import Path
 
 from ..anatomy.labels import Anatomy
+from ..runtime.apart import apart
 from ..runtime.errors import InputError
 from ..runtime.tables import read_cells
-from .measures import KINDS
+from .measures import KINDS, ONLY_JUDGED
 from .repairs import REPAIRS
 from .rules import COARSE, SCAN, SCOPES, UNOPENED, Rule, Rules
 
@@ -42,6 +43,23 @@ def load_rules(path: str | Path, anatomy: Anatomy) -> Rules:
         tuple(rule for rule in repairs if rule.scope == COARSE),
         tuple(rule for rule in repairs if rule.scope == SCAN),
         tuple(rule for rule in checks if rule.scope == UNOPENED),
+    )
+
+
+def only_judged_apart(path: str | Path, anatomy: Anatomy) -> str:
+    """One sentence about the rules of a table that judge but cannot guide; empty if there are none."""
+    return apart(_only_judged, path, anatomy)
+
+
+def _only_judged(path: str | Path, anatomy: Anatomy) -> str:
+    rules = load_rules(path, anatomy)
+    kinds = sorted({rule.kind for rule in (*rules.checks, *rules.unopened)} & ONLY_JUDGED)
+    if not kinds:
+        return ""
+    return (
+        f"{path}: topology guidance has no term for rules of kind {', '.join(kinds)}. They judge hearts and "
+        "do not guide them; a heart that breaks one is left to further attempts (docs/generation.md, "
+        "Topology guidance)"
     )
 
 
