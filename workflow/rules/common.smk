@@ -277,7 +277,10 @@ def planned_batches():
     if SETTINGS["label_maps"]:
         return plan.batches_of_label_maps(cohort, label_maps_of(), size)
     domains = read_domains(SETTINGS["domains"], ANATOMY, GRID)
-    arms = table.read_cohort(located("cohort_table"), ANATOMY, COVARIATES, domains)
+    defaults = anatomy_folder.read_constraints(ANATOMY_FILE)
+    arms = table.read_cohort(
+        located("cohort_table"), ANATOMY, COVARIATES, domains, defaults
+    )
     base_maps = {}
     for arm in arms:
         if arm.base and not arm.base_arm:

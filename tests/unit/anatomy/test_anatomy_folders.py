@@ -14,6 +14,7 @@ from cardiocohort.anatomy import folder
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.anatomy.label_map import check_labels_apart, read_label_map
 from cardiocohort.anatomy.labels import Grid
+from cardiocohort.cohort.grammar import parse_constraints
 from cardiocohort.config.check import check_hearts_only, complete
 from cardiocohort.prior import reference_population
 from cardiocohort.runtime.errors import InputError
@@ -57,6 +58,8 @@ def test_four_anatomies_ship_with_their_rules():
         assert topology.load_rules(one / "topology.tsv", anatomy).checks
         assert {name for name, _ in anatomy.colours} == set(anatomy.structures)
         assert folder.of_hearts(anatomy) == (one.name == "heart")
+        usual = folder.read_constraints(one / "anatomy.json")
+        assert len(parse_constraints("default", anatomy, defaults=usual)) >= 3
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parts[-3]}-{path.name.split('.')[0]}")
@@ -105,6 +108,7 @@ def test_a_folder_that_lacks_a_file_is_an_error(own, name):
         (lambda card: card["anatomy"].update(shown=["femur"]), "'shown'"),
         (lambda card: card.update(variation={"together": 3}), "'variation'"),
         (lambda card: card.update(variation={"size": 0.1}), "'variation'"),
+        (lambda card: card.update(constraints=["femur: size"]), "'constraints'"),
         (lambda card: card.pop("grid"), "anatomy or grid"),
     ],
 )

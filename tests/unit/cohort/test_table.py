@@ -271,6 +271,37 @@ def test_a_file_that_is_not_there(tmp_path):
         read_cohort(tmp_path / "none.tsv", HEART)
 
 
+OWN = "left_ventricle, aorta: size; right_ventricle/left_ventricle: distance"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("default", OWN),
+        (" default ; ", OWN),
+        ("myocardium: shape; default", f"myocardium: shape; {OWN}"),
+        ("default; myocardium: shape", f"{OWN}; myocardium: shape"),
+    ],
+)
+def test_default_stands_for_the_constraints_of_the_anatomy(text, meant):
+    assert parse_constraints(text, HEART, defaults=OWN) == parse_constraints(meant, HEART)
+
+
+@pytest.mark.parametrize(
+    ("text", "defaults", "said"),
+    [
+        ("default", "", "anatomy.json has no key 'constraints'"),
+        ("default; aorta: shape", OWN, "'aorta' is constrained twice"),
+        ("default; default", OWN, "'default' does not say what is constrained"),
+        ("defaults", OWN, "'defaults' does not say what is constrained"),
+    ],
+)
+def test_a_default_that_says_nothing_or_too_much_is_refused(tmp_path, text, defaults, said):
+    path = write(tmp_path / "trial.tsv", {"constraints": text})
+    with pytest.raises(InputError, match=rf"trial.tsv, row 2, column 'constraints': .*{said}"):
+        read_cohort(path, HEART, defaults=defaults)
+
+
 structures = st.sampled_from(HEART.structures)
 unions = st.lists(structures, min_size=1, max_size=3, unique=True).map(tuple)
 spaces = st.sampled_from(["", " ", "  "])

@@ -2,7 +2,7 @@
 
 | file | holds |
 |---|---|
-| `anatomy.json` | labels, centre, structures in charts, colours, grid, variation of deformed templates |
+| `anatomy.json` | labels, centre, structures shown, colours, grid, usual constraints, variation |
 | `topology.tsv` | the rules of the gate, which say too which structures a map may lack |
 | `topology_conditions.tsv` | conditions that the rules exclude; may be left out |
 | `convention/` | what label maps of users are compared with; may be left out |
@@ -49,6 +49,21 @@ def check_folder(folder: str | Path, key: str = "anatomy") -> None:
         )
     read_anatomy(folder / LABELS)
     read_variation(folder / LABELS)
+    read_constraints(folder / LABELS)
+
+
+def read_constraints(path: str | Path) -> str:
+    """The key `constraints` of an `anatomy.json`: a cell of the cohort table, what `default` stands for.
+
+    Empty where it has none; InputError for what is no text.
+    """
+    given = read_card(path).get("constraints", "")
+    if not isinstance(given, str):
+        raise InputError(
+            f"{path}: 'constraints' is {str(given)[:80]}; write it as in the cohort table, for example "
+            "'femur, tibia: size position shape'"
+        )
+    return given
 
 
 def read_variation(path: str | Path) -> Variation:

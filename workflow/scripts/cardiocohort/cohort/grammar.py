@@ -28,6 +28,7 @@ MAX_ANGLE_DEG = 180.0
 
 WALL_HINT = "; only a wall in a domain has a thickness, 'structure@domain'"
 
+DEFAULT = "default"  # constraints of the anatomy
 NO_DOMAINS: Mapping[str, Domain] = {}
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 SIGNED = rf"[+-]?{NUMBER}"
@@ -55,14 +56,24 @@ class Edit:
 
 
 def parse_constraints(
-    text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = NO_DOMAINS
+    text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = NO_DOMAINS, defaults: str = ""
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """`a, b: size position; a+c: size; a/b: distance; a@domain: size`.
+    """`a, b: size position; a+c: size; a/b: distance; a@domain: size; default`.
 
-    Unions come back in the anatomy's order, attributes in theirs.
+    `default` stands for the anatomy's own constraints, `defaults`. Unions come back in the anatomy's order,
+    attributes in theirs.
     """
     constraints: dict[str, tuple[str, ...]] = {}
-    for clause in filter(None, (part.strip() for part in text.split(";"))):
+    clauses = _clauses(text)
+    if DEFAULT in clauses:
+        if not _clauses(defaults):
+            raise InputError(
+                f"{DEFAULT!r} stands for the anatomy's own constraints, and its anatomy.json has no key "
+                "'constraints'; write them here, or there"
+            )
+        at = clauses.index(DEFAULT)
+        clauses[at : at + 1] = _clauses(defaults)
+    for clause in clauses:
         names, colon, words = clause.partition(":")
         attributes = words.replace(",", " ").split()
         if not colon or not attributes:
@@ -76,6 +87,10 @@ def parse_constraints(
                 raise InputError(f"{canonical!r} is constrained twice; name it once, with all its attributes")
             constraints[canonical] = _attributes(attributes, canonical, clause)
     return tuple(constraints.items())
+
+
+def _clauses(text: str) -> list[str]:
+    return [clause for part in text.split(";") if (clause := part.strip())]
 
 
 def canonical_name(text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = NO_DOMAINS) -> str:

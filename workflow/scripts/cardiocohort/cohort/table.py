@@ -167,18 +167,20 @@ def read_cohort(
     anatomy: Anatomy,
     known: Mapping[str, Covariate] | None = None,
     domains: Mapping[str, Domain] = NO_DOMAINS,
+    defaults: str = "",
 ) -> list[Arm]:
     """The arms of a cohort table (TSV), in its order.
 
-    known: the covariates; None for those of every run. domains: those of the config, by name. Raises
-    InputError naming file, row (line of the file) and column, with what is allowed there.
+    known: the covariates; None for those of every run. domains: those of the config, by name. defaults: the
+    constraints for which the word `default` stands. Raises InputError naming file, row (line of the file) and
+    column, with what is allowed there.
     """
     path = Path(path)
     known = covariates.known() if known is None else known
     arms: dict[str, tuple[int, Arm]] = {}
     matches = {}
     for line, row in _rows(path, known):
-        arm = _read_arm(path, line, row, anatomy, known, domains)
+        arm = _read_arm(path, line, row, anatomy, known, domains, defaults)
         matches[arm.name] = row.get("matched", "")
         key = arm.name.casefold()  # some file systems do not tell `A` from `a`
         if key in arms:
@@ -341,6 +343,7 @@ def _read_arm(
     anatomy: Anatomy,
     known: Mapping[str, Covariate],
     domains: Mapping[str, Domain],
+    defaults: str,
 ) -> Arm:
     def cell(column: str, parse: Callable):
         try:
@@ -359,7 +362,7 @@ def _read_arm(
         n=n,
         covariates={column: distribution for column, distribution in given.items() if distribution},
         seed=cell("seed", _seed),
-        constraints=cell("constraints", lambda text: parse_constraints(text, anatomy, domains)),
+        constraints=cell("constraints", lambda text: parse_constraints(text, anatomy, domains, defaults)),
         edits=cell("edits", lambda text: parse_edits(text, anatomy, domains)),
         base=cell("base", _base) if "base" in row else "",
     )
