@@ -40,7 +40,6 @@ for target in SIMULATING:
             BATCHES,
             "simulation.cycle.contractility",
         )
-        check_contractions(SETTINGS, plan.levels_of_arms(BATCHES, covariates.GROUP))
 
 if requested("paired_comparison"):
     with plain_errors():
@@ -52,6 +51,16 @@ if workflow.is_main_process:
         check_calibrations(
             SETTINGS, dict.fromkeys(map(plan.arm_of, BATCHES)), SIBLING_BASES
         )
+        if (
+            simulated()
+            or requested("paired_comparison")
+            or (requested("refinement_study") and SETTINGS["refinement"]["simulate"])
+        ):
+            conditions = plan.levels_of_arms(BATCHES, covariates.GROUP)
+            if TARGETS_TABLE:  # whose people have no condition
+                conditions = {arm: own for arm, own in conditions.items() if own}
+            for text in check_contractions(SETTINGS, conditions, SIBLING_BASES):
+                warn(text)
 
 
 rule simulate:

@@ -128,9 +128,11 @@ def test_an_arm_beats_at_its_own_rate():
     arms.check_arms(whole, NAMES)
     healthy, ph = (arms.section_of(whole, arm, "simulation")["cycle"] for arm in NAMES)
     assert ph == healthy | {"heart_rate_per_min": 100, "tension_kpa": 80}
-    arms.check_contractions(whole, {"healthy": ("healthy",), "ph": ("pulmonary_hypertension",)})
+    assert arms.check_contractions(whole, {"healthy": ("healthy",), "ph": ("infarct",)}, {}) == []
     (said,) = arms.unlike_bases(whole, {"ph": "healthy"})
-    assert "simulation.cycle" in said
+    assert "differ: simulation.cycle.heart_rate_per_min, simulation.cycle.tension_kpa." in said
+    whole["simulation"]["cycle"]["beats"] = 0
+    assert arms.unlike_bases(whole, {"ph": "healthy"}) == []
 
 
 @pytest.mark.parametrize("key", ["beats", "contractility", "reference_bsa_m2", "rate"])
@@ -164,6 +166,10 @@ def test_siblings_have_the_factors_of_the_hearts_that_they_were_made_from():
     ("whole", "said"),
     [
         (beating({}, {"lv_ef": 0.6}, contractility={"ph": 0.5}), r"lv_ef': .*would undo .*'ph', 0\.5"),
+        (
+            beating({"ph": {"simulation": {"cycle": {"tension_kpa": 50}}}}, {"lv_ef": 0.6}, tension_kpa=200),
+            r"lv_ef': .*would undo .*'ph', 0\.25",
+        ),
         (beating({}, {"lv_ef": 0.6}, tension_kpa=0), r"calibrate.lv_ef': the tension of arm 'healthy' is 0"),
         (beating({}, {"lv_peak_kpa": 15}, tension_kpa=300), r"'healthy': .*up to 4 .*tension_kpa: 1200"),
     ],
@@ -187,14 +193,32 @@ def test_a_weaker_arm_with_its_own_target_or_none_is_calibrated():
     [
         (beating({}, contractility={"ph": 1.0}), ("dilated_cardiomyopathy",)),
         (beating({}), ("healthy",)),
-        (beating({}), ()),  # nothing says which condition the hearts have
         (beating({}, {"lv_ef": 0.4}), ("dilated_cardiomyopathy",)),
         (beating({"ph": own_targets(lv_ef=0.4)}), ("dilated_cardiomyopathy",)),
         (settings({}), ("dilated_cardiomyopathy",)),  # no beats
     ],
 )
 def test_conditions_whose_contraction_is_stated_fitted_or_not_simulated(whole, levels):
-    arms.check_contractions(whole, {"healthy": ("healthy",), "ph": levels})
+    assert arms.check_contractions(whole, {"healthy": ("healthy",), "ph": levels}, {}) == []
+
+
+def test_people_of_any_condition_contract_alike_which_is_said():
+    (said,) = arms.check_contractions(beating({}), {"ph": ()}, {})
+    assert "'ph'" in said
+    assert "any condition" in said
+    for whole in (beating({}, contractility={"ph": 1}), settings({})):
+        assert arms.check_contractions(whole, {"ph": ()}, {}) == []
+
+
+def test_siblings_contract_as_the_calibration_of_their_base_fits():
+    """Their own merged targets do not count: they have the factors of their base."""
+    named, bases = {"ill": ("infarct",), "sibling": ("infarct",)}, {"sibling": "ill"}
+    fitted = complete({"arms": {"ill": own_targets(lv_ef=0.35)}, "simulation": {"cycle": {"beats": 5}}})
+    assert arms.check_contractions(fitted, named, bases) == []
+    whole = {"cycle": {"beats": 5, "contractility": {"ill": 0.5}}, "calibrate": {"lv_ef": 0.6}}
+    not_fitted = complete({"arms": {"ill": own_targets(lv_ef=None)}, "simulation": whole})
+    with pytest.raises(InputError, match="arm 'sibling' has the condition infarct"):
+        arms.check_contractions(not_fitted, named, bases)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +234,7 @@ def test_a_condition_does_not_contract_as_healthy_hearts_do_without_a_word(whole
     named = {"healthy": ("healthy",), "ph": ("healthy", "heart_failure")}
     said = r"contractility': arm 'ph' has the condition heart_failure, .*ph: 1}"
     with pytest.raises(InputError, match=said):
-        arms.check_contractions(whole, named)
+        arms.check_contractions(whole, named, {})
 
 
 def test_siblings_whose_settings_are_not_their_bases_are_named():

@@ -114,6 +114,12 @@ def test_an_arm_is_judged_by_its_own_settings():
     assert "'arms.odd.mechanics.guccione'" in said
 
 
+def test_an_arm_with_an_active_variant_uses_its_keys():
+    whole = {"formats": ["febio"], "decks": {"active_tension_kpa": 30.0}}
+    assert "febio has no active variant" in idle(**whole)[0]
+    assert idle(**whole, arms={"x": {"mechanics": {"material": "guccione"}}}) == []
+
+
 def test_switches_name_keys_and_formats_that_exist():
     assert set(ACTIVE_FORMATS) <= set(exporters())
     for switch in SWITCHES:

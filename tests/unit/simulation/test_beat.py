@@ -341,11 +341,40 @@ def test_a_beat_that_creeps_ends_too(small_heart, monkeypatch):
     monkeypatch.setattr(heart, "cycle", replace(heart.cycle, max_failures=7))
     state = stated.state.vec.FV().NumPy().copy()
     ended = beats.beat_until_periodic(heart, state, np.array([1.5, 0.5]))
-    said = r"at .* s: no equilibrium.*; the 7th time step of the beat without a solution"
+    said = r"at .* s: no equilibrium.*; 7 time steps of the beat had no solution .*max_failures.*"
     assert re.fullmatch(said, ended.reason)
     assert len(ended.moments) > 1
     assert ended.moments[-1].time < heart.circulation.period / 2
     assert Cycle().max_failures == 30
+
+
+def test_steps_that_failed_before_a_beat_was_killed_count(small_heart, tmp_path, monkeypatch):
+    monkeypatch.setattr(beats, "CHECKPOINT_STEPS", 2)
+    _, stated, heart = small_heart
+    monkeypatch.setattr(heart, "cycle", replace(heart.cycle, max_failures=3))
+    saved, tried = tmp_path / "beat.npz", []
+
+    def fails_twice(last, dt, guess):
+        tried.append(dt)
+        if len(tried) > 3:
+            raise KeyboardInterrupt
+        if len(tried) < 3:
+            raise Diverged("no equilibrium within 12 iterations")
+        return replace(last, time=last.time + dt), 99
+
+    def fails(last, dt, guess):
+        tried.append(dt)
+        raise Diverged("no equilibrium within 12 iterations")
+
+    state, pressures = stated.state.vec.FV().NumPy().copy(), np.array([1.5, 0.5])
+    monkeypatch.setattr(heart, "advance", fails_twice)
+    with pytest.raises(KeyboardInterrupt):
+        beats.beat_until_periodic(heart, state, pressures, saved, "key")
+    monkeypatch.setattr(heart, "advance", fails)
+    tried.clear()
+    ended = beats.beat_until_periodic(heart, state, pressures, saved, "key")
+    assert "; 3 time steps of the beat had no solution" in ended.reason
+    assert len(tried) == 2  # one step, by both guesses
 
 
 def test_arterial_pressure_is_a_mean_over_time_of_uneven_steps():
@@ -486,6 +515,33 @@ def test_strains_of_the_table_follow_from_the_files(tmp_path):
     found = wall_motion.rows(model, moved, times[[0, frame]])[-1]
     assert found == pytest.approx(shown.to_dict(), rel=1e-3, abs=1e-5)
     assert row["lv_free_wall_inward_motion_mm"] > 1
+
+
+def test_a_heart_whose_beat_fails_ends_failed_with_the_states_before(tmp_path, monkeypatch):
+    advance = Heart.advance
+
+    def until(self, last, dt, guess):
+        if last.time > 0.04:
+            raise Diverged("no equilibrium within 12 iterations")
+        return advance(self, last, dt, guess)
+
+    monkeypatch.setattr(Heart, "advance", until)
+    model = biventricle(6, 10, wall=6.5, cavity=24.0, rv_wall=2.7, layers=(1, 2, 3))
+    model = add_fibres(replace(model, points_mm=1.57 * model.points_mm), FibreAngles())
+    cycle = Cycle(beats=2, heart_rate_per_min=120.0, contraction_s=0.15, relaxation_s=0.15, steps=10)
+    record = simulate(model, tmp_path, STIFF, SimulationSettings(curve_points=2, cycle=cycle))
+    row, files = subject.table_row(record), tmp_path / "out/s"
+    assert (row["verdict"], row["reason"]) == ("failed", subject.NO_BEAT)
+    said = r"beat 1, at 0\.05\d* s: no equilibrium within 12 iterations; the files hold the states before"
+    assert re.fullmatch(said, row["detail"])
+    assert row["load_share"] == 1
+    times = pd.read_csv(files / "loops.tsv", sep="\t")["time_s"]
+    assert times.iloc[0] == 0
+    assert times.iloc[-1] == pytest.approx(0.05)
+    for name in subject.BEAT_FILES:
+        assert (files / name).is_file()
+        assert f"s/{name}" in [row[f"{part}_file"] for part in subject.BESIDE]
+    assert not (files / subject.CHECKPOINT).exists()
 
 
 def _listed(row, folder, name):

@@ -20,6 +20,7 @@ SECTIONS = {
     "simulation": SimulationSettings,
 }
 PARTS = {"simulation": ("calibrate", "cycle")}  # of a section that an arm may have its own of in part only
+APART = ("calibrate", "cycle")  # parts whose keys are compared one by one, or not at all
 OF_ALL_ARMS = {"cycle": ("beats", "contractility", "reference_bsa_m2")}  # keys of such parts, the cohort's
 
 
@@ -91,7 +92,9 @@ def unlike_bases(settings: Mapping, bases: Mapping[str, str]) -> list[str]:
         for section in SECTIONS:
             own, others = (section_of(settings, name, section) for name in (arm, base))
             # factors of a calibration are the base's anyway
-            keys += [f"{section}.{key}" for key in own if key != "calibrate" and own[key] != others[key]]
+            keys += [f"{section}.{key}" for key in own if key not in APART and own[key] != others[key]]
+        own, others = (section_of(settings, name, "simulation")["cycle"] for name in (arm, base))
+        keys += [f"simulation.cycle.{key}" for key in own if own["beats"] and own[key] != others[key]]
         if contractility.get(arm, 1.0) != contractility.get(base, 1.0):
             keys.append("simulation.cycle.contractility")
         if keys:
@@ -135,30 +138,44 @@ def check_calibrations(settings: Mapping, arms: Iterable[str], bases: Mapping[st
             raise InputError(f"arm {arm!r}: {error}") from None
 
 
-def check_contractions(settings: Mapping, conditions: Mapping[str, Iterable[str]]) -> None:
-    """InputError naming an arm of a condition whose hearts would contract as healthy ones without a word.
+def check_contractions(
+    settings: Mapping, conditions: Mapping[str, Iterable[str]], bases: Mapping[str, str]
+) -> list[str]:
+    """What a user should know of arms that have people of any condition; they contract alike.
 
-    conditions: those of each arm. Where a calibration fits the tension of an arm, nothing need be stated.
+    InputError naming an arm of a condition whose hearts would contract as healthy ones without a word.
+    conditions: those of each arm, none where people are drawn from all. bases: as in `calibrated_as`. Where a
+    calibration fits the tension of an arm, nothing need be stated.
     """
-    cycle = settings["simulation"]["cycle"]
+    cycle, found = settings["simulation"]["cycle"], []
     for arm, named in conditions.items():
-        ill = sorted(set(named) - {HEALTHY})
-        targets = _simulation(settings, arm).calibrate.targets
         own = settings["arms"].get(arm, {}).get("simulation", {}).get("cycle", {})
+        fitted_on = calibrated_as(settings, arm, bases)
+        targets = _simulation(settings, fitted_on).calibrate.targets if fitted_on else ()
         stated = arm in cycle["contractility"] or "tension_kpa" in own
-        fitted = any(ANSWERED_BY[name] == "tension" for name in targets)
-        if cycle["beats"] and ill and not stated and not fitted:
+        stated = stated or any(ANSWERED_BY[name] == "tension" for name in targets)
+        if stated or not cycle["beats"]:
+            continue
+        if ill := sorted(set(named) - {HEALTHY}):
             raise InputError(
                 f"config key 'simulation.cycle.contractility': arm {arm!r} has the condition "
                 f"{', '.join(ill)}, and nothing says how strongly its muscle contracts; give the factor of "
-                f"the tension, for example {{{arm}: 0.5}}, or {{{arm}: 1}} for that of healthy hearts"
+                f"the tension, for example {{{arm}: 0.5}}, or {{{arm}: 1}} for that of {HEALTHY!r} hearts. "
+                "An arm of several conditions has one factor"
             )
+        if not named:
+            found.append(
+                f"arm {arm!r}: its people may have any condition of the reference population, and the muscle "
+                f"of all contracts alike; name a condition, or say so by {{{arm}: 1}} in "
+                "simulation.cycle.contractility"
+            )
+    return found
 
 
 def _check_tension(settings: Mapping, arm: str, simulation: SimulationSettings) -> None:
     """InputError where the tension of an arm cannot answer a target, or should not."""
-    cycle = simulation.cycle
-    weaker = cycle.contractility.get(arm, 1.0)
+    cycle, of_all = simulation.cycle, settings["simulation"]["cycle"]["tension_kpa"]
+    weaker = cycle.contractility.get(arm, 1.0) * (cycle.tension_kpa / of_all if of_all else 1.0)
     for name in simulation.calibrate.targets:
         if ANSWERED_BY[name] != "tension":
             continue
@@ -170,8 +187,9 @@ def _check_tension(settings: Mapping, arm: str, simulation: SimulationSettings) 
         if weaker != 1 and (_own_targets(settings, arm) or {}).get(name) is None:
             raise InputError(
                 f"config key 'simulation.calibrate.{name}': the target of all arms would undo "
-                f"simulation.cycle.contractility of arm {arm!r}, {weaker:g}; give the arm a target of its "
-                f"own, or null, in arms.{arm}.simulation.calibrate.{name}"
+                f"simulation.cycle.contractility of arm {arm!r}, {weaker:g} with the tension_kpa that 'arms' "
+                f"may give it; give the arm a target of its own, or null, in arms.{arm}.simulation.calibrate."
+                f"{name}"
             )
 
 

@@ -13,6 +13,11 @@ from .check import SCHEMA
 ACTIVE_FORMATS = ("febio", "svmultiphysics", "fenicsx")  # those with an active variant
 
 
+def _mechanics(settings: Mapping) -> list[dict]:
+    """The section of the cohort, and those of its arms."""
+    return [settings["mechanics"], *(section_of(settings, arm, "mechanics") for arm in settings["arms"])]
+
+
 def _with_active_variant(mechanics: Mapping) -> set[str]:
     """Those of ACTIVE_FORMATS whose decks have a contraction of this material."""
     slack = mechanics["material"] == "holzapfel_ogden"
@@ -90,7 +95,7 @@ SWITCHES = (
     Switch(("meshing.region_volume_tolerance",), *_domains("labels", "four_chamber")),
     Switch(
         ("decks.active_tension_kpa", "decks.active_lv_pressure_kpa", "decks.active_rv_pressure_kpa"),
-        lambda s: bool(_with_active_variant(s["mechanics"]) & {*s["formats"]}),
+        lambda s: any(_with_active_variant(one) & {*s["formats"]} for one in _mechanics(s)),
         f"one of the formats {', '.join(ACTIVE_FORMATS)}; with mechanics.material: holzapfel_ogden febio has "
         "no active variant, and svmultiphysics needs mechanics.element_order: 2",
     ),

@@ -13,7 +13,7 @@ from ..mesh.label_model import LabelModel
 from ..mesh.storage import write_surface, write_volume
 from ..runtime.artifacts import readable_json, write_text
 from ._surfaces import write_glb, write_stl
-from ._text import text_rows
+from ._text import LON, text_rows
 from ._xdmf import write_tagged_mesh
 
 NAME = "heart"
@@ -47,7 +47,7 @@ def write_opencarp(model: LabelModel, folder: Path) -> list[Path]:
     write_text(files[1], f"{m}\n" + text_rows("Tt %d %d %d %d %d\n", model.tets, model.region))
     if model.microstructure is not None:
         files.append(folder / f"{NAME}.lon")
-        rows = text_rows(" ".join(["%.7f"] * 6) + "\n", model.microstructure.f0, model.microstructure.s0)
+        rows = text_rows(LON + "\n", model.microstructure.f0, model.microstructure.s0)
         write_text(files[-1], "2\n" + rows)
     for name, facets in model.interfaces().items():
         files += [folder / f"{NAME}.{name}.surf", folder / f"{NAME}.{name}.vtx"]

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+LON = " ".join(["%.6f"] * 6)  # openCARP's row of an element: fibre and sheet
 CONVERSION = re.compile(r"%(d|\.\d+f)")
 MOST = 2.0**53  # whole numbers up to here are exact
 

@@ -16,7 +16,7 @@ from ..runtime.artifacts import write_text
 from . import register
 from ._checks import checked
 from ._deck import PLAIN, Deck, at_rest
-from ._text import text_rows
+from ._text import LON, text_rows
 from ._uvc import uvc
 
 UM_PER_MM = 1000.0
@@ -52,7 +52,7 @@ def write(model: BiventricularModel, folder: Path, mechanics: Mechanics, deck: D
     if model.microstructure is not None:
         files.append(folder / f"{NAME}.lon")
         both = np.hstack([model.microstructure.f0, model.microstructure.s0])
-        _write_rows(files[-1], "2", both, " ".join(["%.6f"] * 6))
+        _write_rows(files[-1], "2", both, LON)
     parts = surfaces(model)
     for name, facets in parts.items():
         surf, vtx = folder / f"{NAME}.{name}.surf", folder / f"{NAME}.{name}.vtx"

@@ -35,7 +35,10 @@ def _check_bases(bases, anatomy: Anatomy, grid: Grid, rules, convention, geometr
     required = load_rules(rules, anatomy).required()
     needed = [name for name in anatomy.structures if anatomy.label(name) in required]
     convention = open_convention(convention, anatomy, geometry)
+    arms: dict[str, str] = {}  # by map: many edits may have one base, which is read once
     for arm, path in bases.items():
+        arms.setdefault(str(path), arm)
+    for path, arm in arms.items():
         try:
             read_base_map(path, anatomy, grid, convention, needed)
         except InputError as error:

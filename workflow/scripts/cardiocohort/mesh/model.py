@@ -24,6 +24,23 @@ class Microstructure:
     node_n0: np.ndarray
 
 
+def orthonormal(f0: np.ndarray, s0: np.ndarray, n0: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The nearly orthonormal directions (n, 3) made so, the fibre's kept; zero vectors stay."""
+    f0 = _unit(f0)
+    s0 = _unit(s0 - _dot(s0, f0) * f0)
+    across = np.cross(f0, s0)
+    return f0, s0, across * np.sign(_dot(across, n0))
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sum(a * b, axis=1, keepdims=True)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1.0)
+
+
 @dataclass(frozen=True)
 class VentricularCoordinates:
     """Where the muscle lies, on tets (M,) and on nodes (N,); how: `microstructure.coordinates`.

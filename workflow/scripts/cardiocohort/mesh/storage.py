@@ -18,6 +18,7 @@ from .model import (
     BiventricularModel,
     Microstructure,
     VentricularCoordinates,
+    orthonormal,
 )
 from .vtk_files import write_dataset
 
@@ -134,21 +135,9 @@ def read_model(volume: str | Path, surface: str | Path) -> Model:
 
 def _directions(data) -> list[np.ndarray]:
     """f0, s0 and n0 (n, 3), orthonormal in single precision; zero vectors stay."""
-    f0, s0, n0 = (np.asarray(data[name], dtype=float) for name in DIRECTIONS)
-    f0 = _unit(f0)
-    s0 = _unit(s0 - _dot(s0, f0) * f0)
-    across = np.cross(f0, s0)
-    exact = f0, s0, across * np.sign(_dot(across, n0))
+    exact = orthonormal(*(np.asarray(data[name], dtype=float) for name in DIRECTIONS))
     # a deck that keeps doubles is half as large if they are single ones
     return [directions.astype(np.float32).astype(float) for directions in exact]
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.sum(a * b, axis=1, keepdims=True)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), STEP)
 
 
 def _frame(grid: pyvista.UnstructuredGrid) -> dict:

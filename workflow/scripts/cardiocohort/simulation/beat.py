@@ -176,16 +176,20 @@ class Heart:
 
 
 def run_beat(
-    heart: Heart, moments: list[Moment], start: float, keep: Callable[[list[Moment]], None]
+    heart: Heart,
+    moments: list[Moment],
+    start: float,
+    keep: Callable[[list[Moment], int], None],
+    failures: int = 0,
 ) -> tuple[list[Moment], int, str]:
     """All moments of the beat that began at `start` (s), from the first ones on; Newton iterations; why it
-    ended early, or nothing. `keep` is called with the moments so far.
+    ended early, or nothing. `keep` is called with the moments so far, and how many steps had no solution.
 
     Steps are halved where Newton's method fails, at most cycle.max_halvings times in a row, and
-    cycle.max_failures times in all.
+    cycle.max_failures times in all, of which `failures` were before.
     """
     cycle, period = heart.cycle, heart.circulation.period
-    moments, used, in_a_row, failures = list(moments), 0, 0, 0
+    moments, used, in_a_row = list(moments), 0, 0
     dt = full = period / cycle.steps
     while (left := start + period - moments[-1].time) > 1e-9:
         last, step = moments[-1], min(dt, left)
@@ -208,13 +212,14 @@ def run_beat(
             if in_a_row > cycle.max_halvings:
                 return moments, used, reason
             if failures >= cycle.max_failures:
-                return moments, used, f"{reason}; the {failures}th time step of the beat without a solution"
+                tried = f"{failures} time steps of the beat had no solution (simulation.cycle.max_failures)"
+                return moments, used, f"{reason}; {tried}"
             continue
         used, in_a_row = used + iterations, 0
         if iterations <= EASY:
             dt = min(full, 2 * dt)
         moments.append(new)
-        keep(moments)
+        keep(moments, failures)
         log.info(
             "%.4f s: LV %.2f kPa %.1f mL, RV %.2f kPa %.1f mL, tension %.1f kPa, %d iterations",
             new.time, new.pressures_kpa[0], new.volumes_ml[0], new.pressures_kpa[1], new.volumes_ml[1],

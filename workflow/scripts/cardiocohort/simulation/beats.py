@@ -68,19 +68,22 @@ def beat_until_periodic(
     if saved is None:
         loop = first_loop(heart, volumes, pressures)
         beats, rows, newton, moments = 1, [], 0, [Moment(0.0, state, pressures, volumes, loop, 0.0)]
+        failures = 0
     else:
-        beats, rows, newton, moments, resistance = saved
+        beats, rows, newton, moments, resistance, failures = saved
         heart.circulation = heart.circulation.with_systemic_resistance(resistance)
         log.info("beat %d goes on at %.4f s", beats, moments[-1].time)
     while True:
         done = len(moments)
 
-        def keep(so_far: list[Moment], beat: int = beats, used: int = newton, before: list = rows) -> None:
+        def keep(
+            so_far: list[Moment], failed: int, beat: int = beats, used: int = newton, before: list = rows
+        ) -> None:
             if checkpoint is not None and len(so_far) % CHECKPOINT_STEPS == 0:
                 resistance = heart.circulation.resistances[0]
-                _write(checkpoint, key, beat, before, used, so_far, resistance)
+                _write(checkpoint, key, beat, before, used, so_far, resistance, failed)
 
-        moments, used, reason = run_beat(heart, moments, (beats - 1) * period, keep)
+        moments, used, reason = run_beat(heart, moments, (beats - 1) * period, keep, failures)
         newton += used
         rows = rows + [row(moment, beats, (beats - 1) * period) for moment in moments]
         log.info(
@@ -98,7 +101,7 @@ def beat_until_periodic(
             log.info("systemic resistance %.4g kPa s/mL", heart.circulation.resistances[0])
         # in the beat's own time steps: others would leave an error
         loop = next_loop(heart.circulation, moments, cycle.steps, volumes[0])
-        moments, beats = [replace(moments[-1], loop=loop)], beats + 1
+        moments, beats, failures = [replace(moments[-1], loop=loop)], beats + 1, 0
 
 
 def repeats(moments: list[Moment], tolerance: float) -> bool:
@@ -296,15 +299,25 @@ PARTS = ("time", "state", "pressures_kpa", "volumes_ml", "loop", "tension_kpa")
 
 
 def _write(
-    path: Path, key: str, beat: int, rows: list[dict], newton: int, moments: list[Moment], resistance: float
+    path: Path,
+    key: str,
+    beat: int,
+    rows: list[dict],
+    newton: int,
+    moments: list[Moment],
+    resistance: float,
+    failures: int,
 ) -> None:
     arrays = {part: np.array([getattr(moment, part) for moment in moments]) for part in PARTS}
     columns = {f"row_{name}": np.array([r[name] for r in rows]) for name in (rows[0] if rows else ())}
     with atomic_path(path) as temporary:
-        np.savez(temporary, key=key, beat=beat, newton=newton, resistance=resistance, **arrays, **columns)
+        np.savez(
+            temporary, key=key, beat=beat, newton=newton, resistance=resistance, failures=failures,
+            **arrays, **columns,
+        )  # fmt: skip
 
 
-def _read(path: Path | None, key: str) -> tuple[int, list[dict], int, list[Moment], float] | None:
+def _read(path: Path | None, key: str) -> tuple[int, list[dict], int, list[Moment], float, int] | None:
     if path is None or not path.exists():
         return None
     with np.load(path) as saved:
@@ -318,4 +331,6 @@ def _read(path: Path | None, key: str) -> tuple[int, list[dict], int, list[Momen
             Moment(float(t), s, p, v, loop, float(tension))
             for t, s, p, v, loop, tension in zip(*parts, strict=True)
         ]
-        return int(saved["beat"]), rows, int(saved["newton"]), moments, float(saved["resistance"])
+        counts = {name: int(saved[name]) for name in ("beat", "newton", "failures")}
+        resistance = float(saved["resistance"])
+    return counts["beat"], rows, counts["newton"], moments, resistance, counts["failures"]

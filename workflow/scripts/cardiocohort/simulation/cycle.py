@@ -82,6 +82,7 @@ class Cycle:
         8, "Halvings of a time step in a row after which a beat ends as failed.", minimum=1, maximum=100
     )
 
+    # the eight hearts of config/experiments/beat.yaml have no such step; one that creeps has dozens a beat
     max_failures: int = key(
         30,
         "Time steps without a solution, in one beat, after which it ends as failed.",

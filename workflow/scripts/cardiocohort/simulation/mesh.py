@@ -3,7 +3,7 @@
 import netgen.meshing
 import numpy as np
 
-from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
+from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel, orthonormal
 from ..microstructure.fibres import FibreAngles, frames_within
 from ..runtime.errors import SubjectError
 from . import elements
@@ -40,11 +40,7 @@ def directions(model: BiventricularModel, order: np.ndarray) -> np.ndarray:
     Files hold single precision, in which a fibre at rest is already stretched or not.
     """
     fibre, sheet, normal = (getattr(model.microstructure, name)[order].astype(float) for name in DIRECTIONS)
-    fibre = _unit(fibre)
-    sheet = _unit(sheet - (sheet * fibre).sum(axis=1, keepdims=True) * fibre)
-    across = np.cross(fibre, sheet)
-    across *= np.sign((across * normal).sum(axis=1, keepdims=True))
-    return np.stack([fibre, sheet, across], axis=-1)
+    return np.stack(orthonormal(fibre, sheet, normal), axis=-1)
 
 
 def point_directions(model: BiventricularModel, order: np.ndarray) -> np.ndarray:
@@ -60,7 +56,3 @@ def point_directions(model: BiventricularModel, order: np.ndarray) -> np.ndarray
             "config key 'simulation.fibres' to elements",
         )
     return frames_within(model, FibreAngles.of(angles), elements.corner_weights())[order]
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
