@@ -57,7 +57,7 @@ whole = folder / "whole"
 storage.write_volume(whole / "x.vtu", model)
 storage.write_surface(whole / "x.vtp", model)
 listed = [(str(p), p.stat().st_size, artifacts.sha256(p)) for p in (whole / "x.vtu", whole / "x.vtp")]
-for limit in (resource.RLIM_INFINITY, 40_000):
+for limit in (resource.RLIM_INFINITY, 20_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     outcomes = {}
     for name, write in WRITERS.items():
