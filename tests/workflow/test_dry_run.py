@@ -305,6 +305,21 @@ def test_a_condition_whose_contraction_nobody_stated_is_refused(workdir):
         assert (said in run.stdout) is refused
 
 
+def test_people_of_any_condition_are_named_and_siblings_of_a_map_are_not(workdir):
+    """Nobody is drawn for hearts that are made from a label map."""
+    shutil.copy(TEMPLATES[0], workdir / "heart.nii.gz")
+    rows = (
+        f"{COLUMNS}\tbase",
+        "anyone\t2\tany\t\t\t\t\tleft_ventricle: all\t\t",
+        "sibling\t2\t\t\t\t\t\tleft_ventricle: all\tleft_ventricle.volume: +10 %\theart.nii.gz",
+    )
+    (workdir / "trial.tsv").write_text("\n".join(rows) + "\n")
+    run = dry(workdir, "simulation={cycle: {beats: 3}}", target="simulate")
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.count("may have any condition") == 1
+    assert "arm 'anyone': its people may have any condition" in run.stdout
+
+
 @pytest.mark.parametrize(("config", "message"), UNSIMULATED.values(), ids=UNSIMULATED)
 def test_a_trial_that_simulates_is_checked_as_simulations_are(workdir, config, message):
     run = dry(workdir, SIMULATED, *config, target="trial")

@@ -56,9 +56,12 @@ if workflow.is_main_process:
             or requested("paired_comparison")
             or (requested("refinement_study") and SETTINGS["refinement"]["simulate"])
         ):
-            conditions = plan.levels_of_arms(BATCHES, covariates.GROUP)
-            if TARGETS_TABLE:  # whose people have no condition
-                conditions = {arm: own for arm, own in conditions.items() if own}
+            # nobody is drawn for explicit targets, nor for siblings
+            drawn = [] if TARGETS_TABLE else plan.arms_without_base(BATCHES)
+            levels = plan.levels_of_arms(BATCHES, covariates.GROUP)
+            conditions = {
+                arm: own for arm, own in levels.items() if own or arm in drawn
+            }
             for text in check_contractions(SETTINGS, conditions, SIBLING_BASES):
                 warn(text)
 

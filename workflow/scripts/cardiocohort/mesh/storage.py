@@ -55,7 +55,7 @@ def volume_grid(model: Model) -> pyvista.UnstructuredGrid:
 def shortened(model: Model) -> Model:
     """The model with directions, coordinates and thickness to STEP.
 
-    Digits below it are a fifth of a file and say nothing of a heart. `read_model` makes directions
+    Digits below it are a sixth of a file and say nothing of a heart. `read_model` makes directions
     orthonormal again.
     """
     micro, fields = model.microstructure, getattr(model, "coordinates", None)
