@@ -40,6 +40,9 @@ def _content(path: Path, data: pyvista.DataSet, raw: bool) -> bytes:
         writer.EncodeAppendedDataOff()
     else:
         writer.SetDataModeToBinary()
+        attributes = data.point_data, data.cell_data, data.field_data
+        if not all(array.size for arrays in attributes for array in arrays.values()):
+            writer.SetCompressorTypeToNone()  # meshio 5.3.5 reads no empty array that is compressed here
     writer.SetWriteToOutputString(True)
     if not writer.Write():
         raise OSError(f"{path}: VTK could not make the file's content")
