@@ -160,7 +160,7 @@ def test_springs_of_the_pericardium_give_the_volume_of_simulate(heart, deck, tmp
 
 def test_contraction_and_beat_run_by_pulses_command_line(deck, tmp_path, deck_record):
     """The contraction to its end, and 20 ms of a beat, of filling; `deck` is there for the environment."""
-    model = biventricle(9, 20, layers=(1, 2, 3))
+    model = biventricle(7, 14, layers=(1, 2, 3))
     axes = []
     for places in (model.points_mm[model.tets].mean(axis=1), model.points_mm):
         radial = places * [1, 1, 0] / np.linalg.norm(places[:, :2], axis=1)[:, None]
