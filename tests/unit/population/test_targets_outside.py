@@ -91,7 +91,7 @@ def test_ten_times_the_volume_is_outside_after_three_attempts(tmp_path):
     first = rows["structure"] == "left_ventricle"
     rows.loc[first, "volume_ml"] *= 10.0
     rows.loc[first, "constrained"] = "size"
-    result = work(SHIPPED, RULES, rows, tmp_path, steps=12)
+    result = work(SHIPPED, RULES, rows, tmp_path, steps=6)
     assert isinstance(result, SubjectError)
     assert result.ending.text.startswith(f"{OUTSIDE}: left_ventricle.size missed by")
     assert [attempt["attempt"] for attempt in result.record["tried"]] == list(range(anatomies.PATIENCE))
