@@ -545,4 +545,4 @@ def test_drawn_parts_are_planned_with_their_table(workdir):
 def test_without_drawn_parts_there_is_nothing_to_measure(workdir):
     run = dry(workdir, target="reference_parts")
     assert run.returncode != 0
-    assert "trial.tsv: no arm without a base" in run.stdout
+    assert "trial.tsv: no arm names a part `structure@domain`" in run.stdout

@@ -456,8 +456,8 @@ def arms_of_one_target():
 
 
 def parts_table_of(wildcards):
-    """The table of parts, where the arm of a job's batch draws some."""
-    if not REFERENCE_PARTS or plan.arm_of(wildcards.batch) not in DRAWN_PARTS:
+    """The table of parts, where the arm of a job's batch names some."""
+    if not REFERENCE_PARTS or plan.arm_of(wildcards.batch) not in ARMS_WITH_PARTS:
         return {}
     return {"reference_parts": ancient(REFERENCE_PARTS)}
 

@@ -1,12 +1,12 @@
 # Population: what every virtual patient's heart should be.
 # in  the arm's row of the cohort table (params), the reference table or explicit targets, of siblings the
-#     targets and anatomies of their base's batch, or a label map file; of arms that draw parts
+#     targets and anatomies of their base's batch, or a label map file; of arms that name parts
 #     `structure@domain` the table that `snakemake reference_parts` makes
 # out <cohort>/targets/<batch>.parquet: moments of every subject and structure, with plausibility
 
 
 with plain_errors():
-    DRAWN_PARTS = target_arms.drawn_parts(plan.arms_of(BATCHES).values(), TARGETS_TABLE)
+    ARMS_WITH_PARTS = target_arms.arms_with_parts(plan.arms_of(BATCHES).values())
 
 
 rule draw_targets:
@@ -84,11 +84,14 @@ if requested("reference_parts") or requested(PARTS_OF_POPULATION):
         reference_parts,
 
     with plain_errors():
-        if workflow.is_main_process and not DRAWN_PARTS:
+        if workflow.is_main_process and not ARMS_WITH_PARTS:
             raise InputError(
-                f"{located('cohort_table')}: no arm without a base and without rows in the targets table "
-                "names a part `structure@domain`, so that there is none to measure"
+                f"{located('cohort_table')}: no arm names a part `structure@domain`, so that there is none "
+                "to measure"
             )
+        MEASURED_PARTS, MEASURED_WALLS = target_arms.wanted_parts(
+            ARMS_WITH_PARTS.values()
+        )
 
     rule reference_parts:
         input:
@@ -109,14 +112,11 @@ if requested("reference_parts") or requested(PARTS_OF_POPULATION):
             mem_mb=lambda wildcards, threads, attempt: 1000 * threads * attempt,
             runtime=240,
         params:
-            parts=lambda wildcards: list(
-                dict.fromkeys(
-                    part for arm in DRAWN_PARTS.values() for part in arm.parts()
-                )
-            ),
+            parts=MEASURED_PARTS,
+            walls=MEASURED_WALLS,
             domains=lambda wildcards: {
                 name: domain
-                for arm in DRAWN_PARTS
+                for arm in ARMS_WITH_PARTS
                 for name, domain in plan.arms_of(BATCHES)[arm]["domains"].items()
             },
             anatomy=ANATOMY_DIGEST,

@@ -2,7 +2,7 @@
 
 Inputs: bundle (bundle.json) and reference (moments and covariates), or
 targets_table (explicit targets; a reference beside it lets them be judged),
-reference_parts (moments of parts, for arms that draw them),
+reference_parts (moments of parts in a population, for arms that name some),
 covariates_table (covariates of the user). Siblings: base_targets and
 base_anatomies (tables of their base's batch), or base_map (a label map file). Params: arm
 (`Arm.to_dict()`), first and last (subject indices, both included), seed, truncation.
@@ -15,11 +15,11 @@ import pandas as pd
 
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
-from cardiocohort.cohort import covariates, stage_tables
+from cardiocohort.cohort import covariates, stage_tables, target_arms
 from cardiocohort.cohort.table import Arm, subject_name
 from cardiocohort.label_maps.reading import open_convention
 from cardiocohort.label_maps.sibling_base import read_base_map, read_made
-from cardiocohort.population import siblings
+from cardiocohort.population import part_spreads, siblings
 from cardiocohort.population.explicit import explicit_targets, read_targets
 from cardiocohort.population.parts import read_parts
 from cardiocohort.population.plausibility import population_for, warnings_of
@@ -52,12 +52,27 @@ def _targets_table(inputs, anatomy, usual):
     return read_targets(inputs.targets_table, anatomy, usual)
 
 
-def read_population(inputs, arm, reference):
-    """The population of an arm; with its parts, where they are drawn."""
+def measured_parts(inputs, arm, grid):
+    """The arm's parts that the table of parts has measured."""
     if not inputs.get("reference_parts"):
+        return []
+    measured = target_arms.parts_as_measured(arm, inputs.reference_parts, grid)
+    if others := [name for name in arm.parts() if name not in measured]:
+        logging.info(
+            "%s has no %s of the same domain: spreads are those of the whole structure",
+            inputs.reference_parts,
+            ", ".join(others),
+        )
+    return measured
+
+
+def read_population(inputs, arm, reference, parts):
+    """The population of an arm, with those of its parts that were measured."""
+    if not parts:
         return population_for(arm, reference)
-    parts = read_parts(inputs.reference_parts, arm.parts(), arm.domains, reference.structures)
-    return population_for(arm, reference, parts)
+    walls = arm.walls() & target_arms.measured_parts(inputs.reference_parts)[1]
+    model = read_parts(inputs.reference_parts, parts, arm.domains, reference.structures, walls)
+    return population_for(arm, reference, model)
 
 
 def main(snakemake):
@@ -68,9 +83,9 @@ def main(snakemake):
     reference = inputs.get("reference")
     known = covariates.known(inputs.get("covariates_table"))
     usual = usual_of(read_reference(inputs.usual, anatomy))
-    population = None
+    population, parts = None, measured_parts(inputs, arm, grid)
     if reference:
-        population = read_population(inputs, arm, read_reference(reference, anatomy, usual, known))
+        population = read_population(inputs, arm, read_reference(reference, anatomy, usual, known), parts)
     if arm.base:
         bases, labels_of = bases_of(inputs, arm, indices, anatomy, grid, p.base_reading)
         bases, places = siblings.with_parts_of_all(arm, bases, labels_of, anatomy, grid)
@@ -79,6 +94,8 @@ def main(snakemake):
         targets = explicit_targets(arm, indices, p.seed, table, population, grid)
     else:
         targets = drawn_targets(arm, indices, p.seed, population, p.truncation, grid)
+    if parts:
+        targets = part_spreads.with_spreads(targets, inputs.reference_parts, parts)
     for warning in warnings_of(arm, targets, population, grid):
         logging.warning(warning)
     tables.write_table(snakemake.output.table, targets, stage_tables.TARGETS)

@@ -14,7 +14,8 @@ def main(snakemake):
     anatomy, grid = read_anatomy(snakemake.input.anatomy)
     wanted = {name: Domain(**values) for name, values in snakemake.params.domains.items()}
     hearts, parts = Path(snakemake.input.hearts), snakemake.params.parts
-    table, refused = measure_population(hearts, parts, wanted, anatomy, grid, snakemake.threads)
+    walls = snakemake.params.walls
+    table, refused = measure_population(hearts, parts, wanted, anatomy, grid, snakemake.threads, walls)
     for subject, reason in refused.items():
         logging.warning("%s is left out: %s", subject, reason)
     tables.write_table(snakemake.output.table, table, {"subject": "str"} | COLUMNS)

@@ -1,5 +1,7 @@
 """Edits of parts of structures, from the cohort table to a judged sibling."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,6 +76,11 @@ def test_parts_are_read_wherever_a_structure_is():
         "aorta@junction: size; aorta@outside_junction/left_atrium: distance", HEART, REAL
     )
     assert found == (("aorta@junction", ("size",)), ("aorta@outside_junction/left_atrium", ("distance",)))
+    found = parse_constraints("aorta@junction: area position", HEART, REAL)
+    assert found == (("aorta@junction", ("position", "area")),)
+    for text, value in (("= 700 mm2", 700.0), ("7 cm2", 700.0), ("350 mm2/m2", 350.0)):
+        (edit,) = parse_edits(f"aorta@junction.area: {text}", HEART, REAL)
+        assert (edit.operation, edit.value) == ("set_per_m2" if "/" in text else "set", value)
     area, volume = parse_edits("aorta@junction.area: +30 %; right_ventricle@apex.volume: x0.5", HEART, REAL)
     assert (area.structure, area.quantity, area.value) == ("aorta@junction", "area", pytest.approx(1.3))
     assert (volume.structure, volume.operation, volume.value) == ("right_ventricle@apex", "multiply", 0.5)
@@ -87,7 +94,10 @@ def test_parts_are_read_wherever_a_structure_is():
         ("aorta@apex.area: x2", "unknown quantity 'area'.*only a slab has an area"),
         ("aorta@outside_junction.area: x2", "only a slab has an area"),
         ("aorta.area: x2", "only a slab has an area"),
-        ("aorta@junction.area: 900 mL", "does not give a factor"),
+        ("aorta@junction.area: 900 mL", "does not give an area; allowed: a positive area '700 mm2'"),
+        ("aorta@junction.area: = 0 mm2", "does not give an area"),
+        ("aorta@junction.area: = 700 mm2; aorta@junction.volume: x2", "area is volume over the thickness"),
+        ("aorta@junction/left_atrium.area_ratio: 0.8", "unknown quantity.*'volume_ratio: x0.8' changes both"),
         ("aorta.volume: x2; aorta@apex.volume: x2", "aorta and aorta@apex are edited together"),
         ("aorta@junction.area: x2; aorta@apex.volume: x2", "edited together, and one changes the other"),
         ("aorta@apex/aorta.distance: +5 mm", "unknown structure"),
@@ -127,13 +137,46 @@ def test_an_arm_keeps_the_domains_that_it_names(tmp_path):
     assert Arm.from_dict(small.to_dict()).domains == small.domains
 
 
+@pytest.mark.parametrize("name", ["aorta", "aorta@apex", "aorta@outside_junction", "aorta@junction/aorta"])
+def test_only_a_slab_has_an_area(name):
+    with pytest.raises(InputError, match=r"'area'.*only a slab has an area|no relation"):
+        parse_constraints(f"{name}: area", HEART, REAL)
+    with pytest.raises(InputError, match="area is size over the thickness of the slab; name one"):
+        parse_constraints("aorta@junction: all area", HEART, REAL)
+
+
+WALL = Domain(form="box", frame="heart", centre=[0, 0, 0], size=[40, 40, 40])
+
+
 @pytest.mark.parametrize(
-    ("column", "cell"),
-    [("constraints", "myocardium@apex: thickness\t"), ("edits", "\tmyocardium@apex.thickness: x2")],
+    ("column", "cell", "allowed"),
+    [
+        ("thickness_mm", "", "the cell is empty; it is not a thickness, since arm 'a' names that"),
+        ("thickness_mm", "-3", "-3 is not a number above 0"),
+        ("area_mm2", "500", "is not a slab that arm 'a' names, since area_mm2 is given: none"),
+        ("area_mm2", "x", "'x' is not a number above 0"),
+    ],
 )
-def test_a_thickness_needs_a_base_that_it_is_measured_on(tmp_path, column, cell):
-    with pytest.raises(InputError, match=rf"row 2, column '{column}': the thickness of .* write a base"):
-        read(tmp_path, f"a\t2{chr(9) * 6}{cell}")
+def test_explicit_areas_are_of_slabs_and_named_walls_have_a_thickness(tmp_path, column, cell, allowed):
+    row = f"a\t1{chr(9) * 6}myocardium@front: thickness\t\t"
+    (own,) = read(tmp_path, row, own={"front": WALL})
+    header = ["arm", "structure", *explicit.ELLIPSOID_COLUMNS, "thickness_mm"]
+    numbers = ["10", "5", "-9", "28", "33", "50", "0", "0", "0"]
+    cells = {name: ["a", name, *numbers, "9"] for name in ("myocardium", "myocardium@front")}
+    if column == "area_mm2":
+        header.append(column)
+        cells = {name: [*row, cell if "@" in name else ""] for name, row in cells.items()}
+    else:
+        cells["myocardium@front"][-1] = cell
+    path = tmp_path / "targets.tsv"
+    path.write_text("\n".join("\t".join(row) for row in [header, *cells.values()]) + "\n")
+
+    def read_it():
+        target_arms.check_parts([own.to_dict()], "trial.tsv", path, None, HEART_GRID)
+        explicit.read_targets(path, HEART)
+
+    with pytest.raises(InputError, match=re.escape(allowed)):
+        read_it()
 
 
 ROOT = {"root": Domain(form="sphere", frame="heart", centre=[-10, 20, 20], radius=20)}
@@ -271,6 +314,35 @@ def test_the_whole_follows_its_part(factor, quantity):
     ]
     np.testing.assert_allclose(second[1] - second[0], second[3] - second[2], atol=1e-4)
     assert before["volume_ml"]["wall"] == pytest.approx(volume["wall"])
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(300.0, 1500.0))
+def test_an_area_of_a_sibling_is_its_volume_over_the_slab(area_mm2):
+    """The slab is 8 mm thick; the same edit by volume gives the same targets."""
+    given_area = targets_of(arm(f"cavity@slab.area: = {area_mm2!r} mm2"), heart())
+    by_volume = targets_of(arm(f"cavity@slab.volume: {8.0 * area_mm2 / 1000.0!r} mL"), heart())
+    volume = given_area.set_index("structure")["volume_ml"]
+    assert volume["cavity@slab"] == pytest.approx(8.0 * area_mm2 / 1000.0)
+    for column in moments.MOMENT_COLUMNS:
+        np.testing.assert_allclose(given_area[column], by_volume[column], atol=1e-9)
+
+
+def test_an_explicit_area_is_that_of_the_slab_where_it_is_placed(tmp_path):
+    """A slab from 1/3 to 2/3 of an ellipsoid 60 mm long is 20 mm thick."""
+    third = {"third": Domain(form="slab", towards="wall", low=1 / 3, high=2 / 3)}
+    own = Arm("a", None, {}, None, parse_constraints("cavity@third: area", ANATOMY, third), (), domains=third)
+    rows = ["cavity\t4\t8\t0\t30\t20\t10\t0\t0\t90\t", "wall\t4\t48\t0\t8\t8\t9\t0\t0\t0\t"]
+    rows += ["cavity@third\t4\t8\t0\t12\t10\t8\t0\t0\t0\t450"]
+    header = "arm\tstructure\t" + "\t".join((*explicit.ELLIPSOID_COLUMNS, "area_mm2"))
+    (tmp_path / "targets.tsv").write_text("\n".join([header, *(f"a\t{row}" for row in rows)]) + "\n")
+    table = explicit.read_targets(tmp_path / "targets.tsv", ANATOMY)
+    found = explicit.explicit_targets(own, range(1), 0, table, None, GRID).set_index("structure")
+    assert found["volume_ml"]["cavity@third"] == pytest.approx(450.0 * 20.0 / 1000.0)
+    assert found["constrained"]["cavity@third"] == "area"
+    (tmp_path / "targets.tsv").write_text("\n".join([header, f"a\t{rows[0]}9"]) + "\n")
+    with pytest.raises(InputError, match=r"row 2, column 'area_mm2': 9 is not empty; only a slab"):
+        explicit.read_targets(tmp_path / "targets.tsv", ANATOMY)
 
 
 def test_a_sibling_keeps_the_rest_of_an_edited_structure():
@@ -438,6 +510,31 @@ def test_loop_and_verdict_measure_the_same_thickness(tiny):
     assert float(voxels) == pytest.approx(float(loop), rel=1e-4)
     assert float(loop) == pytest.approx(float(found.achieved.thickness_mm[2]), rel=1e-4)
     assert float(loop) * 1.25 == pytest.approx(float(own.wanted[0].thickness_mm), rel=1e-4)
+
+
+def test_an_area_and_a_size_are_the_same_residual(tiny):
+    bundle, prior = tiny
+    found = []
+    for word in ("size", "area"):
+        rows = targets_of(arm("cavity@slab.area: x0.5", f"cavity@slab: {word}"), heart())
+        judged = judge(Sampler(bundle, prior, Rules((), ()), GuidanceSettings()), rows, heart())
+        found.append(judged.residuals[f"cavity@slab.{word}"])
+        (made,) = constraints.make_constraints([rows], prior, bundle, ("cavity@slab",))
+        assert made.spread == constraints.spread_of(bundle, prior.anatomy, "size", ("cavity",))
+    assert found[0] == pytest.approx(found[1])
+    assert found[0] > 1.0
+
+
+def test_a_part_counts_in_its_own_spread_where_the_targets_have_it(tiny):
+    bundle, prior = tiny
+    rows = targets_of(arm("cavity@slab.volume: x0.5", "cavity@slab: size position"), heart())
+    rows["spreads"] = ['{"size": 0.125}' if name == "cavity@slab" else "" for name in rows["structure"]]
+    judged = judge(Sampler(bundle, prior, Rules((), ()), GuidanceSettings()), rows, heart())
+    assert judged.residuals["cavity@slab.size"] == pytest.approx(np.log(2) / 0.125, rel=1e-6)
+    made = constraints.make_constraints([rows], prior, bundle, ("cavity@slab",))
+    spread = {c.attribute: c.spread for c in made}
+    whole = constraints.spread_of(bundle, prior.anatomy, "position", ("cavity",))
+    assert spread == {"size": 0.125, "position": whole}
 
 
 def test_the_gradient_of_a_part_stays_in_its_domain(tiny):

@@ -1,6 +1,7 @@
 """Parts of drawn hearts: ellipsoids, whose halves and ends are known, measured, fitted and drawn again."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from cardiocohort.anatomy.domains import Domain
 from cardiocohort.cohort import target_arms
 from cardiocohort.cohort.grammar import parse_constraints, parse_edits
 from cardiocohort.cohort.table import Arm
-from cardiocohort.population import parts
+from cardiocohort.population import part_spreads, parts
 from cardiocohort.population.plausibility import population_for
 from cardiocohort.population.reference import read_reference
 from cardiocohort.population.targets import drawn_targets
@@ -25,9 +26,14 @@ from tiny_prior import ANATOMY, GRID
 DOMAINS = {
     "top": Domain(form="half_space", towards="wall", low=0.5),
     "touch": Domain(form="cylinder", frame="contact", towards="wall", centre=[0, 0, 0], radius=14, length=24),
+    "slab": Domain(form="slab", towards="wall", low=0.3, high=0.6),
+    "through": Domain(
+        form="cylinder", frame="contact", of="cavity", towards="wall", centre=[4, 0, 0], radius=12, length=70
+    ),
     "fixed": Domain(form="half_space", frame="heart", axis=[1, 0, 0], low=0.0),
 }
-PARTS = ("cavity@top", "cavity@outside_top", "cavity@touch", "cavity@fixed")
+PARTS = ("cavity@top", "cavity@outside_top", "cavity@touch", "cavity@fixed", "cavity@slab", "wall@through")
+WALLS = ("wall@through",)
 HEARTS = (
     400  # of few hearts the shrunk covariance of the whole structures loosens relations that are exact here
 )
@@ -46,8 +52,9 @@ def random_heart(rng) -> tuple[np.ndarray, np.ndarray]:
     axes = size * np.array([36.0, 24.0, 22.0]) * np.exp(0.05 * rng.standard_normal(3))
     centre = 2.0 * rng.standard_normal(3)
     end = centre + turn[:, 0] * axes[0]
+    half = 12.0 * np.exp(0.15 * rng.standard_normal())
     cavity = body(centre, axes, turn)
-    wall = body(end + 6.0 * turn[:, 0], np.array([12.0, 26.0, 26.0]), turn) & ~cavity
+    wall = body(end + 6.0 * turn[:, 0], np.array([half, 26.0, 26.0]), turn) & ~cavity
     return np.where(cavity, 2, np.where(wall, 1, 0)).astype(np.uint8), axes
 
 
@@ -59,12 +66,15 @@ def folder(tmp_path_factory):
     rows = []
     for k in range(HEARTS):
         labels, _ = random_heart(rng)
-        rows.append(parts.measure_heart(labels, PARTS, DOMAINS, ANATOMY, GRID).assign(subject=f"h{k:03d}"))
+        rows.append(
+            parts.measure_heart(labels, PARTS, DOMAINS, ANATOMY, GRID, WALLS).assign(subject=f"h{k:03d}")
+        )
     table = pd.concat(rows, ignore_index=True)
     tables.write_table(path / "parts.parquet", table, {"subject": "str"} | parts.COLUMNS)
     whole = table[table["structure"].isin(ANATOMY.structures)]
     centred = dataclasses.replace(ANATOMY, centred_on=("cavity",))
-    whole.drop(columns=[*parts.FRAME_COLUMNS, "definition"]).to_parquet(path / "reference.parquet")
+    further = [*parts.FRAME_COLUMNS, "definition", moments.THICKNESS]
+    whole.drop(columns=further).to_parquet(path / "reference.parquet")
     return path, centred
 
 
@@ -80,7 +90,8 @@ def drawn(folder, own: Arm, n: int = 12, with_parts: bool = True) -> pd.DataFram
     reference = read_reference(path / "reference.parquet", anatomy)
     model = None
     if with_parts:
-        model = parts.read_parts(path / "parts.parquet", own.parts(), own.domains, reference.structures)
+        wanted = (own.parts(), own.domains, reference.structures, own.walls())
+        model = parts.read_parts(path / "parts.parquet", *wanted)
     return drawn_targets(own, range(n), 1, population_for(own, reference, model), 0.95, GRID)
 
 
@@ -245,6 +256,95 @@ def test_the_heart_is_drawn_around_a_part_of_given_volume(folder):
         volume = rows.set_index(["structure", "subject"])["volume_ml"]
         np.testing.assert_allclose(volume["cavity@top"], given_ml, rtol=1e-9)
         np.testing.assert_allclose(volume["cavity"], 2 * given_ml, rtol=0.08)
+
+
+def test_the_heart_is_drawn_around_a_slab_of_given_area(folder):
+    """The area holds exactly. The whole is as large as in hearts of the table with such an area.
+
+    Beside a given area, the thickness of the slab still differs between hearts, since their lengths do.
+    """
+    table = pd.read_parquet(folder[0] / "parts.parquet")
+    for area_mm2 in (1500.0, 1900.0):
+        rows = drawn(folder, arm("cavity@slab: area", f"cavity@slab.area: = {area_mm2:g} mm2"), 30)
+        own = rows[rows["structure"] == "cavity@slab"]
+        thickness = own["domain"].map(domains.slab_mm).to_numpy()
+        np.testing.assert_allclose(1000.0 * own["volume_ml"] / thickness, area_mm2, rtol=1e-7)
+        assert thickness.std() > 0.3
+        whole, part = (
+            table[table["structure"] == name].sort_values("subject") for name in ("cavity", "cavity@slab")
+        )
+        m = moments.from_columns(whole)
+        long = np.sqrt(np.linalg.eigvalsh(m.covariance_mm2)[:, 2])
+        mm = 0.3 * long * np.exp(part[["frame_1", "frame_2"]]).sum(axis=1).to_numpy()
+        log_area = np.log(1000.0 * part["volume_ml"].to_numpy() / mm)
+        slope, level = np.polyfit(log_area, np.log(m.volume_ml), 1)
+        usual = np.exp(level + slope * np.log(area_mm2))
+        drawn_ml = rows.loc[rows["structure"] == "cavity", "volume_ml"]
+        assert np.exp(np.log(drawn_ml).mean()) == pytest.approx(usual, rel=0.04)
+    again = drawn(folder, arm("cavity@slab: area", "cavity@slab.area: = 1900 mm2"), 30)
+    pd.testing.assert_frame_equal(rows, again)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_the_heart_is_drawn_around_a_wall_of_given_thickness(folder, share):
+    """The wall is as much larger as it is in hearts of the table with such a wall: a quantile of theirs."""
+    table = pd.read_parquet(folder[0] / "parts.parquet").pivot(index="subject", columns="structure")
+    given_mm = table["thickness_mm"]["wall@through"].quantile(share)
+    rows = drawn(
+        folder, arm("wall@through: thickness", f"wall@through.thickness: = {float(given_mm)!r} mm"), 20
+    )
+    by_name = rows.set_index("structure")
+    np.testing.assert_allclose(by_name["thickness_mm"]["wall@through"], given_mm)
+    assert by_name["thickness_mm"]["wall"].isna().all()
+    slope, level = np.polyfit(
+        np.log(table["thickness_mm"]["wall@through"]), np.log(table["volume_ml"]["wall"]), 1
+    )
+    usual = np.exp(level + slope * np.log(given_mm))
+    assert np.exp(np.log(by_name["volume_ml"]["wall"]).mean()) == pytest.approx(usual, rel=0.05)
+    assert (by_name["constrained"]["wall@through"] == "thickness").all()
+
+
+def test_a_changed_thickness_is_that_of_the_drawn_wall(folder):
+    before = drawn(folder, arm("wall@through: thickness"), 4).set_index(["structure", "subject"])
+    after = drawn(folder, arm("wall@through: thickness", "wall@through.thickness: x1.2"), 4)
+    after = after.set_index(["structure", "subject"])
+    for column in ("thickness_mm", "volume_ml"):
+        was, now = (table[column]["wall@through"] for table in (before, after))
+        np.testing.assert_allclose(now, 1.2 * was)
+    gain = (after["volume_ml"] - before["volume_ml"]).unstack()
+    np.testing.assert_allclose(gain.loc["wall"], gain.loc["wall@through"])
+
+
+def test_targets_have_the_spreads_of_their_parts(folder):
+    path = folder[0] / "parts.parquet"
+    own = arm("cavity@top: size position; wall@through: thickness; cavity@top/wall: distance; cavity: size")
+    rows = part_spreads.with_spreads(drawn(folder, own, 2), path, own.parts()).set_index("structure")
+    found = {name: json.loads(text) for name, text in rows["spreads"].items() if text}
+    assert set(found) == {"cavity@top", "wall@through"}
+    table = pd.read_parquet(path).pivot(index="subject", columns="structure")
+    top, wall = ([table[f"centroid_{a}_mm"][name] for a in "xyz"] for name in ("cavity@top", "wall"))
+    expected = {
+        "size": np.log(table["volume_ml"]["cavity@top"]).std(ddof=0),
+        "position": np.sqrt(np.mean([values.var(ddof=0) for values in top])),
+        "distance/wall": np.linalg.norm(np.subtract(top, wall), axis=0).std(),
+    }
+    assert found["cavity@top"] == pytest.approx(expected, rel=0.02)
+    thickness = np.log(table["thickness_mm"]["wall@through"]).std(ddof=0)
+    assert found["wall@through"] == pytest.approx({"thickness": thickness}, rel=0.02)
+    none = part_spreads.with_spreads(drawn(folder, own, 1), path, ())
+    assert (none["spreads"] == "").all(), "of another domain: that of the whole structure is taken"
+
+
+def test_a_table_without_a_thickness_is_named(folder, tmp_path):
+    own = arm("wall@through: thickness")
+    table = pd.read_parquet(folder[0] / "parts.parquet").drop(columns=moments.THICKNESS)
+    table.to_parquet(tmp_path / "old.parquet")
+    with pytest.raises(InputError, match=r"the thickness of wall@through is to be drawn, but .* has none of"):
+        target_arms.check_parts([own.to_dict() | {"n": 1}], "t.tsv", None, tmp_path / "old.parquet", GRID)
+    with pytest.raises(InputError, match="not every heart has a thickness of wall@through"):
+        parts.read_parts(tmp_path / "old.parquet", own.parts(), own.domains, ANATOMY.structures, own.walls())
+    hearts = parts.read_parts(tmp_path / "old.parquet", own.parts(), own.domains, ANATOMY.structures)
+    assert not hearts.walls
 
 
 def test_parts_are_judged_among_people_and_not_in_the_whole_heart(folder):

@@ -214,6 +214,8 @@ def test_parts_of_structures_have_columns_slabs_an_area_and_walls_a_thickness(fr
     assert row["aorta_at_slab_centroid_error_mm"] == pytest.approx(3.0)
     assert row["aorta_at_slab_thickness_mm"] == row["aorta_at_slab_target_thickness_mm"] == 8.0
     assert row["aorta_at_slab_area_mm2"] == pytest.approx(1000 * row["aorta_at_slab_volume_ml"] / 20)
+    target_ml = row["aorta_at_slab_target_volume_ml"]
+    assert row["aorta_at_slab_target_area_mm2"] == pytest.approx(1000 * target_ml / 20)
     other = frame.loc[f"{HEALTHY}-00000"]  # of an arm that does not name it
     assert other[[name for name in frame if "_at_slab_" in name]].isna().all()
 

@@ -21,7 +21,7 @@ import pdf_text
 import report_cohort
 import write_manifest
 import write_report
-from cardiocohort.anatomy import moments
+from cardiocohort.anatomy import domains, moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy, trained_on
 from cardiocohort.cohort import stage_tables, subject_columns
 from cardiocohort.cohort.covariates import known
@@ -753,6 +753,17 @@ def test_a_thickness_is_compared_in_mm():
     (row,) = further_attributes(wanted, found).to_dict("records")
     assert (row["attribute"], row["target"], row["achieved"], row["unit"]) == ("thickness", 18.0, 17.5, "mm")
     assert row["error_median"] == pytest.approx(0.5)
+
+
+def test_an_area_is_compared_in_mm2():
+    """Of the slab as it was placed: 10 mm thick."""
+    slab = domains.Placed((((0.0, 0.0, 1.0), -4.0, 6.0),), None, 4.0, True)
+    place = {"domain": domains.to_text(slab)}
+    wanted = pd.DataFrame([_rows("aorta@slab", 6.0) | {"constrained": "area"} | place])
+    (row,) = further_attributes(wanted, pd.DataFrame([_rows("aorta@slab", 6.3) | place])).to_dict("records")
+    assert (row["attribute"], row["unit"]) == ("area", "mm2")
+    assert (row["target"], row["achieved"]) == (pytest.approx(600.0), pytest.approx(630.0))
+    assert row["error_median"] == pytest.approx(30.0)
 
 
 def test_the_table_of_constrained_structures_omits_the_free_ones():

@@ -3,7 +3,8 @@
 Written on the array API, so that guidance (torch) and measurement (numpy) run the same lines. The
 definitions are those of `moments`: size is V, position C, shape S^n = S / tr S (Kadry et al.,
 CardioComposer, ICLR 2026); scale is tr S, aspect the eigenvalues of S^n, orientation its eigenvectors.
-Thickness is the mean thickness of a wall in a domain (`thickness`).
+Thickness is the mean thickness of a wall in a domain (`thickness`), area the volume of a slab over its
+thickness, which is fixed once the slab is placed: areas differ by logarithm as volumes do.
 A relation `a/b` is of a to b: V_a / V_b, |C_a - C_b|, and the unit vector from C_b to C_a.
 """
 
@@ -137,6 +138,7 @@ _DIFFERENCES = {
     "scale": lambda achieved, target: (_log_scale(achieved) - _log_scale(target))[..., None],
     "orientation": _orientation,
     "aspect": _aspect,
+    "area": lambda achieved, target: (_log_volume(achieved) - _log_volume(target))[..., None],
     "thickness": lambda achieved, target: (_log_thickness(achieved) - _log_thickness(target))[..., None],
     "volume_ratio": lambda a, b, target_a, target_b: (
         _log_volume(a) - _log_volume(b) - _log_volume(target_a) + _log_volume(target_b)
@@ -160,11 +162,13 @@ def spread(attribute: str, reference: tuple[Moments, ...]) -> float:
 
 
 def _typical(m: Moments) -> Moments:
-    """Mean volume and centroid, and the mean S^n, of N hearts, as one heart (1,)."""
-    mean = np.mean(np.asarray(m.shape), axis=0)[None]
-    return Moments(
-        np.mean(np.asarray(m.volume_ml))[None], np.mean(np.asarray(m.centroid_mm), axis=0)[None], mean
-    )
+    """Mean volume, centroid and thickness, and the mean S^n, of N hearts, as one heart (1,)."""
+
+    def mean(values: Array) -> np.ndarray:
+        return np.mean(np.asarray(values), axis=0)[None]
+
+    thickness = None if m.thickness_mm is None else mean(m.thickness_mm)
+    return Moments(mean(m.volume_ml), mean(m.centroid_mm), mean(m.shape), thickness)
 
 
 def split(word: str) -> tuple[str, str | None]:

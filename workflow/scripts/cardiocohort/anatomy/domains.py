@@ -190,6 +190,13 @@ def refused(text: str) -> str:
     return json.loads(text).get("refused", "")
 
 
+def slab_mm(text: str) -> float:
+    """Thickness (mm) of a slab, of its column `domain`; NaN for other forms, and for one without a place."""
+    if refused(text) or (thickness := from_text(text).thickness_mm) is None:
+        return np.nan
+    return thickness
+
+
 def read_domains(section: Mapping, anatomy: Anatomy, grid: Grid) -> dict[str, Domain]:
     """The config section `domains`, checked as far as no heart is needed; InputError naming the key."""
     domains = {}

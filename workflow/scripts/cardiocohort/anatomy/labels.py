@@ -13,6 +13,7 @@ from ..runtime.errors import InputError
 
 ATTRIBUTES = ("size", "position", "shape")  # volume, centroid, S / tr S: the paper's
 FURTHER_ATTRIBUTES = ("scale", "orientation", "aspect")  # tr S; eigenvectors and eigenvalues of S / tr S
+SLAB_ATTRIBUTES = ("area",)  # of a slab of a structure: its volume over the thickness of the slab
 WALL_ATTRIBUTES = ("thickness",)  # of a wall in a domain
 # every order and sign of three axes, (3, 3) each, that of RAS+ first: rows of centroids times one of them
 ARRANGEMENTS = tuple(

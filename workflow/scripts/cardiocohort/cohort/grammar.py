@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 
 from ..anatomy import domains as parts
 from ..anatomy.domains import Domain
-from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, RELATIONS, WALL_ATTRIBUTES, Anatomy
+from ..anatomy.labels import (
+    ATTRIBUTES,
+    FURTHER_ATTRIBUTES,
+    RELATIONS,
+    SLAB_ATTRIBUTES,
+    WALL_ATTRIBUTES,
+    Anatomy,
+)
 from ..runtime.errors import InputError
 
 QUANTITIES = ("volume", "centroid_x", "centroid_y", "centroid_z",
@@ -22,11 +29,17 @@ WALL_QUANTITIES = ("thickness",)  # of a wall in a domain
 MUSCLE = "myocardium"  # the structure that has a mass
 MYOCARDIUM_G_PER_ML = 1.05  # Vinnakota and Bassingthwaighte, Am J Physiol Heart Circ Physiol 2004
 MAX_VOLUME_ML = 10_000.0  # beyond any field, so certainly a slip
+MAX_AREA_MM2 = 100_000.0
 MAX_POSITION_MM = 1_000.0
 MAX_FACTOR = 1_000.0
 MAX_ANGLE_DEG = 180.0
 
 WALL_HINT = "; only a wall in a domain has a thickness, 'structure@domain'"
+SLAB_HINT = "; only a slab has an area, 'structure@domain' with 'form: slab'"
+RATIO_HINT = (
+    "; the ratio of two areas is the volume_ratio of both slabs, over the ratio of their thicknesses, which "
+    "does not change: 'volume_ratio: x0.8' changes both by the same factor"
+)
 
 DEFAULT = "default"  # constraints of the anatomy
 NO_DOMAINS: Mapping[str, Domain] = {}
@@ -38,8 +51,8 @@ SIGNED = rf"[+-]?{NUMBER}"
 class Edit:
     """`set` conditions the draw on a value, `multiply` and `add` change what was drawn (mL, mm, degrees).
 
-    `set_per_m2` is `set` to the value (mL/m2) times the person's body-surface area. `structure` is `a/b` for
-    a relation: a is changed, b stays. It may be a part `structure@domain`.
+    `set_per_m2` is `set` to the value (mL/m2, mm2/m2) times the person's body-surface area. `structure` is
+    `a/b` for a relation: a is changed, b stays. It may be a part `structure@domain`.
     """
 
     structure: str
@@ -85,7 +98,7 @@ def parse_constraints(
             canonical = canonical_name(name, anatomy, domains)
             if canonical in constraints:
                 raise InputError(f"{canonical!r} is constrained twice; name it once, with all its attributes")
-            constraints[canonical] = _attributes(attributes, canonical, clause)
+            constraints[canonical] = _attributes(attributes, canonical, clause, domains)
     return tuple(constraints.items())
 
 
@@ -119,17 +132,20 @@ def known_domain(name: str, domains: Mapping[str, Domain]) -> str:
     return word
 
 
-def _attributes(words: list[str], name: str, clause: str) -> tuple[str, ...]:
+def _attributes(words: list[str], name: str, clause: str, domains: Mapping[str, Domain]) -> tuple[str, ...]:
     relation = "/" in name
     known = RELATIONS if relation else (*ATTRIBUTES, *FURTHER_ATTRIBUTES, "all")
+    known += SLAB_ATTRIBUTES if not relation and parts.is_slab(name, domains) else ()
     known += WALL_ATTRIBUTES if parts.is_inside(name) and not relation else ()
     for word in words:
         if word not in known:
             what = "attribute of a relation" if relation else "attribute"
-            hint = WALL_HINT if word in WALL_ATTRIBUTES else ""
+            hint = {"area": SLAB_HINT, "thickness": WALL_HINT, "area_ratio": RATIO_HINT}.get(word, "")
             raise InputError(f"unknown {what} {word!r} in {clause!r}; allowed: {', '.join(known)}{hint}")
     chosen = tuple(a for a in known if a in words or ("all" in words and a in ATTRIBUTES))
     chosen = tuple(a for a in chosen if a != "all")
+    if {"size", "area"} <= set(chosen):
+        raise InputError(f"{clause!r}: area is size over the thickness of the slab; name one of them")
     if "shape" in chosen and {"orientation", "aspect"} & set(chosen):
         raise InputError(f"{clause!r}: shape is orientation and aspect; name it or them")
     return chosen
@@ -143,6 +159,13 @@ def parse_edits(text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = NO_
     edits: dict[tuple[str, str], Edit] = {}
     for clause in filter(None, (part.strip() for part in text.split(";"))):
         edit = _parse_edit(clause, anatomy, domains)
+        if edit.quantity in ("volume", "area"):
+            other = edits.get((edit.structure, {"volume": "area", "area": "volume"}[edit.quantity]))
+            if other and not other.operation == edit.operation == "multiply":
+                raise InputError(
+                    f"{edit.structure}: area is volume over the thickness of the slab, and one of both is "
+                    "given a value; write one edit of it"
+                )
         if (edit.structure, edit.quantity) in edits:
             raise InputError(f"{edit.structure}.{edit.quantity} is edited twice; write one edit of it")
         edits[edit.structure, edit.quantity] = edit
@@ -179,8 +202,7 @@ def _parse_edit(clause: str, anatomy: Anatomy, domains: Mapping[str, Domain]) ->
         slab = SLAB_QUANTITIES if parts.is_slab(names[0], domains) else ()
         allowed = (*QUANTITIES, *slab, *WALL_QUANTITIES)
     if quantity not in allowed:
-        hint = "; only a slab has an area" if quantity in SLAB_QUANTITIES else ""
-        hint = WALL_HINT if quantity in WALL_QUANTITIES else hint
+        hint = {"area": SLAB_HINT, "thickness": WALL_HINT, "area_ratio": RATIO_HINT}.get(quantity, "")
         raise InputError(f"unknown quantity {quantity!r} in {clause!r}; allowed: {', '.join(allowed)}{hint}")
     if quantity == "volume":
         return Edit(names[0], quantity, *_volume_operation(operation, clause, split[0]))
@@ -196,7 +218,7 @@ def for_person(edits: tuple[Edit, ...], bsa_m2: float) -> tuple[Edit, ...]:
                 raise InputError(
                     f"edit {edit.structure}.{edit.quantity} is per m2 of body-surface area, which is not "
                     "known here: the reference table has no column 'bsa_m2', or the heart is a label map; "
-                    "write mL"
+                    f"write {'mm2' if edit.quantity == 'area' else 'mL'}"
                 )
             edit = replace(edit, operation="set", value=edit.value * bsa_m2)
         resolved.append(edit)
@@ -228,6 +250,21 @@ def _volume_operation(text: str, clause: str, structure: str) -> tuple[str, floa
             f"{MAX_VOLUME_ML:g} mL) or '90 mL/m2' of body-surface area, for the {MUSCLE} a mass '140 g' or "
             f"'70 g/m2' ({MYOCARDIUM_G_PER_ML} g/mL), a positive factor 'x0.5', or a change in percent, "
             "'+20 %' or '-20 %', that leaves a positive volume"
+        )
+    return operation, value
+
+
+def _area_operation(text: str, clause: str) -> tuple[str, float]:
+    operation, value = "multiply", _factor(text)
+    if value is None:
+        match = re.fullmatch(rf"=? ?({NUMBER}) ?(mm2|cm2)(/m2)?", text)
+        value = float(match[1]) * (100.0 if match[2] == "cm2" else 1.0) if match else math.nan
+        operation = "set_per_m2" if match and match[3] else "set"
+    if not 0.0 < value <= MAX_AREA_MM2:
+        raise InputError(
+            f"{clause!r} does not give an area; allowed: a positive area '700 mm2' or '7 cm2' (at most "
+            f"{MAX_AREA_MM2:g} mm2), '350 mm2/m2' of body-surface area, a positive factor 'x1.3', or a "
+            "change in percent, '+20 %' or '-20 %', that leaves a positive area"
         )
     return operation, value
 
@@ -300,7 +337,7 @@ def _length_operation(text: str, clause: str) -> tuple[str, float]:
 _OPERATIONS = {
     **dict.fromkeys(("centroid_x", "centroid_y", "centroid_z"), _position_operation),
     "scale": _factor_operation,
-    "area": _factor_operation,
+    "area": _area_operation,
     "elongation": _factor_operation,
     **dict.fromkeys(("rotation_x", "rotation_y", "rotation_z"), _rotation_operation),
     **dict.fromkeys(TILTS, _rotation_operation),

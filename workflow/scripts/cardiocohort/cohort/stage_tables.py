@@ -20,6 +20,9 @@ JUDGED = ("mahalanobis", "heart_plausibility")
 # Last column of targets, only where an arm names parts `structure@domain`: where the domain lies (JSON,
 # `anatomy.domains`), empty for whole structures
 DOMAIN = "domain"
+# One more, where the table of parts has measured them: JSON, reference standard deviations of what the row
+# constrains, by the words of `constrained`
+SPREADS = "spreads"
 TARGETS = _MOMENTS | {"constrained": "str", "plausibility": "float64"}
 ANATOMIES = TARGETS | {"attempts": "int64", "status": "str", "reason": "str"} | FILE_COLUMNS
 TOPOLOGY = {"subject": "str", "verdict": "str", "reasons": "str"}
@@ -44,7 +47,11 @@ ENDINGS = ("outcome", "stage", "reason", "causes")
 
 def covariate_columns(targets: pd.DataFrame) -> list[str]:
     """The columns of a table of targets that say who a subject is: those after TARGETS and JUDGED."""
-    return [name for name in targets.columns if name not in (*TARGETS, *JUDGED, DOMAIN, THICKNESS, "batch")]
+    return [
+        name
+        for name in targets.columns
+        if name not in (*TARGETS, *JUDGED, DOMAIN, SPREADS, THICKNESS, "batch")
+    ]
 
 
 def body_surfaces(paths: Iterable[str | Path]) -> dict[str, float]:

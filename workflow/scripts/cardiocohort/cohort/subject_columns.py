@@ -128,6 +128,8 @@ TEMPLATES = (
     Column("{part}_shape_error", NO_UNIT,
         "Frobenius norm of the achieved minus the target shape of {part}, the covariance over its trace",
         "generation", "quality", over="part"),
+    Column("{part}_target_area_mm2", "mm2",
+        "target area of {part}, a slab", "population", "target", over="slab"),
     Column("{part}_area_mm2", "mm2",
         "area of {part}: volume over the thickness of its slab", "generation", "geometry", over="slab"),
     Column("{part}_target_thickness_mm", "mm",

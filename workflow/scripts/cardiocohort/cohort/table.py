@@ -234,16 +234,7 @@ def _check_base(
         raise InputError(f"{path}, row {line}, column {column!r}: {text}")
 
     if not arm.base:
-        for name in arm.parts():
-            if name not in arm.walls():
-                continue  # `target_arms.check_parts` asks for its moments
-            edited = any(name in edit.structure.split("/") for edit in arm.edits)
-            refuse(
-                "edits" if edited else "constraints",
-                f"the thickness of {name} is measured on a label map, which a heart without a base does not "
-                "have; write a base, or constrain another attribute",
-            )
-        return
+        return  # `target_arms.check_parts` asks for the moments of its parts
 
     for column in arm.covariates:
         refuse(

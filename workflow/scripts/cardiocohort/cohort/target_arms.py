@@ -3,18 +3,21 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from ..anatomy.domains import REST, definition, domain_named, frame_structures, is_part, split
+from ..anatomy.domains import REST, definition, domain_named, frame_structures, is_part, is_slab, split
 from ..anatomy.labels import Grid
+from ..anatomy.moments import THICKNESS
 from ..runtime import tables
 from ..runtime.errors import InputError
 from .table import Arm
 
 DEFINITION = "definition"
 PART_COLUMNS = {"structure": "str", DEFINITION: "str"}  # of a table of parts: what it is of
+AREA = "area_mm2"  # of a targets table: a slab's area in place of its volume
 MAKE_IT = (
-    "`snakemake reference_parts` measures the parts of drawn arms in the hearts of the config section "
+    "`snakemake reference_parts` measures the parts that arms name in the hearts of the config section "
     "'prior' and writes results/prior/<name>/reference_parts.parquet"
 )
 
@@ -40,6 +43,35 @@ def drawn_parts(arms: Iterable[dict], path: str | Path | None) -> dict[str, Arm]
     return {name: arm for name, arm in found.items() if name not in explicit}
 
 
+def arms_with_parts(arms: Iterable[dict]) -> dict[str, Arm]:
+    """Arms (`Arm.to_dict()`) that name parts, by name."""
+    return {arm.name: arm for arm in map(Arm.from_dict, arms) if arm.parts()}
+
+
+def wanted_parts(arms: Iterable[Arm]) -> tuple[list[str], list[str]]:
+    """Parts that the arms name, each once, and those of them whose thickness is named."""
+    arms = list(arms)
+    walls = set().union(*(arm.walls() for arm in arms))
+    names = list(dict.fromkeys(part for arm in arms for part in arm.parts()))
+    return names, [name for name in names if name in walls]
+
+
+def measured_parts(path: str | Path) -> tuple[dict[str, set[str]], set[str]]:
+    """Definitions by name of what a table of parts has, and the names that have a thickness there."""
+    with_thickness = THICKNESS in tables.column_names(path)
+    kinds = PART_COLUMNS | ({THICKNESS: "float64"} if with_thickness else {})
+    rows = tables.read_table(path, kinds, alone=True)
+    walls = set(rows.loc[rows[THICKNESS].notna(), "structure"]) if with_thickness else set()
+    known = rows[list(PART_COLUMNS)].drop_duplicates().groupby("structure")[DEFINITION].agg(set)
+    return known.to_dict(), walls
+
+
+def parts_as_measured(arm: Arm, path: str | Path, grid: Grid) -> list[str]:
+    """The parts of an arm that a table of parts has of the same domains and voxel size."""
+    known, _ = measured_parts(path)
+    return [name for name in arm.parts() if known.get(name) == {definition(name, arm.domains, grid)}]
+
+
 def check_parts(
     arms: Iterable[dict],
     cohort_table: str | Path,
@@ -55,11 +87,10 @@ def check_parts(
     arms = list(arms)
     if path:
         _check_explicit([Arm.from_dict(arm) for arm in arms if not arm["base"]], cohort_table, path)
-    known = None
+    known, walls = None, set()
     for name, arm in drawn_parts(arms, path).items():
         if measured and known is None:
-            rows = tables.read_table(measured, PART_COLUMNS, alone=True).drop_duplicates()
-            known = rows.groupby("structure")[DEFINITION].agg(set).to_dict()
+            known, walls = measured_parts(measured)
         for part in arm.parts():
             own = definition(part, arm.domains, grid)
             if not measured or part not in known:
@@ -78,6 +109,11 @@ def check_parts(
                     f"'reference_parts') has {part} of another domain than config key "
                     f"'domains.{split(part)[1].removeprefix(REST)}', or of another voxel size; {MAKE_IT}"
                 )
+            if part in arm.walls() - walls:
+                raise InputError(
+                    f"{cohort_table}, arm {name!r}: the thickness of {part} is to be drawn, but the table of "
+                    f"parts {measured} (config key 'reference_parts') has none of it; {MAKE_IT}"
+                )
 
 
 def explicit_arms(path: str | Path) -> set[str]:
@@ -90,10 +126,19 @@ def _check_explicit(arms: list[Arm], cohort_table: str | Path, path: str | Path)
     frame = tables.read_table(path, {"arm": "str", "structure": "str"})
     subject = frame["subject"] if "subject" in frame.columns else pd.Series("", frame.index)
     frame["subject"] = subject.astype(object).fillna("")
+    for name in (AREA, THICKNESS):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce") if name in frame.columns else np.nan
     for arm in arms:
         own = frame[frame["arm"] == arm.name]
         if own.empty:
             continue
+        slabs = [part for part in arm.parts() if is_slab(part, arm.domains)]
+        no_slab = own[AREA].notna() & ~own["structure"].isin(slabs)
+        allowed = f"a slab that arm {arm.name!r} names, since {AREA} is given: {', '.join(slabs) or 'none'}"
+        tables.first_bad(path, own, "structure", no_slab, allowed)
+        unknown = own["structure"].isin(arm.walls()) & own[THICKNESS].isna()
+        allowed = f"a thickness, since arm {arm.name!r} names that of the structure"
+        tables.first_bad(path, own, THICKNESS, unknown, allowed)
         local = own["structure"].map(is_part).astype(bool)
         named = ", ".join(arm.parts()) or "none"
         allowed = f"a part that arm {arm.name!r} names in its constraints or edits: {named}"

@@ -1,5 +1,6 @@
 """From target rows to what guidance steers by, and how far an anatomy is from it (generation stage)."""
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ..anatomy import attributes, domains, moments
 from ..anatomy.labels import Anatomy, Grid
 from ..anatomy.moments import Moments
 from ..anatomy.unions import select
+from ..cohort.stage_tables import SPREADS
 from ..diffusion.bundle import Prior
 from ..population.reference import read_reference
 from ..runtime.outcomes import Ending, Outcome, Stage
@@ -29,7 +31,8 @@ Constrained = tuple[str, tuple[str, ...]]  # an attribute and its structures, un
 def spread_of(bundle: Path, anatomy: Anatomy, attribute: str, names: tuple[str, ...]) -> float:
     """Standard deviation of an attribute of structures or unions in the bundle's reference population.
 
-    Of a part `structure@domain` it is that of the whole: the population's table has whole structures only.
+    Of a part `structure@domain` it is that of the whole: the population's table has whole structures only
+    (`spread_in` takes that of the part where it is known).
     Of a thickness it is that of the wall's size; both are logarithms.
     Raises InputError for a bundle without a usable reference_moments.parquet, ValueError for a structure
     that its reference population does not have.
@@ -41,6 +44,18 @@ def spread_of(bundle: Path, anatomy: Anatomy, attribute: str, names: tuple[str, 
         attribute = "size"
     spread = attributes.spread(attribute, tuple(selected[:, i] for i in range(len(names))))
     return max(spread, SMALLEST_SPREAD)
+
+
+def spread_in(
+    rows: pd.DataFrame, bundle: Path, anatomy: Anatomy, attribute: str, names: tuple[str, ...]
+) -> float:
+    """`spread_of`, or that of the part itself, where a subject's target rows have it (`part_spreads`)."""
+    texts = rows.loc[rows["structure"] == names[0], SPREADS] if SPREADS in rows.columns else []
+    known = next((json.loads(text) for text in texts if text), {})
+    word = "/".join([attribute, *names[1:]])
+    if word in known:
+        return max(known[word], SMALLEST_SPREAD)
+    return spread_of(bundle, anatomy, attribute, names)
 
 
 @cache
@@ -73,13 +88,14 @@ def make_constraints(
     within = _domains_of(rows, prior)
     for attribute, names in sorted({pair for pairs in by_subject for pair in pairs}):
         active = [float((attribute, names) in pairs) for pairs in by_subject]
+        first = rows[active.index(1.0)]  # subjects that are sampled together are of one arm
         constraints.append(
             Constraint(
                 attribute,
                 tuple(prior.anatomy.labels_of(domains.split(name)[0]) for name in names),
                 tuple(_wanted(rows, name, prior.device) for name in names),
                 torch.tensor(active, dtype=torch.float32, device=prior.device),
-                spread_of(bundle, prior.anatomy, attribute, names),
+                spread_in(first, bundle, prior.anatomy, attribute, names),
                 _weight(attribute, names[0], edited),
                 tuple(within.get(name) for name in names),
             )
@@ -124,7 +140,7 @@ def residuals(rows: pd.DataFrame, achieved: Moments, bundle: Path, anatomy: Anat
         pairs = [(achieved[k], wanted[k]) for k in at]
         differs = attributes.differences(attribute, *(tuple(side) for side in zip(*pairs, strict=True)))
         key = f"{of[0]}.{'/'.join([attribute, *of[1:]])}"
-        errors[key] = float(np.sqrt(np.mean(differs**2)) / spread_of(bundle, anatomy, attribute, of))
+        errors[key] = float(np.sqrt(np.mean(differs**2)) / spread_in(rows, bundle, anatomy, attribute, of))
     return errors
 
 
@@ -148,7 +164,7 @@ def impossible(rows: pd.DataFrame, grid: Grid) -> Ending | None:
         if "position" in constrained and (np.abs(target.centroid_mm) >= half).any():
             place = ", ".join(f"{c:.0f}" for c in target.centroid_mm)
             return _outside(f"{name}, centroid ({place}) mm, field +-{half.max():.0f} mm")
-        if "size" in constrained and target.volume_ml >= field_ml:
+        if {"size", "area"} & set(constrained) and target.volume_ml >= field_ml:
             return _outside(f"{name}, volume {target.volume_ml:.0f} mL, field {field_ml:.0f} mL")
     return None
 

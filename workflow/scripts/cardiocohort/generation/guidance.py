@@ -95,7 +95,7 @@ def unit_cube_loss(prior: Prior, z: torch.Tensor, constraints: list[Constraint],
 
 def _in_unit_cube(c: Constraint, measured: dict, edge: float) -> torch.Tensor:
     achieved = tuple(measured[part] for part in c.measured)
-    if c.attribute == "size":
+    if c.attribute in ("size", "area"):
         return (achieved[0].volume_ml - c.wanted[0].volume_ml)[:, None] / (edge**3 / 1000.0)
     if c.attribute == "scale":
         return (achieved[0].scale_mm2 - c.wanted[0].scale_mm2)[:, None] / edge**2

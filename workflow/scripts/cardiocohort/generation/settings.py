@@ -60,7 +60,7 @@ class DpsSettings:
     )
 
     def weight_of(self, attribute: str) -> float:
-        return getattr(self, f"lambda_{attribute}")
+        return getattr(self, f"lambda_{'size' if attribute == 'area' else attribute}")
 
 
 @dataclass(frozen=True)
@@ -247,4 +247,4 @@ class GuidanceSettings:
         return self.method == "polyak" and (self.topology_steps > 0 or in_restarts)
 
     def weight_of(self, attribute: str) -> float:
-        return getattr(self, f"lambda_{attribute}")
+        return getattr(self, f"lambda_{'size' if attribute == 'area' else attribute}")

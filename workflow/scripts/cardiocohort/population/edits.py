@@ -4,6 +4,8 @@ Absolute volumes, coordinates and volume ratios can also be given values that th
 drawn around (`given_values`); whatever the way, edits hold exactly in the targets.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -14,6 +16,7 @@ from ..runtime.errors import InputError
 
 ENTRY_OF = {"volume": "log_volume", "centroid_x": "x", "centroid_y": "y", "centroid_z": "z"}
 ENTRIES = len(VECTOR_ENTRIES)
+NOTHING: Mapping = {}
 
 # the attribute that has to be constrained for anatomies to follow an edit of the quantity
 STEERED_BY = {
@@ -25,8 +28,15 @@ STEERED_BY = {
 }  # fmt: skip
 
 
-def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...]) -> Moments:
+def apply_edits(
+    moments: Moments,
+    names: tuple[str, ...],
+    edits: tuple[Edit, ...],
+    slabs_mm: Mapping[str, float] = NOTHING,
+) -> Moments:
     """Moments (K,) after all edits, one after the other; InputError where a given value does not hold then.
+
+    slabs_mm: thickness of the slab of each part whose area is given (`domains.slab_mm`).
 
     A volume times f takes its covariance along (f^(2/3)): the structure grows about its own centroid and
     keeps its form. `scale` multiplies tr S and leaves volume and S^n; `elongation` multiplies the long
@@ -47,6 +57,8 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
             unit = 1.0 if other is None else volume[other]
             if kind == "thickness":
                 unit = volume[k] / moments.thickness_mm[k]  # area of the wall
+            elif kind == "area":
+                unit = slabs_mm.get(first, 1.0) / 1000.0  # a factor is that of the volume too
             new = _changed(volume[k] / unit, edit)
             if kind == "thickness":
                 moments.thickness_mm[k] = _above_zero(new, volume[k] / unit, edit)
@@ -69,11 +81,13 @@ def apply_edits(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...
         else:
             turn = Rotation.from_euler(edit.quantity[-1], edit.value, degrees=True).as_matrix()
             covariance[k] = turn @ covariance[k] @ turn.T
-    _check_given(moments, names, edits)
+    _check_given(moments, names, edits, slabs_mm)
     return moments
 
 
-def _check_given(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...]) -> None:
+def _check_given(
+    moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ...], slabs_mm: Mapping[str, float]
+) -> None:
     """InputError for a given value that a later edit has changed, such as a ratio's other structure."""
     for edit in edits:
         if edit.operation != "set":
@@ -87,6 +101,8 @@ def _check_given(moments: Moments, names: tuple[str, ...], edits: tuple[Edit, ..
             found = np.linalg.norm(place[k] - place[other])
         elif edit.quantity == "thickness":
             found = moments.thickness_mm[k]
+        elif edit.quantity == "area":
+            found = 1000.0 * volume[k] / slabs_mm[first]
         else:
             found = volume[k] if edit.quantity == "volume" else place[k, "xyz".index(edit.quantity[-1])]
         if np.isfinite(found) and not np.isclose(found, edit.value, rtol=1e-6, atol=1e-6):
@@ -149,17 +165,35 @@ def _elongated(covariance: np.ndarray, factor: float) -> np.ndarray:
     return (axes * (stretched * values.sum() / stretched.sum())) @ axes.T
 
 
-def given_values(edits: tuple[Edit, ...], names: tuple[str, ...]) -> tuple[dict[int, float], np.ndarray]:
+def given_values(
+    edits: tuple[Edit, ...],
+    names: tuple[str, ...],
+    walls: Mapping[str, int] = NOTHING,
+    areas: Mapping[str, tuple[np.ndarray, float]] = NOTHING,
+    further: int = 0,
+) -> tuple[dict[int, float], np.ndarray]:
     """What the draw of a heart's vector v (D,) is conditioned on: (entries of T v by index, T (D, D)).
 
-    A given volume or coordinate is an entry of v; a given ratio of volumes is a difference of two log
-    volumes, which T puts in the place of one of them. Other edits intervene after the draw. Raises
-    InputError for given values that cannot all be free choices.
+    A given volume or coordinate is an entry of v, and so is the logarithm of a thickness, at the index that
+    `walls` has; a given ratio of volumes is a difference of two log volumes, which T puts in the place of one
+    of them. areas: of a part, what T has in place of its log volume (D,), and the value of that; a part that
+    is not there has its area given after the draw alone. further: entries of v beyond the moments of `names`.
+    Other edits intervene after the draw. Raises InputError for given values that cannot all be free choices.
     """
-    transform, fixed = np.eye(ENTRIES * len(names)), {}
-    given = [e for e in edits if e.operation == "set" and e.quantity in (*ENTRY_OF, "volume_ratio")]
+    transform, fixed = np.eye(ENTRIES * len(names) + further), {}
+    quantities = (*ENTRY_OF, "area", "thickness", "volume_ratio")
+    given = [e for e in edits if e.operation == "set" and e.quantity in quantities]
     for edit in sorted(given, key=lambda e: e.quantity == "volume_ratio"):
         first, _, second = edit.structure.partition("/")
+        if edit.quantity == "thickness":
+            if first in walls:
+                fixed[walls[first]] = float(np.log(edit.value))
+            continue
+        if edit.quantity == "area":
+            if first in areas:
+                place = names.index(first) * ENTRIES + VECTOR_ENTRIES.index("log_volume")
+                transform[place], fixed[place] = areas[first]
+            continue
         if not second:
             entry = VECTOR_ENTRIES.index(ENTRY_OF[edit.quantity])
             value = np.log(edit.value) if edit.quantity == "volume" else edit.value

@@ -15,9 +15,19 @@ from scipy.spatial.transform import Rotation
 from ..anatomy import domains
 from ..anatomy.domains import AT
 from ..anatomy.labels import Anatomy, Grid
-from ..anatomy.moments import MOMENT_COLUMNS, Moments, from_columns, from_ellipsoid, to_columns
+from ..anatomy.moments import (
+    MOMENT_COLUMNS,
+    THICKNESS,
+    Moments,
+    from_columns,
+    from_ellipsoid,
+    of_each,
+    to_columns,
+    to_ellipsoid,
+)
 from ..cohort.stage_tables import DOMAIN
 from ..cohort.table import Arm, subject_name
+from ..cohort.target_arms import AREA
 from ..runtime import tables
 from ..runtime.errors import InputError
 from .edits import apply_edits, follow_parts
@@ -58,11 +68,13 @@ def read_targets(path: str | Path, anatomy: Anatomy, usual: Usual | None = None)
     frame["structure"] = [_canonical(name, anatomy) for name in names]
     twice = frame.duplicated(["arm", "subject", "structure"])
     tables.first_bad(path, frame, "structure", twice, "new; it has a row for this arm and subject already")
+    frame = frame.assign(**{name: _optional(path, frame, name) for name in (AREA, THICKNESS)})
     if ellipsoids:
         frame = frame.assign(**_moments_of_ellipsoids(path, frame))
+    frame = _with_volumes_for_areas(path, frame)
     check_moments(path, frame)
     check_units(path, frame, usual)
-    return frame[["subject", *KEYS, *MOMENT_COLUMNS]]
+    return frame[["subject", *KEYS, *MOMENT_COLUMNS, AREA, THICKNESS]]
 
 
 def explicit_targets(
@@ -106,9 +118,18 @@ def explicit_targets(
                     f"arm {arm.name!r}, column 'edits': the targets table has no {part} for "
                     f"{subject!r}; it has {', '.join(names)}"
                 )
-        moments = from_columns(rows)
-        texts[subject] = {part: _placed(part, subject, arm, (moments, names), grid) for part in local}
-        return names, follow_parts(names, moments, apply_edits(moments, names, arm.edits))
+        if arm.walls():
+            rows = rows.assign(**{THICKNESS: rows[THICKNESS].where(rows["structure"].isin(arm.walls()))})
+        else:
+            rows = rows.drop(columns=THICKNESS)
+        moments = of_each(np.array, from_columns(rows))
+        places = {part: _placed(part, subject, arm, (moments, names), grid) for part in local}
+        slabs_mm = {part: domains.slab_mm(text) for part, text in places.items()}
+        for k, (name, area) in enumerate(zip(names, rows[AREA], strict=True)):
+            if not np.isnan(area):
+                moments.volume_ml[k] = area * slabs_mm[name] / 1000.0
+        texts[subject] = places
+        return names, follow_parts(names, moments, apply_edits(moments, names, arm.edits, slabs_mm))
 
     found = tabulate(arm, indices, seed, population, heart)
     if not local:
@@ -132,7 +153,8 @@ def _canonical(name: str, anatomy: Anatomy) -> str:
 
 def _check_columns(path, frame: pd.DataFrame) -> None:
     """InputError for a column that nearly has the name of one that is read: it would not be."""
-    known = {name.lower(): name for name in ("subject", *KEYS, *MOMENT_COLUMNS, *ELLIPSOID_COLUMNS)}
+    columns = ("subject", *KEYS, *MOMENT_COLUMNS, AREA, THICKNESS, *ELLIPSOID_COLUMNS)
+    known = {name.lower(): name for name in columns}
     for name in frame.columns:
         near = get_close_matches(name.strip().lower(), known, n=1, cutoff=0.8)
         if near and name != (meant := known[near[0]]) and meant not in frame.columns:
@@ -140,6 +162,28 @@ def _check_columns(path, frame: pd.DataFrame) -> None:
                 f"{path}, row 1: column {name!r} is not read; write {meant!r}, or take it out. Columns are "
                 f"{', '.join(known.values())}"
             )
+
+
+def _optional(path, frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column of positive numbers that may be empty, or missing."""
+    if name not in frame.columns:
+        return pd.Series(np.nan, frame.index)
+    values = pd.to_numeric(frame[name], errors="coerce")
+    bad = (values.isna() & frame[name].notna()) | (values <= 0) | np.isinf(values)
+    tables.first_bad(path, frame, name, bad, "a number above 0, or empty")
+    return values
+
+
+def _with_volumes_for_areas(path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of an area have the volume of the ellipsoid with their covariance, until their slab is placed."""
+    given = frame[AREA].notna()
+    whole = given & ~frame["structure"].map(domains.is_inside).astype(bool)
+    tables.first_bad(path, frame, AREA, whole, "empty; only a slab 'structure@domain' has an area")
+    if not given.any():
+        return frame
+    of = from_columns(frame[given])
+    solid = to_columns(from_ellipsoid(*to_ellipsoid(of)))["volume_ml"]
+    return frame.assign(volume_ml=frame["volume_ml"].mask(given, pd.Series(solid, frame.index[given])))
 
 
 def _check_subjects(path, frame: pd.DataFrame) -> None:

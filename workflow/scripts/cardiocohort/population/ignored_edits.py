@@ -29,6 +29,8 @@ def _steering(edit: Edit) -> set[tuple[str, str]]:
     """(structure or relation, attribute) pairs of which one, constrained, lets anatomies follow the edit."""
     attribute = STEERED_BY[edit.quantity]
     pairs = {(edit.structure, attribute)}
+    if attribute == "size":
+        pairs.add((edit.structure, "area"))
     if attribute in ("orientation", "aspect"):
         pairs.add((edit.structure, "shape"))
     if "/" in edit.structure:

@@ -25,8 +25,11 @@ def measure_population(
     anatomy: Anatomy,
     grid: Grid,
     processes: int,
+    walls: Collection[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The table of the parts `names` (`population.parts`) in all hearts of a hearts.tsv that are accepted.
+
+    Of the parts `walls` the thickness is measured too.
 
     The second value is why each subject is left out: those in which a part has no place. InputError where too
     few are left, and for a file that is not as the table lists it.
@@ -37,7 +40,7 @@ def measure_population(
         artifacts.check_file(hearts.parent / "hearts" / row.file, int(float(row.size)), row.sha256)
         for row in table.itertuples()
     ]
-    work = partial(_measured, names=names, domains=domains, anatomy=anatomy, grid=grid)
+    work = partial(_measured, names=names, domains=domains, anatomy=anatomy, grid=grid, walls=walls)
     # spawn: forking a process that holds OpenMP threads can deadlock
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         found = dict(zip(table["subject"], pool.map(work, paths, chunksize=8), strict=True))
@@ -52,12 +55,12 @@ def measure_population(
     return pd.concat(kept, ignore_index=True), refused
 
 
-def _measured(path: Path, names, domains, anatomy, grid) -> pd.DataFrame | str:
+def _measured(path: Path, names, domains, anatomy, grid, walls) -> pd.DataFrame | str:
     """Rows of a heart, or why a part has no place in it."""
     label_map = read_label_map(path, anatomy)
     if label_map.labels.shape != tuple(grid.shape) or not np.allclose(label_map.affine, grid.affine()):
         raise InputError(f"{path}: it is not on the grid of the bundle (config keys 'bundle' and 'anatomy')")
     try:
-        return measure_heart(label_map.labels, names, domains, anatomy, grid)
+        return measure_heart(label_map.labels, names, domains, anatomy, grid, walls)
     except InputError as error:
         return str(error)

@@ -31,7 +31,7 @@ class Population:
     reference: Reference
     joint: PopulationModel
     unions: dict[str, PopulationModel]
-    parts: PartsModel | None = None  # of the parts that a drawn arm names
+    parts: PartsModel | None = None  # of the parts that the table of parts has
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class Population:
 def population_for(arm: Arm, reference: Reference, parts: PartsModel | None = None) -> Population:
     """Fit the models an arm needs; InputError if the reference population cannot answer the arm.
 
-    parts: the model of the parts that the arm names, if they are drawn.
+    parts: the model of the parts that the arm names, where a table has them.
     """
     check_arm(arm, reference.covariates, reference.known, reference.regression)
     known = set(reference.structures)

@@ -129,7 +129,8 @@ def sibling_targets(
 
     def heart(index: int, person: Person) -> Heart:
         own, moments, _ = bases[index]
-        edited = apply_edits(moments, own, for_person(arm.edits, person[AREA]))
+        slabs_mm = {name: parts.slab_mm(text) for name, text in (places or {}).get(index, {}).items()}
+        edited = apply_edits(moments, own, for_person(arm.edits, person[AREA]), slabs_mm)
         return own, follow_parts(own, moments, edited)
 
     table = tabulate(arm, indices, seed, population, heart, person_of=lambda index: bases[index][2])

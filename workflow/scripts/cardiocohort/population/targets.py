@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import block_diag
 
+from ..anatomy.domains import slab_mm
 from ..anatomy.labels import Grid
 from ..anatomy.moments import Moments, from_vector, to_columns
 from ..anatomy.unions import select
@@ -21,7 +21,10 @@ from ..runtime.errors import InputError
 from .covariates import draw_person, unknown_person
 from .edits import apply_edits, follow_parts, given_values
 from .model import ENTRIES, Gaussian, condition_on, draw, marginal
+from .parts import PartsModel
 from .plausibility import Population, judge
+
+ROUNDS, MET = 20, 1e-9  # of the linearised log areas of slabs, and how closely they are met
 
 Heart = tuple[tuple[str, ...], Moments]  # names and their moments (K,)
 
@@ -50,11 +53,13 @@ def drawn_targets(
 
     def heart(index: int, person: Person) -> Heart:
         edits = for_person(arm.edits, person[AREA])
-        vector = draw_vector(population, person, edits, truncation, _streams(arm, seed, index)[1])
+        vector = draw_vector(population, person, edits, truncation, _streams(arm, seed, index)[1], grid)
         if not parts:
             return names, apply_edits(from_vector(vector.reshape(-1, ENTRIES)), names, edits)
-        _, moments, texts[subject_name(arm.name, index)] = parts.heart(vector, grid)
-        return names, follow_parts(names, moments, apply_edits(moments, names, edits))
+        _, moments, places = parts.heart(vector, grid)
+        texts[subject_name(arm.name, index)] = places
+        slabs_mm = {name: slab_mm(text) for name, text in places.items()}
+        return names, follow_parts(names, moments, apply_edits(moments, names, edits, slabs_mm))
 
     table = tabulate(arm, indices, seed, population, heart)
     if not parts:
@@ -124,15 +129,62 @@ def draw_vector(
     edits: tuple[Edit, ...],
     truncation: float,
     rng: np.random.Generator,
+    grid: Grid | None = None,
 ) -> np.ndarray:
     """One heart (D,): what edits give is fixed, the rest is drawn given it.
 
-    Parts are drawn last, given the whole structures, which are those of the same subject without parts.
+    Parts are drawn last, given the whole structures, which are those of the same subject without parts. The
+    log area of a slab is not linear in the vector: it is linearised at what was drawn, and the heart is drawn
+    again from the same numbers, until the area is met.
     """
-    fixed, transform = given_values(edits, population.names)
-    gaussian = population.given(person)
-    frames = len(gaussian.mean) - len(transform)  # where the frames of parts lie; no edit gives them
-    transform = block_diag(transform, np.eye(frames))
+    gaussian, parts = population.given(person), population.parts
+    walls = parts.walls if parts else {}
+    further = len(gaussian.mean) - ENTRIES * len(population.names)
+    given = [e for e in edits if (e.quantity, e.operation) == ("area", "set")]
+    vector, state = gaussian.mean, rng.bit_generator.state
+    for _ in range(ROUNDS):
+        areas, met = _areas(given, parts, vector, grid)
+        if given and met:
+            break
+        rng.bit_generator.state = state
+        values = given_values(edits, population.names, walls, areas, further)
+        vector = _draw_given(gaussian, *values, ENTRIES * len(population.joint.names), truncation, rng)
+        if not areas:
+            break
+    return vector
+
+
+def _areas(
+    edits: list[Edit], parts: PartsModel | None, vector: np.ndarray, grid: Grid | None
+) -> tuple[dict[str, tuple[np.ndarray, float]], bool]:
+    """`areas` of `given_values`, linearised at a joint vector (D,), and whether all are met there.
+
+    A part without a place there has none: its subject fails with the reason.
+    """
+    found, met = {}, True
+    for edit in edits:
+        wanted = np.log(edit.value / 1000.0)  # mL/mm
+        try:
+            gradient, now = parts.area(edit.structure, vector, grid)
+        except InputError:
+            continue
+        found[edit.structure] = gradient, float(wanted - now + gradient @ vector)
+        met &= abs(wanted - now) < MET
+    return found, met and bool(found)
+
+
+def _draw_given(
+    gaussian: Gaussian,
+    fixed: dict[int, float],
+    transform: np.ndarray,
+    wholes: int,
+    truncation: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A vector (D,) of the Gaussian with the `fixed` entries of transform @ vector (`given_values`).
+
+    The first `wholes` entries are drawn before the others.
+    """
     vector = np.empty(len(gaussian.mean))
     index = np.array(sorted(fixed), dtype=int)
     vector[index] = [fixed[i] for i in index]
@@ -140,7 +192,7 @@ def draw_vector(
         gaussian = Gaussian(transform @ gaussian.mean, transform @ gaussian.covariance @ transform.T)
         gaussian = condition_on(gaussian, index, vector[index])
     free = np.setdiff1d(np.arange(len(vector)), index)
-    whole = free < ENTRIES * len(population.joint.names)
+    whole = free < wholes
     vector[free[whole]] = draw(marginal(gaussian, np.flatnonzero(whole)), truncation, rng)
     if not whole.all():
         gaussian = condition_on(gaussian, np.flatnonzero(whole), vector[free[whole]])

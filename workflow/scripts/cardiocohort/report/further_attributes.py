@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 
 from ..anatomy import attributes
+from ..anatomy.domains import slab_mm
+from ..anatomy.labels import SLAB_ATTRIBUTES
 from ..anatomy.moments import MOMENT_COLUMNS, THICKNESS, Moments, from_columns
+from ..cohort.stage_tables import DOMAIN
 
 COLUMNS = ("arm", "structure", "attribute", "n", "target", "achieved", "error_median", "error_p95", "unit")
 
@@ -17,7 +20,8 @@ def further_attributes(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.Dat
     """
     keys = ["arm", "subject", "structure"]
     measured = [*MOMENT_COLUMNS, *([THICKNESS] if THICKNESS in targets else [])]
-    both = targets[[*keys, "constrained", *measured]].merge(
+    placed = [DOMAIN] if DOMAIN in targets else []
+    both = targets[[*keys, "constrained", *placed, *measured]].merge(
         anatomies.loc[anatomies["volume_ml"] > 0, ["subject", "structure", *measured]],
         on=["subject", "structure"], suffixes=("_target", "_achieved"), validate="1:1",
     )  # fmt: skip
@@ -25,7 +29,7 @@ def further_attributes(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.Dat
     for (arm, structure, constrained), part in both.groupby(["arm", "structure", "constrained"], sort=False):
         for word in constrained.split(","):
             attribute, other = attributes.split(word)
-            if attribute not in _MEASURES:
+            if attribute not in (*_MEASURES, *SLAB_ATTRIBUTES):
                 continue
             pairs = [part]
             if other:
@@ -35,7 +39,10 @@ def further_attributes(targets: pd.DataFrame, anatomies: pd.DataFrame) -> pd.Dat
             wanted, reached = (
                 tuple(_moments(part, which) for part in pairs) for which in ("target", "achieved")
             )
-            target, achieved, error, unit = _MEASURES[attribute](wanted, reached)
+            if attribute == "area":
+                target, achieved, error, unit = _area(wanted, reached, part[DOMAIN].map(slab_mm).to_numpy())
+            else:
+                target, achieved, error, unit = _MEASURES[attribute](wanted, reached)
             rows.append((
                 arm, f"{structure}/{other}" if other else structure, attribute, len(part), _median(target),
                 _median(achieved), _median(error),
@@ -68,6 +75,11 @@ def _volume_ratio(wanted, achieved):
 def _distance(wanted, achieved):
     before, after = attributes.distance_mm(*wanted), attributes.distance_mm(*achieved)
     return before, after, np.abs(after - before), "mm"
+
+
+def _area(wanted, achieved, thickness_mm: np.ndarray):
+    before, after = (1000.0 * side[0].volume_ml / thickness_mm for side in (wanted, achieved))
+    return before, after, np.abs(after - before), "mm2"
 
 
 def _thickness(wanted, achieved):

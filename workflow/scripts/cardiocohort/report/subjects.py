@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..anatomy import attributes
 from ..anatomy.aha_segments import WALL_COLUMNS
-from ..anatomy.domains import from_text
+from ..anatomy.domains import slab_mm
 from ..anatomy.label_map import read_label_map
 from ..anatomy.labels import Anatomy
 from ..anatomy.moments import MOMENT_COLUMNS, THICKNESS, Moments, from_columns
@@ -208,9 +208,11 @@ def _parts(tables: CohortTables, accepted: pd.Index, local: Mapping[str, Collect
             own = table[table["structure"] == name].set_index("subject")
             found[f"{part_name(name)}_{prefix}thickness_mm"] = own[THICKNESS]
     for name in (name for name, kinds in local.items() if "slab" in kinds):
-        own = rows[rows["structure"] == name]
-        thickness_mm = own["domain"].map(lambda text: from_text(text).thickness_mm)
-        found[f"{part_name(name)}_area_mm2"] = 1000.0 * own["volume_ml"] / thickness_mm
+        for prefix, table in (("target_", tables.targets), ("", rows.reset_index())):
+            own = table[table["structure"] == name].set_index("subject")
+            found[f"{part_name(name)}_{prefix}area_mm2"] = (
+                1000.0 * own["volume_ml"] / own["domain"].map(slab_mm)
+            )
     return found
 
 
