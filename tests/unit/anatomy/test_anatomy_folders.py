@@ -30,6 +30,17 @@ OF_HEARTS = "hearts only"  # in the docstring of a module
 # words of structures' names that name none
 COMMON = {"left", "right", "superior", "inferior", "ascending", "descending", "thoracic", "arch", "vein",
           "artery", "l2", "l3", "l4", "l5"}  # fmt: skip
+# other words of a heart's, a knee's or a spine's parts: abbreviations, walls, layers, valves and adjectives
+# (not "ra": RAS is a frame)
+PARTS_OF_THEM = {
+    "lv", "rv", "lvot", "rvot", "septum", "septa", "septal", "valve", "valvular", "mitral", "tricuspid",
+    "annulus", "ventricular", "biventricular", "atria", "atrial", "myocardial", "endocardium", "endocardia",
+    "endocardial", "epicardium", "epicardial", "pericardium", "papillary", "coronary", "systole", "systolic",
+    "diastole", "diastolic", "ejection", "cardiac", "apex", "apical", "aortic", "vertebral", "femoral",
+    "tibial", "patellar", "meniscus", "menisci", "cartilage", "lumbar",
+}  # fmt: skip
+# names in the tables of every user: a kind of repair, and the quantity of published volumes
+VOCABULARY = ("valve_perforation", "end_diastolic_volume")
 
 
 def names():
@@ -40,12 +51,13 @@ def names():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_room_that_serves_every_anatomy_names_a_structure(room):
-    pattern = re.compile(rf"(?<![a-z])({'|'.join(sorted(names()))})s?(?![a-z])", re.IGNORECASE)
+    words = sorted(names() | PARTS_OF_THEM)
+    pattern = re.compile(rf"(?<![a-z])({'|'.join(words)})s?(?![a-z])", re.IGNORECASE)
     found = []
     for path in sorted((LIBRARY / room).rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if OF_HEARTS not in (ast.get_docstring(ast.parse(text)) or ""):
-            lines = enumerate(text.splitlines(), start=1)
+            lines = enumerate(re.sub("|".join(VOCABULARY), "", text).splitlines(), start=1)
             found += [f"{path.name}:{n}: {line.strip()}" for n, line in lines if pattern.search(line)]
     assert not found, "\n".join(found)
 

@@ -10,7 +10,7 @@ from cardiocohort.mesh.model import FACETS, REGIONS, BiventricularModel, Microst
 from cardiocohort.mesh.tetrahedron_geometry import boundary_facets
 from cardiocohort.plotting import palette, render
 from cardiocohort.plotting.render import ANTERIOR, POSTERIOR, Frame, Layer, Surface
-from cardiocohort.report import charts, portraits, shapes
+from cardiocohort.report import charts, heart_mesh, portraits, shapes
 from heart_anatomy import HEART
 from report_cohort import TEMPLATES
 
@@ -261,7 +261,7 @@ def test_the_mesh_has_its_regions_and_fibres_in_place():
         return colour / np.linalg.norm(colour)
 
     for x, name in ((-30, "lv"), (-10, "lv"), (10, "septum"), (30, "rv")):
-        expected = shapes.rgb(portraits.REGION_COLOURS[name])
+        expected = shapes.rgb(heart_mesh.REGION_COLOURS[name])
         np.testing.assert_allclose(hue(x), expected / np.linalg.norm(expected), atol=0.06, err_msg=name)
     dark = picture.sum(axis=-1) < 200
     rows, columns = np.nonzero(dark[: int(0.85 * n)])  # the scale bar is below

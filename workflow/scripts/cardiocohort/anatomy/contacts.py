@@ -24,7 +24,7 @@ def bare_voxels(cavity: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return cavity & ndimage.binary_dilation(~(cavity | covered))
 
 
-def valve_patches(cavity: np.ndarray, covered: np.ndarray, spacing_mm) -> list[np.ndarray]:
+def opening_patches(cavity: np.ndarray, covered: np.ndarray, spacing_mm) -> list[np.ndarray]:
     """Where the valves of a cavity without labelled neighbours are, largest first: masks (X, Y, Z) bool.
 
     They are its largest bare patch and, if it lies beside that, the second one: a bridge of muscle may part

@@ -3,7 +3,7 @@
 On voxels of 3 mm a thin wall hangs together over edges and corners only, and what the gate and the mesher
 take for thin or missing there is a matter of the voxels. So such a map is repaired where a dozen of its own
 voxels are wrong, refined, and repaired again; every step is listed. What it truly lacks must not be hidden by
-that: a map whose wall leaks far from the valves is left as it is, for the gate to refuse.
+that: a map whose wall leaks far from the openings is left as it is, for the gate to refuse.
 """
 
 import numpy as np

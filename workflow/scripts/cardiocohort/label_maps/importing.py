@@ -74,9 +74,9 @@ def repaired(
     span = max(1, round(grid.spacing_mm / max(label_map.spacing_mm)))
     labels, done = label_map.labels, ()
     for name, kind in groupby(scan_rules.repairs, lambda rule: rule.kind):
-        septal = () if name in NOISE else topology.joined(labels, label_map.spacing_mm, anatomy, rules, span)
-        if septal:
-            done += tuple(f"not repaired further: {line}" for line in septal)
+        meeting = () if name in NOISE else topology.joined(labels, label_map.spacing_mm, anatomy, rules, span)
+        if meeting:
+            done += tuple(f"not repaired further: {line}" for line in meeting)
             break
         only = replace(scan_rules, repairs=tuple(kind))
         labels, notes = topology.repair(labels, label_map.spacing_mm, anatomy, only, span)

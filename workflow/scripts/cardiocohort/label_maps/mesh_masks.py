@@ -1,4 +1,4 @@
-"""Blood pools and walls of a tagged four-chamber mesh, as masks. Owned by the segmentations stage.
+"""Blood pools and walls of a tagged four-chamber mesh, as masks. Of hearts only. Owned by segmentations.
 
 All tissue is voxelised (voxel centre in tetrahedron, by barycentric coordinates). A blood pool is the space
 that walls and lids enclose. A vessel's open end, and a chamber of a mesh without lids, ends where half of all

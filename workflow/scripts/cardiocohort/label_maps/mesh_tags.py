@@ -1,4 +1,4 @@
-"""Which element tag of a four-chamber mesh is which tissue. Owned by the segmentations stage.
+"""Which element tag of a four-chamber mesh is which tissue. Of hearts only. Owned by segmentations.
 
 Tables for public cohorts are in resources/segmentations (sources in docs/own-data.md).
 """

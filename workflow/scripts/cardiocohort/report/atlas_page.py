@@ -80,16 +80,16 @@ def html(
 
 
 def quality_chart(tables: dict[str, pd.DataFrame], anatomy: Anatomy) -> Figure:
-    """Compactness, generalisation of chambers and vessels, specificity, against the number of modes."""
+    """Compactness, generalisation of central and other structures, specificity, by the number of modes."""
     compactness, generalisation, specificity = (
         tables[name] for name in ("compactness", "generalisation", "specificity")
     )
-    chambers = generalisation["structure"].isin(anatomy.centred_on)
+    central = generalisation["structure"].isin(anatomy.centred_on)
     with plt.rc_context(STYLE):
         fig, (a, b, c) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
         a.plot(compactness["modes"], 100 * compactness["cumulative"], "o-", ms=3)
         a.set(title="Compactness", xlabel="modes", ylabel="variance, %", ylim=(0, 102))
-        for part, label in ((chambers, "chambers and wall"), (~chambers, "vessels")):
+        for part, label in ((central, "structures of the centre"), (~central, "other structures")):
             by = generalisation[part].groupby("modes")["distance_mm"]
             b.plot(by.mean().index, by.mean(), "o-", ms=3, label=label)
             b.fill_between(by.mean().index, by.quantile(0.1), by.quantile(0.9), alpha=0.15)

@@ -15,8 +15,7 @@ from ..mesh.frames import in_frame
 from ..mesh.storage import read_model
 from ..runtime.artifacts import check_file
 from ..runtime.outcomes import Outcome
-from ..simulation.beat_output import end_systole
-from . import bullseye, portraits, viewer
+from . import bullseye, heart_mesh, portraits, viewer
 from .cohort_tables import CohortTables
 from .function_section import last_beat, run_file
 from .motion import motion_of
@@ -40,7 +39,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Beat:
-    """The animated picture of a simulated beat, a WebP file's content, and its still at end-systole."""
+    """The animated picture of a simulated beat, a WebP file's content, and its still when it has emptied."""
 
     moving: bytes
     still: Image.Image
@@ -136,10 +135,10 @@ def beat_of(run: dict) -> Beat | None:
     content = run_file(run, "animation_").read_bytes()
     loop = last_beat(run)
     times = loop["time_s"].to_numpy()
-    systole = end_systole(times, loop["lv_volume_ml"].to_numpy())
+    emptied = heart_mesh.emptied_s(loop)
     with Image.open(io.BytesIO(content)) as frames:
         # frames are evenly spaced, and the last one would be the first again
-        frames.seek(min(round(systole / (times[-1] - times[0]) * frames.n_frames), frames.n_frames - 1))
+        frames.seek(min(round(emptied / (times[-1] - times[0]) * frames.n_frames), frames.n_frames - 1))
         return Beat(content, frames.convert("RGB"))
 
 

@@ -79,6 +79,11 @@ def conicity(label_map: LabelMap, cavity: int, towards_base_mm: np.ndarray) -> f
     return float(np.sqrt(apical / (both - apical)))
 
 
+def curvatures(model: BiventricularModel) -> dict[str, float]:
+    """`septal_curvature` by the names CURVATURES."""
+    return dict(zip(CURVATURES, septal_curvature(model), strict=True))
+
+
 def septal_curvature(model: BiventricularModel) -> tuple[float, float]:
     """Curvature of the septum (1/cm), and its ratio to that of the LV's free wall; NaN where unknown.
 

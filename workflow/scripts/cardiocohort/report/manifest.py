@@ -11,6 +11,7 @@ import pandas as pd
 from ..cohort import stage_tables
 from ..metrics.agreement import agreement, errors_by_subject
 from ..runtime.outcomes import Outcome, Stage
+from . import heart_mesh
 from .cohort_tables import CohortTables
 
 COLUMNS = {
@@ -34,14 +35,7 @@ STATUSES = tuple(map(str, (Outcome.ACCEPTED, Outcome.REJECTED, Outcome.BASE_REJE
 # last columns: rules of the gate, separated by commas, or another stage's reason; settings of the arm, JSON
 CAUSES, ARM_SETTINGS = "causes", "arm_settings"
 ENDED = ("status", "stage", "reason", CAUSES)  # columns of `stage_tables.ENDINGS` in the manifest
-MESH_FIGURES = (
-    "n_nodes",
-    "n_tets",
-    "min_scaled_jacobian",
-    "p1_scaled_jacobian",
-    "wall_volume_ml",
-    "rv_wall_mm",
-)
+MESH_FIGURES = heart_mesh.FIGURES
 
 
 def manifest(tables: CohortTables, seeds: dict[str, int], arms: dict[str, dict]) -> pd.DataFrame:

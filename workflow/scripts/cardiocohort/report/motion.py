@@ -1,4 +1,4 @@
-"""How a simulated heart moves, for the 3-D view. Owned by the report stage."""
+"""How a simulated heart moves, for the 3-D view. Of hearts only. Owned by the report stage."""
 
 from dataclasses import dataclass
 

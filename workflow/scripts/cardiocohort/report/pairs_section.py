@@ -13,22 +13,24 @@ from ..cohort.grammar import Edit
 from ..cohort.table import Arm
 from ..runtime import tables
 from ..runtime.outcomes import Outcome
+from . import heart_mesh
 from .cohort_tables import CohortTables
 
 SIGNS = {"multiply": "×", "set": "= ", "set_per_m2": "= "}
-UNITS = {"volume": " mL"} | dict.fromkeys(("centroid x", "centroid y", "centroid z", "distance"), " mm")
+UNITS = {"volume": " mL", "area": " mm²", "thickness": " mm"} | dict.fromkeys(
+    ("centroid x", "centroid y", "centroid z", "distance"), " mm"
+)
 UNITS |= dict.fromkeys(("rotation x", "rotation y", "rotation z"), "°")
-WALLS = {"lv": "LV free wall", "rv": "RV free wall", "septum": "septum"}
 COMPARED = (
     {"volume_ml": "volume of the edited structure, mL"}
     | {
         f"{part}_{key}_mm": f"{words} displacement, {wall}, mm"
-        for part, wall in WALLS.items()
+        for part, wall in heart_mesh.WALLS.items()
         for key, words in (("mean", "mean"), ("max", "largest"))
     }
     | {
         f"{name}_{state}_ml": f"{name.upper()} volume, {state}, mL"
-        for name in ("lv", "rv")
+        for name in heart_mesh.POOLS
         for state in ("unloaded", "loaded")
     }
 )

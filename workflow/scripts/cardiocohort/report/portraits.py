@@ -16,6 +16,7 @@ from ..mesh.model import DIRECTIONS, FACETS, REGIONS, BiventricularModel
 from ..mesh.tetrahedron_geometry import row_keys
 from ..plotting import palette, render
 from ..plotting.render import ANTERIOR, POSTERIOR, Frame, Layer, Surface, View
+from . import heart_mesh
 from .shapes import ellipsoid_section, ellipsoid_silhouette, label_surface, principal_ellipses, rgb
 
 SIZE_PX = 340
@@ -25,8 +26,7 @@ LARGEST_MM = 260.0
 OPACITY = 0.30
 OUTLINE_DARKER = 0.45
 FIBRE_MM, FIBRE_CELL_PX = 6.0, 18
-REGION_COLOURS = {"lv": "#c4686a", "rv": "#6d95c4", "septum": "#b58ac0"}
-ENDOCARDIUM_COLOUR, BASE_COLOUR, INK = "#e8d3c9", "#efe9dc", (25, 25, 35)
+BASE_COLOUR, INK = "#efe9dc", (25, 25, 35)
 
 # radiological convention: axial seen from the feet, coronal from the front, sagittal from the left
 SLICES = (
@@ -129,7 +129,7 @@ def label_map_pictures(
 def mesh_picture(
     model: BiventricularModel | LabelModel, window: Window, colours: Iterable[tuple[str, str]] = ()
 ) -> Image.Image:
-    """The mesh from the front: regions in colours, its triangles, fibres on the epicardium.
+    """The mesh from the front: regions in colours, its triangles, fibres on the outer surface.
 
     Of a mesh of all labels the outside, in the `colours` of the anatomy.
     """
@@ -156,13 +156,13 @@ def outside(model: LabelModel, colours: Iterable[tuple[str, str]] = ()) -> Surfa
 
 
 def facet_colours(model: BiventricularModel) -> np.ndarray:
-    """RGB (F, 3): on the epicardium the region of the tet behind the facet, endocardium and base pale."""
+    """RGB (F, 3): outside the region of the tet behind the facet, the inner surface and the base pale."""
     region = model.region[owners(model)]
     colours = np.zeros((len(region), 3))
     for name, number in REGIONS.items():
-        colours[region == number] = rgb(REGION_COLOURS[name])
+        colours[region == number] = rgb(heart_mesh.REGION_COLOURS[name])
     colours[model.facet_tag == FACETS["base"]] = rgb(BASE_COLOUR)
-    colours[np.isin(model.facet_tag, [FACETS["lv_endo"], FACETS["rv_endo"]])] = rgb(ENDOCARDIUM_COLOUR)
+    colours[np.isin(model.facet_tag, heart_mesh.INNER_FACETS)] = rgb(heart_mesh.INNER_COLOUR)
     return colours
 
 

@@ -1,4 +1,4 @@
-"""The same hearts meshed, and inflated, at several edge lengths. Owned by the meshing stage."""
+"""The same hearts meshed and inflated at several edge lengths. Of hearts only. Owned by the meshing stage."""
 
 from collections.abc import Iterable
 from pathlib import Path

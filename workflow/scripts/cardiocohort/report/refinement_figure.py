@@ -1,4 +1,4 @@
-"""The figure of a refinement study. Owned by the meshing stage."""
+"""The figure of a refinement study. Of hearts only. Owned by the meshing stage."""
 
 import pandas as pd
 from matplotlib.figure import Figure

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from ..anatomy import attributes
-from ..anatomy.aha_segments import WALL_COLUMNS
 from ..anatomy.domains import slab_mm
 from ..anatomy.label_map import read_label_map
 from ..anatomy.labels import Anatomy
@@ -36,15 +35,12 @@ from ..runtime.artifacts import check_file, listed_file
 from ..runtime.errors import SubjectError
 from ..runtime.outcomes import Outcome
 from ..runtime.tables import FILE_COLUMNS
-from . import heart_shape
+from . import heart_mesh, heart_shape
 from .cohort_tables import CohortTables
 from .heart_shape import BASAL, CAVITY, CONICITY, CURVATURES, REGION_WALLS
 
 FROM_MANIFEST = ("arm", "batch", "seed", "attempts", "status", "stage", "reason", "causes", "arm_settings")
-FROM_MESH = (
-    "wall_volume_ml", "lv_cavity_ml", "rv_cavity_ml", "rv_wall_mm", *WALL_COLUMNS.values(), "n_nodes",
-    "n_tets", "min_scaled_jacobian", "p1_scaled_jacobian",
-)  # fmt: skip
+FROM_MESH = heart_mesh.SUBJECT_FIGURES
 RENAMED = {"wall_volume_ml": "mesh_wall_volume_ml"}  # an anatomy may have a structure `wall`
 ENDED = ("verdict", "reason", "detail")  # of a simulation, kept where it failed; so is the share of its load
 
@@ -116,7 +112,7 @@ def in_order(frame: pd.DataFrame, columns: Mapping[str, Column], not_run: Iterab
 def measure(
     anatomies: pd.DataFrame, meshes: pd.DataFrame, folder: Path, anatomy: Anatomy, subjects
 ) -> pd.DataFrame:
-    """What only the files of accepted hearts show, by subject: conicity, walls' muscle, septal curvature.
+    """What only the files of accepted hearts show, by subject: conicity, walls' volumes, curvature.
 
     anatomies, meshes: rows of the stage tables with a column `batch`. folder: the cohort's, with their files.
     NaN where a heart lacks what a measure needs. InputError where a listed file is missing or was changed.
@@ -138,8 +134,8 @@ def measure(
         model = read_model(*(check_file(*file) for file in files))
         if isinstance(model, BiventricularModel):
             row |= heart_shape.region_walls_ml(model)
-            with suppress(SubjectError):  # a mesh without a septum or an open base has no such curvature
-                row |= dict(zip(CURVATURES, heart_shape.septal_curvature(model), strict=True))
+            with suppress(SubjectError):  # a mesh without that wall, or an open base, has none
+                row |= heart_shape.curvatures(model)
         rows.append(row)
     return pd.DataFrame(rows, columns=measured, index=pd.Index(subjects, name="subject"))
 

@@ -9,7 +9,7 @@ from ..cohort.table import Arm
 from ..meshing.chambers import WALL_FIGURES
 from ..metrics.agreement import ERRORS, agreement, constrained_in, error_table
 from ..runtime.outcomes import Outcome
-from . import acceptance, bullseye
+from . import acceptance, bullseye, heart_mesh
 from .baseline_table import baseline_table
 from .cohort_tables import CohortTables
 from .further_attributes import further_attributes
@@ -20,8 +20,7 @@ MESH_SUMMARY = {
     "min_scaled_jacobian": "min",
     "p1_scaled_jacobian": "min",
     "wall_volume_ml": "median",
-    "rv_wall_mm": "median",
-    "lv_volume_kept": "median",
+    **heart_mesh.MEDIANS,
     "surface_distance_p95_mm": "median",
     "regions": "median",
     "region_volume_error": "max",
@@ -49,7 +48,7 @@ class Summary:
     people: pd.DataFrame  # requested and accepted subjects by arm
     comparison: pd.DataFrame
     meshes: pd.DataFrame
-    added_walls: pd.DataFrame  # and valves, of meshes that have them
+    added_walls: pd.DataFrame  # and planes between blood pools, of meshes that have them
     walls: pd.DataFrame
     wall_table: pd.DataFrame
     warnings: list[str]

@@ -18,9 +18,9 @@ from ..mesh.model import FACETS, REGIONS, BiventricularModel
 from ..plotting import palette
 from ..plotting.render import Surface
 from ..plotting.style import plt
-from . import bullseye, function_section
+from . import bullseye, function_section, heart_mesh
 from .motion import Motion, carried
-from .portraits import BASE_COLOUR, ENDOCARDIUM_COLOUR, REGION_COLOURS, Outline, Window, owners
+from .portraits import BASE_COLOUR, Outline, Window, owners
 
 LEVELS = 2**16 - 1
 KEPT_SHARE, FEWEST, MOST = 1 / 8, 1000, 4000  # triangles of a structure that are kept
@@ -37,8 +37,8 @@ def settings(anatomy: Anatomy, window: Window, thickness: Normalize, strain: flo
 
     strain: the largest one that the colours distinguish.
     """
-    painted = [(name, REGION_COLOURS[key]) for name, key in bullseye.REGION_NAMES.items()]
-    painted += [("endocardium", ENDOCARDIUM_COLOUR), ("base", BASE_COLOUR)]
+    painted = [(name, heart_mesh.REGION_COLOURS[key]) for name, key in bullseye.REGION_NAMES.items()]
+    painted += [(heart_mesh.INNER, heart_mesh.INNER_COLOUR), ("base", BASE_COLOUR)]
     segments = [(f"{k} {name}", segment_colour(k)) for k, name in SEGMENTS.items()]
     scale, strains = plt.get_cmap(bullseye.COLOURS), plt.get_cmap(function_section.STRAIN_COLOURS)
     step = function_section.STRAIN_STEP
@@ -199,9 +199,9 @@ def facet_paints(model: BiventricularModel, thickness: Normalize) -> dict[str, n
     """Colour numbers (F,) of the facets in the tables of `settings`: those that the mesh has values for."""
     owner = owners(model)
     number = np.empty(max(REGIONS.values()) + 1, dtype=int)
-    number[[REGIONS["lv"], REGIONS["septum"], REGIONS["rv"]]] = 0, 1, 2
+    number[list(heart_mesh.REGION_NUMBERS)] = 0, 1, 2
     regions = number[model.region[owner]]
-    regions[np.isin(model.facet_tag, [FACETS["lv_endo"], FACETS["rv_endo"]])] = 3
+    regions[np.isin(model.facet_tag, heart_mesh.INNER_FACETS)] = 3
     regions[model.facet_tag == FACETS["base"]] = 4
     if model.coordinates is None:
         return {"regions": regions}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from ..anatomy.contacts import bare_voxels, valve_patches
+from ..anatomy.contacts import bare_voxels, opening_patches
 from .betti import COMPLEMENT, FOREGROUND
 from .rules import Rule
 from .scene import Scene
@@ -85,12 +85,12 @@ def exposure(scene: Scene, rule: Rule) -> float:
 
 
 def opening(scene: Scene, rule: Rule) -> float:
-    """Share of the structure's surface that the valves of a map without labelled openings take up, %."""
+    """Share of the structure's surface that openings which the map does not label take up, %."""
     surface = _surface_mm2(scene, rule).sum()
     if surface == 0:
         return math.nan
     box, inside = _surroundings(scene, rule.structure)
-    patches = _valves(scene, rule, scene.labels[box], inside)
+    patches = _unlabelled_openings(scene, rule, scene.labels[box], inside)
     return 100.0 * _bare_area(scene, rule, box, patches) / float(surface)
 
 
@@ -137,7 +137,7 @@ def wall_thickness(scene: Scene, rule: Rule) -> float:
 
 
 def thickness_map(scene: Scene, rule: Rule) -> tuple[tuple, np.ndarray, np.ndarray]:
-    """Box of blood and wall, mask of the endocardium away from the openings, thickness (mm) in the box.
+    """Box of blood and wall, mask of the inner surface away from the openings, thickness (mm) in the box.
 
     The same for all rules of a wall: it is found once.
     """
@@ -185,17 +185,17 @@ def _bare(rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return bare_voxels(inside, np.isin(labels, rule.other + rule.openings))
 
 
-def _valves(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _unlabelled_openings(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """The bare patches that stand in for openings which the map does not label."""
-    patches = valve_patches(inside, np.isin(labels, rule.other), scene.spacing_mm)
+    patches = opening_patches(inside, np.isin(labels, rule.other), scene.spacing_mm)
     return np.any(patches, axis=0) if patches else np.zeros_like(inside)
 
 
 def openings_of(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Voxels of the structure at its openings, or at its valves where the map has no label of an opening."""
+    """Voxels of the structure at its openings, or where these must be if the map labels none of them."""
     at_opening = inside & ndimage.binary_dilation(np.isin(labels, rule.openings), COMPLEMENT)
     unlabelled = not scene.voxels[list(rule.openings)].any()
-    return _valves(scene, rule, labels, inside) if unlabelled else at_opening
+    return _unlabelled_openings(scene, rule, labels, inside) if unlabelled else at_opening
 
 
 def _away_from_openings(scene: Scene, rule: Rule, labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
