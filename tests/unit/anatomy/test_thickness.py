@@ -11,8 +11,9 @@ from cardiocohort.anatomy import domains
 from cardiocohort.anatomy.domains import Domain
 from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.anatomy.moments import measure
-from cardiocohort.anatomy.thickness import mean_thickness_mm, measured_in, opposed
+from cardiocohort.anatomy.thickness import cut_off, mean_thickness_mm, measured_in, opposed
 from cardiocohort.diffusion.networks import REFINEMENT
+from cardiocohort.runtime.errors import InputError
 from wall_distances import mean_by_distances
 
 GRID = Grid((64, 64, 64), 2.0)
@@ -135,6 +136,29 @@ def test_walls_have_opposed_sides_and_solid_bodies_have_not():
     part = Domain(frame="heart", form="box", centre=[30, 0, 0], size=[40, 32, 34])
     weights = domains.place(part, domains.HEART, GRID).weights(AXES)
     assert opposed(shell(24.0, 10.0), weights, REFINEMENT) > 0.65
+
+
+@pytest.mark.parametrize(
+    ("centre_mm", "size_mm", "whole"),
+    [
+        (0, 30, True), (0, 28, True),
+        (0, 20, False), (0, 8, False), (-3, 20, False), (-8, 12, False), (9, 30, False),
+    ],
+)  # fmt: skip
+def test_a_wall_has_no_thickness_where_its_domain_does_not_hold_both_sides(centre_mm, size_mm, whole):
+    """A plate of 16 mm: what is accepted is measured within 2 %; what is refused is off by 10 % or more."""
+    plate, anatomy = (np.abs(X) < 8).astype(np.uint8), Anatomy(("wall",), ("wall",))
+    box = Domain(frame="heart", form="box", centre=[centre_mm, 0, 0], size=[size_mm, 30, 30])
+    weights = domains.place(box, domains.HEART, GRID).weights(AXES)
+    error = abs(measured(plate.astype(float), weights) / 16.0 - 1.0)
+    if whole:
+        domains.check_wall(plate, "wall@box", weights, anatomy)
+        assert error < 0.02
+        assert cut_off(plate == 1, weights, REFINEMENT) < 0.01
+    else:
+        with pytest.raises(InputError, match="the domain ends inside wall: .* the most is 20%"):
+            domains.check_wall(plate, "wall@box", weights, anatomy)
+        assert error > 0.1
 
 
 def test_rows_with_a_thickness_are_measured_with_one():

@@ -23,7 +23,7 @@ from ..runtime.errors import InputError
 from ..runtime.keys import from_section, key, schema_of
 from .labels import Anatomy, Grid
 from .moments import THICKNESS, Moments, measure, of_each, to_ellipsoid
-from .thickness import measured_in, opposed
+from .thickness import cut_off, measured_in, opposed
 from .unions import select
 
 AT = "@"
@@ -33,6 +33,8 @@ NAME = "^(?!outside_)[a-z][a-z0-9_]{0,63}(?!\\n)$"
 CELL_VOXELS = 2  # edge of a cell of guidance
 SMALLEST_ML = 0.1  # of a structure in a domain: a dozen voxels of 2 mm, below which moments mean little
 OPPOSED = 0.6  # least share of the sides of a wall that face along one line; a rod has half
+SLAB_CELLS = 2  # of a slab's thickness that its structure need not fill
+CUT_OFF = 0.2  # most of the faces across a wall that are the domain's own; whole septa have 0.04 to 0.17
 LEAST_COSINE = 0.2  # between long axis and the way to `towards`; below, ends cannot be told apart
 NEEDED = {  # keys of a form beside frame and towards
     "half_space": ("axis",),
@@ -526,9 +528,24 @@ def place_on(
     domain, mask = domain_named(name, domains), np.isin(labels, anatomy.labels_of(structure))
     placed = place_part(name, domains, frame or frame_on(labels, structure, domain, anatomy, grid), grid)
     held_ml = float(placed.weights(grid.axes_mm())[mask].sum()) * grid.voxel_volume_ml
-    if problem := too_small(held_ml, structure):
+    if problem := too_small(held_ml, structure) or _part_empty(mask, placed, grid):
         raise InputError(problem)
     return placed
+
+
+def _part_empty(mask: np.ndarray, placed: Placed, grid: Grid) -> str:
+    """Why a slab of a structure (X, Y, Z) has no area; empty if it has, or is another form."""
+    if placed.thickness_mm is None:
+        return ""
+    inside = np.argwhere(mask & (placed.weights(grid.axes_mm()) >= 0.5)) * grid.spacing_mm
+    along = inside @ np.array(placed.layers[0][0])
+    filled_mm = np.ptp(along) + grid.spacing_mm if len(along) else 0.0
+    if filled_mm >= placed.thickness_mm - SLAB_CELLS * placed.edge_mm:
+        return ""
+    return (
+        f"the structure fills {filled_mm:.1f} mm of a slab of {placed.thickness_mm:.1f} mm, whose area would "
+        "be too small; let the slab end where the structure ends, or name a half_space"
+    )
 
 
 def place_part(name: str, domains: Mapping[str, Domain], frame: Frame, grid: Grid) -> Placed:
@@ -585,14 +602,28 @@ def place_usual(
 
 
 def check_wall(labels: np.ndarray, name: str, weights: np.ndarray, anatomy: Anatomy) -> None:
-    """InputError unless what `structure@domain` is on a label map (X, Y, Z) has two opposed sides."""
+    """InputError unless `structure@domain` on a label map (X, Y, Z) has two opposed sides, both inside."""
+    if problem := no_wall(labels, name, weights, anatomy):
+        raise InputError(f"{problem}; move or widen the domain until both sides of a wall lie in it")
+
+
+def no_wall(labels: np.ndarray, name: str, weights: np.ndarray, anatomy: Anatomy) -> str:
+    """Why `structure@domain` has no thickness on a label map (X, Y, Z); empty if it has."""
     structure = split(name)[0]
-    share = opposed(np.isin(labels, anatomy.labels_of(structure)), weights, CELL_VOXELS)
+    mask = np.isin(labels, anatomy.labels_of(structure))
+    share = opposed(mask, weights, CELL_VOXELS)
     if share < OPPOSED:
-        raise InputError(
+        return (
             f"{structure} is no wall there: {share:.0%} of its sides face along one line, the least is "
-            f"{OPPOSED:.0%}; move the domain to where both sides of a wall lie in it"
+            f"{OPPOSED:.0%}"
         )
+    share = cut_off(mask, weights, CELL_VOXELS)
+    if share > CUT_OFF:
+        return (
+            f"the domain ends inside {structure}: {share:.0%} of the faces across the wall are the domain's "
+            f"own, the most is {CUT_OFF:.0%}"
+        )
+    return ""
 
 
 def weights_of(rows: pd.DataFrame, grid: Grid) -> list[np.ndarray | None]:

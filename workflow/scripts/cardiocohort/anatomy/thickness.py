@@ -37,10 +37,28 @@ def opposed(mask: np.ndarray, weights: np.ndarray, cell: int) -> float:
     The largest eigenvalue of the mean of n n^T over the normals n: 1 of a plate, 1/2 of a rod, 1/3 of a ball.
     """
     occupancy, weights = _cells_of(mask, weights, cell)
-    steps = np.stack(_steps(occupancy))
+    areas, _ = _along(np.stack(_steps(occupancy)), _at_corners(weights))
+    return float(areas[-1] / max(areas.sum(), FLAT))
+
+
+def cut_off(mask: np.ndarray, weights: np.ndarray, cell: int) -> float:
+    """Share of the domain's own faces in all faces across a wall (X, Y, Z); 0 where both sides lie inside.
+
+    Across is the direction of the normals (`opposed`). Faces of the domain inside the wall take the place of
+    sides that it does not reach, so that `mean_thickness_mm` would count too little area.
+    """
+    occupancy, weights = _cells_of(mask, weights, cell)
+    steps, at_corners = np.stack(_steps(occupancy)), _at_corners(weights)
+    across = _along(steps, at_corners)[1][:, -1]
+    sides = np.sum(abs(np.einsum("i,ixyz", across, steps)) * at_corners)
+    faces = np.sum(abs(np.einsum("i,ixyz", across, np.stack(_steps(weights)))) * _at_corners(occupancy))
+    return float(faces / max(sides + faces, FLAT))
+
+
+def _along(steps: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, ascending, and eigenvectors (columns) of the sum of w n n^T |steps|, n the normals."""
     length = np.sqrt((steps**2).sum(axis=0) + FLAT)
-    tensor = np.einsum("ixyz,jxyz,xyz->ij", steps, steps, _at_corners(weights) / length)
-    return float(np.linalg.eigvalsh(tensor)[-1] / max(np.trace(tensor), FLAT))
+    return np.linalg.eigh(np.einsum("ixyz,jxyz,xyz->ij", steps, steps, weights / length))
 
 
 def _cells_of(mask: np.ndarray, weights: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:

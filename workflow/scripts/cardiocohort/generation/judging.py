@@ -12,6 +12,7 @@ import torch
 
 from .. import topology
 from ..anatomy import domains, moments
+from ..anatomy.moments import THICKNESS
 from ..diffusion.bundle import Prior, load_sampler
 from ..diffusion.device import resolve_device
 from ..runtime.outcomes import Ending, Outcome, Stage
@@ -19,6 +20,7 @@ from .constraints import missed, residuals
 from .settings import GuidanceSettings
 from .topology_guidance import topology_steps
 
+NO_THICKNESS = "a wall left its domain"
 DIVERGED = Ending(Outcome.FAILED, "sampling diverged", stage=Stage.GENERATION)
 
 
@@ -101,7 +103,18 @@ def judge(
     prior = sampler.prior
     achieved = domains.measure_rows(labels, rows, prior.anatomy, prior.grid)
     errors = residuals(rows, achieved, sampler.bundle, prior.anatomy)
-    return Judged(labels, repairs, verdict, achieved, errors, missed(errors, sampler.settings.max_miss))
+    miss = missed(errors, sampler.settings.max_miss) or _unmeasured(sampler, rows, labels)
+    return Judged(labels, repairs, verdict, achieved, errors, miss)
+
+
+def _unmeasured(sampler: Sampler, rows: pd.DataFrame, labels: np.ndarray) -> Ending | None:
+    """The ending of a sample (X, Y, Z) where a wall left its domain: its thickness would mean nothing."""
+    walls = rows[rows[THICKNESS].notna()] if THICKNESS in rows.columns else rows[:0]
+    prior = sampler.prior
+    for name, weights in zip(walls["structure"], domains.weights_of(walls, prior.grid), strict=True):
+        if problem := domains.no_wall(labels, name, weights, prior.anatomy):
+            return Ending(Outcome.FAILED, NO_THICKNESS, f"{name}: {problem}", Stage.GENERATION)
+    return None
 
 
 def improved(
