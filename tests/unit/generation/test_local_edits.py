@@ -31,6 +31,8 @@ TINY = {
     "slab": Domain(form="slab", frame="heart", axis=[0, 0, 1], low=-8.0, high=0.0),
     "side": Domain(form="half_space", frame="heart", axis=[1, 0, 0], high=-8.0),
     "front": Domain(form="box", frame="heart", centre=[8, 28, 0], size=[32, 40, 32]),
+    "within": Domain(form="box", frame="heart", centre=[8, 28, 0], size=[32, 12, 32]),
+    "past": Domain(form="slab", frame="heart", axis=[0, 0, 1], low=8.0, high=60.0),
     "far": Domain(form="sphere", frame="heart", centre=[-50, -50, -50], radius=6.0),
 }
 REAL = {
@@ -385,9 +387,11 @@ def test_a_wall_is_thickened_and_nothing_else_is_asked_of_it():
     [
         ("wall@front.thickness: = 6 mm", "6.0 mm thick, a cell is 8 mm"),
         ("cavity@slab.thickness: x1.5", "cavity is no wall there: "),
+        ("wall@within.thickness: x1.5", "the domain ends inside wall: "),
+        ("cavity@past.area: x1.5", "the structure fills 12.0 mm of a slab of 52.0 mm"),
     ],
 )
-def test_a_thickness_that_cannot_be_measured(edit, reason):
+def test_a_thickness_or_an_area_that_cannot_be_measured(edit, reason):
     ending = constraints.impossible(targets_of(arm(edit), heart()), GRID)
     assert reason in ending.detail
 
@@ -510,6 +514,18 @@ def test_loop_and_verdict_measure_the_same_thickness(tiny):
     assert float(voxels) == pytest.approx(float(loop), rel=1e-4)
     assert float(loop) == pytest.approx(float(found.achieved.thickness_mm[2]), rel=1e-4)
     assert float(loop) * 1.25 == pytest.approx(float(own.wanted[0].thickness_mm), rel=1e-4)
+
+
+def test_a_sample_whose_wall_leaves_its_domain_is_a_miss(tiny):
+    bundle, prior = tiny
+    rows = targets_of(arm("wall@front.thickness: x1.25"), heart())
+    sampler = Sampler(bundle, prior, Rules((), ()), GuidanceSettings(max_miss=1000.0))
+    assert judge(sampler, rows, heart()).miss is None
+    x, y, z = np.meshgrid(*GRID.axes_mm(), indexing="ij")
+    thicker = np.where((heart() == 0) & ((x - 8) ** 2 + y**2 + z**2 < 54**2), 1, heart()).astype(np.uint8)
+    miss = judge(sampler, rows, thicker).miss
+    assert miss.reason == "a wall left its domain"
+    assert "wall@front: the domain ends inside wall: " in miss.detail
 
 
 def test_an_area_and_a_size_are_the_same_residual(tiny):
