@@ -156,7 +156,7 @@ def test_a_wall_has_no_thickness_where_its_domain_does_not_hold_both_sides(centr
         assert error < 0.02
         assert cut_off(plate == 1, weights, REFINEMENT) < 0.01
     else:
-        with pytest.raises(InputError, match="the domain ends inside wall: .* the most is 20%"):
+        with pytest.raises(InputError, match=r"the domain ends inside wall: .* the most is 20%"):
             domains.check_wall(plate, "wall@box", weights, anatomy)
         assert error > 0.1
 
