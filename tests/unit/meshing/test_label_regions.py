@@ -189,6 +189,26 @@ def test_a_contact_that_the_labels_lack_is_refused():
     assert caught.value.reason == "false contact"
 
 
+def test_a_piece_of_a_label_does_not_vanish_unseen():
+    """A cube apart has a region; one below 27 cells is named, or the mesh is refused where it is much."""
+
+    def with_cube(size):
+        labels = analytic_map().labels.copy()
+        labels[2 : 2 + size, 2 : 2 + size, 2 : 2 + size] = 3
+        return build_labels(map_of(labels), PARTS, replace(COARSE, p1_scaled_jacobian=0.05))
+
+    model, figures = with_cube(6)
+    assert len(pieces(model, 3)) == 2
+    assert "left out" not in figures["changes"]
+    model, figures = with_cube(3)
+    assert len(pieces(model, 3)) == 1
+    share = 27 / (27 + np.count_nonzero(analytic_map().labels == 3))
+    assert f"left: 1 of its pieces left out, {100 * share:.2g} % of its label" in figures["changes"]
+    with pytest.raises(SubjectError, match="left: 1 pieces, its label has 2") as caught:
+        with_cube(5)
+    assert caught.value.reason == "region in pieces"
+
+
 def test_an_empty_map_is_refused():
     with pytest.raises(SubjectError, match="no label"):
         build_labels(map_of(np.zeros((8, 8, 8))), PARTS, COARSE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..anatomy.contacts import valve_patches
+from ..anatomy.contacts import opening_patches
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..runtime.errors import SubjectError
@@ -210,7 +210,7 @@ def _planes_without_valves(
 ) -> tuple[Plane, Plane]:
     """Planes of a map that has neither atria nor great arteries.
 
-    The left ventricle's valves are the patches of its surface that no myocardium covers (`valve_patches`; a
+    The left ventricle's valves are the patches of its surface that no myocardium covers (`opening_patches`; a
     small second one is none). The right ventricle has no wall in the map, so that its opening cannot be seen:
     its plane is across the left one's axis.
     """
@@ -218,7 +218,7 @@ def _planes_without_valves(
     lv, rv, wall = (
         labels == anatomy.label(name) for name in ("left_ventricle", "right_ventricle", "myocardium")
     )
-    met = [_voxel_points(patch, axes) for patch in valve_patches(lv, wall, labelmap.spacing_mm)]
+    met = [_voxel_points(patch, axes) for patch in opening_patches(lv, wall, labelmap.spacing_mm)]
     if not met:
         raise SubjectError("left_ventricle has no valve", "the myocardium covers all of it")
     met = [points for points in met if len(points) >= SECOND_VALVE * len(met[0])]

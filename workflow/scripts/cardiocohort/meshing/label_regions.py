@@ -102,7 +102,7 @@ def _build(
     moments.append(time.perf_counter())
     figures = measure(model, labelmap) | {
         "smoothing_mm": smoothing_mm,
-        "changes": "; ".join(changes(model, skin, list(walls.values()))),
+        "changes": "; ".join(changes(model, labelmap, skin, list(walls.values()))),
     }
     if wrong := list(failures(model, labelmap, figures, settings, tuple(walls.values()))):
         raise SubjectError(*wrong[0])
@@ -210,8 +210,8 @@ def volume_errors(model: LabelModel, labelmap: LabelMap) -> np.ndarray:
     return np.divide(model.volumes_mm3, labels, out=np.full(len(labels), np.nan), where=labels > 0) - 1
 
 
-def changes(model: LabelModel, skin: Interfaces, walls: list[int]):
-    """What is not as the label map has it, in words: nodes moved back, walls joined, bits left of walls."""
+def changes(model: LabelModel, labelmap: LabelMap, skin: Interfaces, walls: list[int]):
+    """What is not as the label map has it, in words: nodes moved back, walls joined, bits, lost pieces."""
     if skin.moved_back:
         yield f"{skin.moved_back} nodes of interfaces moved back"
     if skin.added:
@@ -221,6 +221,10 @@ def changes(model: LabelModel, skin: Interfaces, walls: list[int]):
         share = pieces(model, label)
         if len(bits := share[share < BIT_OF_A_WALL]):
             yield f"{model.name(label)}: {len(bits)} bits apart, {100 * bits.sum():.2g} % of it"
+    for label in sorted(set(np.unique(model.region).tolist()) - set(walls)):
+        if (lost := lost_pieces(model, labelmap, label)).any():
+            share = f"{100 * lost.sum():.2g} % of its label"
+            yield f"{model.name(label)}: {len(lost)} of its pieces left out, {share}"
 
 
 def pieces(model: LabelModel, label: int) -> np.ndarray:
@@ -235,6 +239,19 @@ def pieces(model: LabelModel, label: int) -> np.ndarray:
     piece = connected_components(graph, directed=False)[1]
     volume = np.bincount(piece, model.tet_volumes_mm3[rows])
     return volume / volume.sum()
+
+
+def label_pieces(labelmap: LabelMap, label: int) -> np.ndarray:
+    """Share of its volume of each piece of a label; voxels of a piece share faces, edges or corners."""
+    piece, count = ndimage.label(labelmap.labels == label, np.ones((3, 3, 3)))
+    volume = np.bincount(piece.ravel(), minlength=count + 1)[1:]
+    return volume / volume.sum()
+
+
+def lost_pieces(model: LabelModel, labelmap: LabelMap, label: int) -> np.ndarray:
+    """Shares of the pieces of a label that are too small for the edges, so that its region lacks them."""
+    wanted = np.sort(label_pieces(labelmap, label))
+    return wanted[: max(len(wanted) - len(pieces(model, label)), 0)]
 
 
 def failures(
@@ -270,9 +287,10 @@ def failures(
                 f"{settings.edge_length_mm:g}",
             )
         elif np.isfinite(error):
-            most = ndimage.label(labelmap.labels == label, np.ones((3, 3, 3)))[1]
             least = BIT_OF_A_WALL if label in walls else 0.0
-            if (count := np.count_nonzero(pieces(model, label) >= least)) > most:
+            count = np.count_nonzero(pieces(model, label) >= least)
+            lost = lost_pieces(model, labelmap, label)
+            if count > (most := len(label_pieces(labelmap, label))) or lost.sum() > tolerance:
                 yield (
                     "region in pieces",
                     f"{name}: {count} pieces, its label has {most}; set another meshing.edge_length_mm",
