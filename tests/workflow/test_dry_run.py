@@ -412,6 +412,46 @@ def test_a_base_of_the_anatomy_is_planned(workdir, anatomy):
     assert job_counts(run.stdout)["generate_anatomies"] == 1
 
 
+OF_KNEES = ("anatomy=resources/anatomies/knee", "bundle=resources/priors/knee", "meshing={domain: labels}")
+OTHER_TABLES = {  # key of the config, its file, message
+    "reference": (
+        "reference_table",
+        "resources/priors/people/reference_moments.parquet",
+        "'myocardium' is not of",
+    ),
+    "rules": (
+        "topology_rules",
+        "resources/anatomies/aorta/topology.tsv",
+        "unknown structure 'ascending_aorta'",
+    ),
+    "targets": ("targets_table", "config/targets.example.tsv", "is not of the anatomy"),
+}
+
+
+@pytest.mark.parametrize(("key", "file", "message"), OTHER_TABLES.values(), ids=OTHER_TABLES)
+def test_a_table_of_another_anatomy_is_refused_before_any_job(workdir, key, file, message):
+    """Shipped ones too."""
+    (workdir / "trial.tsv").write_text(f"{COLUMNS}\na\t2" + "\t" * 6 + "default\t\n")
+    run = dry(workdir, *OF_KNEES, "formats=[vtu]", f"{key}={REPOSITORY / file}")
+    assert run.returncode != 0
+    for part in (file.rpartition("/")[2], message, "femur, tibia, patella, fibula"):
+        assert part in run.stdout
+    assert "Traceback" not in run.stdout
+
+
+def test_label_maps_of_another_anatomy_are_refused_before_any_job(workdir):
+    """Where no map fits; one that is wrong among others fails alone."""
+    (workdir / "maps").mkdir()
+    shutil.copy(MAP_OF["heart"], workdir / "maps/a.nii.gz")
+    run = dry(workdir, *OF_KNEES, "formats=[vtu]", "label_maps=maps", "cohort=mine", "cohort_table=null")
+    assert run.returncode != 0, run.stdout
+    for part in ("maps/a.nii.gz: label 7 is not in the anatomy; allowed: 0 background, 1 femur", "'anatomy'"):
+        assert part in run.stdout
+    shutil.copy(MAP_OF["knee"], workdir / "maps/b.nii.gz")
+    run = dry(workdir, *OF_KNEES, "formats=[vtu]", "label_maps=maps", "cohort=mine", "cohort_table=null")
+    assert run.returncode == 0, run.stdout
+
+
 def test_an_arm_cannot_mix_anatomies(workdir):
     """Structures of another anatomy are unknown, and a bundle is the cohort's."""
     run = dry(workdir, "arms={small: {bundle: resources/priors/knee}}")

@@ -259,12 +259,13 @@ def check_own_rules():
 
     Rules that cannot guide are said of such a table alone: docs/generation.md says it of the shipped ones.
     """
-    if Path(RULES).resolve().is_relative_to((REPOSITORY / "resources").resolve()):
+    shipped = Path(RULES).resolve().is_relative_to((REPOSITORY / "resources").resolve())
+    if shipped and not SETTINGS["topology_rules"]:
         return
     from cardiocohort.topology.table import only_judged_apart
 
-    remark = only_judged_apart(RULES, ANATOMY)
-    if WITH_TABLE and GuidanceSettings.from_config(SETTINGS["guidance"]).follows_rules:
+    remark = only_judged_apart(RULES, ANATOMY)  # an error for rules of another anatomy
+    if not shipped and WITH_TABLE and GuidanceSettings.from_config(SETTINGS["guidance"]).follows_rules:
         warn(remark)
 
 
@@ -275,6 +276,10 @@ def planned_batches():
     """Every batch by name, from the folder `label_maps` or from the cohort table."""
     cohort, size, seed = map(SETTINGS.get, ("cohort", "batch_size", "seed"))
     if SETTINGS["label_maps"]:
+        if workflow.is_main_process and not CONVENTION:
+            from cardiocohort.anatomy.label_map import check_same_labels_apart
+
+            check_same_labels_apart(label_maps_of().values(), ANATOMY)
         return plan.batches_of_label_maps(cohort, label_maps_of(), size)
     domains = read_domains(SETTINGS["domains"], ANATOMY, GRID)
     defaults = anatomy_folder.read_constraints(ANATOMY_FILE)
@@ -588,10 +593,17 @@ if WITH_COHORT:
         ):
             arms = plan.arms_of(BATCHES).values()
             for sentence in people.check_trial_apart(
-                arms, located("cohort_table"), REFERENCE, RULES, COVARIATES, GRID
+                arms,
+                located("cohort_table"),
+                REFERENCE,
+                RULES,
+                COVARIATES,
+                GRID,
+                ANATOMY,
             ):
                 warn(sentence)
             if TARGETS_TABLE:
+                people.check_structures(TARGETS_TABLE, ANATOMY)
                 target_arms.refuse_other_arms(
                     TARGETS_TABLE, plan.arms_without_base(BATCHES)
                 )

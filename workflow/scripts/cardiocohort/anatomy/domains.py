@@ -598,7 +598,7 @@ def place_usual(
     if placed.narrowest_mm * MARGIN < placed.edge_mm:
         return too_thin(placed)
     held_ml = placed.weights(grid.axes_mm())[depth(structure) <= MARGIN].sum() * grid.voxel_volume_ml
-    return "" if held_ml >= SMALLEST_ML else f"it lies outside {structure}"
+    return "" if held_ml >= SMALLEST_ML else f"it lies outside {structure}; move or enlarge it"
 
 
 def check_wall(labels: np.ndarray, name: str, weights: np.ndarray, anatomy: Anatomy) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..anatomy.domains import CELL_VOXELS, REST, place_usual, split
-from ..anatomy.labels import Grid
+from ..anatomy.labels import Anatomy, Grid
 from ..anatomy.moments import MOMENT_COLUMNS, from_columns
 from ..runtime import tables
 from ..runtime.apart import apart
@@ -166,14 +166,17 @@ def check_trial(
     rules: str | Path,
     known: Mapping[str, Covariate],
     grid: Grid,
+    anatomy: Anatomy | None = None,
 ) -> list[str]:
     """What can be known of a trial before any job: warnings, in sentences.
 
-    Raises InputError for what the population cannot answer, for parts of structures that have no place in its
-    median heart on `grid`, and for conditions that cannot be made: those of the table
-    `<rules>_conditions.tsv` beside the topology rules.
+    Raises InputError for a reference table of another `anatomy`, for what the population cannot answer, for
+    parts of structures that have no place in its median heart on `grid`, and for conditions that cannot be
+    made: those of the table `<rules>_conditions.tsv` beside the topology rules.
     """
     arms, people = list(arms), read_people(reference, known)
+    if anatomy:
+        check_structures(reference, anatomy)
     regression = regression_of(people, known)
     warnings = [unknown_columns(reference, known)]
     warnings += [f"{reference}: {remark}" for remark in regression.remarks(people)]
@@ -220,6 +223,20 @@ def check_parts(arms: Iterable[Arm], cohort_table: str | Path, reference: str | 
                 f"{cohort_table}, arm {arm.name!r}: {name} in the median heart of the reference population: "
                 f"{problem} (config key 'domains.{split(name)[1].removeprefix(REST)}')"
             )
+
+
+def check_structures(path: str | Path, anatomy: Anatomy) -> None:
+    """InputError for the first row of a table of moments whose structure the anatomy does not have.
+
+    A union or a part `structure@domain` counts as its structures.
+    """
+    frame = tables.read_table(path, {"structure": "str"}, alone=True)
+    names = frame["structure"].map(lambda name: [part.strip() for part in split(name)[0].split("+")])
+    unknown = ~names.map(set(anatomy.structures).issuperset).astype(bool)
+    allowed = (
+        f"of the anatomy, which has {', '.join(anatomy.structures)} (config keys 'anatomy' and 'bundle')"
+    )
+    tables.first_bad(path, frame, "structure", unknown, allowed)
 
 
 def read_exclusions(path: str | Path) -> list[tuple[str, str, str]]:

@@ -581,7 +581,8 @@ class Config:
     reference_parts: str | None = key(
         None,
         "Moments of parts `structure@domain` in the hearts of a prior, which `snakemake reference_parts` "
-        "writes to results/prior/<name>/reference_parts.parquet. Arms that draw parts need it.",
+        "writes to results/prior/<name>/reference_parts.parquet. Arms that draw parts need it; of siblings "
+        "and explicit targets it gives spreads and plausibility of parts.",
         minLength=1,
     )
     covariates_table: str | None = key(
