@@ -468,7 +468,7 @@ def test_an_arm_cannot_mix_anatomies(workdir):
 
 
 CANNOT_GUIDE = (
-    "own.tsv: topology guidance has no term for rules of kind border, cavities, components, opening."
+    "own.tsv: topology guidance has no term for these bounds: max of cavities (cavities.myocardium, "
 )
 
 

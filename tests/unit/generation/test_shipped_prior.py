@@ -1,6 +1,7 @@
 """The bundle that ships: whole, small, steerable to targets on the written label maps, and to siblings."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from scipy import ndimage
 from cardiocohort import topology
 from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
-from cardiocohort.anatomy.label_map import LabelMap, read_label_map, write_volume
+from cardiocohort.anatomy.label_map import LabelMap, centred, read_label_map, write_volume
 from cardiocohort.cohort.grammar import parse_edits
 from cardiocohort.cohort.table import Arm, read_cohort
 from cardiocohort.diffusion.bundle import load_prior
 from cardiocohort.generation import anatomies, judging, sampling
 from cardiocohort.generation.settings import GuidanceSettings
+from cardiocohort.generation.siblings import make_base
+from cardiocohort.generation.topology_guidance import topology_steps
 from cardiocohort.label_maps import sibling_base
 from cardiocohort.label_maps.sibling_base import read_base_map
 from cardiocohort.population.plausibility import population_for
@@ -103,6 +106,25 @@ def cohort(targets, tmp_path_factory):
     """The folder of the subjects' label maps, and their records."""
     folder = tmp_path_factory.mktemp("cohort")
     return folder, generate(folder, targets, list(targets), threads=2, attempts=3)
+
+
+def test_steps_thicken_the_wall_of_a_real_heart():
+    """A rule of one's own: of the third template's heart no more than 0.2 % of the wall is below 4 mm."""
+    prior, rules = load_prior(BUNDLE, "cpu"), topology.load_rules(RULES, HEART)
+    base = make_base(prior, centred(read_label_map(TEMPLATES[2], HEART), HEART, HEART_GRID), [], 0.0, [])
+    labels = prior.labels(base.latent)[0].numpy()
+    (row,) = (rule for rule in rules.checks if rule.id.startswith("wall_thin."))
+    own = topology.Rules((replace(row, minimum=4.0),), ())
+    verdict = topology.examine(labels, 2.0, HEART, own)
+    assert verdict.measures[row.id] < 3.5
+    for changed in topology_steps(prior, base.latent, labels, verdict, own, 8):
+        if topology.examine(changed, 2.0, HEART, own).accepted:
+            break
+    assert topology.examine(changed, 2.0, HEART, own).measures[row.id] >= 4.0
+    assert topology.judge(changed, 2.0, HEART, rules)[2].accepted
+    before, after = (np.bincount(one.ravel(), minlength=11)[1:] for one in (labels, changed))
+    assert after[0] > before[0], "a thicker wall"
+    assert (abs(after / before - 1)[1:] < 0.06).all(), "the rest of the heart stays"
 
 
 @pytest.mark.long

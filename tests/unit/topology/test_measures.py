@@ -1,6 +1,7 @@
 """Betti numbers, contacts, walls: against figures whose answers are known."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cardiocohort.runtime.errors import InputError
 from cardiocohort.topology import Rules, examine, load_rules
 from cardiocohort.topology.betti import betti, euler_gain
 from cardiocohort.topology.scene import Scene
+from cardiocohort.topology.table import only_judged_apart
 
 PEARL = Anatomy(("blood", "wall", "vessel"), ("blood",))  # a ventricle at its barest
 HEADER = "rule\tkind\tscope\tstructure\tother\topenings\topenings_mm\tpercentile\tmin\tmax\tunit\treason\n"
@@ -218,6 +220,34 @@ def test_a_missing_structure_is_no_pass(measure, tmp_path):
         (WALL.format(101, 8), "column 'percentile'"),
         ("v\tvolume\tany\tblood,blood\t\t\t\t\t1\t\tmL\tr", "rule 'v.blood' is there twice"),
         ("v\tvolume\tany\tblood", "column 'unit'"),
+        ("v\tvolume\tany\tblood,\t\t\t\t\t1\t\tmL\tr", "column 'structure': 'blood,' has a comma without"),
+        ("v\tvolume\tany\t,\t\t\t\t\t1\t\tmL\tr", "column 'structure': ',' has a comma without a name"),
+        ("v\tholes\tany\tblood,,wall\t\t\t\t\t\t0\tcount\tr", "'blood,,wall' has a comma without"),
+        ("v\tcontact\tany\tblood\twall,\t\t\t\t\t0\tmm2\tr", "column 'other': 'wall,' has a comma without"),
+        (LEAK.format("inf"), "column 'openings_mm': 'inf' is not allowed; it is a distance in mm from 0 up"),
+        (LEAK.format("-16"), "column 'openings_mm': '-16' is not allowed"),
+        (WALL.format(50, "nan"), "column 'openings_mm': 'nan' is not a number"),
+        ("v\tcontact\tany\tblood\tblood\t\t\t\t\t0\tmm2\tr", "'structure' and 'other': both name 'blood'"),
+        (
+            "v\tcontact\tany\tblood+wall\tvessel,wall\t\t\t\t\t0\tmm2\tr",
+            "both name 'wall' (rule 'v.blood+wall.wal",
+        ),
+        ("v\tgap\tany\tblood\tblood\t\t\t\t\t0\tmm\tr", "columns 'structure' and 'other': both name 'blood'"),
+        (
+            "v\texposure\tany\tblood\twall\tvessel+wall\t\t\t\t7\t%\tr",
+            "'other' and 'openings': both name 'wall'",
+        ),
+        ("v\tspeck\tany\tblood\t\t\t\t\t\t-1\tmL\tr", "column 'max': '-1' is not allowed; of a repair"),
+        ("v\tspeck\tany\tblood\t\t\t\t\t\tinf\tmL\tr", "column 'max': 'inf' is not allowed; of a repair"),
+        (
+            "v\tspeck\tunopened\tblood\t\t\t\t\t\t1\tmL\tr",
+            "'unopened' is for checks; allowed for a repair: any",
+        ),
+        ("v\tcontact\tany\tblood\twall\t\t\t\t\t-1\tmm2\tr", "no map has a contact below 0"),
+        (
+            "v\tcontact\tunopened\tblood\twall\t\t\t\t\t0\tmm2\tr",
+            "kind 'contact' has none; allowed for the kinds",
+        ),
     ],
 )
 def test_a_wrong_rule_is_named(tmp_path, row, said):
@@ -226,7 +256,23 @@ def test_a_wrong_rule_is_named(tmp_path, row, said):
     with pytest.raises(InputError) as caught:
         load_rules(path, PEARL)
     assert said in str(caught.value)
-    assert str(path) in str(caught.value)
+    assert re.match(rf"{re.escape(str(path))}(, line 2: column|: rule )", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "",
+        "s\tspeck\tany\tblood\t\t\t\t\t\t0.1\tmL\tr\n",
+        "o\topening\tunopened\tblood\twall\tvessel\t\t\t\t20\t%\tr\n",
+    ],
+    ids=["header alone", "repairs alone", "rows for maps without openings alone"],
+)
+def test_a_table_that_checks_nothing_is_an_error(tmp_path, rows):
+    path = tmp_path / "rules.tsv"
+    path.write_text(HEADER + rows)
+    with pytest.raises(InputError, match=r"rules\.tsv: no row of it checks a map .* every map would pass"):
+        load_rules(path, PEARL)
 
 
 def test_a_table_that_is_none_is_named(tmp_path):
@@ -235,6 +281,28 @@ def test_a_table_that_is_none_is_named(tmp_path):
     (tmp_path / "other.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(InputError, match="its columns are a, b; expected rule, kind"):
         load_rules(tmp_path / "other.tsv", PEARL)
+
+
+REMARK = """\
+w	wall_thickness	any	blood	wall	vessel	8	50	3	25	mm	r
+v	volume	any	vessel					1	50	mL	r
+h	holes	any	wall,vessel						0	count	r
+c	components	any	blood,wall,vessel,blood+wall					1	1	count	r
+o	opening	unopened	blood	wall	vessel				20	%	r
+"""
+
+
+def test_every_bound_without_a_term_is_in_the_remark(tmp_path):
+    path = tmp_path / "rules.tsv"
+    path.write_text(HEADER + REMARK)
+    assert only_judged_apart(path, PEARL).startswith(
+        f"{path}: topology guidance has no term for these bounds: "
+        "max of components (c.blood, c.wall, c.vessel and 1 more); max of holes (h.vessel); "
+        "max of opening (o.blood.wall); max of wall_thickness (w.blood.wall); "
+        "min of components (c.blood, c.wall, c.vessel and 1 more). They judge"
+    )
+    path.write_text(HEADER + "w\twall_thickness\tany\tblood\twall\tvessel\t8\t50\t3\t\tmm\tr\n")
+    assert only_judged_apart(path, PEARL) == ""
 
 
 def test_a_row_with_lists_stands_for_every_pair(tmp_path):

@@ -223,6 +223,3 @@ KINDS: dict[str, Kind] = {
     "wall_thickness": Kind(wall_thickness, "mm", ("other", "openings", "openings_mm", "percentile")),
     "border": Kind(border, "mm2"),
 }
-
-# kinds that topology guidance cannot steer by (docs/generation.md); a test compares them with its terms
-ONLY_JUDGED = frozenset(("components", "cavities", "opening", "border"))

@@ -1,5 +1,6 @@
 """What a rule of the gate is. Owned by the topology stage."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,12 @@ class Rule:
     maximum: float
     unit: str
     reason: str
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The bounds that it has: "min", "max" or both."""
+        given = {"min": self.minimum > -math.inf, "max": self.maximum < math.inf}
+        return tuple(side for side in given if given[side])
 
 
 @dataclass(frozen=True)
