@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 
 from cardiocohort import topology
 from cardiocohort.anatomy import folder
-from cardiocohort.anatomy.bundle_metadata import read_anatomy
+from cardiocohort.anatomy.bundle_metadata import RESERVED_NAMES, read_anatomy
 from cardiocohort.anatomy.label_map import check_labels_apart, read_label_map
 from cardiocohort.anatomy.labels import Grid
-from cardiocohort.cohort.grammar import parse_constraints
+from cardiocohort.cohort.grammar import DEFAULT, parse_constraints
 from cardiocohort.config.check import check_hearts_only, complete
+from cardiocohort.mesh.label_model import OUTSIDE
 from cardiocohort.prior import reference_population
 from cardiocohort.runtime.errors import InputError
 
@@ -122,6 +124,18 @@ def test_a_folder_that_lacks_a_file_is_an_error(own, name):
         (lambda card: card.update(variation={"size": 0.1}), "'variation'"),
         (lambda card: card.update(constraints=["femur: size"]), "'constraints'"),
         (lambda card: card.pop("grid"), "anatomy or grid"),
+        (lambda card: card.update(varation={"each": 0.3}), "'varation' is unknown; did you mean 'variation'"),
+        (lambda card: card.update(constrains="femur: size"), "'constrains' is unknown; .* 'constraints'"),
+        (lambda card: card["anatomy"].update(colors={}), r"'anatomy.colors' is unknown; .*mean 'colours'"),
+        (lambda card: card["grid"].update(spacing=3.0), r"'grid.spacing' is unknown; .*mean 'spacing_mm'"),
+        (lambda card: card.update(zzz=1), r"'zzz' is unknown; allowed there: format, anatomy, grid"),
+        (lambda card: card["anatomy"].update(structures="abc"), r"'structures' is 'abc'.*list of names"),
+        (lambda card: card["anatomy"].update(centred_on="aortic_arch"), r"'centred_on' is 'aortic_arch'"),
+        (lambda card: card["anatomy"].update(shown="aortic_arch"), r"'shown' is 'aortic_arch'.*list of"),
+        (lambda card: card["anatomy"]["structures"].append("outside"), "'outside' is no name .* interfaces"),
+        (lambda card: card["anatomy"]["structures"].append("default"), "'default' is no name .* constraints"),
+        (lambda card: card["grid"].update(shape=[64, 64, 64.7]), "'shape' is .*whole numbers"),
+        (lambda card: card["grid"].update(shape="888"), "'shape' is '888'.*whole numbers"),
     ],
 )
 def test_what_a_folder_says_is_checked(own, change, message):
@@ -130,6 +144,17 @@ def test_what_a_folder_says_is_checked(own, change, message):
     (own / "anatomy.json").write_text(json.dumps(card))
     with pytest.raises(InputError, match=message):
         folder.check_folder(own)
+
+
+def test_reserved_names_are_those_that_the_code_gives_a_meaning():
+    assert set(RESERVED_NAMES) == {DEFAULT, OUTSIDE}
+
+
+def test_keys_that_are_allowed_are_those_that_are_read():
+    """Every key of the shipped folders is allowed, and `Variation` has the ones of its part."""
+    assert set(folder.KEYS["variation"]) == {field.name for field in fields(folder.Variation)}
+    for one in SHIPPED:
+        folder.check_keys(one / "anatomy.json")
 
 
 def test_labels_of_another_anatomy_are_an_error():

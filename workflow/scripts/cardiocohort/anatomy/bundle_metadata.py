@@ -15,6 +15,10 @@ MAX_CARD_BYTES = 2**24
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 STRUCTURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+RESERVED_NAMES = {
+    "default": "the anatomy's own constraints in the cohort table",
+    "outside": "what no region fills, in the names of a mesh's interfaces",
+}
 MAX_STRUCTURES = 255  # label maps are uint8
 MIN_EDGE, MAX_EDGE = 4, 512  # voxels
 SPACING_MM = (0.05, 20.0)  # of voxels; beyond, it is a slip in units
@@ -55,11 +59,13 @@ def read_anatomy(path: str | Path) -> tuple[Anatomy, Grid]:
     card = read_card(path)
     try:
         own = card["anatomy"]
+        for key in ("structures", "centred_on", "shown"):
+            _check_list(path, key, own.get(key, []))
         colours = tuple((str(n), str(c)) for n, c in dict(own.get("colours", {})).items())
         anatomy = Anatomy(
             tuple(own["structures"]), tuple(own["centred_on"]), tuple(own.get("shown", ())), colours
         )
-        grid = Grid(tuple(int(n) for n in card["grid"]["shape"]), float(card["grid"]["spacing_mm"]))
+        grid = Grid(_voxels(path, card["grid"]["shape"]), float(card["grid"]["spacing_mm"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: anatomy or grid is missing or malformed ({error!r})") from error
     _check_anatomy(path, anatomy)
@@ -92,6 +98,24 @@ def trained_on(training: dict, hearts: bool = True) -> tuple[str, str]:
     )
 
 
+def _check_list(path, key: str, given) -> None:
+    """InputError for what is no list: the letters of a text would be read as names."""
+    if not isinstance(given, list):
+        raise InputError(
+            f"{path}: anatomy: {key!r} is {str(given)[:80]!r}; allowed: a list of names, "
+            f'for example ["{given if isinstance(given, str) and given else "femur"}"]'[:300]
+        )
+
+
+def _voxels(path, given) -> tuple[int, ...]:
+    """The shape of a grid; InputError for a share of a voxel, or a text, whose digits would be read."""
+    if not isinstance(given, list) or not all(isinstance(n, int) and n is not True for n in given):
+        raise InputError(
+            f"{path}: grid: 'shape' is {str(given)[:80]!r}; allowed: three whole numbers in a list"
+        )
+    return tuple(given)
+
+
 def _check_anatomy(path, anatomy: Anatomy) -> None:
     """Names go into tables, pages and files; labels are bytes."""
     names = anatomy.structures
@@ -100,6 +124,12 @@ def _check_anatomy(path, anatomy: Anatomy) -> None:
         raise InputError(
             f"{path}: anatomy: {str(bad)[:80]!r} is no name of a structure; allowed: 1 to 64 letters (a-z), "
             "digits and underscores, the first a letter"
+        )
+    taken = next((n for n in names if n in RESERVED_NAMES), None)
+    if taken:
+        raise InputError(
+            f"{path}: anatomy: {taken!r} is no name for a structure, since it stands for "
+            f"{RESERVED_NAMES[taken]}; give it another one, for example '{taken}_part'"
         )
     if not 1 <= len(names) <= MAX_STRUCTURES or len(set(names)) < len(names):
         raise InputError(

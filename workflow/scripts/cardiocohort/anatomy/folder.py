@@ -11,6 +11,7 @@
 
 import json
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from struct import error as StructError
 from struct import unpack
@@ -23,6 +24,12 @@ LABELS, RULES, CONVENTION = "anatomy.json", "topology.tsv", "convention"
 CONVENTION_OF_ANATOMY = "anatomy"  # value of the config key `convention`
 GRID_STEP = 16  # voxels: cells of two, halved twice by the autoencoder and once by the denoiser
 NEEDED = (LABELS, RULES)
+KEYS = {  # of `anatomy.json`, and in its parts
+    "": ("format", "anatomy", "grid", "constraints", "variation"),
+    "anatomy": ("structures", "centred_on", "shown", "colours"),
+    "grid": ("shape", "spacing_mm"),
+    "variation": ("together", "each"),
+}
 # of the domain `biventricular`, of fibres, segments and virtual patients
 OF_HEARTS = ("myocardium", "left_ventricle", "right_ventricle")
 
@@ -47,9 +54,25 @@ def check_folder(folder: str | Path, key: str = "anatomy") -> None:
             f"config key {key!r}: the folder {str(folder)!r} has no {' and no '.join(lacking)}; the "
             f"folder of an anatomy needs {' and '.join(NEEDED)} (docs/howto.md)"
         )
+    check_keys(folder / LABELS)
     read_anatomy(folder / LABELS)
     read_variation(folder / LABELS)
     read_constraints(folder / LABELS)
+
+
+def check_keys(path: str | Path) -> None:
+    """InputError for a key of an `anatomy.json` that nothing reads, with the nearest one that is read."""
+    card = read_card(path)
+    for where, known in KEYS.items():
+        part = card.get(where, {}) if where else card
+        for key in part if isinstance(part, dict) else ():
+            if key not in known:
+                near = get_close_matches(key, known, 1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise InputError(
+                    f"{path}: key {'.'.join(filter(None, (where, key)))[:80]!r} is unknown; {hint}allowed "
+                    f"{f'in {where!r}' if where else 'there'}: {', '.join(known)}"
+                )
 
 
 def read_constraints(path: str | Path) -> str:
