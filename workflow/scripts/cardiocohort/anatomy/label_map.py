@@ -20,6 +20,7 @@ from .moments import measure_labels
 from .nifti import read_nifti
 
 MAX_AFFINE = 1e6  # mm, of any entry
+MOST_READ = 3  # label maps of a folder, before any job
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,6 @@ def labels_of(path: Path, values: np.ndarray, anatomy: Anatomy) -> np.ndarray:
             )
         out[...] = plane
     return labels
-
-
-MOST_READ = 3  # label maps of a folder, before any job
 
 
 def check_labels_apart(paths: Iterable[str | Path], anatomy: Anatomy, whole: bool) -> None:
