@@ -313,6 +313,6 @@ def test_a_usual_heart_shows_what_is_out_of_place():
     assert problem(MM | {"low": 0, "high": 9}) == ""
     assert "thinner than a cell" in problem(OWN | {"low": 0.5, "high": 0.52})
     assert problem({"frame": "heart", "form": "sphere", "centre": [40, 0, 0], "radius": 8}) == (
-        "it lies outside body"
+        "it lies outside body; move or enlarge it"
     )
     assert problem(MM | {"low": 0, "high": 9}, names=("other", "mark")) == ""

@@ -361,6 +361,6 @@ def test_what_is_joined_or_left_of_walls_is_recorded(made, walled):
     share = pieces(parted, wall)
     assert share.min() < BIT_OF_A_WALL
     skin = type("Skin", (), {"moved_back": 0, "added": {wall: 3}})
-    said = list(changes(parted, skin, list(walled.walls.values())))
+    said = list(changes(parted, walled.labelmap, skin, list(walled.walls.values())))
     assert said[0] == "cells added that join pieces of walls: aorta_wall 3"
     assert said[1].startswith(f"aorta_wall: {(share < BIT_OF_A_WALL).sum()} bits apart, ")

@@ -75,7 +75,7 @@ class Soft:
         return torch.as_tensor(cells, dtype=torch.float32, device=self.occupancy.device)
 
     def judged(self, rule: Rule) -> torch.Tensor:
-        """0 for cells at voxels of the endocardium that are thinner than what a `wall_thickness` measures."""
+        """0 for cells at voxels of the wall that are thinner than what a `wall_thickness` measures."""
         box, surface, thickness = measures.thickness_map(self.scene, rule)
         thin = surface & (thickness < measures.wall_thickness(self.scene, rule))
         if not thin.any():
