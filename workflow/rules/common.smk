@@ -265,7 +265,11 @@ def check_own_rules():
     from cardiocohort.topology.table import only_judged_apart
 
     remark = only_judged_apart(RULES, ANATOMY)  # an error for rules of another anatomy
-    if not shipped and WITH_TABLE and GuidanceSettings.from_config(SETTINGS["guidance"]).follows_rules:
+    if (
+        not shipped
+        and WITH_TABLE
+        and GuidanceSettings.from_config(SETTINGS["guidance"]).follows_rules
+    ):
         warn(remark)
 
 

@@ -528,12 +528,12 @@ def place_on(
     domain, mask = domain_named(name, domains), np.isin(labels, anatomy.labels_of(structure))
     placed = place_part(name, domains, frame or frame_on(labels, structure, domain, anatomy, grid), grid)
     held_ml = float(placed.weights(grid.axes_mm())[mask].sum()) * grid.voxel_volume_ml
-    if problem := too_small(held_ml, structure) or _part_empty(mask, placed, grid):
+    if problem := too_small(held_ml, structure) or _not_filled(mask, placed, grid):
         raise InputError(problem)
     return placed
 
 
-def _part_empty(mask: np.ndarray, placed: Placed, grid: Grid) -> str:
+def _not_filled(mask: np.ndarray, placed: Placed, grid: Grid) -> str:
     """Why a slab of a structure (X, Y, Z) has no area; empty if it has, or is another form."""
     if placed.thickness_mm is None:
         return ""
