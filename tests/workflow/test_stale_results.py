@@ -19,6 +19,7 @@ from snakemake.settings.types import (
 )
 
 from heart_anatomy import HEART
+from synthetic_population import reference_frame
 from workflow_runs import COLUMNS, REPOSITORY, TEMPLATES, make_bundle
 
 SEGMENTED = {"folder": "scans", "covariates": "people.tsv", "whole_heart": ["heart.nii.gz"]}
@@ -76,9 +77,7 @@ def project(tmp_path, monkeypatch):
             _write(tmp_path / folder / name, f"content of {name}")
     _write(tmp_path / "people.tsv", "content of people.tsv")
     shutil.copy(TEMPLATES[0], tmp_path / "heart.nii.gz")  # bases of siblings are read before any job
-    _write(
-        tmp_path / "reference.tsv", "subject\tcondition\n" + "".join(f"s{i}\thealthy\n" for i in range(11))
-    )
+    reference_frame(16).to_csv(tmp_path / "reference.tsv", sep="\t", index=False)
     for case in ("c1", "c2"):
         _write(tmp_path / f"scans/{case}/labels.nrrd", f"labels of {case}")
         _write(tmp_path / f"scans/{case}/heart.nii.gz", f"heart of {case}")

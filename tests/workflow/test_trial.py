@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from workflow_runs import REPOSITORY, snakemake
 
 CONFIG = REPOSITORY / "config/experiments/pulmonary_hypertension.yaml"
-PAIRS = 3  # of the tutorial; one batch per arm is faster than its two
+PAIRS = 4  # of the tutorial; one batch per arm is faster than its two
 ENDPOINTS = ("right_ventricle_volume_ml", "left_ventricle_volume_ml")
 ARMS = ["control", "ph"]
 
