@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
 from cardiocohort.anatomy import domains
 from cardiocohort.anatomy.domains import Domain
-from heart_anatomy import HEART_GRID
+from heart_anatomy import HEART, HEART_GRID
 from workflow_runs import (
     COLUMNS,
     REPOSITORY,
@@ -359,6 +361,7 @@ def test_the_population_is_described_where_a_condition_is_unknown(workdir):
 
 ANATOMIES = REPOSITORY / "resources/anatomies"
 MAP_OF = {name: ANATOMIES / name / "templates/hra_male.nii.gz" for name in ("aorta", "knee")}
+MAP_OF["spine"] = ANATOMIES / "spine/templates/vhm_artisynth.nii.gz"
 MAP_OF["heart"] = TEMPLATES[0]
 OTHER_BASES = {  # anatomy of the cohort, that of the base, message
     "a structure that the anatomy is centred on lacks": (
@@ -380,13 +383,18 @@ OTHER_BASES = {  # anatomy of the cohort, that of the base, message
         "heart",
         ["label 7 is not in the anatomy; allowed: 0 background, 1 femur", "'anatomy' and 'bundle'"],
     ),
+    "the same label numbers": (
+        "spine",
+        "knee",
+        ["of the topology rules after repairs (", "The anatomy has vertebra_l2, vertebra_l3", "'anatomy' and 'bundle'"],
+    ),
 }
 
 
-def dry_with_base(workdir, anatomy: str, base, *config: str):
+def dry_with_base(workdir, anatomy: str, base, *config: str, edit: str = ""):
     """A dry run of an arm whose base is a label map; any edit does."""
-    edited = "right_ventricle" if anatomy == "heart" else "femur"
-    row = ["small", "4", *[""] * 6, f"{edited}.volume: x0.9", "base.nii.gz"]
+    edited = {"heart": "right_ventricle", "knee": "femur", "spine": "vertebra_l3"}[anatomy]
+    row = ["small", "4", *[""] * 6, edit or f"{edited}.volume: x0.9", "base.nii.gz"]
     (workdir / "trial.tsv").write_text(f"{COLUMNS}\tbase\n" + "\t".join(row) + "\n")
     shutil.copy(base, workdir / "base.nii.gz")
     if anatomy != "heart":
@@ -405,7 +413,43 @@ def test_a_base_of_another_anatomy_is_refused_before_any_job(workdir, anatomy, o
     assert "job " not in run.stdout
 
 
-@pytest.mark.parametrize("anatomy", ["heart", "knee"])
+PARTS = {  # a domain, the edited quantity, and why the part has no place on T1
+    "beside the structure": (
+        "{form: sphere, frame: heart, centre: [60, 60, 60], radius: 8}",
+        "volume: x1.2",
+        "it has 0.00 mL of myocardium in it",
+    ),
+    "no wall": (
+        "{towards: left_atrium, low: 0.3, high: 0.6}",
+        "thickness: = 12 mm",
+        "myocardium is no wall there",
+    ),
+}
+
+
+@pytest.mark.parametrize(("domain", "edit", "message"), PARTS.values(), ids=PARTS)
+def test_a_part_that_the_base_does_not_have_is_refused_before_any_job(workdir, domain, edit, message):
+    edit = f"myocardium@place.{edit}"
+    run = dry_with_base(workdir, "heart", MAP_OF["heart"], f"domains={{place: {domain}}}", edit=edit)
+    assert run.returncode != 0
+    for part in ("base of arm 'small': ", "base.nii.gz: myocardium@place: ", message):
+        assert part in run.stdout
+    assert "Traceback" not in run.stdout
+    assert "job " not in run.stdout
+
+
+def test_an_edit_of_what_the_base_does_not_have_is_refused_before_any_job(workdir):
+    image = nib.load(MAP_OF["heart"])
+    labels = np.asarray(image.dataobj)
+    cava = HEART.label("inferior_vena_cava")
+    nib.save(nib.Nifti1Image(np.where(labels == cava, 0, labels), image.affine), workdir / "whole.nii.gz")
+    run = dry_with_base(workdir, "heart", workdir / "whole.nii.gz", edit="inferior_vena_cava.volume: x0.9")
+    assert run.returncode != 0
+    assert "arm 'small', column 'edits': its base has no inferior_vena_cava; it has myo" in run.stdout
+    assert "job " not in run.stdout
+
+
+@pytest.mark.parametrize("anatomy", ["heart", "knee", "spine"])
 def test_a_base_of_the_anatomy_is_planned(workdir, anatomy):
     run = dry_with_base(workdir, anatomy, MAP_OF[anatomy])
     assert run.returncode == 0, run.stdout
@@ -446,6 +490,11 @@ def test_label_maps_of_another_anatomy_are_refused_before_any_job(workdir):
     run = dry(workdir, *OF_KNEES, "formats=[vtu]", "label_maps=maps", "cohort=mine", "cohort_table=null")
     assert run.returncode != 0, run.stdout
     for part in ("maps/a.nii.gz: label 7 is not in the anatomy; allowed: 0 background, 1 femur", "'anatomy'"):
+        assert part in run.stdout
+    shutil.copy(MAP_OF["spine"], workdir / "maps/a.nii.gz")  # the same label numbers
+    run = dry(workdir, *OF_KNEES, "formats=[vtu]", "label_maps=maps", "cohort=mine", "cohort_table=null")
+    assert run.returncode != 0, run.stdout
+    for part in ("maps/a.nii.gz: it breaks ", "The anatomy has femur, tibia, patella, fibula"):
         assert part in run.stdout
     shutil.copy(MAP_OF["knee"], workdir / "maps/b.nii.gz")
     run = dry(workdir, *OF_KNEES, "formats=[vtu]", "label_maps=maps", "cohort=mine", "cohort_table=null")

@@ -281,9 +281,9 @@ def planned_batches():
     cohort, size, seed = map(SETTINGS.get, ("cohort", "batch_size", "seed"))
     if SETTINGS["label_maps"]:
         if workflow.is_main_process and not CONVENTION:
-            from cardiocohort.anatomy.label_map import check_same_labels_apart
+            from cardiocohort.population.planned_maps import check_label_maps_apart
 
-            check_same_labels_apart(label_maps_of().values(), ANATOMY)
+            check_label_maps_apart(label_maps_of().values(), ANATOMY, RULES)
         return plan.batches_of_label_maps(cohort, label_maps_of(), size)
     domains = read_domains(SETTINGS["domains"], ANATOMY, GRID)
     defaults = anatomy_folder.read_constraints(ANATOMY_FILE)
@@ -296,11 +296,11 @@ def planned_batches():
             path = place(arm.base, f"cohort_table, arm {arm.name}, base")
             base_maps[arm.name] = (path, artifacts.sha256(path))
     if base_maps and workflow.is_main_process:
-        from cardiocohort.label_maps.planned_bases import check_bases_apart
+        from cardiocohort.population.planned_maps import check_bases_apart
 
         paths = {arm: path for arm, (path, _) in base_maps.items()}
         geometry = SETTINGS["nifti_geometry"]
-        check_bases_apart(paths, ANATOMY, GRID, RULES, CONVENTION, geometry)
+        check_bases_apart(arms, paths, ANATOMY, GRID, RULES, CONVENTION, geometry)
     return plan.batches_of_arms(arms, size, seed, base_maps)
 
 

@@ -20,7 +20,6 @@ from .moments import measure_labels
 from .nifti import read_nifti
 
 MAX_AFFINE = 1e6  # mm, of any entry
-MOST_READ = 3  # label maps of a folder, before any job
 
 
 @dataclass(frozen=True)
@@ -127,27 +126,6 @@ def _check_labels(paths: list[str | Path], anatomy: Anatomy, whole: bool) -> Non
                 f"{path}: no voxel of {', '.join(lacking)}; a template has all labels of the anatomy: "
                 f"{', '.join(anatomy.structures)}"
             )
-
-
-def check_same_labels_apart(paths: Iterable[str | Path], anatomy: Anatomy) -> None:
-    """InputError where none of a folder's label maps fits the anatomy: all that are read have other labels.
-
-    Of many maps MOST_READ are read. One that is wrong among others fails alone, in its job.
-    """
-    paths = list(paths)[:MOST_READ]
-    if paths:
-        apart(_check_same_labels, paths, anatomy)
-
-
-def _check_same_labels(paths: list[str | Path], anatomy: Anatomy) -> None:
-    refused = []
-    for path in paths:
-        try:
-            read_label_map(path, anatomy)
-        except InputError as error:
-            refused.append(error)
-    if len(refused) == len(paths):
-        raise refused[0]
 
 
 def _translation(affine: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def interfaces(
     start, facets, sides, added = surface_nets(strength, edge_length_mm, choose or strongest)
     nodes = Nodes(start, facets, sides, strength, edge_length_mm, walls)
     points, back = separate(nodes.settle(start, ROUNDS), start, facets)
-    for _ in range(CLOSER):
+    for _ in range(CLOSER if walls else 0):
         if not back.any():
             break
         try:
