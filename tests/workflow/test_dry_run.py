@@ -386,7 +386,11 @@ OTHER_BASES = {  # anatomy of the cohort, that of the base, message
     "the same label numbers": (
         "spine",
         "knee",
-        ["of the topology rules after repairs (", "The anatomy has vertebra_l2, vertebra_l3", "'anatomy' and 'bundle'"],
+        [
+            "of the topology rules after repairs (",
+            "The anatomy has vertebra_l2, vertebra_l3",
+            "'anatomy' and 'bundle'",
+        ],
     ),
 }
 

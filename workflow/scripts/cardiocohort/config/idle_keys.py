@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..mechanics.settings import MATERIALS
+from ..meshing.settings import FOUR_CHAMBER_KEYS
 from .arms import SECTIONS, section_of
 from .check import SCHEMA
 
@@ -66,10 +67,7 @@ SWITCHES = (
         "simulation.cycle.beats above 0",
     ),
     Switch(
-        tuple(
-            f"meshing.{name}"
-            for name in ("atrial_wall_mm", "artery_wall_mm", "vein_wall_mm", "blood", "blood_edge_length_mm")
-        ),
+        tuple(f"meshing.{name}" for name in FOUR_CHAMBER_KEYS),
         *_domains("four_chamber"),
     ),
     Switch(

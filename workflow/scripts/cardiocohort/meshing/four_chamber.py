@@ -78,6 +78,15 @@ def failures(model: LabelModel, walled: WalledMap, figures: dict, settings: Mesh
                 f"{100 * settings.rv_wall_tolerance:g} %; set meshing.edge_length_mm below "
                 f"{settings.edge_length_mm:g}",
             )
+    for name, wanted in walled.blood_ml.items():
+        error = model.volumes_mm3[model.structures.index(name)] / 1000 / wanted - 1
+        if not abs(error) <= settings.blood_volume_tolerance:
+            yield (
+                "blood volume",
+                f"{name}: {100 * error:+.1f} % of its {wanted:.1f} mL in the label map, allowed are "
+                f"{100 * settings.blood_volume_tolerance:g} %; {walled.carved_ml[name]:.1f} mL gave way to "
+                "walls between pools that touch. Set thinner walls, or meshing.blood_volume_tolerance",
+            )
     for valve, pair in VALVES.items():
         facets = valve_facets(model, pair)
         count = len(np.unique(patch_of(facets))) if len(facets) else 0

@@ -17,7 +17,14 @@ THINNEST_WALL = 0.7  # edge lengths, domain `four_chamber`: nodes reach 0.6 from
 # Solver formats of the domains `labels` and `four_chamber`; the others need cavities and fibres everywhere
 LABEL_FORMATS = ("calculix", "fenicsx", "opencarp", "surfaces", "vtu")
 # of a biventricular mesh's provenance: its own domain has no use for them
-FOUR_CHAMBER_KEYS = ("atrial_wall_mm", "artery_wall_mm", "vein_wall_mm", "blood", "blood_edge_length_mm")
+FOUR_CHAMBER_KEYS = (
+    "atrial_wall_mm",
+    "artery_wall_mm",
+    "vein_wall_mm",
+    "blood",
+    "blood_edge_length_mm",
+    "blood_volume_tolerance",
+)
 NOT_RECORDED = ("frame", "domain", "region_volume_tolerance", *FOUR_CHAMBER_KEYS)
 
 
@@ -191,6 +198,13 @@ class MeshSettings:
     region_volume_tolerance: float = key(
         0.03,
         "Gate on the relative error of the volume of each region, domains `labels` and `four_chamber`.",
+        minimum=0,
+        maximum=1,
+    )
+    blood_volume_tolerance: float = key(
+        0.03,
+        "Gate on the relative error of the blood of each chamber and artery, beside the label map without "
+        "walls, domain `four_chamber`.",
         minimum=0,
         maximum=1,
     )

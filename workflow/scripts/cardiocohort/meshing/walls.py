@@ -44,8 +44,8 @@ class WalledMap:
     outside: how much of the cells at the outer faces of added walls is wall. open: by label of the blood the
     cells (X, Y, Z) that stay without wall, at cut ends and where veins were. walls: label of the wall by
     label of the blood; that of the left ventricle is the myocardium. wanted_mm: thickness by name of the
-    added wall. carved_ml: blood by structure that gave way to a wall between two pools which touch but are
-    not connected. closed: vessels of which no cut end was found.
+    added wall. blood_ml: volume of the labels by chamber and artery. carved_ml: blood by structure that gave
+    way to a wall between two pools which touch but are not connected. closed: vessels without a cut end.
     """
 
     labelmap: LabelMap
@@ -54,6 +54,7 @@ class WalledMap:
     open: dict[int, np.ndarray]
     walls: dict[int, int]
     wanted_mm: dict[str, float]
+    blood_ml: dict[str, float]
     carved_ml: dict[str, float]
     closed: tuple[str, ...]
 
@@ -148,6 +149,12 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
     walled = np.where(np.isin(labels, removed), 0, labels)
     for k in owners:
         walled[owner == k] = wall_label[k]
+    voxels = np.bincount(labelmap.labels.ravel(), minlength=len(anatomy.structures) + 1)
+    blood = {
+        name: float(voxels[number[name]] * np.prod(labelmap.spacing_mm)) / 1000
+        for name in (LV, *structures)
+        if name not in VEINS
+    }
     carved = {
         anatomy.structures[k - 1]: float(np.count_nonzero((labels == k) & (walled != k))) * CELL_MM**3 / 1000
         for k in owners
@@ -163,6 +170,7 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
         openings,
         wall_label,
         {f"{name}_wall": thickness[name] for name in structures},
+        blood,
         carved,
         tuple(closed),
     )

@@ -20,8 +20,8 @@ from ..runtime.errors import InputError
 from . import siblings
 
 MOST_READ = 3  # label maps of a folder
-# Most broken rules, after repairs, of a map that is of the anatomy. Such maps break two at most, maps of other
-# organs with the same label numbers four or more (docs/validation/anatomies.md).
+# Most broken rules, after repairs, of a map that is of the anatomy. Such maps break two at most, those of
+# other organs with the same label numbers four or more (docs/validation/anatomies.md).
 MOST_BROKEN = 3
 
 
@@ -98,7 +98,7 @@ def _check_organ(path: str | Path, label_map: LabelMap, anatomy: Anatomy, rules:
 
 
 def _check_siblings(arm: Arm, path: str, labels: np.ndarray, anatomy: Anatomy, grid: Grid) -> None:
-    """InputError where a part of the arm has no place on its base, or the targets of siblings cannot be drawn."""
+    """InputError where a part of the arm has no place on its base, or siblings cannot have targets."""
     names = tuple(name for name in anatomy.structures if (labels == anatomy.label(name)).any())
     found = moments.measure_labels(labels, [(anatomy.label(name),) for name in names], grid.axes_mm())
     bases = siblings.bases_of_map([0], names, found)
