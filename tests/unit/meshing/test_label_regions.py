@@ -176,6 +176,19 @@ def test_a_wall_thinner_than_an_edge_stays_whole():
     assert figures["region_volume_error"] < 0.03
 
 
+def test_a_wall_with_a_thin_place_keeps_what_it_parts_apart():
+    """A pit of 14 mm leaves one voxel of a wall: most of a cell there is outside, and its label an island."""
+    labels = np.zeros((30, 30, 24))
+    labels[4:26, 4:26, 4:20] = 1
+    labels[8:22, 8:22, 8:14] = 2
+    x, y = np.indices((30, 30)) * 2.0 - 30.0
+    labels[np.hypot(x, y) < 7, 15:] = 0
+    check_contacts(interfaces(map_of(labels), 4.0, 1.5), PARTS, 4.0)
+    model, figures = build_labels(map_of(labels), PARTS, COARSE)
+    assert figures["smoothing_mm"] == 1.5
+    assert "core-outside" not in model.interfaces()
+
+
 def test_a_contact_that_the_labels_lack_is_refused():
     """One pair of facets of the plate gone: the blocks would touch there."""
     skin = interfaces(plate(), 6.0, 1.5)

@@ -167,6 +167,17 @@ class Strengths:
         origin = labelmap.affine[:3, 3] + (low - margin) * spacing
         return cls(values, origin, spacing, volumes, Contacts.of(labels, origin, spacing))
 
+    def lacks_contact(
+        self, pairs: np.ndarray, cells: np.ndarray, others: np.ndarray, edge_length_mm: float
+    ) -> np.ndarray:
+        """(K,) whether labels (K, 2) touch nowhere in the map near the faces of neighbouring cells.
+
+        cells, others (K, 3): of a grid of edges that begins where the map does. A label touches itself.
+        """
+        middle = self.origin_mm + edge_length_mm * (cells + others) / 2
+        far = self.contacts.distance_mm(pairs, middle) > CONTACT_REACH * edge_length_mm
+        return far & (pairs[:, 0] != pairs[:, 1])
+
     def __call__(self, label: int, points_mm: np.ndarray) -> np.ndarray:
         index = (points_mm - self.origin_mm) / self.spacing_mm
         return ndimage.map_coordinates(self.values[label], index.T, order=1, mode="nearest")
@@ -192,12 +203,10 @@ def strongest(
     """The strongest label of each cell, without islands and contacts that the label map lacks; `Choose`."""
     labels = coarse.argmax(axis=0)
     for _ in range(CLEANING_ROUNDS):
-        wrong = islands(labels) | false_contacts(labels, coarse, strength, edge_length_mm)
-        if not wrong.any():
+        removed = remove_islands(labels, coarse)
+        parted = part_false_contacts(labels, coarse, strength, edge_length_mm)
+        if not (removed or parted):
             break
-        # what is left of the strengths decides; the label that was wrong is out
-        np.put_along_axis(coarse, labels[None], np.where(wrong, -1.0, coarse.max(axis=0))[None], axis=0)
-        labels = coarse.argmax(axis=0)
     return labels, {}
 
 
@@ -244,33 +253,54 @@ def islands(labels: np.ndarray) -> np.ndarray:
     return found
 
 
-def false_contacts(
-    labels: np.ndarray, coarse: np.ndarray, strength: Strengths, edge_length_mm: float
-) -> np.ndarray:
-    """(X, Y, Z) whether a cell touches one whose label it does not touch in the label map, near there.
+def remove_islands(labels: np.ndarray, coarse: np.ndarray) -> bool:
+    """Give the cells of islands to their next label, in place; whether any was given."""
+    small = islands(labels)
+    np.put_along_axis(coarse, labels[None], np.where(small, -1.0, coarse.max(axis=0))[None], axis=0)
+    small &= coarse.max(axis=0) > 0  # else no other label is there
+    labels[small] = coarse.argmax(axis=0)[small]
+    return bool(small.any())
 
-    Of both cells, that whose label is weaker. Its strength `coarse` of the other label is taken away, so that
-    a third one comes between.
+
+def part_false_contacts(
+    labels: np.ndarray, coarse: np.ndarray, strength: Strengths, edge_length_mm: float
+) -> bool:
+    """Put a third label between cells whose labels do not touch in the label map, in place; whether any was.
+
+    One of both cells gets a label that it has a share of, and that leaves it fewer such contacts. One that
+    goes on into a cell beside it comes first: else it would be an island. Of several the strongest.
     """
-    found = np.zeros(labels.shape, dtype=bool)
-    for axis in range(3):
-        one = [slice(None)] * 3
-        two = [slice(None)] * 3
-        one[axis], two[axis] = slice(None, -1), slice(1, None)
-        a, b = labels[tuple(one)], labels[tuple(two)]
-        cells = np.argwhere(a != b)
-        others = cells + np.eye(3, dtype=int)[axis]
-        pairs = np.stack([labels[tuple(cells.T)], labels[tuple(others.T)]], axis=1)
-        middle = strength.origin_mm + edge_length_mm * (cells + others) / 2
-        far = strength.contacts.distance_mm(pairs, middle) > CONTACT_REACH * edge_length_mm
-        for (i, j), (p, q) in zip(
-            zip(cells[far], others[far], strict=True), pairs[far].tolist(), strict=True
-        ):
-            i, j = tuple(i), tuple(j)
-            cell, other = (i, q) if coarse[(p, *i)] <= coarse[(q, *j)] else (j, p)
-            found[cell] = True
-            coarse[(other, *cell)] = -1.0
-    return found
+    changed = False
+    for pair in false_contacts(labels, strength, edge_length_mm):
+        options = []
+        for cell in pair:
+            around = np.array(cell) + np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
+            around = around[((around >= 0) & (around < labels.shape)).all(axis=1)]
+            beside = labels[tuple(around.T)]
+            own, shares = labels[cell], coarse[(slice(None), *cell)]
+
+            def count(label, cell=cell, around=around, beside=beside):
+                pairs = np.stack([np.full_like(beside, label), beside], axis=1)
+                return strength.lacks_contact(pairs, np.array(cell), around, edge_length_mm).sum()
+
+            thirds = [k for k in np.flatnonzero(shares > 0).tolist() if k not in [labels[c] for c in pair]]
+            for third in thirds:
+                if (fewer := count(third) - count(own)) < 0:
+                    options.append((third not in beside, fewer, shares[own] - shares[third], cell, third))
+        if options:
+            *_, cell, third = min(options)
+            labels[cell], changed = third, True
+    return changed
+
+
+def false_contacts(labels: np.ndarray, strength: Strengths, edge_length_mm: float):
+    """Pairs of neighbouring cells, as tuples, whose labels do not touch in the label map near there."""
+    for step in np.eye(3, dtype=int):
+        cells = np.argwhere(np.diff(labels, axis=step.argmax()) != 0)
+        pairs = np.stack([labels[tuple(cells.T)], labels[tuple((cells + step).T)]], axis=1)
+        far = strength.lacks_contact(pairs, cells, cells + step, edge_length_mm)
+        for cell in cells[far]:
+            yield tuple(cell.tolist()), tuple((cell + step).tolist())
 
 
 class Nodes:

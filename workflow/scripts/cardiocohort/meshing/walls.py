@@ -16,7 +16,7 @@ from ..anatomy.labels import Anatomy
 from ..runtime.errors import InputError, SubjectError
 from .chambers import LV, MYOCARDIUM, OPENINGS, VALVES
 from .domain import VOXEL_SMOOTHING
-from .interfaces import CLEANING_ROUNDS, CONTACT_REACH, PartialCells, Strengths, islands
+from .interfaces import CLEANING_ROUNDS, PartialCells, Strengths, remove_islands
 from .settings import MeshSettings
 from .signed_distance import redistance_near
 
@@ -214,18 +214,14 @@ def layered(
     merged[own] = -2.0
     labels = merged.argmax(axis=0)
     for _ in range(CLEANING_ROUNDS):
-        small = islands(labels)
-        if not small.any():
+        if not remove_islands(labels, merged):
             break
-        np.put_along_axis(merged, labels[None], np.where(small, -1.0, merged.max(axis=0))[None], axis=0)
-        labels = merged.argmax(axis=0)
     for axis in range(3):  # labels that touch in the grid alone: the cell nearer to a wall becomes one
         step = np.eye(3, dtype=int)[axis]
         one = np.argwhere(np.diff(labels, axis=axis) != 0)
         two = one + step
         pairs = np.stack([labels[tuple(one.T)], labels[tuple(two.T)]], axis=1)
-        middle = strength.origin_mm + edge_length_mm * (one + two) / 2
-        far = strength.contacts.distance_mm(pairs, middle) > CONTACT_REACH * edge_length_mm
+        far = strength.lacks_contact(pairs, one, two, edge_length_mm)
         far &= (pairs > 0).all(axis=1) & ~np.isin(pairs, own).any(axis=1)
         one, two = one[far], two[far]
         weaker = wall_strength[tuple(one.T)] >= wall_strength[tuple(two.T)]
