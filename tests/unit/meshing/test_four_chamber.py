@@ -27,13 +27,7 @@ from cardiocohort.microstructure.settings import FibreAngles
 from cardiocohort.runtime.errors import InputError, SubjectError
 from heart_anatomy import HEART
 
-SETTINGS = MeshSettings(
-    domain="four_chamber",
-    edge_length_mm=3.6,
-    atrial_wall_mm=3.6,
-    artery_wall_mm=3.6,
-    blood_volume_tolerance=0.15,  # half of such a wall is taken from each of two pools that touch
-)
+SETTINGS = MeshSettings(domain="four_chamber", edge_length_mm=3.6, atrial_wall_mm=3.6, artery_wall_mm=3.6)
 
 
 @pytest.fixture(scope="module")
@@ -118,22 +112,34 @@ def test_every_gate_holds_on_spheres(made, walled):
     assert worst_volume(model, walled, walled.wanted_mm) < 0.11
 
 
+def test_blood_keeps_its_volume_where_walls_part_pools(made, walled):
+    """Half of a wall between two pools that touch comes from each: up to 0.6 mL of a tube of 5.2 mL."""
+    model, _ = made
+    assert max(walled.carved_ml.values()) > 0.4
+    volumes = dict(zip(model.structures, model.volumes_mm3 / 1000, strict=True))
+    for name, wanted in walled.blood_ml.items():
+        assert volumes[name] == pytest.approx(wanted, rel=0.015)
+
+
 def worst_volume(model, walled, names):
     """Largest relative error of a region's volume from its label's."""
     error = dict(zip(model.structures, np.abs(volume_errors(model, walled.labelmap)), strict=True))
     return max(error[name] for name in names)
 
 
-def test_the_outer_face_of_a_wall_is_even(made):
+def test_the_outer_face_of_a_wall_is_even(made, walled):
     """Of the right atrium's ball, where nothing else is near. Cells of the grid would leave steps of 1 mm."""
     model, _ = made
     wall = model.structures.index("right_atrium_wall") + 1
     outer = (model.sides == wall).any(axis=1) & (model.sides == 0).any(axis=1)
     points = model.points_mm[np.unique(model.facets[outer])] - CENTRES["right_atrium"]
     radius = np.linalg.norm(points[points[:, 0] > 8.0], axis=1)
-    assert np.median(radius) == pytest.approx(RADIUS_MM + SETTINGS.atrial_wall_mm, abs=0.15)
+    # the blood that gave way to walls between pools is made up for all around
+    growth_mm = 1000 * walled.carved_ml["right_atrium"] / (4 * np.pi * RADIUS_MM**2)
+    expected_mm = RADIUS_MM + growth_mm + SETTINGS.atrial_wall_mm
+    assert np.median(radius) == pytest.approx(expected_mm, abs=0.15)
     away = np.abs(radius - np.median(radius))
-    assert np.quantile(away, 0.95) < 0.3
+    assert np.quantile(away, 0.95) < 0.35
 
 
 def test_defects_of_walls_and_valves_are_seen(made, walled):
@@ -143,11 +149,10 @@ def test_defects_of_walls_and_valves_are_seen(made, walled):
         return [reason for reason, _ in failures(model, walled, figures | changed, SETTINGS)]
 
     assert reasons(model, right_atrium_wall_mm=2.0) == ["wall thickness"]
-    ((reason, detail),) = failures(model, walled, figures, replace(SETTINGS, blood_volume_tolerance=0.1))
+    more = replace(walled, blood_ml=walled.blood_ml | {"aorta": 1.1 * walled.blood_ml["aorta"]})
+    ((reason, detail),) = failures(model, more, figures, SETTINGS)
     assert reason == "blood volume"
-    assert detail.startswith(
-        "aorta: -11.7 % of its 5.2 mL in the label map, allowed are 10 %; 0.6 mL gave way"
-    )
+    assert detail.startswith("aorta: -9.")
     bare = model.sides.copy()
     bare[(model.sides == model.structures.index("right_ventricle_wall") + 1)] = 0
     assert "open wall" in reasons(replace(model, sides=bare))
@@ -191,12 +196,15 @@ def test_blood_is_coarser_inside_and_walls_are_not(made, walled):
     blood = [model.structures.index(name) + 1 for name in (*CENTRES, *TUBES)]
     n, n_coarse = (np.isin(m.region, blood).sum() for m in (model, coarse))
     assert n_coarse < 0.8 * n
-    largest = [
-        [m.tet_volumes_mm3[np.isin(m.region, blood, invert=invert)].max() for m in (model, coarse)]
+    pools, muscle = (
+        [m.tet_volumes_mm3[np.isin(m.region, blood, invert=invert)] for m in (model, coarse)]
         for invert in (False, True)
-    ]
-    assert largest[0][1] > 2 * largest[0][0]
-    assert largest[1][1] < 1.05 * largest[1][0]
+    )
+    assert pools[1].max() > 2 * pools[0].max()
+    # one tetrahedron may be larger by chance, as nodes of flat ones are moved
+    assert np.quantile(muscle[1], 0.999) < 1.05 * np.quantile(muscle[0], 0.999)
+    assert muscle[1].mean() == pytest.approx(muscle[0].mean(), rel=0.02)
+    assert np.count_nonzero(muscle[1] > muscle[0].max()) <= 3
 
 
 def test_both_ventricles_have_fibres_and_nothing_else_has(made):

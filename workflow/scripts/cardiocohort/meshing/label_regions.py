@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 SURFACE_REACH = 0.12  # edge lengths that a node of an interface may move for the sake of a flat tet
 SMOOTHING_STEPS = (1.0, 1.5, 2.0)  # of the set smoothing, tried in turn
+WALLED_STEPS = (1.0, 0.9, 1.2)  # of maps with added walls, which more smoothing makes too thin
 ROUNDS = 3  # of improvement
 NOT_CONFORMING = "interfaces not conforming"
 CONTACT_GATE = 2.5  # edge lengths between a facet and the nearest contact of its labels in the label map
@@ -44,11 +45,11 @@ def build_labels(
 
     walled: what else is known of a map with added walls, which may be thinner than an edge.
 
-    An anatomy that fails is tried again with more smoothing (`smoothing_mm` of the figures). Raises the first
+    An anatomy that fails is tried again with other smoothing (`smoothing_mm` of the figures). Raises the first
     attempt's SubjectError where no attempt gives a mesh that passes the gates (`failures`).
     """
     first: SubjectError | None = None
-    for step in SMOOTHING_STEPS:
+    for step in SMOOTHING_STEPS if walled is None else WALLED_STEPS:
         smoothing = step * settings.smoothing_mm
         try:
             return _build(labelmap, anatomy, settings, smoothing, walled)

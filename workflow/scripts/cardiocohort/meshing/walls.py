@@ -34,6 +34,8 @@ RIM_CELLS = 3  # of 2 mm, by which a cut end grows as far as it is flat: the way
 TIP_MM, TIP_REACH_MM = 2.0, 5.0  # within 5 mm of a cut end the vessel runs on for less than 2 mm
 TIP_SHARE = 0.5  # of a vessel's length, beyond which a cut end is looked for
 PLANE_ROUNDS, OFF_PLANE_CELLS = 4, 1.5  # of fitting a plane to a cut end
+LEAST_GROWTH = 0.01  # of a pool's volume: what it lacks beside its label, so that it grows elsewhere
+CLEAR_CELLS = 3  # between such growth and other labels
 SMALLEST_END_MM2 = 20.0  # smaller patches are steps of the voxels
 
 
@@ -93,87 +95,164 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
     margin = max(thickness.values()) + 3.0
     labels, origin = refined(labelmap, REFINING_BLUR * settings.smoothing_mm, margin)
     number = {name: anatomy.label(name) for name in anatomy.structures}
-    connected = {frozenset(number[n] for n in pair) for pair in (*VALVES.values(), *OPENINGS)
-                 if set(pair) <= set(number)}  # fmt: skip
     for valve, (a, b) in VALVES.items():
         if not touching(labels, number[a], number[b]).any():
             raise SubjectError(f"no {valve} valve", f"{a} and {b} do not touch in the label map")
-    # without walls, veins are left out: room for others' walls, and an opening of their own atrium
-    removed = [number[name] for name in VEINS if name in number and name not in structures]
-    free = (labels == 0) | np.isin(labels, removed)
-
-    owners = [number[name] for name in (LV, *structures)]
-    walls_mm = dict(zip(owners, (settings.min_lv_wall_mm, *map(thickness.get, structures)), strict=True))
-    # without the steps of the voxels, whose outermost points a wall would go around
-    even = max(CELL_MM, VOXEL_SMOOTHING * max(labelmap.spacing_mm)) / CELL_MM
-    distance, tips, closed = {}, {}, []
-    for k in owners:
-        inside = labels == k
-        if not (cells := np.count_nonzero(inside)):  # a vein that the map lacks has no wall
-            distance[k] = np.full(labels.shape, np.inf)
-            continue
-        share = ndimage.gaussian_filter(inside.astype(np.float32), even)
-        # the level that keeps the volume: at one half a small pool would shrink
-        level = np.partition(share.ravel(), -cells)[-cells] - share
-        distance[k] = redistance_near(level, CELL_MM, walls_mm[k] + 2.0)
-        root = ROOTS.get(anatomy.structures[k - 1])
-        if root:
-            ends = cut_ends(inside, touching(labels, k, number[root]))
-            tips[k] = ahead_of(ends, inside)
-            if not ends.any():
-                closed.append(anatomy.structures[k - 1])
-    claims, ratio, openings = {}, {}, {}
-    for at, k in enumerate(owners):
-        apart = [j for j in owners if j != k and frozenset((j, k)) not in connected]
-        openings[k] = np.isin(labels, [j for j in removed if frozenset((j, k)) in connected])
-        if k in tips:
-            openings[k] |= tips[k]
-        # at a sharp tip of the blood, which the even surface cuts off, at least the cells beside it
-        beside = ndimage.binary_dilation(labels == k, np.ones((3, 3, 3)))
-        claim = free & ~openings[k] & ((distance[k] < walls_mm[k]) | beside)
-        for j in apart:  # half of the wall from each side where pools touch
-            half = walls_mm[k] / 2
-            claim |= (labels == j) & (distance[k] < half)
-            if j in owners[at:]:
-                claim |= (labels == k) & (distance[j] < half)
-        claims[k], ratio[k] = claim, np.where(claim, distance[k] / walls_mm[k], np.inf)
-    stack = np.stack(list(ratio.values()))
-    owner = np.where(np.isfinite(stack.min(axis=0)), np.array(owners)[stack.argmin(axis=0)], 0)
-    for one, two in combinations(owners, 2):
-        if frozenset((one, two)) not in connected:
-            owner[(owner == two) & claims[one]] = one
+    pools = Pools.of(
+        labelmap, anatomy, settings.min_lv_wall_mm, {name: thickness[name] for name in structures}
+    )
+    shells = shells_of(labels, pools)
+    if lacking := pools.lacking(labels, shells.owner):
+        labels = grown(labels, lacking, shells.openings, pools.even_cells)
+        shells = shells_of(labels, pools)
 
     names = (*anatomy.structures, *(f"{name}_wall" for name in structures))
     wall_label = {number[name]: len(anatomy.structures) + 1 + i for i, name in enumerate(structures)}
     wall_label[number[LV]] = number[MYOCARDIUM]
-    walled = np.where(np.isin(labels, removed), 0, labels)
-    for k in owners:
-        walled[owner == k] = wall_label[k]
-    voxels = np.bincount(labelmap.labels.ravel(), minlength=len(anatomy.structures) + 1)
-    blood = {
-        name: float(voxels[number[name]] * np.prod(labelmap.spacing_mm)) / 1000
-        for name in (LV, *structures)
-        if name not in VEINS
-    }
+    walled = np.where(np.isin(labels, pools.removed), 0, labels)
+    for k in pools.walls_mm:
+        walled[shells.owner == k] = wall_label[k]
     carved = {
         anatomy.structures[k - 1]: float(np.count_nonzero((labels == k) & (walled != k))) * CELL_MM**3 / 1000
-        for k in owners
+        for k in pools.walls_mm
     }
     tidy(walled, [wall_label[number[name]] for name in structures])
-    beyond = {wall_label[number[name]]: distance[number[name]] - thickness[name] for name in structures}
+    beyond = {
+        wall_label[number[name]]: shells.distance[number[name]] - thickness[name] for name in structures
+    }
     affine = np.diag([CELL_MM] * 3 + [1.0])
     affine[:3, 3] = origin
     return WalledMap(
         LabelMap(walled.astype(np.uint8), affine),
         Anatomy(names, anatomy.centred_on),
         outer_faces(walled, beyond),
-        openings,
+        shells.openings,
         wall_label,
         {f"{name}_wall": thickness[name] for name in structures},
-        blood,
+        {name: pools.wanted_mm3[number[name]] / 1000 for name in (LV, *structures) if name not in VEINS},
         carved,
-        tuple(closed),
+        tuple(anatomy.structures[k - 1] for k in shells.closed),
     )
+
+
+@dataclass(frozen=True)
+class Pools:
+    """What is known of the blood before it has walls, by labels.
+
+    walls_mm: thickness of the wall around each pool that gets one, first the left ventricle's, then in the
+    order of `wall_thicknesses_mm`. wanted_mm3: volumes in the label map. connected: pairs that are open to
+    each other. roots: where the blood of a vessel comes from. removed: veins that are left out. even_cells:
+    width of a Gaussian without which a wall would go around the outermost points of the voxels.
+    """
+
+    walls_mm: dict[int, float]
+    wanted_mm3: np.ndarray
+    connected: frozenset[frozenset[int]]
+    roots: dict[int, int]
+    removed: tuple[int, ...]
+    even_cells: float
+
+    @classmethod
+    def of(cls, labelmap: LabelMap, anatomy: Anatomy, lv_wall_mm: float, added_mm: dict[str, float]):
+        number = {name: anatomy.label(name) for name in anatomy.structures}
+        voxels = np.bincount(labelmap.labels.ravel(), minlength=len(number) + 1)
+        pairs = (pair for pair in (*VALVES.values(), *OPENINGS) if set(pair) <= set(number))
+        return cls(
+            {number[name]: mm for name, mm in ({LV: lv_wall_mm} | added_mm).items()},
+            voxels * float(np.prod(labelmap.spacing_mm)),
+            frozenset(frozenset(number[name] for name in pair) for pair in pairs),
+            {number[a]: number[b] for a, b in ROOTS.items() if {a, b} <= set(number)},
+            # without walls, veins are left out: room for others' walls, and an opening of their own atrium
+            tuple(number[name] for name in VEINS if name in number and name not in added_mm),
+            max(CELL_MM, VOXEL_SMOOTHING * max(labelmap.spacing_mm)) / CELL_MM,
+        )
+
+    def are_connected(self, one: int, two: int) -> bool:
+        return frozenset((one, two)) in self.connected
+
+    def lacking(self, labels: np.ndarray, owner: np.ndarray) -> dict[int, int]:
+        """Cells that pools lack of their volume, by label, where that is more than LEAST_GROWTH of it."""
+        left = np.bincount(labels[owner == 0], minlength=len(self.wanted_mm3)) * CELL_MM**3
+        missing = {k: self.wanted_mm3[k] - left[k] for k in self.walls_mm}
+        return {
+            k: round(mm3 / CELL_MM**3)
+            for k, mm3 in missing.items()
+            if mm3 > LEAST_GROWTH * self.wanted_mm3[k]
+        }
+
+
+@dataclass(frozen=True)
+class Shells:
+    """Walls around pools.
+
+    owner (X, Y, Z): label of the blood whose wall a cell is, 0 for none. By pool: distance (mm) from its even
+    surface, and the cells that stay open. closed: vessels without a cut end.
+    """
+
+    owner: np.ndarray
+    distance: dict[int, np.ndarray]
+    openings: dict[int, np.ndarray]
+    closed: tuple[int, ...]
+
+
+def shells_of(labels: np.ndarray, pools: Pools) -> Shells:
+    """The walls around pools of labels (X, Y, Z), on cells of CELL_MM."""
+    owners = list(pools.walls_mm)
+    free = (labels == 0) | np.isin(labels, pools.removed)
+    distance, tips, closed = {}, {}, []
+    for k, wall_mm in pools.walls_mm.items():
+        inside = labels == k
+        if not (cells := np.count_nonzero(inside)):  # a vein that the map lacks has no wall
+            distance[k] = np.full(labels.shape, np.inf)
+            continue
+        share = ndimage.gaussian_filter(inside.astype(np.float32), pools.even_cells)
+        # the level that keeps the volume: at one half a small pool would shrink
+        level = np.partition(share.ravel(), -cells)[-cells] - share
+        distance[k] = redistance_near(level, CELL_MM, wall_mm + 2.0)
+        if k in pools.roots:
+            ends = cut_ends(inside, touching(labels, k, pools.roots[k]))
+            tips[k] = ahead_of(ends, inside)
+            if not ends.any():
+                closed.append(k)
+    claims, ratio, openings = {}, {}, {}
+    for at, (k, wall_mm) in enumerate(pools.walls_mm.items()):
+        openings[k] = np.isin(labels, [j for j in pools.removed if pools.are_connected(j, k)])
+        if k in tips:
+            openings[k] |= tips[k]
+        # at a sharp tip of the blood, which the even surface cuts off, at least the cells beside it
+        beside = ndimage.binary_dilation(labels == k, np.ones((3, 3, 3)))
+        claim = free & ~openings[k] & ((distance[k] < wall_mm) | beside)
+        for j in owners:  # half of the wall from each side where pools touch
+            if j == k or pools.are_connected(j, k):
+                continue
+            claim |= (labels == j) & (distance[k] < wall_mm / 2)
+            if j in owners[at:]:
+                claim |= (labels == k) & (distance[j] < wall_mm / 2)
+        claims[k], ratio[k] = claim, np.where(claim, distance[k] / wall_mm, np.inf)
+    stack = np.stack(list(ratio.values()))
+    owner = np.where(np.isfinite(stack.min(axis=0)), np.array(owners)[stack.argmin(axis=0)], 0)
+    for one, two in combinations(owners, 2):
+        if not pools.are_connected(one, two):
+            owner[(owner == two) & claims[one]] = one
+    return Shells(owner, distance, openings, tuple(closed))
+
+
+def grown(
+    labels: np.ndarray, lacking: dict[int, int], openings: dict[int, np.ndarray], even_cells: float
+) -> np.ndarray:
+    """Labels (X, Y, Z) whose pools have `lacking` cells more, by label: at most one layer.
+
+    It lies away from other labels, where walls take cells, and from openings; first where a pool is hollow.
+    """
+    out = labels.copy()
+    for k, count in lacking.items():
+        inside = labels == k
+        near_others = ndimage.binary_dilation((labels > 0) & ~inside, np.ones((3, 3, 3)), CLEAR_CELLS)
+        room = ndimage.binary_dilation(inside, np.ones((3, 3, 3))) & (out == 0) & ~near_others & ~openings[k]
+        share = ndimage.gaussian_filter(inside.astype(np.float32), even_cells)
+        cells = np.flatnonzero(room)
+        out.flat[cells[np.argsort(-share.flat[cells], kind="stable")[:count]]] = k
+    return out
 
 
 def outer_faces(labels: np.ndarray, beyond_mm: dict[int, np.ndarray]) -> PartialCells:
