@@ -45,8 +45,8 @@ def build_labels(
 
     walled: what else is known of a map with added walls, which may be thinner than an edge.
 
-    An anatomy that fails is tried again with other smoothing (`smoothing_mm` of the figures). Raises the first
-    attempt's SubjectError where no attempt gives a mesh that passes the gates (`failures`).
+    An anatomy that fails is tried again with other smoothing (`smoothing_mm` of the figures). Raises the
+    first attempt's SubjectError where no attempt gives a mesh that passes the gates (`failures`).
     """
     first: SubjectError | None = None
     for step in SMOOTHING_STEPS if walled is None else WALLED_STEPS:
