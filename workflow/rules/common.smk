@@ -283,7 +283,7 @@ def planned_batches():
         if workflow.is_main_process and not CONVENTION:
             from cardiocohort.population.planned_maps import check_label_maps_apart
 
-            check_label_maps_apart(label_maps_of().values(), ANATOMY, RULES)
+            check_label_maps_apart(label_maps_of().values(), ANATOMY, GRID, RULES)
         return plan.batches_of_label_maps(cohort, label_maps_of(), size)
     domains = read_domains(SETTINGS["domains"], ANATOMY, GRID)
     defaults = anatomy_folder.read_constraints(ANATOMY_FILE)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from cardiocohort.anatomy import moments
 from cardiocohort.anatomy.bundle_metadata import read_anatomy
 from cardiocohort.cohort import covariates, stage_tables, target_arms
 from cardiocohort.cohort.table import Arm, subject_name
@@ -34,10 +33,7 @@ def bases_of(inputs, arm, indices, anatomy, grid, reading):
     if inputs.get("base_map"):
         convention = open_convention(inputs.convention, anatomy, reading["geometry"])
         labels = read_base_map(inputs.base_map, anatomy, grid, convention)
-        names = tuple(name for name in anatomy.structures if (labels == anatomy.label(name)).any())
-        groups = [(anatomy.label(name),) for name in names]
-        found = moments.measure_labels(labels, groups, grid.axes_mm())
-        return siblings.bases_of_map(indices, names, found), lambda index: labels
+        return siblings.bases_of_map(indices, labels, anatomy, grid), lambda index: labels
     wanted = tables.read_table(inputs.base_targets, stage_tables.TARGETS)
     achieved = tables.read_table(inputs.base_anatomies, stage_tables.ANATOMIES)
     folder = Path(inputs.base_anatomies).with_suffix("")

@@ -55,9 +55,7 @@ def arm(edits: str, constrained: str = "") -> Arm:
 
 
 def targets_of(own: Arm, labels: np.ndarray | None) -> pd.DataFrame:
-    whole = heart()
-    found = moments.measure_labels(whole, [(1,), (2,)], GRID.axes_mm())
-    bases = siblings.bases_of_map([0], ANATOMY.structures, found)
+    bases = siblings.bases_of_map([0], heart(), ANATOMY, GRID)
     bases, places = siblings.with_parts_of_all(own, bases, lambda index: labels, ANATOMY, GRID)
     return siblings.sibling_targets(own, [0], 1, bases, None, places)
 

@@ -166,8 +166,7 @@ def assert_halved(given: dict, labels: np.ndarray, own: Arm, folder: Path) -> No
     Its volume within 3 %; every other structure's within 5 % and centroid within 1.5 mm; Dice with the base's
     reconstruction at least 0.9 for structures without contact to the right ventricle; accepted by the gate.
     """
-    base = moments.measure_labels(labels, [(k,) for k in range(1, 11)], HEART_GRID.axes_mm())
-    rows = sibling_targets(own, [0], 1, bases_of_map([0], HEART.structures, base), None)
+    rows = sibling_targets(own, [0], 1, bases_of_map([0], labels, HEART, HEART_GRID), None)
     generator = anatomies.open_generator(str(BUNDLE), str(RULES), {}, 4, "cpu")
     path = folder / "small-00000.nii.gz"
     (record,) = anatomies.work(generator, [path], [(rows.to_dict("records"), 1, "small", 0, given)])
@@ -206,8 +205,7 @@ def test_a_sibling_lacks_the_vessels_that_its_base_lacks(tmp_path):
     sibling, read_as = halved(str(base)), (CONVENTION_FILES, {"geometry": "agree"})
     given = sibling_base.of_map(sibling.to_dict(), str(base), sha256(base), *read_as)
     labels = read_base_map(base, HEART, HEART_GRID, CONVENTION)
-    measured = moments.measure_labels(labels, [(k,) for k in range(1, 8)], HEART_GRID.axes_mm())
-    rows = sibling_targets(sibling, [0], 1, bases_of_map([0], HEART.structures[:7], measured), None)
+    rows = sibling_targets(sibling, [0], 1, bases_of_map([0], labels, HEART, HEART_GRID), None)
     generator = anatomies.open_generator(str(BUNDLE), str(RULES), {}, 4, "cpu")
     path = tmp_path / "small-00000.nii.gz"
     (record,) = anatomies.work(generator, [path], [(rows.to_dict("records"), 1, "small", 0, given)])

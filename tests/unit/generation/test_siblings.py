@@ -45,9 +45,7 @@ def tiny_heart() -> np.ndarray:
 
 
 def targets_of(labels, own: Arm, anatomy, grid) -> pd.DataFrame:
-    groups = [(anatomy.label(name),) for name in anatomy.structures]
-    found = moments.measure_labels(labels, groups, grid.axes_mm())
-    return sibling_targets(own, [0], 1, bases_of_map([0], anatomy.structures, found), None)
+    return sibling_targets(own, [0], 1, bases_of_map([0], labels, anatomy, grid), None)
 
 
 # the table

@@ -4,7 +4,7 @@ Labels of blood have no wall of their own. Each structure gets a shell outside i
 valve or a vein's opening, since there the blood of both sides touches, and none closes a vessel's cut end.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -101,24 +101,25 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
     pools = Pools.of(
         labelmap, anatomy, settings.min_lv_wall_mm, {name: thickness[name] for name in structures}
     )
-    shells = shells_of(labels, pools)
-    if lacking := pools.lacking(labels, shells.owner):
-        labels = grown(labels, lacking, shells.openings, pools.even_cells)
-        shells = shells_of(labels, pools)
+    around = surroundings(labels, pools)
+    owner = owners_of(labels, pools, around)
+    if lacking := pools.lacking(labels, owner):
+        labels, around = grown(labels, lacking, around)
+        owner = owners_of(labels, pools, around)
 
     names = (*anatomy.structures, *(f"{name}_wall" for name in structures))
     wall_label = {number[name]: len(anatomy.structures) + 1 + i for i, name in enumerate(structures)}
     wall_label[number[LV]] = number[MYOCARDIUM]
     walled = np.where(np.isin(labels, pools.removed), 0, labels)
     for k in pools.walls_mm:
-        walled[shells.owner == k] = wall_label[k]
+        walled[owner == k] = wall_label[k]
     carved = {
         anatomy.structures[k - 1]: float(np.count_nonzero((labels == k) & (walled != k))) * CELL_MM**3 / 1000
         for k in pools.walls_mm
     }
     tidy(walled, [wall_label[number[name]] for name in structures])
     beyond = {
-        wall_label[number[name]]: shells.distance[number[name]] - thickness[name] for name in structures
+        wall_label[number[name]]: around.distance[number[name]] - thickness[name] for name in structures
     }
     affine = np.diag([CELL_MM] * 3 + [1.0])
     affine[:3, 3] = origin
@@ -126,12 +127,12 @@ def add_walls(labelmap: LabelMap, anatomy: Anatomy, settings: MeshSettings) -> W
         LabelMap(walled.astype(np.uint8), affine),
         Anatomy(names, anatomy.centred_on),
         outer_faces(walled, beyond),
-        shells.openings,
+        around.openings,
         wall_label,
         {f"{name}_wall": thickness[name] for name in structures},
         {name: pools.wanted_mm3[number[name]] / 1000 for name in (LV, *structures) if name not in VEINS},
         carved,
-        tuple(anatomy.structures[k - 1] for k in shells.closed),
+        tuple(anatomy.structures[k - 1] for k in around.closed),
     )
 
 
@@ -182,25 +183,22 @@ class Pools:
 
 
 @dataclass(frozen=True)
-class Shells:
-    """Walls around pools.
+class Surroundings:
+    """By pool the distance (mm) of cells (X, Y, Z) from its even surface, and the cells that stay open.
 
-    owner (X, Y, Z): label of the blood whose wall a cell is, 0 for none. By pool: distance (mm) from its even
-    surface, and the cells that stay open. closed: vessels without a cut end.
+    closed: vessels without a cut end.
     """
 
-    owner: np.ndarray
     distance: dict[int, np.ndarray]
     openings: dict[int, np.ndarray]
     closed: tuple[int, ...]
 
 
-def shells_of(labels: np.ndarray, pools: Pools) -> Shells:
-    """The walls around pools of labels (X, Y, Z), on cells of CELL_MM."""
-    owners = list(pools.walls_mm)
-    free = (labels == 0) | np.isin(labels, pools.removed)
-    distance, tips, closed = {}, {}, []
+def surroundings(labels: np.ndarray, pools: Pools) -> Surroundings:
+    """Those of the pools in labels (X, Y, Z), on cells of CELL_MM."""
+    distance, openings, closed = {}, {}, []
     for k, wall_mm in pools.walls_mm.items():
+        openings[k] = np.isin(labels, [j for j in pools.removed if pools.are_connected(j, k)])
         inside = labels == k
         if not (cells := np.count_nonzero(inside)):  # a vein that the map lacks has no wall
             distance[k] = np.full(labels.shape, np.inf)
@@ -211,17 +209,21 @@ def shells_of(labels: np.ndarray, pools: Pools) -> Shells:
         distance[k] = redistance_near(level, CELL_MM, wall_mm + 2.0)
         if k in pools.roots:
             ends = cut_ends(inside, touching(labels, k, pools.roots[k]))
-            tips[k] = ahead_of(ends, inside)
+            openings[k] |= ahead_of(ends, inside)
             if not ends.any():
                 closed.append(k)
-    claims, ratio, openings = {}, {}, {}
+    return Surroundings(distance, openings, tuple(closed))
+
+
+def owners_of(labels: np.ndarray, pools: Pools, around: Surroundings) -> np.ndarray:
+    """(X, Y, Z) label of the pool whose wall a cell is; 0 for none."""
+    owners, distance = list(pools.walls_mm), around.distance
+    free = (labels == 0) | np.isin(labels, pools.removed)
+    claims, ratio = {}, {}
     for at, (k, wall_mm) in enumerate(pools.walls_mm.items()):
-        openings[k] = np.isin(labels, [j for j in pools.removed if pools.are_connected(j, k)])
-        if k in tips:
-            openings[k] |= tips[k]
         # at a sharp tip of the blood, which the even surface cuts off, at least the cells beside it
         beside = ndimage.binary_dilation(labels == k, np.ones((3, 3, 3)))
-        claim = free & ~openings[k] & ((distance[k] < wall_mm) | beside)
+        claim = free & ~around.openings[k] & ((distance[k] < wall_mm) | beside)
         for j in owners:  # half of the wall from each side where pools touch
             if j == k or pools.are_connected(j, k):
                 continue
@@ -234,25 +236,31 @@ def shells_of(labels: np.ndarray, pools: Pools) -> Shells:
     for one, two in combinations(owners, 2):
         if not pools.are_connected(one, two):
             owner[(owner == two) & claims[one]] = one
-    return Shells(owner, distance, openings, tuple(closed))
+    return owner
 
 
 def grown(
-    labels: np.ndarray, lacking: dict[int, int], openings: dict[int, np.ndarray], even_cells: float
-) -> np.ndarray:
-    """Labels (X, Y, Z) whose pools have `lacking` cells more, by label: at most one layer.
+    labels: np.ndarray, lacking: dict[int, int], around: Surroundings
+) -> tuple[np.ndarray, Surroundings]:
+    """Labels (X, Y, Z) whose pools have `lacking` cells more, by label, and what is around them then.
 
-    It lies away from other labels, where walls take cells, and from openings; first where a pool is hollow.
+    A pool grows by one layer of cells at most. Its even surface moves out by one length, which fades towards
+    other labels, where walls take cells. Openings stay.
     """
-    out = labels.copy()
+    out, distance = labels.copy(), dict(around.distance)
     for k, count in lacking.items():
         inside = labels == k
-        near_others = ndimage.binary_dilation((labels > 0) & ~inside, np.ones((3, 3, 3)), CLEAR_CELLS)
-        room = ndimage.binary_dilation(inside, np.ones((3, 3, 3))) & (out == 0) & ~near_others & ~openings[k]
-        share = ndimage.gaussian_filter(inside.astype(np.float32), even_cells)
+        clear = ~ndimage.binary_dilation((labels > 0) & ~inside, np.ones((3, 3, 3)), CLEAR_CELLS)
+        room = ndimage.binary_dilation(inside, np.ones((3, 3, 3))) & (out == 0) & clear & ~around.openings[k]
+        part = ndimage.gaussian_filter(clear.astype(np.float32), CLEAR_CELLS)
         cells = np.flatnonzero(room)
-        out.flat[cells[np.argsort(-share.flat[cells], kind="stable")[:count]]] = k
-    return out
+        if not len(cells):
+            continue
+        length = distance[k].flat[cells] / part.flat[cells]  # of the growth that reaches a cell
+        order = np.argsort(length, kind="stable")[:count]
+        out.flat[cells[order]] = k
+        distance[k] = distance[k] - max(length[order[-1]], 0.0) * part
+    return out, replace(around, distance=distance)
 
 
 def outer_faces(labels: np.ndarray, beyond_mm: dict[int, np.ndarray]) -> PartialCells:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import topology
-from ..anatomy import domains, moments
+from ..anatomy import domains
 from ..anatomy.label_map import LabelMap, read_label_map
 from ..anatomy.labels import Anatomy, Grid
 from ..cohort.table import Arm
@@ -25,26 +25,27 @@ MOST_READ = 3  # label maps of a folder
 MOST_BROKEN = 3
 
 
-def check_label_maps_apart(paths: Iterable[str | Path], anatomy: Anatomy, rules: str | Path) -> None:
+def check_label_maps_apart(
+    paths: Iterable[str | Path], anatomy: Anatomy, grid: Grid, rules: str | Path
+) -> None:
     """InputError where none of a folder's label maps is of the anatomy: by its labels, or by its rules.
 
     Of many maps MOST_READ are read. One that is wrong among others fails alone, in its job.
     """
     paths = list(paths)[:MOST_READ]
     if paths:
-        apart(_check_label_maps, paths, anatomy, rules)
+        apart(_check_label_maps, paths, anatomy, grid, rules)
 
 
-def _check_label_maps(paths, anatomy: Anatomy, rules) -> None:
+def _check_label_maps(paths, anatomy: Anatomy, grid: Grid, rules) -> None:
     rules = topology.load_rules(rules, anatomy)
-    refused = []
+    first: InputError | None = None
     for path in paths:
         try:
-            _check_organ(path, read_label_map(path, anatomy), anatomy, rules)
+            return _check_organ(path, read_label_map(path, anatomy), anatomy, grid, rules)
         except InputError as error:
-            refused.append(error)
-    if len(refused) == len(paths):
-        raise refused[0]
+            first = first or error
+    raise first
 
 
 def check_bases_apart(
@@ -77,17 +78,25 @@ def _check_bases(arms: list[Arm], bases, anatomy: Anatomy, grid: Grid, rules, co
         try:
             if path not in read:
                 labels = read_base_map(path, anatomy, grid, convention, needed)
-                _check_organ(path, LabelMap(labels, grid.affine()), anatomy, rules)
+                _check_organ(path, LabelMap(labels, grid.affine()), anatomy, grid, rules)
                 read[path] = labels
         except InputError as error:
             raise InputError(f"base of arm {arm.name!r}: {error}") from None
         _check_siblings(arm, path, read[path], anatomy, grid)
 
 
-def _check_organ(path: str | Path, label_map: LabelMap, anatomy: Anatomy, rules: topology.Rules) -> None:
-    """InputError for a map that breaks more rules than a map of this anatomy does."""
-    rules = rules.for_scans(np.unique(label_map.labels).tolist())
-    _, _, verdict = topology.judge(label_map.labels, label_map.spacing_mm, anatomy, rules)
+def _check_organ(
+    path: str | Path, label_map: LabelMap, anatomy: Anatomy, grid: Grid, rules: topology.Rules
+) -> None:
+    """InputError for a map that breaks more rules than a map of this anatomy does.
+
+    Of finer voxels than those of the grid only some are looked at: a scan would take a minute.
+    """
+    steps = [max(1, int(grid.spacing_mm // mm)) for mm in label_map.spacing_mm]
+    labels = label_map.labels[tuple(slice(None, None, step) for step in steps)]
+    spacing_mm = np.multiply(label_map.spacing_mm, steps)
+    rules = rules.for_scans(np.unique(labels).tolist())
+    _, _, verdict = topology.judge(labels, spacing_mm, anatomy, rules)
     if len(verdict.failures) > MOST_BROKEN:
         raise InputError(
             f"{path}: it breaks {len(verdict.failures)} of the topology rules after repairs "
@@ -99,9 +108,7 @@ def _check_organ(path: str | Path, label_map: LabelMap, anatomy: Anatomy, rules:
 
 def _check_siblings(arm: Arm, path: str, labels: np.ndarray, anatomy: Anatomy, grid: Grid) -> None:
     """InputError where a part of the arm has no place on its base, or siblings cannot have targets."""
-    names = tuple(name for name in anatomy.structures if (labels == anatomy.label(name)).any())
-    found = moments.measure_labels(labels, [(anatomy.label(name),) for name in names], grid.axes_mm())
-    bases = siblings.bases_of_map([0], names, found)
+    bases = siblings.bases_of_map([0], labels, anatomy, grid)
     bases, places = siblings.with_parts_of_all(arm, bases, lambda _: labels, anatomy, grid)
     for part, text in places.get(0, {}).items():
         if reason := domains.refused(text):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..anatomy import domains as parts
 from ..anatomy.labels import ATTRIBUTES, FURTHER_ATTRIBUTES, WALL_ATTRIBUTES, Anatomy, Grid
-from ..anatomy.moments import Moments, from_columns, of_each
+from ..anatomy.moments import Moments, from_columns, measure_labels, of_each
 from ..cohort.covariates import AREA, Person
 from ..cohort.grammar import TILTS, Edit, for_person
 from ..cohort.stage_tables import DOMAIN, covariate_columns
@@ -162,9 +162,11 @@ def bases_of_tables(arm: Arm, indices: Iterable[int], targets: pd.DataFrame, ana
     return found
 
 
-def bases_of_map(indices: Iterable[int], names: tuple[str, ...], moments: Moments):
-    """The same heart for every index, of a person of whom nothing is known."""
-    return dict.fromkeys(indices, (names, moments, None))
+def bases_of_map(indices: Iterable[int], labels: np.ndarray, anatomy: Anatomy, grid: Grid) -> dict[int, Base]:
+    """The same heart, a label map (X, Y, Z), for every index, of a person of whom nothing is known."""
+    names = tuple(name for name in anatomy.structures if (labels == anatomy.label(name)).any())
+    found = measure_labels(labels, [(anatomy.label(name),) for name in names], grid.axes_mm())
+    return dict.fromkeys(indices, (names, found, None))
 
 
 def _person(rows: pd.DataFrame) -> Person | None:
