@@ -15,6 +15,7 @@ from cardiocohort.generation.constraints import make_constraints
 from cardiocohort.generation.decoding import full_axes_mm, full_occupancy
 from cardiocohort.generation.guidance import (
     Constraint,
+    damped,
     guided,
     label_moments,
     standardised_loss,
@@ -164,6 +165,34 @@ def test_fast_rule_on_every_other_level_includes_the_last(prior):
     for level in sigmas[:-1]:
         steered(z, torch.tensor([level]))
     assert acted == [20.0, 1.0, 0.02]
+
+
+def test_steps_shorten_where_a_gradient_turns_back():
+    share = torch.tensor([1.0, 1.0, 0.4, 0.9])
+    gradient = torch.tensor([[1.0, 1.0]] * 4)
+    before = torch.tensor([[-2.0, 1.0], [2.0, -1.0], [3.0, 0.0], [3.0, 0.0]])
+    torch.testing.assert_close(damped(share, gradient, before), torch.tensor([0.5, 1.0, 0.5, 1.0]))
+
+
+def test_shorter_steps_end_a_way_back_and_forth_above_a_loss_that_is_never_zero():
+    """2 (x - 1)^2 + 0.01 y^2 + 0.5 by Polyak's steps of at most 0.4, as `guided` takes them."""
+    stiffness = torch.tensor([2.0, 0.01])
+
+    def steps(shorten: bool) -> torch.Tensor:
+        at, before, share, errors = torch.tensor([[3.0, 1.0]]), None, torch.ones(1), []
+        for _ in range(24):
+            off = at - torch.tensor([1.0, 0.0])
+            loss, gradient = (stiffness * off**2).sum() + 0.5, 2.0 * stiffness * off
+            if shorten and before is not None:
+                share = damped(share, gradient, before)
+            before = gradient
+            step = share * (loss / gradient.norm()).clamp_max(0.4)
+            at = at - step * gradient / gradient.norm()
+            errors.append(abs(float(at[0, 0]) - 1.0))
+        return torch.tensor(errors[-8:])
+
+    assert steps(shorten=False).mean() > 0.15
+    assert steps(shorten=True).mean() < 0.01
 
 
 def test_momentum_keeps_a_share_of_each_samples_direction():

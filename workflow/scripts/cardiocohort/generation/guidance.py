@@ -29,6 +29,7 @@ from .settings import GuidanceSettings
 from .siblings import Base
 
 SPECK_ML = 0.01  # a structure of less counts as empty
+SHORTER, LONGER = 0.5, 1.25  # steps after a gradient that turned back, and after one that did not
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,10 @@ def guided(
     acting = {level for level in sigmas[-2::-every] if s.sigma_to <= level <= s.sigma_from}
     by_labels = set(sorted(acting)[: s.label_levels])
     before, lacked = None, False
+    share = torch.ones(1, device=prior.device)
 
     def denoise(z, sigma):
-        nonlocal before, lacked
+        nonlocal before, lacked, share
         level = float(sigma[0])
         level = min(following, key=lambda known: abs(known - level))  # float32 round-off of the schedule
         also = lacking if level <= s.topology_from else None
@@ -278,16 +280,29 @@ def guided(
         direction, slope = gradient, length
         if momentum and before is not None:
             direction, slope = with_momentum(gradient, length, before, momentum)
+        if base and before is not None:
+            share = damped(share, gradient, before)
         before = direction
         # at the last levels the noise is small against what remains to be corrected
         cap = s.trust_radius * max(level, s.trust_from) * z[0].numel() ** 0.5
-        step = torch.minimum(fraction * loss.detach() / slope.clamp_min(1e-20), torch.full_like(slope, cap))
+        step = share * (fraction * loss.detach() / slope.clamp_min(1e-20)).clamp_max(cap)
         norm = direction.flatten(1).norm(dim=1).clamp_min(1e-20)
         shift = direction * (step / norm).reshape(-1, *[1] * (z.ndim - 1))
         # written as a change of the clean estimate that moves the next latent by exactly -shift
         return clean - shift * level / (level - following[level])
 
     return denoise
+
+
+def damped(share: torch.Tensor, gradient: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """The share (B,) of a step to be taken, from that of the step before and both gradients (B, ...).
+
+    Polyak's step is right where the least loss is zero. What a sibling holds keeps its loss above, so near
+    the least whole steps go too far, back and forth. Shares fall and rise as the steps of Rprop do
+    (Riedmiller and Braun, IEEE ICNN 1993), at most to 1.
+    """
+    turned = (gradient * before).flatten(1).sum(1) < 0
+    return torch.where(turned, SHORTER * share, (LONGER * share).clamp_max(1.0))
 
 
 def with_momentum(
