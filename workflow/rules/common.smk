@@ -13,6 +13,7 @@ from cardiocohort.anatomy import bundle_metadata, folder as anatomy_folder
 from cardiocohort.anatomy.domains import read_domains
 from cardiocohort.cohort import covariates, people, plan, subject_columns, table
 from cardiocohort.cohort import target_arms
+from cardiocohort.cohort.ignored_edits import idle
 from cardiocohort.evaluation import arms as evaluation_arms
 from cardiocohort.evaluation import real_hearts as evaluated_hearts
 from cardiocohort.generation.settings import GuidanceSettings
@@ -28,7 +29,7 @@ from cardiocohort.config.check import check_atlas, check_biventricular
 from cardiocohort.config.check import check_body_surface
 from cardiocohort.config.check import check_hearts_only
 from cardiocohort.config.check import check_refinement
-from cardiocohort.config.check import check_together, complete
+from cardiocohort.config.check import check_together, complete, of_default_table
 from cardiocohort.config.check import exporters, locate, with_edges
 from cardiocohort.config.idle_keys import idle_keys
 from cardiocohort.config.typed_text import typed_text
@@ -287,13 +288,21 @@ def planned_batches():
         return plan.batches_of_label_maps(cohort, label_maps_of(), size)
     domains = read_domains(SETTINGS["domains"], ANATOMY, GRID)
     defaults = anatomy_folder.read_constraints(ANATOMY_FILE)
-    arms = table.read_cohort(
-        located("cohort_table"), ANATOMY, COVARIATES, domains, defaults
-    )
+    try:
+        arms = table.read_cohort(
+            located("cohort_table"), ANATOMY, COVARIATES, domains, defaults
+        )
+    except InputError as error:
+        raise InputError(f"{error}{of_default_table(SETTINGS)}") from None
+    if workflow.is_main_process:
+        for arm in arms:
+            for text in idle(arm):
+                warn(f"arm {arm.name!r}: {text}")
+        warn(plan.many_batches(arms, size))
     base_maps = {}
     for arm in arms:
         if arm.base and not arm.base_arm:
-            path = place(arm.base, f"cohort_table, arm {arm.name}, base")
+            path = place(arm.base, f"cohort_table, arm {arm.name}, base", "file")
             base_maps[arm.name] = (path, artifacts.sha256(path))
     if base_maps and workflow.is_main_process:
         from cardiocohort.population.planned_maps import check_bases_apart

@@ -16,8 +16,9 @@ from cardiocohort.anatomy.bundle_metadata import RESERVED_NAMES, read_anatomy
 from cardiocohort.anatomy.label_map import check_labels_apart, read_label_map
 from cardiocohort.anatomy.labels import Grid
 from cardiocohort.cohort.grammar import DEFAULT, parse_constraints
-from cardiocohort.config.check import check_hearts_only, complete
+from cardiocohort.config.check import check_hearts_only, complete, of_default_table
 from cardiocohort.mesh.label_model import OUTSIDE
+from cardiocohort.meshing.chambers import CHAMBERS
 from cardiocohort.prior import reference_population
 from cardiocohort.runtime.errors import InputError
 
@@ -202,6 +203,18 @@ def test_what_is_made_for_hearts_is_refused_for_others():
         check_hearts_only(settings, ("ascending_aorta",))
     check_hearts_only(complete({"meshing": {"domain": "labels"}}), ("ascending_aorta",))
     check_hearts_only(settings, folder.OF_HEARTS)
+    chambers = complete({"anatomy": str(AORTA), "meshing": {"domain": "four_chamber"}})
+    with pytest.raises(InputError, match=r"'four_chamber' needs aorta, left_atrium.*domain: labels"):
+        check_hearts_only(chambers, ("ascending_aorta",))
+    check_hearts_only(chambers, tuple(CHAMBERS))
+
+
+def test_an_error_of_the_default_table_says_so_for_another_anatomy():
+    others = {"anatomy": str(AORTA)}
+    said = of_default_table(complete(others))
+    assert "config/cohort.tsv is the default of the config key 'cohort_table', and of hearts" in said
+    assert of_default_table(complete({})) == ""
+    assert of_default_table(complete(others | {"cohort_table": "mine.tsv"})) == ""
 
 
 def test_an_anatomy_of_a_stage_is_an_old_key():

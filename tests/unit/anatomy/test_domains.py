@@ -12,6 +12,7 @@ from cardiocohort.anatomy import domains
 from cardiocohort.anatomy.domains import Domain
 from cardiocohort.anatomy.labels import Anatomy, Grid
 from cardiocohort.anatomy.moments import measure
+from cardiocohort.cohort.grammar import parse_edits
 from cardiocohort.diffusion.networks import REFINEMENT
 from cardiocohort.generation.guidance import Within
 from cardiocohort.runtime.errors import InputError
@@ -218,7 +219,7 @@ def test_the_second_axis_points_to_a_structure():
     labels, way = turned(Rotation.identity())
     labels[np.linalg.norm(POINTS - [20.0, 30.0, 10.0], axis=-1) < 5.0] = 3
     anatomy = Anatomy(("body", "mark", "side"), ("body",))
-    keys = {"form": "box", "towards": "mark", "across": "side", "centre": [0.5, 0, 0], "size": [2, 2, 2]}
+    keys = {"form": "box", "towards": "mark", "across": "side", "centre": [0.5, 0, 0], "size": [0.9, 2, 2]}
     own = domains.read_domains({"d": keys, "e": keys | {"of": "body"}}, anatomy, GRID)
     box = domains.place_on(labels, "body@d", own, anatomy, GRID)
     normals = np.array([normal for normal, _, _ in box.layers])
@@ -273,6 +274,7 @@ OWN = {"towards": "mark"}
         (OWN | {"form": "sphere", "centre": [0, 0, 0]}, "sphere in the frame 'structure' needs 'radius'"),
         (OWN | {"form": "sphere", "radius": 1, "centre": [0, 0, 0], "size": [1, 1, 1]}, "sphere has no size"),
         (OWN | {"form": "box", "centre": [0, 0, 0], "size": [1, 0, 1]}, "is empty; all three edges"),
+        (OWN | {"of": "mark", "low": 0, "high": 1}, "'towards' is mark, whose frame it is"),
     ],
 )
 def test_a_domain_that_cannot_be_is_an_error_of_its_key(values, message):
@@ -291,6 +293,10 @@ def test_what_a_heart_must_have_is_said():
         place(OWN | {"low": 0.5, "high": 0.55})
     with pytest.raises(InputError, match=r"0\.00 mL of body in it"):
         place({"frame": "heart", "form": "sphere", "centre": [40, 0, 0], "radius": 5})
+    with pytest.raises(InputError, match=r"all of body lies in it, 0\.00 mL.* shares of the length of body"):
+        place(OWN | {"form": "sphere", "centre": [0.5, 0, 0], "radius": 3})
+    with pytest.raises(InputError, match=r"all of body lies in it, 0\.00 mL beyond; make it smaller$"):
+        place({"frame": "heart", "form": "box", "centre": [0, 0, 0], "size": [90, 90, 90]})
     with pytest.raises(InputError, match="the heart has no mark"):
         place(OWN | {"low": 0.5, "high": 0.8}, np.where(labels == 2, 0, labels))
     with pytest.raises(InputError, match="the structure is empty"):
@@ -299,6 +305,17 @@ def test_what_a_heart_must_have_is_said():
     aside[np.linalg.norm(POINTS - [40.0, 0.0, 0.0], axis=-1) < 5.0] = 2
     with pytest.raises(InputError, match="ends cannot be told apart; name another structure"):
         place(OWN | {"low": 0.5, "high": 0.8}, aside)
+
+
+@pytest.mark.parametrize("key", ["towards", "across"])
+@pytest.mark.parametrize("frame", ["structure", "contact"])
+def test_a_frame_does_not_point_from_a_structure_to_itself(key, frame):
+    values = {"frame": frame, "form": "sphere", "centre": [0, 0, 0], "radius": 0.5} | OWN
+    values |= {"radius": 9.0} if frame == "contact" else {}
+    own = domains.read_domains({"d": values | {key: "body"}}, ANATOMY, GRID)
+    assert f"'{key}' is body, whose frame it is" in domains.points_to_itself("body", own["d"])
+    with pytest.raises(InputError, match=rf"'body@d': config key 'domains\.d': '{key}' is body"):
+        parse_edits("body@d.volume: x0.5", ANATOMY, own)
 
 
 def test_a_usual_heart_shows_what_is_out_of_place():

@@ -7,6 +7,7 @@ import pytest
 
 from cardiocohort.cohort import covariates, people
 from cardiocohort.cohort.covariates import Distribution
+from cardiocohort.cohort.grammar import parse_edits
 from cardiocohort.cohort.table import Arm, read_cohort
 from cardiocohort.runtime.errors import InputError
 from heart_anatomy import HEART, HEART_GRID
@@ -35,6 +36,14 @@ def test_the_demo_asks_for_nothing_that_is_not_there():
 def test_an_unknown_condition_lists_those_that_exist():
     with pytest.raises(InputError, match=r"arm 'a', column 'condition': 'ph' is not .* healthy"):
         check(arm(condition="ph"))
+
+
+def test_volumes_per_area_need_areas_in_the_population(tmp_path):
+    per_area = Arm("a", 1, {}, None, (), parse_edits("aorta.volume: 30 mL/m2", HEART))
+    assert check(per_area) == []
+    people.tables.read_table(SHIPPED, {}).drop(columns="bsa_m2").to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(InputError, match=r"arm 'a', column 'edits': aorta\.volume .*'bsa_m2'; write mL"):
+        check(per_area, reference=tmp_path / "r.parquet")
 
 
 def test_ages_beyond_the_population_are_a_warning():

@@ -1,5 +1,6 @@
 """The plan of a cohort: who is in which batch, and which tables a job reads."""
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -53,6 +54,12 @@ def test_batches_of_arms(planned):
         "sibling-0002": (4, 4, 7),
         "of_a_map-0000": (0, 1, 1),
     }
+
+
+def test_very_many_batches_are_announced(arms):
+    assert plan.many_batches(arms, 2) == ""
+    assert plan.many_batches([dataclasses.replace(arms[0], n=100_000)], 50) == ""
+    assert plan.many_batches([dataclasses.replace(arms[0], n=100_000)], 4).startswith("25,000 batches of 4")
 
 
 sizes = st.integers(1, 40)

@@ -119,6 +119,16 @@ def read_arms(tmp_path, *rows: dict) -> list[Arm]:
     return read_cohort(write(tmp_path / "cohort.tsv", *rows, columns=MATCHING), HEART)
 
 
+@pytest.mark.parametrize("base", ["map.nii.gz", "first"])
+def test_siblings_of_a_label_map_have_no_area(tmp_path, base):
+    empty = {"sex": "", "condition": "", "age": "", "bsa": ""}
+    first = {"arm": "first", "base": "map.nii.gz", "edits": "aorta.volume: x2"} | empty
+    other = {"arm": "other", "base": base, "edits": "aorta.volume: 30 mL/m2"} | empty
+    with pytest.raises(InputError, match=r"row 3, column 'edits': aorta.* map\.nii\.gz, .*; write mL"):
+        read_arms(tmp_path, first, other)
+    assert len(read_arms(tmp_path, {"arm": "first"}, other | {"base": "first"})) == 2
+
+
 def test_a_matched_arm_has_the_covariates_that_it_does_not_give(tmp_path):
     cells = {
         "sex": "",

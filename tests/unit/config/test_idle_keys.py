@@ -54,6 +54,12 @@ def test_the_defaults_have_none():
             "beats above 0",
         ),
         (
+            {"meshing": {"domain": "four_chamber", "blood": "left_out", "blood_edge_length_mm": 10.0}},
+            {"meshing": {"domain": "four_chamber", "blood": "regions"}},
+            "meshing.blood_edge_length_mm",
+            "meshing.blood other than left_out",
+        ),
+        (
             {"meshing": {"atrial_wall_mm": 3.0}},
             {"meshing": {"domain": "four_chamber"}},
             "meshing.atrial_wall_mm",

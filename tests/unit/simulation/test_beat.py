@@ -561,9 +561,23 @@ def test_end_systole_is_where_ejection_ends_not_where_valves_leak_least():
     assert beat_output.end_systole(times, np.full(8, 90.0)) == 0.0
 
 
+@pytest.mark.parametrize(("rate", "up", "down"), [(20.0, 0.2, 0.2), (75.0, 0.04, 0.3), (60.0, 0.6, 0.05)])
+def test_enough_time_steps_have_the_largest_tension_among_them(rate, up, down):
+    def cycle(steps):
+        return Cycle(heart_rate_per_min=rate, contraction_s=up, relaxation_s=down, steps=steps)
+
+    with pytest.raises(InputError, match=r"at least [0-9]+") as error:
+        next(cycle(steps) for steps in range(10, 14))
+    enough = int(str(error.value).rpartition(" ")[2])
+    for steps in range(enough, enough + 50):
+        assert cycle(steps).steps == steps
+
+
 def test_a_beat_longer_than_its_period_is_refused():
     with pytest.raises(InputError, match=r"contraction_s, relaxation_s.*less than a beat"):
         Cycle(heart_rate_per_min=200.0)
     with pytest.raises(InputError, match=r"contractility\.dilated"):
         Cycle(contractility={"dilated": "weak"})
+    with pytest.raises(InputError, match=r"steps: the 10 .* of 3 s miss .* 50% of it .* at least 53"):
+        Cycle(heart_rate_per_min=20.0, steps=10)
     assert Cycle(contractility={"dilated": 0.5}).of_arm("dilated").tension_kpa == 0.5 * Cycle().tension_kpa

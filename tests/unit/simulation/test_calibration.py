@@ -252,6 +252,12 @@ def test_a_setting_that_a_factor_takes_beyond_its_bounds_is_found_before():
             {"lv_ef": 0.6, "lv_peak_kpa": 16}, {"cycle": replace(BEATING, arterial_mean_kpa=12.0)},
             r"lv_peak_kpa: simulation\.cycle\.arterial_mean_kpa is 12, which sets the resistance",
         ),
+        ({"lv_edv_ml": 100, "lv_stroke_ml": 100}, {}, r"lv_stroke_ml: 100 mL is not below lv_edv_ml, 100 mL"),
+        ({"lv_edv_ml": 100, "lv_esv_ml": 150}, {}, r"lv_esv_ml: 150 mL is not below lv_edv_ml"),
+        (
+            {"lv_edv_ml": 60, "cardiac_output_l_min": 4.8}, {},
+            r"cardiac_output_l_min: 64 mL a beat at .* 75 is not below lv_edv_ml, 60 mL",
+        ),
         ({"lv_unloaded_ml": 80}, {}, r"lv_unloaded_ml: with .*: image .*set reference: unloaded"),
         ({"lv_edv_ml": 80}, {"reference": "unloaded"}, r"lv_edv_ml: with .*: unloaded .*set .*: image"),
         ({"lv_ef": 0.6, "tolerance": 0.005}, {}, r"tolerance: 0\.005 is finer than .*, 0\.01"),

@@ -256,11 +256,22 @@ def _check_keys(key_name: str, domain: Domain, anatomy: Anatomy) -> None:
             anatomy.label(structure)
         except InputError as error:
             raise InputError(f"config key '{key_name}.{name}': {error}") from None
+    if domain.of and (problem := points_to_itself(domain.of, domain)):
+        raise InputError(f"{where}: {problem}")
     if domain.frame == "structure" and domain.axis is None and not _touches_unit_interval(domain):
         raise InputError(
             f"{where}: it lies outside its structure, whose long axis goes from 0 to 1; here it is "
             f"{domain.low} to {domain.high}"
         )
+
+
+def points_to_itself(structure: str, domain: Domain) -> str:
+    """Why a domain of a structure has no frame in any heart; empty if it may have one."""
+    own = domain.of or structure
+    for name in ("towards", "across"):
+        if domain.frame != "heart" and getattr(domain, name) == own:
+            return f"'{name}' is {own}, whose frame it is; name another structure"
+    return ""
 
 
 def _touches_unit_interval(domain: Domain) -> bool:
@@ -528,9 +539,21 @@ def place_on(
     domain, mask = domain_named(name, domains), np.isin(labels, anatomy.labels_of(structure))
     placed = place_part(name, domains, frame or frame_on(labels, structure, domain, anatomy, grid), grid)
     held_ml = float(placed.weights(grid.axes_mm())[mask].sum()) * grid.voxel_volume_ml
-    if problem := too_small(held_ml, structure) or _not_filled(mask, placed, grid):
+    whole_ml = float(mask.sum()) * grid.voxel_volume_ml
+    problem = too_small(held_ml, structure) or _not_filled(mask, placed, grid)
+    if problem := problem or _no_part(whole_ml - held_ml, structure, domain):
         raise InputError(problem)
     return placed
+
+
+def _no_part(beyond_ml: float, structure: str, domain: Domain) -> str:
+    """Why a domain that leaves this much of its structure outside is none; empty if it is one."""
+    if beyond_ml >= SMALLEST_ML or domain.of not in (None, structure):
+        return ""  # small structures may lie whole in the region of another
+    problem = f"all of {structure} lies in it, {beyond_ml:.2f} mL beyond; make it smaller"
+    if domain.frame == "structure":
+        problem += f" (its lengths are shares of the length of {domain.of or structure})"
+    return problem
 
 
 def _not_filled(mask: np.ndarray, placed: Placed, grid: Grid) -> str:

@@ -122,13 +122,18 @@ def canonical_name(text: str, anatomy: Anatomy, domains: Mapping[str, Domain] = 
 
 
 def known_domain(name: str, domains: Mapping[str, Domain]) -> str:
-    """The domain in `structure@domain`, with `outside_` where it has it; InputError for an unknown one."""
-    word = parts.split(name)[1].strip()
+    """The domain in `structure@domain`, with `outside_` where it has it.
+
+    InputError for an unknown one, and for one whose frame would point from the structure to itself.
+    """
+    structure, word = (text.strip() for text in parts.split(name))
     if word.removeprefix(parts.REST) not in domains:
         allowed = ", ".join(f"{d}, {parts.REST}{d}" for d in domains) or "none, since it has none"
         raise InputError(
             f"unknown domain {word!r} in {name!r}; the config key 'domains' defines them; allowed: {allowed}"
         )
+    if problem := parts.points_to_itself(structure, domains[word.removeprefix(parts.REST)]):
+        raise InputError(f"{name!r}: config key 'domains.{word.removeprefix(parts.REST)}': {problem}")
     return word
 
 

@@ -20,7 +20,7 @@ from ..runtime import tables
 from ..runtime.apart import apart
 from ..runtime.errors import InputError
 from . import covariates
-from .covariates import GROUP, Covariate
+from .covariates import AREA, GROUP, Covariate
 from .regressors import Regression, check_size, regression_on
 from .table import REFERENCE_COLUMNS, Arm
 
@@ -184,6 +184,14 @@ def check_trial(
         check_arm(arm, people, known, regression)
         warnings += outside(arm, people)
     check_parts(arms, cohort_table, reference, grid)
+    per_m2 = [(arm.name, edit) for arm in arms for edit in arm.edits if edit.operation == "set_per_m2"]
+    if per_m2 and AREA not in people.columns:
+        name, edit = per_m2[0]
+        raise InputError(
+            f"{cohort_table}, arm {name!r}, column 'edits': {edit.structure}.{edit.quantity} is per m2 of "
+            f"body-surface area, and the reference table {reference} has no column {AREA!r}; write "
+            f"{'mm2' if edit.quantity == 'area' else 'mL'}"
+        )
     excluded = Path(rules).with_name(f"{Path(rules).stem}_conditions.tsv")
     if not excluded.exists() and GROUP in people:
         warnings.append(

@@ -13,6 +13,7 @@ from ..runtime.errors import InputError
 from .table import Arm, batches, subject_name
 
 LISTED = 8  # batches that an error lists
+MANY_BATCHES = 3000  # of several jobs each
 SUFFIXES = {"targets": "parquet", "anatomies": "parquet"}  # of stage tables; the others are TSV
 COHORT = "<cohort>"  # Snakemake's name for the folder of the cohort's results
 
@@ -40,6 +41,17 @@ def batches_of_arms(
                 "base_sha256": base_sha256,
             }
     return planned
+
+
+def many_batches(arms: Iterable[Arm], batch_size: int) -> str:
+    """A warning for so many batches that planning them takes minutes; "" for fewer."""
+    count = sum(-(-arm.n // batch_size) for arm in arms)
+    if count <= MANY_BATCHES:
+        return ""
+    return (
+        f"{count:,} batches of {batch_size} subjects each: Snakemake plans each stage of each of them, which "
+        "may take many minutes; set a larger batch_size (docs/cluster.md)"
+    )
 
 
 def batches_of_label_maps(cohort: str, label_maps: Mapping[str, object], batch_size: int) -> dict[str, dict]:

@@ -244,6 +244,7 @@ def _check_base(
     if not arm.edits:
         refuse("edits", "siblings differ from their base by edits; write at least one")
     if arm.base_arm is None:
+        _check_areas(arm, arm.base, refuse)
         return
     if arm.base not in arms:
         others = ", ".join(name for name in arms if name != arm.name)
@@ -259,6 +260,18 @@ def _check_base(
         if base in seen:
             refuse("base", f"the arms {', '.join(seen)} are each other's base; one of them needs none")
         seen.append(base)
+    _check_areas(arm, arms[seen[-1]][1].base, refuse)
+
+
+def _check_areas(arm: Arm, first_base: str, refuse: Callable[[str, str], None]) -> None:
+    for edit in arm.edits if first_base else ():
+        if edit.operation == "set_per_m2":
+            refuse(
+                "edits",
+                f"{edit.structure}.{edit.quantity} is per m2 of body-surface area, and the hearts are made "
+                f"from a label map, {first_base}, of a person of whom nothing is known; write "
+                f"{'mm2' if edit.quantity == 'area' else 'mL'}",
+            )
 
 
 def _rows(path: Path, known: Mapping[str, Covariate]) -> list[tuple[int, dict[str, str]]]:

@@ -18,6 +18,7 @@ from ..anatomy.folder import OF_HEARTS
 from ..anatomy.labels import Anatomy, Grid
 from ..mechanics.decks import DeckSettings
 from ..mechanics.settings import Mechanics
+from ..meshing.chambers import CHAMBERS
 from ..meshing.settings import LABEL_FORMATS, MeshSettings
 from ..runtime.errors import InputError
 from ..runtime.keys import KINDS, schema_of
@@ -167,12 +168,29 @@ def check_body_surface(settings: dict) -> None:
 
 def check_hearts_only(settings: dict, structures: Collection[str]) -> None:
     """InputError where an anatomy with these structures is no heart and gets what is made for hearts only."""
+    domain = settings["meshing"]["domain"]
+    if domain == "four_chamber" and (missing := sorted(CHAMBERS - set(structures))):
+        raise InputError(
+            f"config key 'meshing.domain': 'four_chamber' needs {', '.join(missing)}, which the anatomy "
+            f"{settings['anatomy']!r} lacks. Set meshing: {{domain: labels}}"
+        )
     lacking = [name for name in OF_HEARTS if name not in structures]
-    if lacking and settings["meshing"]["domain"] == "biventricular":
+    if lacking and domain == "biventricular":
         raise InputError(
             "config key 'meshing.domain': 'biventricular' is of hearts only, as fibres and segments are; the "
             f"anatomy {settings['anatomy']!r} has no {lacking[0]}. Set meshing: {{domain: labels}}"
         )
+
+
+def of_default_table(settings: dict) -> str:
+    """What to add to an error of the cohort table where it is that of another anatomy, which nobody chose."""
+    own = [SCHEMA["properties"][key]["default"] != settings[key] for key in ("cohort_table", "anatomy")]
+    if own != [False, True]:
+        return ""
+    return (
+        f". {settings['cohort_table']} is the default of the config key 'cohort_table', and of hearts; name "
+        "a table of this anatomy"
+    )
 
 
 def _check_prior(prior: dict) -> None:

@@ -90,6 +90,11 @@ SWITCHES = (
         ),
         *_domains("biventricular"),
     ),
+    Switch(
+        ("meshing.blood_edge_length_mm",),
+        lambda s: s["meshing"]["domain"] != "four_chamber" or s["meshing"]["blood"] != "left_out",
+        "meshing.blood other than left_out",
+    ),
     Switch(("meshing.region_volume_tolerance",), *_domains("labels", "four_chamber")),
     Switch(
         ("decks.active_tension_kpa", "decks.active_lv_pressure_kpa", "decks.active_rv_pressure_kpa"),

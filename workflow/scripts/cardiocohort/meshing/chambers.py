@@ -7,6 +7,8 @@ VALVES = {
     "tricuspid": ("right_ventricle", "right_atrium"),
     "pulmonary": ("right_ventricle", "pulmonary_artery"),
 }
+# what an anatomy must have
+CHAMBERS = {MYOCARDIUM, *(name for pair in VALVES.values() for name in pair)}
 OPENINGS = (
     ("right_atrium", "superior_vena_cava"),
     ("right_atrium", "inferior_vena_cava"),

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import dijkstra
 from ..anatomy.label_map import LabelMap
 from ..anatomy.labels import Anatomy
 from ..runtime.errors import InputError, SubjectError
-from .chambers import LV, MYOCARDIUM, OPENINGS, VALVES
+from .chambers import CHAMBERS, LV, MYOCARDIUM, OPENINGS, VALVES
 from .domain import VOXEL_SMOOTHING
 from .interfaces import CLEANING_ROUNDS, PartialCells, Strengths, remove_islands
 from .settings import MeshSettings
@@ -68,8 +68,7 @@ class WalledMap:
 
 def check_anatomy(anatomy: Anatomy) -> None:
     """InputError if the anatomy is not a heart with four chambers and both arteries."""
-    needed = {MYOCARDIUM, *(name for pair in VALVES.values() for name in pair)}
-    if missing := sorted(needed - set(anatomy.structures)):
+    if missing := sorted(CHAMBERS - set(anatomy.structures)):
         raise InputError(
             f"config key 'meshing.domain': four_chamber needs {', '.join(missing)}, which the anatomy lacks; "
             "set labels"

@@ -18,15 +18,6 @@ ENTRY_OF = {"volume": "log_volume", "centroid_x": "x", "centroid_y": "y", "centr
 ENTRIES = len(VECTOR_ENTRIES)
 NOTHING: Mapping = {}
 
-# the attribute that has to be constrained for anatomies to follow an edit of the quantity
-STEERED_BY = {
-    "volume": "size", "area": "size", "thickness": "thickness",
-    "centroid_x": "position", "centroid_y": "position", "centroid_z": "position",
-    "scale": "scale", "elongation": "aspect", "volume_ratio": "volume_ratio", "distance": "distance",
-    "rotation_x": "orientation", "rotation_y": "orientation", "rotation_z": "orientation",
-    "tilt_x": "direction", "tilt_y": "direction", "tilt_z": "direction",
-}  # fmt: skip
-
 
 def apply_edits(
     moments: Moments,

@@ -15,10 +15,10 @@ from ..anatomy.domains import is_part
 from ..anatomy.labels import Grid
 from ..anatomy.moments import Moments, from_columns, to_ellipsoid, to_vector
 from ..cohort.covariates import Person
+from ..cohort.ignored_edits import idle
 from ..cohort.people import check_arm
 from ..cohort.stage_tables import FAR
 from ..cohort.table import Arm
-from .ignored_edits import idle
 from .model import ENTRIES, Gaussian, PopulationModel, fit, marginal, squared_distance
 from .parts import PartsModel
 from .reference import Reference

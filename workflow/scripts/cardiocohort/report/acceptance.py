@@ -4,10 +4,10 @@ import json
 
 import pandas as pd
 
+from ..cohort.ignored_edits import idle
 from ..cohort.stage_tables import FAR
 from ..cohort.table import Arm
 from ..metrics.agreement import constrained_in
-from ..population.ignored_edits import idle
 from ..runtime.outcomes import Outcome, Stage
 from .manifest import STATUSES
 

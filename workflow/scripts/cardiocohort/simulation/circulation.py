@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .cycle import activation
+
 MMHG = 0.133322  # kPa
 # unknowns of the loop
 V_LA, V_LV, V_RA, V_RV, P_AR_SYS, P_VEN_SYS, P_AR_PUL, P_VEN_PUL = range(8)
@@ -257,12 +259,7 @@ class Course:
     relaxation: float
 
     def __call__(self, time: float) -> float:
-        since = (time - self.onset) % self.period
-        if since < self.contraction:
-            return 0.5 * (1 - np.cos(np.pi * since / self.contraction))
-        if since < self.contraction + self.relaxation:
-            return 0.5 * (1 + np.cos(np.pi * (since - self.contraction) / self.relaxation))
-        return 0.0
+        return activation((time - self.onset) % self.period, self.contraction, self.relaxation)
 
 
 # Where the search for a limit cycle begins; its blood is all the blood there is

@@ -7,6 +7,16 @@ from ..runtime.errors import InputError
 from ..runtime.keys import key
 
 LEAST_BSA_M2 = 0.2  # as of the cohort table's column
+LEAST_SHARE = 0.95  # of the tension that acts at a time step of the beat
+
+
+def activation(since: float, contraction: float, relaxation: float) -> float:
+    """From 0 to 1 and back, each half a cosine; `since` the onset, all in s."""
+    if since < contraction:
+        return 0.5 * (1.0 - math.cos(math.pi * since / contraction))
+    if since < contraction + relaxation:
+        return 0.5 * (1.0 + math.cos(math.pi * (since - contraction) / relaxation))
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,14 @@ class Cycle:
                 f"simulation.cycle.contraction_s, relaxation_s: together {active:g} s, which must be "
                 f"less than a beat, {period:g} s at heart_rate_per_min {self.heart_rate_per_min:g}"
             )
+        times = (k * period / self.steps for k in range(self.steps))
+        share = max(activation(time, self.contraction_s, self.relaxation_s) for time in times)
+        if share < LEAST_SHARE:
+            raise InputError(
+                f"simulation.cycle.steps: the {self.steps} time steps of a beat of {period:g} s miss the "
+                f"largest tension; {share:.0%} of it acts at most. With contraction_s {self.contraction_s:g} "
+                f"and relaxation_s {self.relaxation_s:g}, set steps to at least {self._steps_needed(period)}"
+            )
         if 0 < self.reference_bsa_m2 < LEAST_BSA_M2:
             raise InputError(
                 f"simulation.cycle.reference_bsa_m2: {self.reference_bsa_m2:g} m2 is no body's surface; "
@@ -106,6 +124,12 @@ class Cycle:
             if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= 10:
                 where = f"simulation.cycle.contractility.{arm}"
                 raise InputError(f"{where}: {factor!r} is not a number from 0 to 10")
+
+    def _steps_needed(self, period: float) -> int:
+        """Steps with which one of them is near enough to the largest tension, wherever they fall."""
+        shorter = min(self.contraction_s, self.relaxation_s)
+        apart = 2.0 * shorter / math.pi * math.acos(2.0 * LEAST_SHARE - 1.0)
+        return math.ceil(period / apart)
 
     def body_size(self, bsa_m2: float) -> float:
         """Of a subject, over that of the person whose circulation is stated; 1 where it is not known."""

@@ -97,6 +97,7 @@ class Calibrate:
                     f"{where}: more targets than scalars: the {scalar} alone answers {' and '.join(own)}; "
                     "keep one of them"
                 )
+        self._check_volumes(cycle)
         answered = [name for name in targets if ANSWERED_BY[name] == "resistance"]
         if answered and cycle.arterial_mean_kpa:
             raise InputError(
@@ -115,3 +116,20 @@ class Calibrate:
                 f"{where}.tolerance: {self.tolerance:g} is finer than simulation.cycle.tolerance, "
                 f"{cycle.tolerance:g}, within which a beat repeats itself; it must be at least as large"
             )
+
+    def _check_volumes(self, cycle: Cycle) -> None:
+        """InputError for a ventricle that would have to eject as much as it holds, or more."""
+        if self.lv_edv_ml is None:
+            return
+        a_beat = (self.cardiac_output_l_min or 0.0) * 1000.0 / cycle.heart_rate_per_min
+        told = f"{a_beat:g} mL a beat at simulation.cycle.heart_rate_per_min {cycle.heart_rate_per_min:g}"
+        for name, volume_ml, what in (
+            ("lv_stroke_ml", self.lv_stroke_ml, f"{self.lv_stroke_ml} mL"),
+            ("lv_esv_ml", self.lv_esv_ml, f"{self.lv_esv_ml} mL"),
+            ("cardiac_output_l_min", a_beat, told),
+        ):
+            if volume_ml is not None and volume_ml >= self.lv_edv_ml:
+                raise InputError(
+                    f"simulation.calibrate.{name}: {what} is not below lv_edv_ml, {self.lv_edv_ml:g} mL; no "
+                    "heart has both"
+                )

@@ -1,8 +1,16 @@
-"""Edits that nothing constrains: anatomies will not follow them. Owned by the population stage."""
+"""Edits that nothing constrains: anatomies will not follow them. Owned by no stage; light."""
 
-from ..cohort.grammar import Edit
-from ..cohort.table import Arm
-from .edits import STEERED_BY
+from .grammar import Edit
+from .table import Arm
+
+# the attribute that has to be constrained for anatomies to follow an edit of the quantity
+STEERED_BY = {
+    "volume": "size", "area": "size", "thickness": "thickness",
+    "centroid_x": "position", "centroid_y": "position", "centroid_z": "position",
+    "scale": "scale", "elongation": "aspect", "volume_ratio": "volume_ratio", "distance": "distance",
+    "rotation_x": "orientation", "rotation_y": "orientation", "rotation_z": "orientation",
+    "tilt_x": "direction", "tilt_y": "direction", "tilt_z": "direction",
+}  # fmt: skip
 
 
 def idle(arm: Arm) -> list[str]:
