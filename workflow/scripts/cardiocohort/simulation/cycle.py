@@ -113,7 +113,7 @@ class Cycle:
             raise InputError(
                 f"simulation.cycle.steps: the {self.steps} time steps of a beat of {period:g} s miss the "
                 f"largest tension; {share:.0%} of it acts at most. With contraction_s {self.contraction_s:g} "
-                f"and relaxation_s {self.relaxation_s:g}, set steps to at least {self._steps_needed(period)}"
+                f"and relaxation_s {self.relaxation_s:g}, set steps to at least {self.steps_needed}"
             )
         if 0 < self.reference_bsa_m2 < LEAST_BSA_M2:
             raise InputError(
@@ -125,11 +125,11 @@ class Cycle:
                 where = f"simulation.cycle.contractility.{arm}"
                 raise InputError(f"{where}: {factor!r} is not a number from 0 to 10")
 
-    def _steps_needed(self, period: float) -> int:
-        """Steps with which one of them is near enough to the largest tension, wherever they fall."""
-        shorter = min(self.contraction_s, self.relaxation_s)
-        apart = 2.0 * shorter / math.pi * math.acos(2.0 * LEAST_SHARE - 1.0)
-        return math.ceil(period / apart)
+    @property
+    def steps_needed(self) -> int:
+        """Steps from which on one of them is near enough to the largest tension, wherever they fall."""
+        near_s = (self.contraction_s + self.relaxation_s) * math.acos(2.0 * LEAST_SHARE - 1.0) / math.pi
+        return math.ceil(60.0 / self.heart_rate_per_min / near_s)
 
     def body_size(self, bsa_m2: float) -> float:
         """Of a subject, over that of the person whose circulation is stated; 1 where it is not known."""
